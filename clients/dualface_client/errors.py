@@ -1,0 +1,93 @@
+"""Every error a caller can meet, drawn as a tree.
+
+    DualfaceError (exit 1)
+    |-- UsageError (exit 2)              the request itself is wrong: fix it and run again
+    |-- AssetError (exit 2)              a model or clip file is missing or has the wrong checksum
+    |-- PlatformError (exit 2)           this machine lacks something the chosen mode needs
+    |-- SourceError (exit 1)             one input cannot be read
+    |-- SinkError (exit 1)               one output cannot be written
+    |   `-- DiskFullError
+    |-- MemoryRegionError (exit 1)       shared memory cannot be made, mapped or registered
+    |   `-- LeaseTimeoutError            no slot came free in time
+    `-- ServerError (exit 3)             the inference server
+        |-- ServerUnreachableError       nobody answers, or it is not ready in time
+        |-- ServerStartError             the embedded server died or hung at its start
+        |-- ContractError                it serves other tensors than this client speaks
+        |-- InferenceTimeoutError        a request got no answer in time
+        `-- InferenceFailedError         a request was answered with an error
+
+A class tells the caller what to do next; the message names the value, what was expected and the
+remedy. Errors of lower libraries (grpc, av, OSError) are mapped where they arise.
+"""
+
+from __future__ import annotations
+
+
+class DualfaceError(Exception):
+    """Root of the tree. `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(DualfaceError):
+    """The request is wrong as it stands: an option, a path, a combination."""
+
+    exit_code = 2
+
+
+class AssetError(DualfaceError):
+    """A model, clip or server binary is missing, unreachable or fails its checksum."""
+
+    exit_code = 2
+
+
+class PlatformError(DualfaceError):
+    """The machine lacks what the chosen mode needs (operating system, libc, GPU, library)."""
+
+    exit_code = 2
+
+
+class SourceError(DualfaceError):
+    """One input cannot be opened or decoded. Other streams go on."""
+
+
+class SinkError(DualfaceError):
+    """One output cannot be created or written. Other streams go on."""
+
+
+class DiskFullError(SinkError):
+    """The output's file system is full or its size limit is reached."""
+
+
+class MemoryRegionError(DualfaceError):
+    """Shared memory cannot be created, mapped, registered or released."""
+
+
+class LeaseTimeoutError(MemoryRegionError, TimeoutError):
+    """No slot of the region came free within the time limit."""
+
+
+class ServerError(DualfaceError):
+    """The inference server is the cause."""
+
+    exit_code = 3
+
+
+class ServerUnreachableError(ServerError):
+    """Nobody answers at the address, or the server or a model is not ready in time."""
+
+
+class ServerStartError(ServerError):
+    """The embedded server died or hung while starting; the message ends with its last log lines."""
+
+
+class ContractError(ServerError):
+    """The server's model differs from the description by the tensor the message names."""
+
+
+class InferenceTimeoutError(ServerError, TimeoutError):
+    """A request got no answer within its time limit."""
+
+
+class InferenceFailedError(ServerError):
+    """The server answered a request with an error."""

@@ -1,0 +1,1 @@
+"""Virtual cameras: what each tile shows."""

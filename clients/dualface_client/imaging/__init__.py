@@ -1,0 +1,1 @@
+"""Pixel work: letterbox, face chips, composition."""

@@ -1,0 +1,1 @@
+"""Face detection and face ReID as calls on frames and faces."""

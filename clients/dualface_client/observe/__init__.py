@@ -1,0 +1,1 @@
+"""Progress, track log, run summary."""

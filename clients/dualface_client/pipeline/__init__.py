@@ -1,0 +1,1 @@
+"""One stream's loop, and the worker of several streams."""

@@ -1,0 +1,73 @@
+"""What the stream loop needs from a device: the three seams as protocols.
+
+`video`, `imaging` and `memory` implement them once for the CPU and once for CUDA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from dualface_client.types import (
+    ByteArray,
+    Crop,
+    FloatArray,
+    Frame,
+    Letterbox,
+    Nv12Image,
+    TileLayout,
+    VideoInfo,
+)
+
+
+class FrameSource(Protocol):
+    """Where frames come from. Opened eagerly by its constructor, which raises `SourceError`."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known of the stream."""
+
+    @property
+    def decode_errors(self) -> int:
+        """Packets or pictures that could not be decoded so far."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames in presentation order; once only."""
+
+    def close(self) -> None:
+        """Releases everything; safe to call twice and from another thread."""
+
+
+class FrameSink(Protocol):
+    """Where composed frames go."""
+
+    def write(self, frame: Frame) -> None:
+        """Takes one canvas; `pts` and `time_base` are the source's.
+
+        Raises:
+            SinkError: The output can no longer be written.
+        """
+
+    def close(self) -> None:
+        """Finishes the file and moves it to its final name."""
+
+    def abort(self) -> None:
+        """Stops early and leaves what was written as a playable partial file."""
+
+
+class Imaging(Protocol):
+    """Pixel work on one device."""
+
+    def letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: Any) -> None:
+        """Scales, pads with 0 and converts to RGB, into `out_rgb` `(height, width, 3)` uint8."""
+
+    def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
+        """Warps one face, given its five landmarks, into `out_rgb` `(150, 150, 3)` uint8."""
+
+    def thumbnail(self, image: Nv12Image) -> ByteArray:
+        """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
+
+    def compose(
+        self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout
+    ) -> Nv12Image:
+        """The canvas: left crop in the left tile, right crop in the right one."""

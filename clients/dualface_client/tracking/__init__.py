@@ -1,0 +1,1 @@
+"""Who is who: association, swap risk, identities, sides."""

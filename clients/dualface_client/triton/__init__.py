@@ -1,0 +1,1 @@
+"""The inference server: connection, contract, inference, embedded server, reaper."""

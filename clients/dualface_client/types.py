@@ -1,0 +1,338 @@
+"""Values that walk through the data path. Everyone may use them; they import nothing of ours.
+
+Conventions, everywhere in the project:
+
+- Boxes are `xyxy`, float32, in pixels of the (display-oriented) source frame, origin at the top
+  left corner of the top left pixel, x to the right, y down.
+- Sides are as the viewer of the picture sees them: `LEFT` is the left tile.
+- Time is `pts * time_base`, an integer times a fraction; seconds as float are for display only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+ByteArray = npt.NDArray[np.uint8]
+
+
+class Side(Enum):
+    """Where a person's tile stands in the output, as the viewer sees it."""
+
+    LEFT = "left"
+    RIGHT = "right"
+
+    @property
+    def other(self) -> Side:
+        """The opposite side."""
+        return Side.RIGHT if self is Side.LEFT else Side.LEFT
+
+
+class ColorMatrix(Enum):
+    """YCbCr matrix, named as in ITU-T H.273."""
+
+    BT601 = "bt601"
+    BT709 = "bt709"
+    BT2020 = "bt2020"
+
+
+@dataclass(frozen=True, slots=True)
+class ColorSpec:
+    """How the YCbCr samples of a picture are to be read."""
+
+    matrix: ColorMatrix = ColorMatrix.BT709
+    full_range: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Nv12Image:
+    """One 8-bit 4:2:0 picture, on the host (NumPy) or on a GPU (CuPy).
+
+    Attributes:
+        y: Luma, shape `(height, width)`, uint8. Both sizes are even.
+        uv: Chroma, shape `(height / 2, width / 2, 2)`, uint8, interleaved Cb, Cr.
+        color: Matrix and range of the samples.
+    """
+
+    y: Any
+    uv: Any
+    color: ColorSpec = field(default_factory=ColorSpec)
+
+    def __post_init__(self) -> None:
+        height, width = self.y.shape
+        if height % 2 or width % 2 or self.uv.shape != (height // 2, width // 2, 2):
+            raise ValueError(
+                f"NV12 planes do not fit: y {self.y.shape}, uv {self.uv.shape}; "
+                f"expected even y and uv {(height // 2, width // 2, 2)}"
+            )
+
+    @property
+    def width_px(self) -> int:
+        """Width of the luma plane."""
+        return int(self.y.shape[1])
+
+    @property
+    def height_px(self) -> int:
+        """Height of the luma plane."""
+        return int(self.y.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a stream with its place in time.
+
+    Attributes:
+        index: 0-based position in presentation order.
+        pts: Presentation time stamp in units of `time_base`; strictly increasing in a stream.
+        time_base: Seconds per unit of `pts`.
+        image: Pixels, already rotated to display orientation.
+        duration: Display duration in units of `time_base`, 0 where the source does not say.
+    """
+
+    index: int
+    pts: int
+    time_base: Fraction
+    image: Nv12Image
+    duration: int = 0
+
+    @property
+    def time_s(self) -> float:
+        """Presentation time in seconds, for display and dynamics."""
+        return float(self.pts * self.time_base)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a source knows about its stream before the first frame.
+
+    Attributes:
+        width_px: Display width after rotation, rounded up to even.
+        height_px: Display height after rotation, rounded up to even.
+        frame_rate: Nominal frames per second (30000/1001 for 29.97), None where unknown.
+        time_base: Seconds per PTS unit.
+        frame_count: Frames expected, 0 where the container does not say. An estimate.
+        duration_s: Length in seconds, 0.0 where unknown.
+        color: Matrix and range of the frames this source yields.
+        codec: Short codec name, for example `h264`.
+        audio_stream_count: Audio streams that will be copied.
+        notes: What was noticed and handled (rotation, interlace, 10 bit), for the user.
+    """
+
+    width_px: int
+    height_px: int
+    frame_rate: Fraction | None
+    time_base: Fraction
+    frame_count: int = 0
+    duration_s: float = 0.0
+    color: ColorSpec = field(default_factory=ColorSpec)
+    codec: str = ""
+    audio_stream_count: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """Fits a picture into a model input: `target = source * scale + (x_px, y_px)`.
+
+    The same convention on every device: coordinates are pixel edges, the content is centred, its
+    size is rounded to even, and the rest of the target is filled with 0.
+
+    Attributes:
+        scale_x: Target pixels per source pixel, horizontally.
+        scale_y: The same, vertically; differs from `scale_x` by rounding only.
+        x_px: Left edge of the content in the target, even.
+        y_px: Top edge of the content in the target, even.
+        width_px: Content width in the target, even.
+        height_px: Content height in the target, even.
+    """
+
+    scale_x: float
+    scale_y: float
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+
+    @classmethod
+    def fit(cls, source_wh_px: tuple[int, int], target_wh_px: tuple[int, int]) -> Letterbox:
+        """The largest centred placement that keeps the aspect.
+
+        Args:
+            source_wh_px: Width and height of the picture.
+            target_wh_px: Width and height of the model input, even.
+        """
+        (source_w, source_h), (target_w, target_h) = source_wh_px, target_wh_px
+        scale = min(target_w / source_w, target_h / source_h)
+        width = min(target_w, max(2, 2 * round(source_w * scale / 2)))
+        height = min(target_h, max(2, 2 * round(source_h * scale / 2)))
+        x_px = (target_w - width) // 4 * 2
+        y_px = (target_h - height) // 4 * 2
+        return cls(width / source_w, height / source_h, x_px, y_px, width, height)
+
+    def to_source(self, points_xy_px: FloatArray) -> FloatArray:
+        """Maps target coordinates back.
+
+        Args:
+            points_xy_px: Shape `(..., 2)`, x and y in target pixels.
+
+        Returns:
+            The same shape in source pixels.
+        """
+        offset = np.array([self.x_px, self.y_px], np.float32)
+        scale = np.array([self.scale_x, self.scale_y], np.float32)
+        return ((points_xy_px - offset) / scale).astype(np.float32)
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Detections of one frame as parallel arrays, best score first.
+
+    Attributes:
+        boxes_xyxy_px: Shape `(n, 4)`, float32, source pixels.
+        scores: Shape `(n,)`, float32, 0 to 1.
+        landmarks_px: Shape `(n, 5, 2)`, float32, x and y of: eye on the image's left, eye on the
+            image's right, nose tip, mouth corner on the left, mouth corner on the right.
+    """
+
+    boxes_xyxy_px: FloatArray
+    scores: FloatArray
+    landmarks_px: FloatArray
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        for name, array, shape in (
+            ("boxes_xyxy_px", self.boxes_xyxy_px, (count, 4)),
+            ("scores", self.scores, (count,)),
+            ("landmarks_px", self.landmarks_px, (count, 5, 2)),
+        ):
+            if array.shape != shape:
+                raise ValueError(f"Faces.{name} has shape {array.shape}, expected {shape}")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> Faces:
+        """No face at all."""
+        return cls(
+            np.zeros((0, 4), np.float32),
+            np.zeros((0,), np.float32),
+            np.zeros((0, 5, 2), np.float32),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Confirmed tracks of one frame as parallel arrays, ordered by track id.
+
+    Attributes:
+        ids: Shape `(n,)`, int64, positive, never reused within a stream.
+        boxes_xyxy_px: Shape `(n, 4)`, float32: the matched detection, or the motion model's
+            prediction where no detection matched.
+        scores: Shape `(n,)`, float32: score of the matched detection, 0 where predicted.
+        face_rows: Shape `(n,)`, int64: row in the frame's `Faces`, -1 where predicted.
+    """
+
+    ids: IntArray
+    boxes_xyxy_px: FloatArray
+    scores: FloatArray
+    face_rows: IntArray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def empty(cls) -> Tracks:
+        """No track."""
+        return cls(
+            np.zeros((0,), np.int64),
+            np.zeros((0, 4), np.float32),
+            np.zeros((0,), np.float32),
+            np.zeros((0,), np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What one tile has to show in one frame.
+
+    Attributes:
+        identity: 1-based, constant for a person within a stream; 0 while nobody holds the side.
+        box_xyxy_px: Shape `(4,)`, float32; None while the face is not seen.
+        score: Detection score of the box, 0 where it is predicted or missing.
+    """
+
+    identity: int = 0
+    box_xyxy_px: FloatArray | None = None
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlotAssignment:
+    """Who sits where in one frame.
+
+    Attributes:
+        left: The left tile's person.
+        right: The right tile's person.
+        scene_cut: True on the first frame of a new shot: cameras jump instead of gliding.
+        reid_ran: True where this frame cost a ReID request.
+        risk: Swap risk, 0 (none) to 1.
+    """
+
+    left: Person
+    right: Person
+    scene_cut: bool = False
+    reid_ran: bool = False
+    risk: float = 0.0
+
+    def of(self, side: Side) -> Person:
+        """The person of a side."""
+        return self.left if side is Side.LEFT else self.right
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The rectangle of the source that one tile shows, in source pixels.
+
+    It has the tile's aspect. Parts outside the source are padding.
+    """
+
+    x_px: float
+    y_px: float
+    width_px: float
+    height_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class TileLayout:
+    """Where the two tiles lie on the canvas, all sizes even.
+
+    Attributes:
+        canvas_wh_px: Output width and height.
+    """
+
+    canvas_wh_px: tuple[int, int] = (1920, 1080)
+
+    def __post_init__(self) -> None:
+        width, height = self.canvas_wh_px
+        if width % 4 or height % 2 or width < 4 or height < 2:
+            raise ValueError(
+                f"canvas {width}x{height}: the width must be a positive multiple of 4 "
+                "and the height a positive multiple of 2"
+            )
+
+    @property
+    def tile_wh_px(self) -> tuple[int, int]:
+        """Width and height of each tile."""
+        width, height = self.canvas_wh_px
+        return width // 2, height
+
+    def tile_x_px(self, side: Side) -> int:
+        """Left edge of a side's tile."""
+        return 0 if side is Side.LEFT else self.tile_wh_px[0]
