@@ -22,6 +22,20 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 ByteArray = npt.NDArray[np.uint8]
 
+#: Width and height of an aligned face, the input of face ReID.
+FACE_CHIP_PX = 150
+#: Where the five landmarks (order of `Faces.landmarks_px`) lie in an aligned face chip: x, y pixels.
+#: From dlib's 68-point mean face shape (eye centres are the means of points 36 to 41 and 42 to 47,
+#: nose tip is point 30, mouth corners are 48 and 54), placed as dlib places a chip of 150 pixels
+#: with padding 0.25: `150 * (0.25 + mean) / 1.5`. The network was trained on such chips.
+FACE_CHIP_TEMPLATE_PX: tuple[tuple[float, float], ...] = (
+    (47.549, 46.599),
+    (100.476, 46.599),
+    (74.013, 76.563),
+    (50.415, 103.023),
+    (97.610, 103.023),
+)
+
 
 class Side(Enum):
     """Where a person's tile stands in the output, as the viewer sees it."""
@@ -188,6 +202,7 @@ class Letterbox:
         offset = np.array([self.x_px, self.y_px], np.float32)
         scale = np.array([self.scale_x, self.scale_y], np.float32)
         return ((points_xy_px - offset) / scale).astype(np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class Faces:
