@@ -1,0 +1,165 @@
+"""Bounded hand-over between the stream loop and its reading and writing threads.
+
+Every queue has a limit, every wait a stop event, and an exception on one side surfaces on the
+other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: How long a blocked side sleeps before it looks again whether the other one is still there.
+_POLL_S = 0.1
+
+
+class Channel(Generic[T]):
+    """A bounded queue that either side can close.
+
+    Args:
+        capacity: Items held at most, at least 1.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"channel capacity {capacity}: expected at least 1")
+        self._capacity = capacity
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._finished = False
+        self._cancelled = False
+        self._error: BaseException | None = None
+
+    def put(self, item: T) -> bool:
+        """Adds an item, waiting for room.
+
+        Returns:
+            False where the receiver has gone; the item was not taken.
+        """
+        with self._changed:
+            while len(self._items) >= self._capacity and not self._cancelled:
+                self._changed.wait(_POLL_S)
+            if self._cancelled:
+                return False
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """The sender is done, normally or by `error`, which the receiver gets after the items."""
+        with self._changed:
+            self._finished = True
+            self._error = error
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """The receiver is gone: items are thrown away and every `put` returns False."""
+        with self._changed:
+            self._cancelled = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        """Items in order until the sender finishes.
+
+        Raises:
+            BaseException: What the sender passed to `finish`.
+        """
+        while True:
+            with self._changed:
+                while not (self._items or self._finished or self._cancelled):
+                    self._changed.wait(_POLL_S)
+                if not self._items:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+
+class Reader(Generic[T]):
+    """Iterates a source on a thread of its own, a bounded number of items ahead.
+
+    Args:
+        items: Iterated on the thread, once.
+        ahead: Items read ahead at most.
+        name: Thread name, for debuggers.
+    """
+
+    def __init__(self, items: Iterable[T], *, ahead: int, name: str) -> None:
+        self._channel: Channel[T] = Channel(ahead)
+        self._thread = threading.Thread(target=self._pump, args=(items,), name=name, daemon=True)
+        self._thread.start()
+
+    def _pump(self, items: Iterable[T]) -> None:
+        try:
+            for item in items:
+                if not self._channel.put(item):
+                    break
+        except BaseException as error:  # carried to the receiving thread, whatever it is
+            self._channel.finish(error)
+        else:
+            self._channel.finish()
+
+    def __iter__(self) -> Iterator[T]:
+        """Items in order; an exception of the source is raised here."""
+        return iter(self._channel)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Stops reading and waits for the thread."""
+        self._channel.cancel()
+        self._thread.join(timeout_s)
+
+
+class Writer(Generic[T]):
+    """Calls a function with each item on a thread of its own, a bounded number of items behind.
+
+    Args:
+        write: Called on the thread, in order.
+        behind: Items waiting at most.
+        name: Thread name, for debuggers.
+    """
+
+    def __init__(self, write: Callable[[T], None], *, behind: int, name: str) -> None:
+        self._channel: Channel[T] = Channel(behind)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._drain, args=(write,), name=name, daemon=True)
+        self._thread.start()
+
+    def _drain(self, write: Callable[[T], None]) -> None:
+        try:
+            for item in self._channel:
+                write(item)
+        except BaseException as error:  # raised again in put() or finish()
+            self._error = error
+            self._channel.cancel()
+
+    def put(self, item: T) -> None:
+        """Hands an item over, waiting for room.
+
+        Raises:
+            BaseException: What an earlier write raised.
+        """
+        if not self._channel.put(item) and self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        """Waits until every item is written.
+
+        Raises:
+            BaseException: What a write raised.
+        """
+        self._channel.finish()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Throws waiting items away, waits for the one being written; never raises."""
+        self._channel.cancel()
+        self._thread.join(timeout_s)
