@@ -1,1 +1,1 @@
-"""Shared memory regions, slots and leases."""
+"""Shared memory that Triton reads: region names, regions, slots and their leases."""

@@ -1,0 +1,173 @@
+"""Names that say who owns a shared memory region, and whether that owner still lives.
+
+    dualface-<boot>-<pidns>-<pid>-<start>-<kind>-<serial>
+
+A pid alone is not an owner: it is used again after a while, after a reboot, and in another
+container. The process start time tells the first apart, the boot id the second and the pid
+namespace the third. Somebody else's name is never reaped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from dualface_client.errors import MemoryRegionError
+
+PREFIX = "dualface"
+# A suffix after the serial is what Triton's Python backend adds to the prefix we give it.
+_PATTERN = re.compile(
+    r"dualface-(?P<boot>[0-9a-f]{8})-(?P<pidns>\d+)-(?P<pid>\d+)-(?P<start>\d+)"
+    r"-(?P<kind>[a-z]+)-(?P<serial>[0-9a-z]+)(?P<suffix>_.*)?"
+)
+
+
+class OwnerState(Enum):
+    """What is known of the process that a name belongs to."""
+
+    ALIVE = "alive"
+    GONE = "gone"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process, told apart from every other one on this host.
+
+    Attributes:
+        boot: First eight hex digits of the kernel's boot id.
+        pidns: Inode of the pid namespace, 0 where the kernel does not say.
+        pid: Process id within that namespace.
+        start_ticks: Start time in clock ticks since boot, field 22 of `/proc/<pid>/stat`.
+    """
+
+    boot: str
+    pidns: int
+    pid: int
+    start_ticks: int
+
+    @classmethod
+    def current(cls) -> Owner:
+        """The calling process.
+
+        Raises:
+            MemoryRegionError: `/proc` does not tell the start time.
+        """
+        pid = os.getpid()
+        start = start_ticks(pid)
+        if start is None:
+            raise MemoryRegionError(
+                f"/proc/{pid}/stat cannot be read; mount /proc: region names need the start time"
+            )
+        return cls(_boot(), _pid_namespace(), pid, start)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionName:
+    """A parsed name.
+
+    Attributes:
+        owner: The process that made it.
+        kind: What it is, lower-case letters: `sys`, `cuda`, `stub`, `server`.
+        serial: Tells the owner's regions of one kind apart.
+        suffix: What a library appended, with its leading underscore; else empty.
+    """
+
+    owner: Owner
+    kind: str
+    serial: str
+    suffix: str = ""
+
+    def __str__(self) -> str:
+        who = self.owner
+        return (
+            f"{PREFIX}-{who.boot}-{who.pidns}-{who.pid}-{who.start_ticks}"
+            f"-{self.kind}-{self.serial}{self.suffix}"
+        )
+
+
+def new_name(kind: str) -> RegionName:
+    """A name of this process that nobody has used before.
+
+    Args:
+        kind: Lower-case letters.
+
+    Raises:
+        ValueError: The kind has other characters.
+    """
+    if not re.fullmatch("[a-z]+", kind):
+        raise ValueError(f"region kind {kind!r}: expected lower-case letters only")
+    # Random rather than counted: a counter would be state of the module.
+    return RegionName(Owner.current(), kind, os.urandom(4).hex())
+
+
+def parse(text: str) -> RegionName | None:
+    """Reads a name.
+
+    Args:
+        text: A file or region name, with or without a leading slash.
+
+    Returns:
+        The parts, or None for a name that is not of this scheme.
+    """
+    match = _PATTERN.fullmatch(text.removeprefix("/"))
+    if match is None:
+        return None
+    owner = Owner(match["boot"], int(match["pidns"]), int(match["pid"]), int(match["start"]))
+    return RegionName(owner, match["kind"], match["serial"], match["suffix"] or "")
+
+
+def owner_state(name: str | RegionName) -> OwnerState:
+    """Whether the owner of a region lives.
+
+    Args:
+        name: A parsed or unparsed name.
+
+    Returns:
+        `FOREIGN` for names of another scheme, boot or pid namespace: they cannot be judged here.
+    """
+    parsed = parse(name) if isinstance(name, str) else name
+    if parsed is None:
+        return OwnerState.FOREIGN
+    owner = parsed.owner
+    if owner.boot != _boot() or owner.pidns != _pid_namespace():
+        return OwnerState.FOREIGN
+    same = start_ticks(owner.pid) == owner.start_ticks
+    return OwnerState.ALIVE if same else OwnerState.GONE
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time of a process.
+
+    Args:
+        pid: Process id in this namespace.
+
+    Returns:
+        Clock ticks since boot, or None where no such process runs (a zombie does not run).
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The command name may hold spaces and parentheses: fields count from the last one.
+    fields = stat.rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        return None
+    return int(fields[19])
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    except OSError:
+        return "00000000"
+
+
+def _pid_namespace() -> int:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0

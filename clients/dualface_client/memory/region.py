@@ -1,0 +1,149 @@
+"""One shared memory file that this process owns and Triton maps."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from dualface_client.errors import MemoryRegionError
+from dualface_client.memory.names import new_name
+
+SHM_DIR = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place, where shm_open looks too
+
+
+@runtime_checkable
+class Region(Protocol):
+    """What slots are cut from; a CUDA region answers with CuPy arrays instead of NumPy ones."""
+
+    @property
+    def name(self) -> str:
+        """Name to register with Triton."""
+
+    @property
+    def byte_size(self) -> int:
+        """Usable bytes."""
+
+    def view(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Any:
+        """An array over a part of the region, without a copy."""
+
+    def close(self) -> None:
+        """Gives the memory back; safe to call twice."""
+
+
+class SystemRegion:
+    """A `/dev/shm` file, mapped here and registered with Triton by name.
+
+    All pages are allocated at once: a full `/dev/shm` is an error here and not a SIGBUS at the
+    first write an hour later.
+    """
+
+    def __init__(self, byte_size: int, directory: Path = SHM_DIR) -> None:
+        """Creates and maps the file, readable by this user only.
+
+        Args:
+            byte_size: Wanted size, rounded up to whole pages.
+            directory: Where the file is made; Triton finds it only in `/dev/shm`.
+
+        Raises:
+            MemoryRegionError: The directory is missing, full or not writable.
+            ValueError: The size is not positive.
+        """
+        if byte_size <= 0:
+            raise ValueError(f"region of {byte_size} bytes: expected a positive size")
+        self._byte_size = -(-byte_size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._name = str(new_name("sys"))
+        self._path = directory / self._name
+        self._mapping: mmap.mmap | None = self._create()
+        self._bytes: npt.NDArray[np.uint8] = np.frombuffer(self._mapping, np.uint8)
+
+    def _create(self) -> mmap.mmap:
+        try:
+            handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise MemoryRegionError(
+                f"shared memory file {self._path} cannot be created: {error.strerror}; "
+                f"{self._path.parent} must exist and be writable"
+            ) from error
+        try:
+            os.posix_fallocate(handle, 0, self._byte_size)
+            return mmap.mmap(handle, self._byte_size)
+        except OSError as error:
+            self._path.unlink(missing_ok=True)
+            raise MemoryRegionError(self._no_space(error)) from error
+        finally:
+            os.close(handle)
+
+    def _no_space(self, error: OSError) -> str:
+        stats = os.statvfs(self._path.parent)
+        return (
+            f"shared memory of {self._byte_size} bytes: {error.strerror}; {self._path.parent} has "
+            f"{stats.f_bavail * stats.f_frsize} of {stats.f_blocks * stats.f_frsize} bytes free. "
+            "Remedy: fewer streams per worker, `dualface-client reap`, or a larger /dev/shm "
+            "(`docker run --shm-size`, `mount -o remount,size=`)"
+        )
+
+    @property
+    def name(self) -> str:
+        """Name to register with Triton; also the file's name."""
+        return self._name
+
+    @property
+    def shm_key(self) -> str:
+        """The name as `shm_open` takes it."""
+        return f"/{self._name}"
+
+    @property
+    def byte_size(self) -> int:
+        """Mapped bytes, whole pages."""
+        return self._byte_size
+
+    def view(
+        self, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> npt.NDArray[Any]:
+        """An array over a part of the region, without a copy.
+
+        Args:
+            offset: First byte, a multiple of the element size.
+            shape: Shape of the array.
+            dtype: Element type.
+
+        Returns:
+            A writable C-contiguous array. It must not outlive the region's users: after `close`
+            the pages stay readable here but Triton no longer sees them.
+
+        Raises:
+            MemoryRegionError: The region is closed.
+            ValueError: The part does not lie within the region.
+        """
+        if self._mapping is None:
+            raise MemoryRegionError(f"region {self._name} is closed")
+        size = prod(shape) * dtype.itemsize
+        if offset < 0 or offset + size > self._byte_size or offset % dtype.itemsize:
+            raise ValueError(
+                f"bytes {offset}..{offset + size} as {dtype}: region {self._name} has "
+                f"{self._byte_size} bytes and offsets are multiples of {dtype.itemsize}"
+            )
+        return self._bytes[offset : offset + size].view(dtype).reshape(shape)
+
+    def close(self) -> None:
+        """Unlinks the file and drops the mapping; safe to call twice.
+
+        Views that are still held keep the pages mapped, so that none of them can crash.
+        """
+        if self._mapping is None:
+            return
+        self._mapping = None
+        self._bytes = np.zeros(0, np.uint8)
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> SystemRegion:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
