@@ -24,7 +24,7 @@ ByteArray = npt.NDArray[np.uint8]
 
 #: Width and height of an aligned face, the input of face ReID.
 FACE_CHIP_PX = 150
-#: Where the five landmarks (order of `Faces.landmarks_px`) lie in an aligned face chip: x, y pixels.
+#: Where the five landmarks (order of `Faces.landmarks_px`) lie in an aligned face chip: x, y in px.
 #: From dlib's 68-point mean face shape (eye centres are the means of points 36 to 41 and 42 to 47,
 #: nose tip is point 30, mouth corners are 48 and 54), placed as dlib places a chip of 150 pixels
 #: with padding 0.25: `150 * (0.25 + mean) / 1.5`. The network was trained on such chips.
