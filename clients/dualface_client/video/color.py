@@ -1,0 +1,77 @@
+"""Colour tags: from FFmpeg's numbers (ITU-T H.273) to `ColorSpec` and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dualface_client.types import ColorMatrix, ColorSpec
+
+if TYPE_CHECKING:
+    import av
+
+# H.273 MatrixCoefficients to the matrix the picture is processed and tagged with. 4 (FCC) and
+# 7 (SMPTE 240M) are converted to their near relatives.
+_MATRIX_OF_CODE = {
+    1: ColorMatrix.BT709,
+    4: ColorMatrix.BT601,
+    5: ColorMatrix.BT601,
+    6: ColorMatrix.BT601,
+    7: ColorMatrix.BT709,
+    9: ColorMatrix.BT2020,
+    10: ColorMatrix.BT2020,
+}
+CODE_OF_MATRIX = {ColorMatrix.BT709: 1, ColorMatrix.BT601: 6, ColorMatrix.BT2020: 9}
+# SWS_CS_* of libswscale, by H.273 code: its coefficient tables.
+SWS_OF_CODE = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+
+UNSPECIFIED = 2
+RANGE_LIMITED = 1
+RANGE_FULL = 2
+_TRANSFERS_HDR = {16: "PQ", 18: "HLG"}
+_HD_LINES = 720
+
+
+@dataclass(frozen=True, slots=True)
+class ColorTags:
+    """Primaries and transfer of a stream, as H.273 numbers; 2 is unspecified.
+
+    Attributes:
+        primaries: ColourPrimaries.
+        transfer: TransferCharacteristics.
+    """
+
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+
+    def filled(self, matrix: ColorMatrix) -> ColorTags:
+        """The same, with what the matrix implies where nothing was said."""
+        implied = {ColorMatrix.BT709: (1, 1), ColorMatrix.BT2020: (9, UNSPECIFIED)}
+        primaries, transfer = implied.get(matrix, (UNSPECIFIED, UNSPECIFIED))
+        return ColorTags(
+            primaries if self.primaries == UNSPECIFIED else self.primaries,
+            transfer if self.transfer == UNSPECIFIED else self.transfer,
+        )
+
+
+def matrix_of(code: int, height_px: int) -> ColorMatrix:
+    """The matrix of a picture; an unspecified one follows from the height, as players do it.
+
+    Args:
+        code: H.273 MatrixCoefficients; 0 (RGB), 2 (unspecified) and unknown ones go by height.
+        height_px: Coded height; from 720 lines on it is BT.709, below BT.601.
+    """
+    by_height = ColorMatrix.BT709 if height_px >= _HD_LINES else ColorMatrix.BT601
+    return _MATRIX_OF_CODE.get(code, by_height)
+
+
+def spec_of(frame: av.VideoFrame) -> ColorSpec:
+    """Matrix and range that the frame's NV12 version will have."""
+    full = frame.color_range == RANGE_FULL or frame.format.name.startswith("yuvj")
+    return ColorSpec(matrix_of(frame.colorspace, frame.height), full and not frame.format.is_rgb)
+
+
+def hdr_note(transfer: int) -> str | None:
+    """What to tell the user about a high dynamic range source, None for other sources."""
+    name = _TRANSFERS_HDR.get(transfer)
+    return name and f"HDR ({name}): processed as it is, without tone mapping, in 8 bit"

@@ -1,0 +1,93 @@
+"""The door to FFmpeg: PyAV's import and what its errors mean. Nobody else maps them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from fractions import Fraction
+from pathlib import Path
+
+from dualface_client.errors import (
+    DiskFullError,
+    PlatformError,
+    SinkError,
+    SourceError,
+    UsageError,
+)
+
+try:
+    import av
+except ImportError as missing:  # pragma: no cover - a broken installation
+    raise PlatformError(
+        f"PyAV cannot be imported ({missing}); install it with: pip install 'dualface-client[run]'"
+    ) from missing
+
+__all__ = [
+    "AV_ERRORS",
+    "DISK_FULL",
+    "av",
+    "file_url",
+    "reason",
+    "sink_error",
+    "source_error",
+    "thread_count",
+    "ticks",
+]
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+# PyAV raises its own tree; its non-FFmpeg failures are plain ValueError and OSError.
+AV_ERRORS: tuple[type[Exception], ...] = (av.FFmpegError, OSError, ValueError, RuntimeError)
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without PyAV's prefix and file name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def source_error(path: Path, error: Exception, remedy: str) -> SourceError:
+    """Maps a failed read.
+
+    Args:
+        path: The input.
+        error: What PyAV or the system raised.
+        remedy: What the user can do.
+    """
+    return SourceError(f"{path}: cannot be read as a video ({reason(error)}); {remedy}")
+
+
+def sink_error(path: Path, error: Exception) -> SinkError:
+    """Maps a failed write by its errno; the part before the failure stays playable."""
+    number = getattr(error, "errno", None)
+    if number in DISK_FULL:
+        return DiskFullError(
+            f"{path}: no space is left for the output ({os.strerror(number)}); "
+            "free some or choose another directory"
+        )
+    return SinkError(f"{path}: writing the output failed ({reason(error)})")
+
+
+def thread_count(threads: int | str) -> int:
+    """Codec threads as FFmpeg counts them: 0 is its own choice.
+
+    Args:
+        threads: `"auto"` or a positive number.
+
+    Raises:
+        UsageError: Anything else.
+    """
+    if threads == "auto":
+        return 0
+    if isinstance(threads, int) and threads > 0:
+        return threads
+    raise UsageError(f"threads is {threads!r}; expected 'auto' or a number from 1")
+
+
+def file_url(path: Path) -> str:
+    """The path as FFmpeg reads it, so that a colon in a name is no protocol."""
+    return f"file:{path}"
+
+
+def ticks(seconds: Fraction, time_base: Fraction) -> int:
+    """Seconds as the nearest whole number of time base units."""
+    return round(seconds / time_base)

@@ -1,0 +1,94 @@
+"""Whether a file was cut short, read from its container's own sizes rather than guessed.
+
+Sources: ISO/IEC 14496-12 (boxes of MP4 and MOV), RFC 8794 and RFC 9559 (EBML, Matroska), the RIFF
+chunk header of AVI, ISO/IEC 13818-1 (188 byte packets of MPEG-TS; 192 with a time code).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+_EBML = b"\x1a\x45\xdf\xa3"
+_SEGMENT = b"\x18\x53\x80\x67"
+_BOX_LIMIT = 10_000  # a fragmented file of hours stays below it
+
+
+def mp4_boxes(stream: BinaryIO, size: int) -> list[tuple[str, int]]:
+    """Top-level boxes as (type, end offset); the end of a cut box lies beyond `size`.
+
+    Args:
+        stream: The file, opened for reading.
+        size: Its length in bytes.
+    """
+    boxes: list[tuple[str, int]] = []
+    offset = 0
+    while offset + 8 <= size and len(boxes) < _BOX_LIMIT:
+        stream.seek(offset)
+        header = stream.read(16)
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        offset = offset + length if length >= 8 else size  # 0: up to the end of the file
+        boxes.append((header[4:8].decode("latin-1"), offset))
+    return boxes
+
+
+def is_mp4(head: bytes) -> bool:
+    """Whether the first bytes are those of an MP4 or MOV file."""
+    return head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}
+
+
+def lacks_index(path: Path) -> bool:
+    """True for an MP4 or MOV file without its index (moov): the recording never ended."""
+    with path.open("rb") as stream:
+        if not is_mp4(stream.read(12)):
+            return False
+        return all(kind != "moov" for kind, _ in mp4_boxes(stream, path.stat().st_size))
+
+
+def truncation(path: Path) -> str | None:
+    """What shows that the file was cut short, None where nothing does."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(12)
+        if is_mp4(head):
+            boxes = mp4_boxes(stream, size)
+            return _beyond("its last box", boxes[-1][1] if boxes else 0, size)
+        if head[:4] == _EBML:
+            return _matroska(stream, size)
+    if head[:4] == b"RIFF":
+        return _beyond("the RIFF chunk", 8 + int.from_bytes(head[4:8], "little"), size)
+    if head[:1] == b"G" and size % 188:
+        return "its last transport packet is incomplete"
+    if head[4:5] == b"G" and head[:1] != b"G" and size % 192:
+        return "its last transport packet is incomplete"
+    return None
+
+
+def _beyond(what: str, end: int, size: int) -> str | None:
+    return f"{what} ends {end - size} bytes after the file" if end > size else None
+
+
+def _matroska(stream: BinaryIO, size: int) -> str | None:
+    stream.seek(4)
+    header_size = _vint(stream)
+    if header_size is None:
+        return None
+    stream.seek(header_size, 1)
+    if stream.read(4) != _SEGMENT:
+        return None
+    length = _vint(stream)
+    if length is None:
+        return "its writer did not finish it"
+    return _beyond("its segment", stream.tell() + length, size)
+
+
+def _vint(stream: BinaryIO) -> int | None:
+    """An EBML size (RFC 8794 section 4); None where all bits say that it is unknown."""
+    first = stream.read(1)
+    if not first or not first[0]:
+        return None
+    width = 9 - first[0].bit_length()
+    value = int.from_bytes(first + stream.read(width - 1), "big") & ((1 << (7 * width)) - 1)
+    return None if value == (1 << (7 * width)) - 1 else value

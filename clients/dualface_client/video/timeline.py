@@ -1,0 +1,65 @@
+"""Time stamps that only go forward, changed as little as possible."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+# A step back by more than this is a new time origin (joined streams), not a disordered stamp.
+JUMP_S = Fraction(1)
+
+
+class Timeline:
+    """Places the time stamps of one stream: strictly increasing, gaps kept.
+
+    A stamp that is missing follows the one before by one step. A stamp that does not increase is
+    moved to one unit after the one before. A jump back by more than `JUMP_S` moves everything
+    after it so that the stream goes on one step later.
+
+    Attributes:
+        filled: Missing stamps so far.
+        bumped: Stamps moved by disorder or repetition so far.
+        jumps: New time origins so far.
+    """
+
+    def __init__(self, time_base: Fraction, step: int) -> None:
+        """Starts a stream.
+
+        Args:
+            time_base: Seconds per unit.
+            step: Units from one picture or packet to the next, at least 1.
+        """
+        self._jump = max(1, int(JUMP_S / time_base))
+        self._step = max(1, step)
+        self._last: int | None = None
+        self._offset = 0
+        self.filled = 0
+        self.bumped = 0
+        self.jumps = 0
+
+    def place(self, stamp: int | None, duration: int = 0) -> int:
+        """The stamp to use.
+
+        Args:
+            stamp: What the source says, None where it says nothing.
+            duration: Units until the next stamp, 0 where unknown; the step is taken then.
+        """
+        placed = self._forward(stamp)
+        self._last = placed
+        self._next = placed + (duration or self._step)
+        return placed
+
+    def _forward(self, stamp: int | None) -> int:
+        if self._last is None:
+            self.filled += stamp is None
+            return stamp or 0
+        if stamp is None:
+            self.filled += 1
+            return self._next
+        if stamp + self._offset < self._last - self._jump:
+            self.jumps += 1
+            self._offset = self._next - stamp
+        placed = stamp + self._offset
+        if placed > self._last:
+            return placed
+        self.bumped += 1
+        return self._last + 1
