@@ -1,0 +1,1 @@
+"""Server side: fetch and export models, render the repository, measure."""

@@ -1,0 +1,1 @@
+"""The two networks as ONNX graphs, rebuilt from the weights of pinned packages."""
