@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from dualface_client.types import (
     ByteArray,
     Crop,
+    Faces,
     FloatArray,
     Frame,
     Letterbox,
@@ -30,6 +31,10 @@ class FrameSource(Protocol):
     @property
     def decode_errors(self) -> int:
         """Packets or pictures that could not be decoded so far."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the input so far, such as a truncated end."""
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames in presentation order; once only."""
@@ -67,7 +72,48 @@ class Imaging(Protocol):
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
 
-    def compose(
-        self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout
-    ) -> Nv12Image:
+    def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
         """The canvas: left crop in the left tile, right crop in the right one."""
+
+
+class PendingFaces(Protocol):
+    """A detection on its way."""
+
+    def result(self) -> list[Faces]:
+        """Faces of each submitted picture, in order.
+
+        Raises:
+            ServerError: The request failed or got no answer in time.
+        """
+
+    def cancel(self) -> None:
+        """Gives the request up and its memory back, now or when the server lets go of it."""
+
+
+class FaceDetector(Protocol):
+    """Finds faces, asynchronously."""
+
+    def submit(self, images: Sequence[Nv12Image]) -> PendingFaces:
+        """Copies the pictures into shared memory and sends one request."""
+
+
+class FaceEmbedder(Protocol):
+    """Turns faces into vectors that tell people apart."""
+
+    @property
+    def model_version(self) -> str:
+        """Which model makes the embeddings; two versions must not be compared."""
+
+    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> FloatArray:
+        """Embeds faces of one picture.
+
+        Args:
+            image: The picture.
+            landmarks_px: Shape `(n, 5, 2)`, source pixels.
+
+        Returns:
+            Shape `(n, 128)` float32, each row of length 1.
+
+        Raises:
+            ServerError: The request failed or got no answer in time.
+        """

@@ -1,0 +1,144 @@
+"""Progress of a run: live bars on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from dualface_client.observe.report import StreamReport, StreamStatus
+
+_FINAL_STATES = ("done", "stopped", "failed")
+
+
+class ProgressDisplay:
+    """Shows the streams' reports from a thread until it is closed.
+
+    Args:
+        statuses: One per stream, in order.
+        console: Where to write.
+        quiet: Show nothing.
+        interval_s: Between two updates of the bars.
+        line_interval_s: Between two plain lines of a stream.
+    """
+
+    def __init__(
+        self,
+        statuses: Sequence[StreamStatus],
+        console: Console,
+        *,
+        quiet: bool = False,
+        interval_s: float = 0.25,
+        line_interval_s: float = 5.0,
+    ) -> None:
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        if quiet:
+            return
+        show, wait_s = (
+            (self._bars(statuses, console), interval_s)
+            if console.is_terminal
+            else (self._lines(statuses, console), line_interval_s)
+        )
+        self._thread = threading.Thread(
+            target=self._loop, args=(show, wait_s), name="progress", daemon=True
+        )
+        self._thread.start()
+
+    def _loop(self, show: Callable[[bool], None], wait_s: float) -> None:
+        while not self._stop.wait(wait_s):
+            show(False)
+        show(True)
+
+    def _lines(self, statuses: Sequence[StreamStatus], console: Console) -> Callable[[bool], None]:
+        finished: set[str] = set()
+
+        def show(last: bool) -> None:
+            del last
+            for status in statuses:
+                report = status.snapshot()
+                if report.name in finished or report.state == "waiting":
+                    continue
+                if report.state in _FINAL_STATES:
+                    finished.add(report.name)
+                console.print(progress_line(report), markup=False, highlight=False, soft_wrap=True)
+
+        return show
+
+    def _bars(self, statuses: Sequence[StreamStatus], console: Console) -> Callable[[bool], None]:
+        progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            transient=False,
+        )
+        tasks: dict[str, TaskID] = {}
+        progress.start()
+
+        def show(last: bool) -> None:
+            for status in statuses:
+                report = status.snapshot()
+                if report.state != "waiting":
+                    _show_bar(progress, tasks, report)
+            if last:
+                progress.stop()
+
+        return show
+
+    def close(self) -> None:
+        """Shows the last state and ends; safe to call twice."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+
+    def __enter__(self) -> ProgressDisplay:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def progress_line(report: StreamReport) -> str:
+    """One line that says how far a stream is.
+
+    >>> progress_line(StreamReport("a", "a.mp4", "b.mp4", "running", 100, 50, 50, 5.0))
+    'a: running, 50/100 frames, 10.0 fps, 5 s left'
+    """
+    total = f"/{report.frames_expected}" if report.frames_expected else ""
+    parts = [f"{report.name}: {report.state}", f"{report.frames_out}{total} frames"]
+    if report.fps:
+        parts.append(f"{report.fps:.1f} fps")
+    left = report.frames_expected - report.frames_out
+    if report.state == "running" and report.fps and left > 0:
+        parts.append(f"{left / report.fps:.0f} s left")
+    if report.error:
+        parts.append(report.error)
+    return ", ".join(parts)
+
+
+def _show_bar(progress: Progress, tasks: dict[str, TaskID], report: StreamReport) -> None:
+    total = report.frames_expected or None
+    if report.state == "done":
+        total = report.frames_out  # the container's count was an estimate
+    if report.name not in tasks:
+        tasks[report.name] = progress.add_task(report.name, total=total, rate="")
+    rate = f"{report.fps:5.1f} fps" if report.state in ("running", "done") else report.state
+    progress.update(tasks[report.name], completed=report.frames_out, total=total, rate=rate)

@@ -1,0 +1,128 @@
+"""What is known of a stream and of a run, while it goes and afterwards."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dualface_client.errors import SinkError
+from dualface_client.observe.stage_clock import StageTime
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """One stream.
+
+    Attributes:
+        name: Short name, unique in the run.
+        input: What was read.
+        output: What was written, or would have been.
+        state: `waiting`, `running`, `done`, `stopped` (by the user) or `failed`.
+        frames_expected: Frames the container promises, 0 where it does not say.
+        frames_in: Frames decoded.
+        frames_out: Frames written.
+        elapsed_s: Seconds from opening to closing.
+        detections: Faces found above the threshold.
+        reid_frames: Frames that cost a ReID request.
+        reid_faces: Faces embedded.
+        sides: Side of each identity at the end.
+        decode_errors: Packets or pictures that could not be decoded.
+        warnings: What the user should know.
+        error: Why it failed, empty where it did not.
+        partial_output: Where the part that was written lies, empty where it is complete.
+        stages: Time per stage.
+    """
+
+    name: str
+    input: str
+    output: str
+    state: str = "waiting"
+    frames_expected: int = 0
+    frames_in: int = 0
+    frames_out: int = 0
+    elapsed_s: float = 0.0
+    detections: int = 0
+    reid_frames: int = 0
+    reid_faces: int = 0
+    sides: dict[int, str] = field(default_factory=dict)
+    decode_errors: int = 0
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+    partial_output: str = ""
+    stages: dict[str, StageTime] = field(default_factory=dict)
+
+    @property
+    def fps(self) -> float:
+        """Frames written per second of elapsed time."""
+        return self.frames_out / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def reid_ratio(self) -> float:
+        """Share of frames that cost a ReID request."""
+        return self.reid_frames / self.frames_out if self.frames_out else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the fields and the derived figures."""
+        return {**asdict(self), "fps": round(self.fps, 3), "reid_ratio": round(self.reid_ratio, 5)}
+
+
+class StreamStatus:
+    """The current report of one stream, changed by its loop and read by the display."""
+
+    def __init__(self, report: StreamReport) -> None:
+        self._lock = threading.Lock()
+        self._report = report
+
+    def update(self, **changes: Any) -> None:
+        """Replaces fields of the report.
+
+        Raises:
+            TypeError: A field does not exist.
+        """
+        with self._lock:
+            self._report = replace(self._report, **changes)
+
+    def snapshot(self) -> StreamReport:
+        """The report as it is now."""
+        with self._lock:
+            return self._report
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A whole run.
+
+    Attributes:
+        version: Of this program.
+        server: Address of the server used, and whether it was embedded.
+        streams: One report each, in the order of the inputs.
+        elapsed_s: Seconds of the whole run, server start included.
+        peak_memory_bytes: Largest resident size seen per process: `client`, `server`.
+    """
+
+    version: str
+    server: str
+    streams: tuple[StreamReport, ...]
+    elapsed_s: float
+    peak_memory_bytes: dict[str, int]
+
+    def write(self, path: Path) -> None:
+        """Writes JSON.
+
+        Raises:
+            SinkError: The file cannot be written.
+        """
+        data = {
+            "version": self.version,
+            "server": self.server,
+            "elapsed_s": round(self.elapsed_s, 3),
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "streams": [stream.as_dict() for stream in self.streams],
+        }
+        try:
+            path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SinkError(f"{path}: cannot write the summary: {error.strerror}") from error

@@ -1,0 +1,212 @@
+"""One stream's loop: frames in, tiles out.
+
+    source -> [reader thread] -> detect -> decide -> compose -> [writer thread] -> sink
+
+Decoding, inference in flight, composing and encoding overlap; order is kept; every queue is
+bounded. The loop knows no device: it is given parts (`pipeline.parts`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from dualface_client.errors import ServerError
+from dualface_client.framing.camera import CameraPair
+from dualface_client.observe.report import StreamStatus
+from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.track_log import TrackLog
+from dualface_client.pipeline.parts import (
+    FaceDetector,
+    FaceEmbedder,
+    FrameSink,
+    FrameSource,
+    Imaging,
+    PendingFaces,
+)
+from dualface_client.pipeline.stages import Reader, Writer
+from dualface_client.settings.run import RunSettings
+from dualface_client.tracking.director import Director
+from dualface_client.types import Faces, FloatArray, Frame, Side, SlotAssignment, TileLayout
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParts:
+    """Everything a loop works with; it owns none of it.
+
+    Attributes:
+        source: Opened source.
+        sink: Opened sink.
+        imaging: Pixel work of the frames' device.
+        detector: Shared by the worker's streams.
+        embedder: Shared by the worker's streams.
+        tracks: Where tracks are written, None for nowhere.
+    """
+
+    source: FrameSource
+    sink: FrameSink
+    imaging: Imaging
+    detector: FaceDetector
+    embedder: FaceEmbedder
+    tracks: TrackLog | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    frames: list[Frame]
+    pending: PendingFaces
+
+
+class StreamLoop:
+    """Runs one stream to its end, its failure or a stop.
+
+    Args:
+        parts: What to work with.
+        settings: How.
+        status: Kept up to date while the loop runs.
+        stop: Set from outside to end early; the sink is then left to the caller.
+        clock: Gets the time of each stage.
+    """
+
+    def __init__(
+        self,
+        parts: StreamParts,
+        settings: RunSettings,
+        status: StreamStatus,
+        stop: threading.Event,
+        clock: StageClock,
+    ) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._status = status
+        self._stop = stop
+        self._clock = clock
+        info = parts.source.info
+        self._layout = TileLayout(settings.output.canvas_wh_px)
+        self._director = Director(settings.tracking, (info.width_px, info.height_px))
+        self._cameras = CameraPair(self._layout, (info.width_px, info.height_px), settings.framing)
+        self._counts: Counter[str] = Counter()
+        self._started = time.monotonic()
+
+    def run(self) -> None:
+        """Processes every frame; returns early where `stop` is set.
+
+        Raises:
+            DualfaceError: The source, the server or the sink failed. Frames before the failure
+                have been handed to the sink.
+        """
+        queues = self._settings.queues
+        decoded = self._clock.timed("decode", self._parts.source)
+        reader = Reader(decoded, ahead=queues.frames_ahead, name="decode")
+        writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
+        try:
+            for frame, faces in self._detected(self._counted(reader)):
+                writer.put(self._show(frame, faces))
+                self._report()
+            writer.finish()
+        finally:
+            reader.close()
+            writer.close()
+            self._report()
+
+    def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            if self._stop.is_set():
+                return
+            self._counts["in"] += 1
+            yield frame
+
+    def _detected(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Faces]]:
+        """Keeps requests in flight and yields frames with their faces, in order."""
+        settings = self._settings.detection
+        in_flight: deque[_Batch] = deque()
+        try:
+            for batch in _batches(frames, settings.frames_per_request):
+                with self._clock.stage("letterbox"):
+                    pending = self._parts.detector.submit([frame.image for frame in batch])
+                in_flight.append(_Batch(batch, pending))
+                while len(in_flight) >= settings.requests_in_flight:
+                    yield from self._finished(in_flight.popleft())
+            while in_flight and not self._stop.is_set():
+                yield from self._finished(in_flight.popleft())
+        finally:
+            for batch_left in in_flight:
+                batch_left.pending.cancel()
+
+    def _finished(self, batch: _Batch) -> Iterator[tuple[Frame, Faces]]:
+        with self._clock.stage("wait"):
+            results = batch.pending.result()
+        yield from zip(batch.frames, results, strict=True)
+
+    def _show(self, frame: Frame, faces: Faces) -> Frame:
+        """Decides who is where and draws the canvas."""
+        with self._clock.stage("track"):
+            assignment = self._decide(frame, faces)
+            crops = self._cameras.update(assignment, frame.time_s)
+        if self._parts.tracks is not None:
+            self._parts.tracks.add(frame.index, assignment)
+        self._count(faces, assignment)
+        with self._clock.stage("compose"):
+            canvas = self._parts.imaging.compose(frame.image, crops, self._layout)
+        return replace(frame, image=canvas)
+
+    def _decide(self, frame: Frame, faces: Faces) -> SlotAssignment:
+        thumbnail = self._parts.imaging.thumbnail(frame.image)
+        rows = self._director.observe(faces, thumbnail, frame.time_s).face_rows
+        embeddings: FloatArray | None = None
+        if len(rows):
+            with self._clock.stage("reid"):
+                embeddings = self._embed(frame, faces.landmarks_px[rows])
+        return self._director.decide(embeddings, self._parts.embedder.model_version)
+
+    def _embed(self, frame: Frame, landmarks_px: FloatArray) -> FloatArray | None:
+        """Embeddings, or None where the server could not make them: motion then decides."""
+        self._counts["reid_frames"] += 1
+        self._counts["reid_faces"] += len(landmarks_px)
+        try:
+            return self._parts.embedder.embed(frame.image, landmarks_px)
+        except ServerError as error:
+            self._counts["reid_failures"] += 1
+            self._status.update(warnings=(f"ReID failed, motion decides: {error}",))
+            return None
+
+    def _encode(self, canvas: Frame) -> None:
+        with self._clock.stage("encode"):
+            self._parts.sink.write(canvas)
+        self._counts["out"] += 1
+
+    def _count(self, faces: Faces, assignment: SlotAssignment) -> None:
+        self._counts["detections"] += len(faces)
+        sides = {
+            person.identity: side.value
+            for side in Side
+            if (person := assignment.of(side)).identity > 0
+        }
+        if sides:
+            self._status.update(sides=sides)
+
+    def _report(self) -> None:
+        self._status.update(
+            frames_in=self._counts["in"],
+            frames_out=self._counts["out"],
+            detections=self._counts["detections"],
+            reid_frames=self._counts["reid_frames"],
+            reid_faces=self._counts["reid_faces"],
+            decode_errors=self._parts.source.decode_errors,
+            elapsed_s=time.monotonic() - self._started,
+        )
+
+
+def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """Consecutive lists of at most `size` frames."""
+    batch: list[Frame] = []
+    for frame in frames:
+        batch.append(frame)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,71 @@
+"""Settings of a run, with the defaults that the command line shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dualface_client.settings.framing import FramingSettings
+from dualface_client.settings.tracking import TrackingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionSettings:
+    """How frames go to the detector.
+
+    Attributes:
+        score_threshold: Faces below it are ignored, 0 to 1. Low on purpose: the tracker's second
+            association lives on uncertain detections.
+        frames_per_request: Frames of one stream in a request.
+        requests_in_flight: Requests of one stream that are under way at a time.
+        timeout_s: How long an answer may take.
+    """
+
+    score_threshold: float = 0.3
+    frames_per_request: int = 1
+    requests_in_flight: int = 2
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSettings:
+    """What is written.
+
+    Attributes:
+        canvas_wh_px: Output size; each tile has half the width.
+        encoder: `auto`, `x264` or `none` (decode, detect and compose only).
+        preset: x264 preset, `ultrafast` to `placebo`.
+        crf: x264 quality, 0 (lossless) to 51.
+        overwrite: Whether an existing output is replaced.
+        encoder_threads: Threads of x264, 0 for its own choice.
+    """
+
+    canvas_wh_px: tuple[int, int] = (1920, 1080)
+    encoder: str = "auto"
+    preset: str = "veryfast"
+    crf: int = 20
+    overwrite: bool = False
+    encoder_threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """Bounds of what waits between the stages of one stream.
+
+    Attributes:
+        frames_ahead: Decoded frames waiting for detection.
+        frames_behind: Composed frames waiting for the encoder.
+    """
+
+    frames_ahead: int = 4
+    frames_behind: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Everything a stream's loop is told."""
+
+    detection: DetectionSettings = field(default_factory=DetectionSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    framing: FramingSettings = field(default_factory=FramingSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+    queues: QueueSettings = field(default_factory=QueueSettings)
