@@ -1,0 +1,49 @@
+"""Settings of `framing`: the virtual camera of a tile.
+
+Lengths are shares of the crop, rates are per second of presentation time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FramingSettings:
+    """How a virtual camera frames and moves.
+
+    Attributes:
+        face_share: Height of the face box as a share of the crop's height.
+        centre_y: Where the centre of the face box lies, from the crop's top, as a share of its
+            height. 0.42 puts the eyes at 0.39, near the upper third, with head room.
+        dead_zone: The face may wander so far from the camera's aim, as a share of the crop's width
+            (and height), before the camera follows.
+        zoom_dead_zone: The face's smoothed size may differ by this share before the zoom follows.
+        size_smoothing_s: Time constant of the face size.
+        pan_rate: Natural frequency of the critically damped pan and tilt, in rad/s. A face that
+            moves at `v` runs ahead of the camera by `2 v / pan_rate`.
+        zoom_rate: The same for the zoom, on a logarithmic scale.
+        ease_rate: The same for pan, tilt and zoom while easing to a wide or a far crop.
+        max_speed: Largest pan or tilt speed, in crop widths (heights) per second.
+        max_zoom_speed: Largest zoom speed, as natural logarithm of the scale per second.
+        max_upscale: Source pixels are enlarged at most so much, where the source allows it.
+        hold_s: A missing face's crop is held for so long before it eases to a wide one.
+        jump_window_s: A first face within this time after the start or a cut is jumped to.
+        jump_distance: A face whose centre is suddenly farther than so many crop widths from the
+            camera's aim is jumped to instead of crossing the picture.
+    """
+
+    face_share: float = 1 / 3
+    centre_y: float = 0.42
+    dead_zone: float = 0.03
+    zoom_dead_zone: float = 0.15
+    size_smoothing_s: float = 1.0
+    pan_rate: float = 7.0
+    zoom_rate: float = 2.5
+    ease_rate: float = 3.0
+    max_speed: float = 1.5
+    max_zoom_speed: float = 0.8
+    max_upscale: float = 2.5
+    hold_s: float = 1.0
+    jump_window_s: float = 1.0
+    jump_distance: float = 1.0
