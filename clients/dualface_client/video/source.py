@@ -139,7 +139,7 @@ class PyavSource:
                 "decoded; the file is damaged or its codec is not supported"
             )
         self._color = spec_of(first.frame)
-        self._time_base = self._stream.time_base or first.frame.time_base
+        self._time_base = self._stream.time_base or Fraction(1, 90_000)
         self._first_wh = first.frame.width, first.frame.height
         self._converter = _converter(self._stream, first.frame)
         self._info = self._describe(first.frame)

@@ -1,0 +1,145 @@
+"""The file below a sink: written under a partial name, published under the final one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from dualface_client.errors import SinkError, UsageError
+from dualface_client.video.ffmpeg import sink_error
+
+
+def partial_path_of(final: Path) -> Path:
+    """Where a file is written until it is complete: `out.mp4` as `out.partial.mp4`."""
+    return final.with_name(f"{final.stem}.partial{final.suffix}")
+
+
+class OutputFile:
+    """A seekable file object for PyAV that keeps the first write error and freezes then.
+
+    FFmpeg writes an MP4's index last and only then turns the fragments before it into one block.
+    If the index does not fit on the disk, the rest must not happen either: after the first error
+    every write is swallowed, so that the fragments on disk stay what they are, playable.
+
+    The partial file is locked: two processes never write the same output. One that a killed
+    process left behind is replaced.
+
+    Attributes:
+        error: The first failed write, None so far.
+    """
+
+    def __init__(self, final: Path, *, overwrite: bool) -> None:
+        """Creates the partial file.
+
+        Raises:
+            UsageError: The output exists and `overwrite` is false, or it is a directory.
+            SinkError: The directory is missing or not writable, or another process writes there.
+        """
+        self._final = final
+        self._overwrite = overwrite
+        self._partial: Path | None = partial_path_of(final)
+        self.error: OSError | None = None
+        self._check_target()
+        self._fd = self._open_locked(partial_path_of(final))
+
+    @property
+    def partial_path(self) -> Path | None:
+        """Where the unpublished file lies, None once it is published or removed."""
+        return self._partial
+
+    def write(self, data: bytes) -> int:
+        """Writes at the current position; an error is kept, not raised."""
+        rest = memoryview(data)
+        try:
+            while rest and self.error is None:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves the position, in bytes."""
+        return os.lseek(self._fd, offset, whence)
+
+    def tell(self) -> int:
+        """The position, in bytes."""
+        return os.lseek(self._fd, 0, os.SEEK_CUR)
+
+    def publish(self) -> None:
+        """Gives the file its final name, atomically, and closes it.
+
+        Raises:
+            SinkError: The output appeared meanwhile, or the directory refuses the name. The
+                partial file stays.
+        """
+        partial = partial_path_of(self._final)
+        try:
+            if self._overwrite:
+                partial.replace(self._final)
+            else:
+                _rename_exclusive(partial, self._final)
+        except FileExistsError as error:
+            raise SinkError(
+                f"{self._final}: appeared while it was written; the result is kept as {partial}"
+            ) from error
+        except OSError as error:
+            raise sink_error(self._final, error) from error
+        finally:
+            self.release()
+        self._partial = None
+
+    def discard(self) -> None:
+        """Removes the partial file and closes it."""
+        if self._partial is not None:
+            self._partial.unlink(missing_ok=True)
+        self._partial = None
+        self.release()
+
+    def release(self) -> None:
+        """Closes the file and leaves it where it is; may be repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _check_target(self) -> None:
+        parent = self._final.parent
+        if not parent.is_dir():
+            raise SinkError(f"{parent}: is not a directory; create it or choose another output")
+        if self._final.is_dir():
+            raise UsageError(f"{self._final}: is a directory; name an output file")
+        if self._final.exists() and not self._overwrite:
+            raise UsageError(f"{self._final}: exists; choose another name or allow --overwrite")
+
+    def _open_locked(self, partial: Path) -> int:
+        try:
+            fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except PermissionError as error:
+            raise SinkError(
+                f"{partial.parent}: is not writable; change its permissions or choose another"
+            ) from error
+        except OSError as error:
+            raise sink_error(partial, error) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+        except OSError as error:
+            os.close(fd)
+            raise SinkError(
+                f"{partial}: another process writes it; wait for it or choose another output"
+            ) from error
+        return fd
+
+
+def _rename_exclusive(old: Path, new: Path) -> None:
+    """Renames without replacing; `FileExistsError` where the new name is taken."""
+    try:
+        os.link(old, new)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: check and rename, nearly as good
+        if new.exists():
+            raise FileExistsError(str(new)) from None
+        old.rename(new)
+    else:
+        old.unlink()

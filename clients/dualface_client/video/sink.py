@@ -1,0 +1,360 @@
+"""H.264 in MP4, MOV or Matroska through PyAV and x264, playable at any moment."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dualface_client.errors import DualfaceError, SinkError, UsageError
+from dualface_client.types import Frame, Nv12Image, VideoInfo
+from dualface_client.video.audio import AudioCopy
+from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, ColorTags
+from dualface_client.video.convert import plane_view
+from dualface_client.video.ffmpeg import AV_ERRORS, av, sink_error, thread_count, ticks
+from dualface_client.video.outfile import OutputFile
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+# A hybrid MP4 is written as fragments and becomes an ordinary one when it is closed.
+_MP4_OPTIONS = {
+    "movflags": "hybrid_fragmented+delay_moov+default_base_moof",
+    "frag_duration": "1000000",
+}
+_FORMATS = {
+    ".mp4": ("mp4", _MP4_OPTIONS),
+    ".m4v": ("mp4", _MP4_OPTIONS),
+    ".mov": ("mov", _MP4_OPTIONS),
+    ".mkv": ("matroska", {"cluster_time_limit": "1000"}),
+}
+# Packets reach the disk as they come, and a stream that pauses holds up the others for 1 s only.
+_MUX_OPTIONS = {"flush_packets": "1", "max_interleave_delta": "1000000"}
+_BUFFER_BYTES = 1 << 20
+_GOP_S = 2
+_FALLBACK_RATE = Fraction(25)
+_CRF_LIMIT = 51
+
+
+class PyavSink:
+    """One output video: encoded canvases plus the source's audio.
+
+    Written as `NAME.partial.SUFFIX` beside the final name, which it gets in `close`. Until then,
+    and whenever the process dies, the partial file plays up to a second or two before that
+    moment. Not for several threads at once.
+    """
+
+    def __init__(  # noqa: PLR0913 - one keyword for each option of the command line
+        self,
+        path: str | Path,
+        info: VideoInfo,
+        layout_wh_px: tuple[int, int],
+        *,
+        audio_from: str | Path | None = None,
+        encoder: str = "x264",
+        preset: str = "veryfast",
+        crf: float = 20,
+        overwrite: bool = False,
+        threads: int | str = "auto",
+    ) -> None:
+        """Creates the partial file and writes its header.
+
+        Args:
+            path: The output; its suffix, .mp4, .m4v, .mov or .mkv, selects the container.
+            info: The source's frame rate, time base and colour.
+            layout_wh_px: Width and height of the canvases, even.
+            audio_from: The file whose audio streams are copied, and whose colour primaries and
+                transfer are copied too; None for a silent output.
+            encoder: `x264`.
+            preset: One of x264's presets, `ultrafast` to `placebo`.
+            crf: x264's constant rate factor, 0 (lossless) to 51.
+            overwrite: Whether an existing output is replaced.
+            threads: Encoder threads, `"auto"` for x264's choice.
+
+        Raises:
+            UsageError: An option is out of range, the output exists, or it is the input.
+            SinkError: The output cannot be created, or cannot hold the source's audio.
+            SourceError: `audio_from` cannot be read.
+        """
+        self._path = Path(path)
+        self._wh = layout_wh_px
+        self._time_base = info.time_base
+        self._frame_count = 0
+        self._durations: dict[int, int] = {}  # of the frames inside the encoder
+        self._step = ticks(1 / (info.frame_rate or _FALLBACK_RATE), info.time_base)
+        self._shift = 0
+        self._video_end_s = Fraction(0)
+        self._state = "open"
+        self._notes: list[str] = []
+        _check_options(self._path, audio_from, encoder, crf)
+        options = {"preset": preset, "crf": str(crf), "profile": "high"}
+        count = thread_count(threads)
+        self._file = OutputFile(self._path, overwrite=overwrite)
+        self._audio: AudioCopy | None = None
+        self._container: OutputContainer | None = None
+        try:
+            self._audio = AudioCopy(Path(audio_from)) if audio_from is not None else None
+            self._container = self._open_container()
+            self._stream = self._add_video(info, options, count)
+            if self._audio is not None:
+                self._audio.attach(self._container)
+            self._container.start_encoding()
+            self._raise_write_error()
+        except DualfaceError:
+            self._drop()
+            raise
+        except AV_ERRORS as error:
+            self._drop()
+            raise sink_error(self._path, error) from error
+
+    @property
+    def frame_count(self) -> int:
+        """Frames taken so far."""
+        return self._frame_count
+
+    @property
+    def partial_path(self) -> Path | None:
+        """Where the unfinished file lies; None once it has its final name or was removed."""
+        return self._file.partial_path
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was handled in the copy of audio and times, for the user."""
+        return (*self._notes, *(self._audio.warnings if self._audio else ()))
+
+    def write(self, frame: Frame) -> None:
+        """Encodes one canvas; times are the source's.
+
+        Args:
+            frame: A host picture of the layout's size, in the time base of the source's info,
+                later than the one before.
+
+        Raises:
+            DiskFullError: No space is left. What was written before stays playable.
+            SinkError: The output cannot be written any more, or the frame does not fit.
+        """
+        self._check_frame(frame)
+        if not self._frame_count:
+            self._place_origin(frame)
+        self._frame_count += 1
+        picture = _picture(frame.image)
+        picture.pts = frame.pts - self._shift
+        picture.time_base = self._time_base
+        self._durations[picture.pts] = frame.duration or self._step
+        try:
+            self._mux(self._stream.encode(picture))
+        except AV_ERRORS as error:
+            self._state = "failed"
+            raise sink_error(self._path, error) from error
+
+    def close(self) -> None:
+        """Finishes the file and gives it its final name; a second call does nothing.
+
+        Raises:
+            DiskFullError: No space is left for the end of the file.
+            SinkError: No frame was written (nothing is left behind), an earlier write failed, or
+                the final name is taken; else the partial file stays, playable.
+        """
+        if self._state == "closed":
+            return
+        failed = self._state == "failed"
+        if failed or not self._frame_count:
+            self.abort()
+            why = "an earlier write failed" if failed else "no frame was written"
+            raise SinkError(f"{self._path}: {why}; there is no output under this name")
+        self._state = "failed"
+        try:
+            self._finish(audio_until_s=math.inf)
+        except DualfaceError:
+            self._file.release()
+            raise
+        self._file.publish()
+        self._state = "closed"
+
+    def abort(self) -> None:
+        """Stops early: what was written stays, playable, at `partial_path`.
+
+        Without any frame nothing stays. Never raises for what it cannot write any more.
+        """
+        if self._state == "closed":
+            return
+        if not self._frame_count:
+            self._drop()
+            return
+        failed, self._state = self._state == "failed", "closed"
+        try:
+            if failed:
+                self._close_parts()
+            else:
+                self._finish(audio_until_s=self._video_end_s)
+        except SinkError as error:
+            self._notes.append(str(error))
+        finally:
+            self._file.release()
+
+    def _open_container(self) -> OutputContainer:
+        name, options = _FORMATS[self._path.suffix.lower()]
+        return av.open(
+            self._file,
+            "w",
+            format=name,
+            options={**options, **_MUX_OPTIONS},
+            buffer_size=_BUFFER_BYTES,
+        )
+
+    def _add_video(self, info: VideoInfo, options: dict[str, str], threads: int) -> VideoStream:
+        assert self._container is not None  # noqa: S101 - the constructor opened it
+        rate = info.frame_rate or _FALLBACK_RATE
+        # ultrafast leaves 8x8 transforms out, and with them the High profile.
+        options = {**options, "x264-params": "8x8dct=1"}
+        stream = self._container.add_stream("libx264", rate=rate, options=options)
+        stream.width, stream.height = self._wh
+        stream.pix_fmt = "nv12"  # x264 takes it as it is; the bitstream is 4:2:0 all the same
+        context = stream.codec_context
+        context.time_base = info.time_base
+        context.gop_size = max(1, round(_GOP_S * rate))
+        context.thread_count = threads
+        tags = (self._audio.tags if self._audio else ColorTags()).filled(info.color.matrix)
+        context.colorspace = CODE_OF_MATRIX[info.color.matrix]
+        context.color_range = RANGE_FULL if info.color.full_range else RANGE_LIMITED
+        context.color_primaries = tags.primaries
+        context.color_trc = tags.transfer
+        return stream
+
+    def _place_origin(self, first: Frame) -> None:
+        """Takes whole seconds off where a source starts late, or early enough to lose frames."""
+        video_s = first.pts * first.time_base
+        origin_s = min(video_s, self._audio.start_s) if self._audio else video_s
+        # A multiple of this many seconds is a whole number of units in any such time base.
+        unit_s = self._time_base.numerator
+        shift_s = math.floor(origin_s / unit_s) * unit_s
+        if shift_s < 0 <= video_s and origin_s > Fraction(-1, 2):
+            shift_s = 0  # encoder priming before zero: players skip it by the edit list
+        if not shift_s:
+            return
+        self._notes.append(f"the source starts at {float(origin_s):.3f} s: {shift_s} s taken off")
+        self._shift = int(shift_s / self._time_base)
+        if self._audio is not None:
+            self._audio.start(shift_s)
+
+    def _check_frame(self, frame: Frame) -> None:
+        if self._state != "open":
+            raise SinkError(f"{self._path}: the output is {self._state}; no frame can follow")
+        size = frame.image.width_px, frame.image.height_px
+        if size != self._wh or frame.time_base != self._time_base:
+            raise SinkError(
+                f"{self._path}: frame {frame.index} is {size} in {frame.time_base} s, expected "
+                f"{self._wh} in {self._time_base} s; compose to the layout's size"
+            )
+
+    def _mux(self, packets: list[Packet[VideoStream]]) -> None:
+        assert self._container is not None  # noqa: S101 - open until `_close_parts`
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts or 0, self._step)
+            decode_stamp = packet.dts if packet.dts is not None else packet.pts or 0
+            time_s = decode_stamp * self._time_base
+            self._video_end_s = max(self._video_end_s, time_s)
+            if self._audio is not None:
+                self._audio.copy_until(self._container, time_s)
+            self._container.mux(packet)
+        self._raise_write_error()
+
+    def _finish(self, audio_until_s: Fraction | float) -> None:
+        assert self._container is not None  # noqa: S101 - open until `_close_parts`
+        try:
+            self._mux(self._stream.encode(None))
+            if self._audio is not None:
+                self._audio.copy_until(self._container, audio_until_s)
+        except AV_ERRORS as error:
+            raise sink_error(self._path, error) from error
+        finally:
+            self._close_parts()
+        self._raise_write_error()
+
+    def _close_parts(self) -> None:
+        """Ends the container and the audio reader; the trailer may fail on a full disk."""
+        try:
+            if self._container is not None:
+                self._container.close()
+        except AV_ERRORS as error:
+            if self._file.error is None:
+                raise sink_error(self._path, error) from error
+        finally:
+            self._container = None
+            if self._audio is not None:
+                self._audio.close()
+
+    def _drop(self) -> None:
+        """Closes everything and leaves no file."""
+        self._state = "closed"
+        try:
+            self._close_parts()
+        except SinkError as error:
+            self._notes.append(str(error))
+        finally:
+            self._file.discard()
+
+    def _raise_write_error(self) -> None:
+        if self._file.error is not None:
+            self._state = "failed"
+            raise sink_error(self._path, self._file.error) from self._file.error
+
+
+class NullSink:
+    """Takes frames and writes nothing: for measurements and for tracks alone."""
+
+    def __init__(self) -> None:
+        """Starts at no frame."""
+        self._frame_count = 0
+
+    @property
+    def frame_count(self) -> int:
+        """Frames taken so far."""
+        return self._frame_count
+
+    @property
+    def partial_path(self) -> Path | None:
+        """Always None: there is no file."""
+        return None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Always empty."""
+        return ()
+
+    def write(self, frame: Frame) -> None:
+        """Counts one canvas."""
+        del frame
+        self._frame_count += 1
+
+    def close(self) -> None:
+        """Does nothing."""
+
+    def abort(self) -> None:
+        """Does nothing."""
+
+
+def _check_options(path: Path, audio_from: str | Path | None, encoder: str, crf: float) -> None:
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(
+            f"{path}: output suffix {path.suffix!r} is unknown; expected one of "
+            f"{', '.join(_FORMATS)}"
+        )
+    if encoder != "x264":
+        raise UsageError(f"encoder is {encoder!r}; on the CPU expected 'x264'")
+    if not 0 <= crf <= _CRF_LIMIT:
+        raise UsageError(f"crf is {crf}; expected 0 to {_CRF_LIMIT}")
+    if audio_from is not None and path.exists() and path.samefile(audio_from):
+        raise UsageError(f"{path}: is the input itself; choose another output")
+
+
+def _picture(image: Nv12Image) -> av.VideoFrame:
+    width, height = image.width_px, image.height_px
+    picture = av.VideoFrame(width, height, "nv12")
+    y, uv = picture.planes
+    plane_view(y, height, width)[:] = image.y
+    plane_view(uv, height // 2, width)[:] = image.uv.reshape(height // 2, width)
+    return picture
