@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import doctest
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from dualface_client.errors import SinkError
+from dualface_client.observe import progress
+from dualface_client.observe.progress import ProgressDisplay
+from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
+from dualface_client.observe.stage_clock import StageClock, StageTime
+from dualface_client.observe.track_log import TrackLog
+from dualface_client.types import Person, SlotAssignment
+
+
+def person(identity: int, x: float, score: float = 0.9) -> Person:
+    return Person(identity, np.array([x, 10, x + 40, 60], np.float32), score)
+
+
+def test_track_rows_are_motchallenge_with_one_based_frames(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.txt"
+    with TrackLog(path) as log:
+        log.add(0, SlotAssignment(person(2, 5.25), person(1, 100)))
+        log.add(1, SlotAssignment(person(2, 6), Person(1)))
+        log.add(2, SlotAssignment(person(2, 6, score=0.0), Person()))
+    assert path.read_text() == (
+        "1,1,100.00,10.00,40.00,50.00,0.900,-1,-1,-1\n"
+        "1,2,5.25,10.00,40.00,50.00,0.900,-1,-1,-1\n"
+        "2,2,6.00,10.00,40.00,50.00,0.900,-1,-1,-1\n"
+    )
+
+
+def test_track_log_in_a_missing_directory_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"nowhere.*cannot write tracks: No such file"):
+        TrackLog(tmp_path / "nowhere" / "tracks.txt")
+
+
+def test_full_disk_while_writing_tracks_is_a_clear_error() -> None:
+    log = TrackLog(Path("/dev/full"))
+    log.add(0, SlotAssignment(person(1, 0), Person()))
+    with pytest.raises(SinkError, match="No space left"):
+        log.close()
+
+
+def test_clock_adds_up_per_stage_and_thread() -> None:
+    clock = StageClock()
+
+    def work() -> None:
+        for _ in range(3):
+            with clock.stage("sleep"):
+                time.sleep(0.01)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    total = clock.totals()["sleep"]
+    assert total.calls == 6
+    assert total.wall_s >= 0.06
+    assert total.cpu_s < total.wall_s / 2
+
+
+def test_clock_times_the_making_of_each_item() -> None:
+    clock = StageClock()
+
+    def slow() -> Iterator[int]:
+        for number in range(3):
+            time.sleep(0.01)
+            yield number
+
+    assert list(clock.timed("make", slow())) == [0, 1, 2]
+    assert clock.totals()["make"].calls == 4  # three items and the end
+    assert clock.totals()["make"].wall_s >= 0.03
+
+
+def test_clock_counts_a_stage_that_fails() -> None:
+    clock = StageClock()
+    with pytest.raises(RuntimeError), clock.stage("broken"):
+        raise RuntimeError
+    assert clock.totals()["broken"].calls == 1
+
+
+def test_status_changes_are_seen_whole_and_unknown_fields_refused() -> None:
+    status = StreamStatus(StreamReport("a", "a.mp4", "b.mp4"))
+    status.update(frames_in=3, frames_out=2, elapsed_s=4.0)
+    assert status.snapshot().fps == 0.5
+    with pytest.raises(TypeError):
+        status.update(frames_lost=1)
+
+
+def test_summary_is_json_with_derived_figures(tmp_path: Path) -> None:
+    report = StreamReport(
+        "a", "a.mp4", "b.mp4", "done", frames_out=200, elapsed_s=10, reid_frames=3,
+        sides={1: "left"}, stages={"decode": StageTime(1.5, 1.0, 200)},
+    )  # fmt: skip
+    path = tmp_path / "summary.json"
+    RunSummary("0.1.0", "embedded", (report,), 11.0, {"client": 5}).write(path)
+    (stream,) = json.loads(path.read_text())["streams"]
+    assert stream["fps"] == 20.0
+    assert stream["reid_ratio"] == 0.015
+    assert stream["sides"] == {"1": "left"}
+    assert stream["stages"]["decode"]["wall_s"] == 1.5
+    with pytest.raises(SinkError, match="cannot write the summary"):
+        RunSummary("0.1.0", "embedded", (), 0.0, {}).write(tmp_path / "no" / "where.json")
+
+
+def shown(statuses: list[StreamStatus], *, terminal: bool, quiet: bool = False) -> str:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=120)
+    display = ProgressDisplay(statuses, console, quiet=quiet, interval_s=0.02, line_interval_s=0.02)
+    time.sleep(0.1)
+    statuses[0].update(state="done", frames_out=90, elapsed_s=9.0)
+    time.sleep(0.1)
+    display.close()
+    display.close()
+    return text.getvalue()
+
+
+def new_statuses() -> list[StreamStatus]:
+    running = StreamReport("first", "a.mp4", "b.mp4", "running", 100, 50, 50, elapsed_s=5.0)
+    failed = StreamReport("second", "c.mp4", "d.mp4", "failed", error="c.mp4: [red] is no video")
+    return [StreamStatus(running), StreamStatus(failed), StreamStatus(StreamReport("z", "", ""))]
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    lines = shown(new_statuses(), terminal=False).splitlines()
+    assert lines[0] == "first: running, 50/100 frames, 10.0 fps, 5 s left"
+    assert "second: failed, 0 frames, c.mp4: [red] is no video" in lines
+    assert lines.count("first: done, 90/100 frames, 10.0 fps") == 1
+    assert not any(line.startswith("z") for line in lines)
+
+
+def test_bars_on_a_terminal() -> None:
+    text = shown(new_statuses(), terminal=True)
+    assert "50/100" in text
+    assert "90/90" in text
+    assert "second" in text
+
+
+def test_quiet_says_nothing() -> None:
+    assert shown(new_statuses(), terminal=False, quiet=True) == ""
+
+
+def test_progress_doctest() -> None:
+    assert doctest.testmod(progress).failed == 0
