@@ -22,12 +22,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dualface_client.errors import DualfaceError, UsageError
+from dualface_client.settings import paths
 from dualface_client.types import ByteArray
 from scripts.clips.compositor import Actor, Studio, compose
 from scripts.clips.scenarios import SCENARIOS, Stage
 from scripts.clips.sources import SOURCES, Detector
 from scripts.clips.truth import FrameTruth, Truth
 from scripts.clips.writing import TIME_BASE, TONE_LENGTH_S, tone_schedule, write_clip
+from scripts.reference_models import ReferenceModels
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +163,12 @@ def make_clip(plan: ClipPlan, path: Path, clips_dir: Path, detector: Detector) -
 
 
 def _parser() -> argparse.ArgumentParser:
-    from dualface_client.settings.paths import home  # noqa: PLC0415
-
     parser = argparse.ArgumentParser(description="Compose two-face clips with ground truth.")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="or `all`")
     parser.add_argument("--list", action="store_true", help="name the scenarios and stop")
     parser.add_argument("--out", type=Path, default=Path(), help="directory to write to")
-    parser.add_argument("--sources", type=Path, default=home() / "clips")
-    parser.add_argument("--models", type=Path, default=home() / "models")
+    parser.add_argument("--sources", type=Path, default=paths.clips_dir())
+    parser.add_argument("--models", type=Path, default=paths.models_dir())
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fps", type=Fraction, default=Fraction(25), help="25, 30000/1001, ...")
@@ -204,8 +204,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make_all(names: Sequence[str], options: argparse.Namespace) -> None:
-    from scripts.reference_models import ReferenceModels  # noqa: PLC0415
-
     models = ReferenceModels(options.models)
     options.out.mkdir(parents=True, exist_ok=True)
     for name in names:

@@ -13,23 +13,17 @@ import numpy as np
 import onnxruntime as ort
 
 from dualface_client.errors import AssetError
-from dualface_client.settings.paths import home
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
 from dualface_client.types import (
     FACE_CHIP_TEMPLATE_PX,
     ByteArray,
-    FloatArray,
     Faces,
+    FloatArray,
     Letterbox,
 )
 
 #: Two detections of one frame that overlap more than this (IoU) are the same face.
 SAME_FACE_IOU = 0.4
-
-
-def default_models_dir() -> Path:
-    """Where `make setup` leaves the exported models."""
-    return home() / "models"
 
 
 def box_iou(box_xyxy: FloatArray, others_xyxy: FloatArray) -> FloatArray:

@@ -17,8 +17,8 @@ from scripts.clips.truth import PersonTruth
 #: Everybody sits behind a desk whose edge is at this share of the picture height: it hides where
 #: the source clips end.
 DESK_EDGE = 0.86
-#: The head's usual centre is this many face heights above the desk's edge.
-HEAD_RISE = 1.12
+#: The lower end of a source's picture lies this far below the desk's edge, share of the height.
+BELOW_DESK = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ class Actor:
         person, alpha = cut_out(self._frame_at(position), box, self._spec)
         width, height = size_wh
         scale = pose.height * height / self._anchor_height
-        place = (pose.x * width, (DESK_EDGE - HEAD_RISE * pose.height) * height)
-        shift = np.array(place) - scale * self._anchor_xy
+        foot = np.array([self._anchor_xy[0], person.shape[0]])
+        shift = np.array([pose.x * width, (DESK_EDGE + BELOW_DESK) * height]) - scale * foot
         layer = _placed(person, alpha, scale, shift, size_wh)
         return layer, (box * scale + np.tile(shift, 2)).astype(np.float32)
 
@@ -176,7 +176,7 @@ class Studio:
         for _ in range(3):
             x, y = rng.uniform(0, 0.9), rng.uniform(0.02, 0.25)
             w, h = rng.uniform(0.06, 0.16), rng.uniform(0.12, 0.3)
-            color = rng.uniform(70, 200, 3)
+            color = rng.uniform(90, 190) + rng.uniform(-25, 25, 3)
             corner = (int(x * width), int(y * height))
             opposite = (int((x + w) * width), int((y + h) * height))
             cv2.rectangle(wall, corner, opposite, color.tolist(), -1)

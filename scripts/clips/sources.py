@@ -170,32 +170,51 @@ def cut_out(
     Returns:
         The frame, freed of blue spill, and its opacity `(height, width)`, float32, 0 to 1.
     """
-    shape = _person_shape(bgr.shape[:2], box_xyxy_px, tight=not spec.blue_screen)
-    if not spec.blue_screen:
-        return bgr, shape
+    dx, dy = _face_units(bgr.shape[:2], box_xyxy_px)
+    if spec.blue_screen:
+        return _key_blue(bgr, _sides(dx, 1.1, 1.6))
+    return bgr, _key_wall(bgr, dx, dy)
+
+
+def _face_units(size_hw: tuple[int, ...], box_xyxy_px: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Distance of columns `(1, w)` and rows `(h, 1)` to the face's centre, in face sizes."""
+    x1, y1, x2, y2 = (float(value) for value in box_xyxy_px)
+    columns = np.arange(size_hw[1], dtype=np.float32)[None]
+    rows = np.arange(size_hw[0], dtype=np.float32)[:, None]
+    return (columns - (x1 + x2) / 2) / (x2 - x1), (rows - (y1 + y2) / 2) / (y2 - y1)
+
+
+def _sides(dx: FloatArray, low: float, high: float) -> FloatArray:
+    """1 around the face, fading to 0 where the shoulders or the picture end."""
+    columns = np.arange(dx.shape[1], dtype=np.float32)
+    to_border = np.minimum(columns, columns[::-1])[None]
+    return (1 - _ramp(np.abs(dx), low, high)) * _ramp(to_border, 16, 40)
+
+
+def _key_blue(bgr: ByteArray, limit: FloatArray) -> tuple[ByteArray, FloatArray]:
+    """Chroma key: what is clearly more blue than anything else is wall."""
     blue, green, red = (bgr[..., channel].astype(np.float32) for channel in range(3))
     neutral = np.maximum(green, red)
     alpha = 1 - _ramp(blue - neutral, 30, 80)
     alpha = cv2.GaussianBlur(cv2.erode(alpha, np.ones((3, 3), np.uint8)), (3, 3), 0)
     clean = bgr.copy()
     clean[..., 0] = np.minimum(blue, neutral).astype(np.uint8)
-    return clean, np.minimum(alpha, shape)
+    return clean, np.minimum(alpha, limit).astype(np.float32)
 
 
-def _person_shape(
-    size_hw: tuple[int, ...], box_xyxy_px: FloatArray, *, tight: bool
-) -> FloatArray:
-    """Head ellipse, neck and shoulders around a face box, with soft edges."""
-    x1, y1, x2, y2 = (float(value) for value in box_xyxy_px)
-    center_x, width, height = (x1 + x2) / 2, x2 - x1, y2 - y1
-    grid = np.mgrid[: size_hw[0], : size_hw[1]].astype(np.float32)
-    dx = (grid[1] - center_x) / width
-    dy = (grid[0] - (y1 + y2) / 2) / height
-    if not tight:
-        sides = 1 - _ramp(np.abs(dx), 1.2, 1.75)
-        return np.asarray(sides, np.float32)
-    head = (dx / 0.70) ** 2 + ((dy + 0.12) / 0.78) ** 2
-    neck = np.maximum((np.abs(dx) / 0.42) ** 4, ((dy - 0.7) / 0.5) ** 4)
-    torso = (np.abs(dx) / 1.45) ** 2.5 + (np.abs(dy - 1.95) / 1.12) ** 2.5
-    inside = np.minimum(np.minimum(head, neck), torso)
-    return np.asarray(1 - _ramp(inside, 0.85, 1.15), np.float32)
+def _key_wall(bgr: ByteArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
+    """Difference key around the head, a plain outline for the neck and the shoulders.
+
+    The wall's colour is taken per column from the rows above the head, where it is always seen.
+    """
+    above = np.flatnonzero(dy[:, 0] < -0.85)[-40:]
+    wall = np.median(bgr[above], axis=0) if len(above) else np.full((bgr.shape[1], 3), -999.0)
+    wall = cv2.GaussianBlur(wall[None].astype(np.float32), (9, 1), 0)
+    apart = np.abs(bgr.astype(np.float32) - wall).max(axis=2)
+    keyed = cv2.GaussianBlur(_ramp(apart, 22, 45), (5, 5), 0)
+    outer = 1 - _ramp((dx / 0.74) ** 2 + ((dy + 0.08) / 0.80) ** 2, 0.9, 1.1)
+    core = 1 - _ramp((dx / 0.50) ** 2 + (dy / 0.56) ** 2, 0.8, 1.1)
+    neck = 1 - _ramp(np.maximum((np.abs(dx) / 0.40) ** 4, ((dy - 0.75) / 0.45) ** 4), 0.7, 1.2)
+    torso = 1 - _ramp((np.abs(dx) / 1.5) ** 2.5 + (np.abs(dy - 2.0) / 1.18) ** 2.5, 0.85, 1.1)
+    body = np.maximum(neck, torso) * _sides(dx, 1.2, 1.6)
+    return np.asarray(np.maximum(np.maximum(np.minimum(keyed, outer), core), body), np.float32)
