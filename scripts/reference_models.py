@@ -115,9 +115,9 @@ class ReferenceModels:
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
         )
         content[:] = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB)
-        table = self._detector.run(
-            [FACE_DETECT.output.name], {FACE_DETECT.input.name: canvas}
-        )[0][0]
+        table = self._detector.run([FACE_DETECT.output.name], {FACE_DETECT.input.name: canvas})[0][
+            0
+        ]
         return _faces_of_table(np.asarray(table, np.float32), fit, min_score)
 
     def chip(self, bgr: ByteArray, landmarks_px: FloatArray) -> ByteArray:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
-from dualface_client.types import ByteArray, FloatArray
+import numpy.typing as npt
 from scripts.clips.scenarios import Pose, Scene
 from scripts.clips.sources import SOURCES, Detector, FaceBoxes, cut_out, read_frames
 from scripts.clips.truth import PersonTruth
+
+from dualface_client.types import ByteArray, FloatArray
 
 #: Everybody sits behind a desk whose edge is at this share of the picture height: it hides where
 #: the source clips end.
@@ -124,7 +125,7 @@ def _placed(
     bgr: ByteArray,
     alpha: FloatArray,
     scale: float,
-    shift: FloatArray,
+    shift: npt.NDArray[np.float64],
     size_wh: tuple[int, int],
 ) -> Layer:
     """Scales and moves a cut-out, with the part outside the picture left away."""
@@ -141,7 +142,12 @@ def _placed(
         bgr, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     opacity = cv2.warpAffine(alpha, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    return Layer(int(low[0]), int(low[1]), warped, opacity)
+    return Layer(
+        int(low[0]),
+        int(low[1]),
+        np.asarray(warped, np.uint8),
+        np.asarray(opacity, np.float32),
+    )
 
 
 class Studio:
@@ -228,7 +234,9 @@ def compose(
     """
     canvas = studio.wall(scene.shot)
     size_wh = (canvas.shape[1], canvas.shape[0])
-    drawn = [actor.layer(time_s, pose, size_wh) for actor, pose in zip(actors, scene.poses)]
+    drawn = [
+        actor.layer(time_s, pose, size_wh) for actor, pose in zip(actors, scene.poses, strict=True)
+    ]
     order = sorted((0, 1), key=lambda row: -scene.poses[row].depth)
     front = [studio.desk]
     if scene.occluder_x is not None:

@@ -85,7 +85,9 @@ class Stage:
     ) -> Scene:
         """Orders who started left and who started right into person 1 and 2, with sway."""
         swayed = tuple(
-            Pose(pose.x + 0.006 * sin(1.1 * t + self.sway_phase + 2 * side), pose.height, pose.depth)
+            Pose(
+                pose.x + 0.006 * sin(1.1 * t + self.sway_phase + 2 * side), pose.height, pose.depth
+            )
             for side, pose in enumerate((left, right))
         )
         poses = (swayed[self.first], swayed[1 - self.first])

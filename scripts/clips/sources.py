@@ -209,8 +209,8 @@ def _key_wall(bgr: ByteArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
     """
     above = np.flatnonzero(dy[:, 0] < -0.85)[-40:]
     wall = np.median(bgr[above], axis=0) if len(above) else np.full((bgr.shape[1], 3), -999.0)
-    wall = cv2.GaussianBlur(wall[None].astype(np.float32), (9, 1), 0)
-    apart = np.abs(bgr.astype(np.float32) - wall).max(axis=2)
+    smooth = cv2.GaussianBlur(wall[None].astype(np.float32), (9, 1), 0)
+    apart = np.abs(bgr.astype(np.float32) - smooth).max(axis=2)
     keyed = cv2.GaussianBlur(_ramp(apart, 22, 45), (5, 5), 0)
     outer = 1 - _ramp((dx / 0.74) ** 2 + ((dy + 0.08) / 0.80) ** 2, 0.9, 1.1)
     core = 1 - _ramp((dx / 0.50) ** 2 + (dy / 0.56) ** 2, 0.8, 1.1)

@@ -1,0 +1,206 @@
+"""Who is in which tile? Seen with the models alone, without the program's own track log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from scripts.clips.sources import SOURCES, read_frames
+from scripts.clips.timing import Check
+from scripts.clips.truth import Truth
+
+from dualface_client.errors import AssetError
+from dualface_client.types import ByteArray, Faces, FloatArray
+
+#: Source frames per person that make its reference.
+REFERENCE_COUNT = 6
+#: A face's centre within this share of the tile around the middle counts as centred.
+CENTRAL_SHARE = 0.4
+TILES = ("left", "right")
+
+
+class Eyes(Protocol):
+    """What sees: `ReferenceModels` does."""
+
+    def detect(self, bgr: ByteArray, min_score: float = 0.5) -> Faces:
+        """Faces of a picture, best first."""
+
+    def embed(self, bgr: ByteArray, landmarks_px: FloatArray) -> FloatArray:
+        """Unit embedding `(128,)` of a face with landmarks `(5, 2)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What the people look like.
+
+    Attributes:
+        ids: Person ids, in the order of the rows.
+        centroids: Shape `(n, 128)`, float32, unit length.
+    """
+
+    ids: tuple[int, ...]
+    centroids: FloatArray
+
+    def who(self, embedding: FloatArray) -> tuple[int, float]:
+        """The most similar person and how much more similar than the next, as cosine."""
+        similarity = self.centroids @ embedding
+        order = np.argsort(-similarity)
+        return self.ids[int(order[0])], float(similarity[order[0]] - similarity[order[1]])
+
+
+def references_from_sources(clips_dir: Path, eyes: Eyes) -> References:
+    """References from the source clips, which nothing of ours has touched.
+
+    Raises:
+        AssetError: A source clip is missing or shows no face.
+    """
+    centroids = []
+    for spec in SOURCES.values():
+        path = clips_dir / spec.file_name
+        if not path.is_file():
+            raise AssetError(f"clip {path} is missing: run `make setup`")
+        count = min(spec.end_frame - spec.first_frame, 700)
+        step = count // REFERENCE_COUNT
+        embeddings = []
+        for index, frame in enumerate(read_frames(path, spec.first_frame, count)):
+            if index % step == 0:
+                faces = eyes.detect(frame)
+                if not len(faces):
+                    raise AssetError(f"no face in frame {spec.first_frame + index} of {path}")
+                embeddings.append(eyes.embed(frame, faces.landmarks_px[0]))
+        mean = np.mean(embeddings, axis=0)
+        centroids.append(mean / np.linalg.norm(mean))
+    return References(tuple(SOURCES), np.asarray(centroids, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one tile shows in one frame.
+
+    Attributes:
+        identity: Person id, 0 where no face is seen.
+        centred: The face's centre is in the middle of the tile.
+        margin: Cosine by which the identity beats the other one.
+    """
+
+    identity: int
+    centred: bool = False
+    margin: float = 0.0
+
+
+def look_at_tile(tile: ByteArray, eyes: Eyes, references: References) -> Sighting:
+    """Finds the tile's main face and says whose it is.
+
+    The main face is the most central of those at least half as large as the largest.
+
+    Args:
+        tile: BGR `(height, width, 3)` uint8.
+        eyes: The models.
+        references: Who may be there.
+    """
+    faces = eyes.detect(tile, 0.4)
+    if not len(faces):
+        return Sighting(0)
+    height, width = tile.shape[:2]
+    corners = faces.boxes_xyxy_px.reshape(-1, 2, 2)
+    areas = np.prod(corners[:, 1] - corners[:, 0], axis=1)
+    off = np.abs(corners.mean(axis=1) / np.array([width, height], np.float32) - 0.5)
+    distance = np.where(areas >= 0.5 * areas.max(), off[:, 0], np.inf)
+    row = int(distance.argmin())
+    identity, margin = references.who(eyes.embed(tile, faces.landmarks_px[row]))
+    return Sighting(identity, bool((off[row] <= CENTRAL_SHARE / 2).all()), margin)
+
+
+@dataclass(slots=True)
+class SlotTally:
+    """Counts sightings against the truth and gives the verdict.
+
+    Attributes:
+        expected: Person ids of the left and the right tile.
+        times_s: Time of each frame looked at.
+        sightings: Left and right sighting of each.
+    """
+
+    expected: tuple[int, int]
+    times_s: list[float] = field(default_factory=list)
+    sightings: list[tuple[Sighting, Sighting]] = field(default_factory=list)
+
+    def look(self, bgr: ByteArray, time_s: float, eyes: Eyes, references: References) -> None:
+        """Adds one output frame, `(height, width, 3)` uint8."""
+        middle = bgr.shape[1] // 2
+        left, right = (
+            look_at_tile(np.ascontiguousarray(tile), eyes, references)
+            for tile in (bgr[:, :middle], bgr[:, middle:])
+        )
+        self.times_s.append(time_s)
+        self.sightings.append((left, right))
+
+    def _right(self) -> list[bool]:
+        return [
+            all(seen.identity == wanted for seen, wanted in zip(pair, self.expected, strict=True))
+            for pair in self.sightings
+        ]
+
+    def wrong_intervals(self) -> list[dict[str, Any]]:
+        """Runs of wrong frames: first and last time in seconds, and who was seen."""
+        runs: list[dict[str, Any]] = []
+        previous_wrong = False
+        for time_s, pair, right in zip(self.times_s, self.sightings, self._right(), strict=True):
+            seen = [sighting.identity for sighting in pair]
+            if not right and previous_wrong and runs[-1]["seen"] == seen:
+                runs[-1]["to_s"] = time_s
+                runs[-1]["frames"] += 1
+            elif not right:
+                runs.append({"from_s": time_s, "to_s": time_s, "frames": 1, "seen": seen})
+            previous_wrong = not right
+        return runs
+
+    def _share(self, tile: int, name: str) -> float:
+        hits = [
+            pair[tile].identity == 0 if name == "no_face" else pair[tile].centred
+            for pair in self.sightings
+        ]
+        return sum(hits) / max(len(hits), 1)
+
+    def checks(self, min_right: float, min_centred: float) -> list[Check]:
+        """The verdict.
+
+        Args:
+            min_right: Share of frames in which both tiles must hold their own person.
+            min_centred: Share of tiles in which the face must be central.
+        """
+        count = len(self.sightings)
+        right = sum(self._right()) / max(count, 1)
+        no_face = {name: self._share(tile, "no_face") for tile, name in enumerate(TILES)}
+        centred = {name: self._share(tile, "centred") for tile, name in enumerate(TILES)}
+        margins = [seen.margin for pair in self.sightings for seen in pair if seen.identity]
+        values = {
+            "frames": count,
+            "right_share": right,
+            "no_face_share": no_face,
+            "min_margin": min(margins, default=0.0),
+            "wrong": self.wrong_intervals(),
+        }
+        detail = (
+            f"{right:.2%} of {count} frames right; no face: left {no_face['left']:.2%}, "
+            f"right {no_face['right']:.2%}"
+        )
+        return [
+            Check("slots", count > 0 and right >= min_right, detail, values),
+            Check(
+                "centred",
+                min(centred.values()) >= min_centred,
+                f"left {centred['left']:.2%}, right {centred['right']:.2%} of the tiles",
+                {"centred_share": centred},
+            ),
+        ]
+
+
+def frames_to_check(truth: Truth, every: int, min_visible: float) -> set[Fraction]:
+    """Times of every k-th frame among those in which both faces are visible."""
+    time_base = Fraction(truth.time_base)
+    visible = [frame.pts * time_base for frame in truth.frames if frame.all_visible(min_visible)]
+    return set(visible[::every])
