@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dualface_client.errors import UsageError
+from dualface_client.pipeline.jobs import plan_jobs
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_one_video_to_one_file(tmp_path: Path) -> None:
+    touch(tmp_path / "talk.mp4")
+    (job,) = plan_jobs([str(tmp_path / "talk.mp4")], str(tmp_path / "out.mkv"))
+    assert (job.name, job.output, job.problem) == ("talk", tmp_path / "out.mkv", "")
+
+
+def test_a_directory_stands_for_its_videos(tmp_path: Path) -> None:
+    touch(tmp_path / "in/b.MP4", tmp_path / "in/a.mkv", tmp_path / "in/notes.txt")
+    jobs = plan_jobs([str(tmp_path / "in")], str(tmp_path / "out"))
+    assert [job.output for job in jobs] == [
+        tmp_path / "out/a_dualface.mp4",
+        tmp_path / "out/b_dualface.mp4",
+    ]
+    assert (tmp_path / "out").is_dir()
+
+
+def test_a_glob_is_expanded_and_a_file_with_brackets_is_not_one(tmp_path: Path) -> None:
+    touch(tmp_path / "a1.mp4", tmp_path / "a2.mp4", tmp_path / "take[1].mp4")
+    jobs = plan_jobs([str(tmp_path / "a*.mp4"), str(tmp_path / "take[1].mp4")], None)
+    assert [job.input.name for job in jobs] == ["a1.mp4", "a2.mp4", "take[1].mp4"]
+    assert all(job.output is None for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("absent.mp4", "no such file"),
+        ("*.webm", "matches no file"),
+        ("empty", r"has no videos \("),
+    ],
+)
+def test_what_matches_nothing_fails_alone(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "empty").mkdir()
+    touch(tmp_path / "good.mp4")
+    bad, good = plan_jobs([str(tmp_path / text), str(tmp_path / "good.mp4")], str(tmp_path))
+    assert re.search(problem, bad.problem)
+    assert good.problem == ""
+
+
+def test_names_are_unique(tmp_path: Path) -> None:
+    touch(tmp_path / "a/talk.mp4", tmp_path / "b/talk.mkv", tmp_path / "c.mp4")
+    jobs = plan_jobs([str(tmp_path / p) for p in ("a/talk.mp4", "b/talk.mkv", "c.mp4")], None)
+    assert [job.name for job in jobs] == ["talk#1", "talk#2", "c"]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("out.mp4", "is one file, but there are 2 videos"),
+        ("no/where", "no does not exist"),
+        ("file.txt", "is not a directory"),
+        (".", "would both be written to"),
+    ],
+)
+def test_outputs_that_cannot_be(tmp_path: Path, output: str, message: str) -> None:
+    touch(tmp_path / "a/talk.mp4", tmp_path / "b/talk.mp4", tmp_path / "file.txt")
+    inputs = [str(tmp_path / "a/talk.mp4"), str(tmp_path / "b/talk.mp4")]
+    with pytest.raises(UsageError, match=message):
+        plan_jobs(inputs, str(tmp_path / output))
