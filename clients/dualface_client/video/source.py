@@ -168,7 +168,7 @@ class PyavSource:
         if first.format.name not in {"yuv420p", "yuvj420p", "nv12"}:
             yield f"{first.format.name} is converted to 8-bit 4:2:0"
         if first.rotation:
-            yield f"rotated by {first.rotation} degrees counter-clockwise to stand upright"
+            yield f"rotated by {-first.rotation % 360} degrees clockwise to stand upright"
         if first.width % 2 or first.height % 2:
             yield f"odd size {first.width}x{first.height} is padded to even"
         aspect = _sample_aspect(self._stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 # A step back by more than this is a new time origin (joined streams), not a disordered stamp.
-JUMP_S = Fraction(1)
+JUMP_S = Fraction(1, 4)
 
 
 class Timeline:

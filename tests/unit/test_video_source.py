@@ -1,0 +1,339 @@
+"""Every odd input of `PyavSource`: what comes out, or which error says what to do."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests import media
+from tests.media import Audio, Clip
+
+from dualface_client.errors import SourceError, UsageError
+from dualface_client.types import ColorMatrix, ColorSpec, Frame
+from dualface_client.video.source import PyavSource
+
+
+def read(path: Path, **options: bool) -> tuple[PyavSource, list[Frame]]:
+    """Opens a file with one thread and reads it to its end."""
+    source = PyavSource(path, threads=1, **options)
+    return source, list(source)
+
+
+def lumas(frames: list[Frame]) -> list[float]:
+    return [media.luma_of(frame.image.y) for frame in frames]
+
+
+def test_frames_come_in_order_with_the_times_of_the_file(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "b.mp4", Clip(frames=20, options={"preset": "veryfast"}))
+    source, frames = read(path)
+    assert [f.index for f in frames] == list(range(20))
+    assert [f.pts * f.time_base for f in frames] == [Fraction(i, 25) for i in range(20)]
+    assert media.luma_order_is_kept(lumas(frames))
+    assert source.info.frame_rate == 25
+    assert source.info.frame_count == 20
+    assert source.info.duration_s == pytest.approx(0.8)
+    assert source.info.codec == "h264"
+    assert (source.warnings, source.decode_errors, source.truncated) == ((), 0, False)
+
+
+def test_frames_are_independent_contiguous_and_outlive_the_source(tmp_path: Path) -> None:
+    source, frames = read(media.make(tmp_path / "a.mp4"))
+    before = lumas(frames)
+    source.close()
+    del source
+    assert lumas(frames) == before
+    assert len(set(before)) == len(before)
+    assert all(f.image.y.flags.c_contiguous and f.image.uv.flags.c_contiguous for f in frames)
+
+
+def test_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
+    stamps = [0, 40, 41, 300, 1000]
+    clip = Clip(pts=stamps, time_base=Fraction(1, 1000))
+    _, frames = read(media.make(tmp_path / "vfr.mp4", clip))
+    assert [f.pts * f.time_base for f in frames] == [Fraction(s, 1000) for s in stamps]
+
+
+def test_ntsc_rate_is_a_fraction(tmp_path: Path) -> None:
+    rate = Fraction(30_000, 1001)
+    source, frames = read(media.make(tmp_path / "ntsc.mp4", Clip(rate=rate)))
+    assert source.info.frame_rate == rate
+    assert [f.pts * f.time_base for f in frames] == [i / rate for i in range(10)]
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotated_video_comes_out_upright(tmp_path: Path, degrees: int) -> None:
+    source, frames = read(media.rotate(media.make(tmp_path / "phone.mp4"), degrees))
+    upright = np.rot90(media.gradient_rgb(0, (64, 48))[..., 1], -degrees // 90)
+    assert (source.info.height_px, source.info.width_px) == upright.shape
+    limited = 16 + upright * (219 / 255)
+    assert np.abs(frames[0].image.y - limited).mean() < 3
+    assert any(f"{degrees} degrees clockwise" in note for note in source.info.notes)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "codec"),
+    [
+        ("yuv420p10le", "libx264"),
+        ("yuv422p", "libx264"),
+        ("yuv422p10le", "libx264"),
+        ("yuv444p", "libx264"),
+        ("bgr0", "ffv1"),
+        ("bgra", "ffv1"),
+        ("gray", "ffv1"),
+        ("gbrp", "rawvideo"),
+    ],
+)
+def test_any_pixel_format_gives_the_same_nv12(tmp_path: Path, pix_fmt: str, codec: str) -> None:
+    source, frames = read(media.make(tmp_path / "p.nut", Clip(codec=codec, pix_fmt=pix_fmt)))
+    limited = 16 + media.gradient_rgb(0, (64, 48))[..., 1] * (219 / 255)
+    assert np.abs(frames[0].image.y - limited).max() < 12
+    assert np.abs(frames[0].image.uv.astype(int) - 128).max() < 4
+    assert any(pix_fmt in note for note in source.info.notes)
+
+
+@pytest.mark.parametrize(
+    ("color", "expected"),
+    [
+        ((1, 1, 1, 1), ColorSpec(ColorMatrix.BT709)),
+        ((5, 1, 5, 6), ColorSpec(ColorMatrix.BT601)),
+        ((9, 1, 9, 14), ColorSpec(ColorMatrix.BT2020)),
+        ((1, 2, 1, 1), ColorSpec(ColorMatrix.BT709, full_range=True)),
+        ((2, 0, 2, 2), ColorSpec(ColorMatrix.BT601)),
+    ],
+)
+def test_color_is_read_as_tagged(
+    tmp_path: Path, color: tuple[int, int, int, int], expected: ColorSpec
+) -> None:
+    pix_fmt = "yuvj420p" if color[1] == 2 else "yuv420p"
+    source, frames = read(media.make(tmp_path / "c.mp4", Clip(color=color, pix_fmt=pix_fmt)))
+    assert source.info.color == frames[0].image.color == expected
+    ramp = media.gradient_rgb(0, (64, 48))[..., 1]
+    luma = ramp if expected.full_range else 16 + ramp * (219 / 255)
+    assert np.abs(frames[0].image.y.astype(int) - luma).mean() < 3
+
+
+def test_untagged_hd_is_bt709(tmp_path: Path) -> None:
+    source, _ = read(media.make(tmp_path / "hd.mp4", Clip(frames=1, size_wh_px=(64, 720))))
+    assert source.info.color.matrix is ColorMatrix.BT709
+
+
+def test_hdr_is_processed_and_said(tmp_path: Path) -> None:
+    clip = Clip(codec="libx265", pix_fmt="yuv420p10le", color=(9, 1, 9, 16), frames=3)
+    source, frames = read(media.make(tmp_path / "hdr.mkv", clip))
+    assert len(frames) == 3
+    assert any("tone mapping" in note for note in source.info.notes)
+
+
+@pytest.mark.parametrize("size", [(63, 47), (64, 47), (63, 48), (1, 1), (1, 3), (3, 1)])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "bgr0", "yuv420p10le"])
+def test_odd_sizes_repeat_their_edge(tmp_path: Path, size: tuple[int, int], pix_fmt: str) -> None:
+    clip = Clip(frames=2, size_wh_px=size, codec="rawvideo", pix_fmt=pix_fmt)
+    source, frames = read(media.make(tmp_path / "odd.nut", clip))
+    width, height = size
+    y = frames[0].image.y
+    assert y.shape == (height + height % 2, width + width % 2)
+    assert (source.info.height_px, source.info.width_px) == y.shape
+    assert np.array_equal(y[:, -1], y[:, width - 1])
+    assert np.array_equal(y[-1], y[height - 1])
+
+
+def test_8k_fits(tmp_path: Path) -> None:
+    clip = Clip(frames=1, size_wh_px=(7680, 4320), codec="mjpeg", pix_fmt="yuvj420p")
+    _, frames = read(media.make(tmp_path / "8k.mkv", clip))
+    assert frames[0].image.y.shape == (4320, 7680)
+
+
+def test_sample_aspect_becomes_square(tmp_path: Path) -> None:
+    clip = Clip(sample_aspect=Fraction(4, 3))
+    source, frames = read(media.make(tmp_path / "sar.mp4", clip))
+    assert frames[0].image.y.shape == (48, 86)  # 64 * 4/3 = 85.3, rounded up to even
+    assert any("4/3" in note for note in source.info.notes)
+
+
+def test_interlaced_video_is_deinterlaced_one_to_one(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "i.mp4", Clip(options={"x264-params": "tff=1"}))
+    combed, plain = read(path)[1], read(path, deinterlace=False)[1]
+    assert [f.pts for f in combed] == [f.pts for f in plain]
+    assert media.luma_order_is_kept(lumas(combed))
+    assert any(not np.array_equal(a.image.y, b.image.y) for a, b in zip(combed, plain, strict=True))
+
+
+def test_size_change_in_the_middle_is_scaled_to_the_first(tmp_path: Path) -> None:
+    parts = [
+        media.make(tmp_path / "1.ts", Clip(frames=20)),
+        media.make(tmp_path / "2.ts", Clip(frames=20, size_wh_px=(96, 64))),
+    ]
+    source, frames = read(media.join(tmp_path / "both.ts", parts))
+    assert [f.image.y.shape for f in frames] == [(48, 64)] * 40
+    steps = {b.pts - a.pts for a, b in itertools.pairwise(frames)}
+    assert steps == {90_000 // 25}
+    assert any("20 frames had another size" in text for text in source.warnings)
+    assert any("jumps back" in text for text in source.warnings)
+
+
+def test_missing_time_stamps_are_filled(tmp_path: Path) -> None:
+    source, frames = read(media.make(tmp_path / "raw.h264"))
+    assert [f.pts * f.time_base for f in frames] == [Fraction(i, 25) for i in range(10)]
+    assert any("missing time stamps" in text for text in source.warnings)
+
+
+def test_cover_art_is_not_the_video(tmp_path: Path) -> None:
+    video = media.make(tmp_path / "v.mp4", Clip(frames=20, audio=[Audio(), Audio()]))
+    source, frames = read(media.with_cover(tmp_path / "cover.mp4", video))
+    assert len(frames) == 20
+    assert source.info.codec == "h264"
+    assert source.info.audio_stream_count == 2
+
+
+def test_truncated_matroska_gives_what_is_there(tmp_path: Path) -> None:
+    whole = media.make(tmp_path / "whole.mkv", Clip(frames=100, options={"g": "10"}))
+    source, frames = read(media.cut(tmp_path / "cut.mkv", whole, 0.6))
+    assert 40 < len(frames) < 70
+    assert source.truncated
+    assert any("cut short" in text for text in source.warnings)
+
+
+def test_truncated_transport_stream_gives_what_is_there(tmp_path: Path) -> None:
+    whole = media.make(tmp_path / "whole.ts", Clip(frames=100, options={"g": "10"}))
+    source, frames = read(media.cut(tmp_path / "cut.ts", whole, 0.601))
+    assert 40 < len(frames) < 70
+    assert source.truncated
+
+
+def test_truncated_mp4_with_its_index_in_front(tmp_path: Path) -> None:
+    clip = Clip(frames=100, options={"g": "10"}, container={"movflags": "faststart"})
+    whole = media.make(tmp_path / "whole.mp4", clip)
+    source, frames = read(media.cut(tmp_path / "cut.mp4", whole, 0.6))
+    assert 20 < len(frames) < 80
+    assert source.truncated
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_damaged_packets_are_skipped_and_counted(tmp_path: Path, threads: int) -> None:
+    whole = media.make(tmp_path / "whole.mp4", Clip(frames=60, options={"g": "10"}))
+    path = media.damage(tmp_path / "damaged.mp4", whole, [20, 21, 35])
+    source = PyavSource(path, threads=threads)
+    frames = list(source)
+    assert 45 <= len(frames) < 60
+    assert frames[-1].pts * frames[-1].time_base == Fraction(59, 25)
+    assert source.decode_errors >= 1
+    assert any("could not be decoded" in text for text in source.warnings)
+
+
+def _empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def _noise(path: Path) -> Path:
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+    return path
+
+
+def _text(path: Path) -> Path:
+    path = path.with_suffix(".txt")
+    path.write_text("hello\n" * 100)
+    return path
+
+
+def _no_index(path: Path) -> Path:
+    return media.cut(path, media.make(path.with_name("whole.mp4"), Clip(frames=50)), 0.6)
+
+
+def _nothing_decodes(path: Path) -> Path:
+    whole = media.make(path.with_name("whole.mp4"))
+    return media.damage(path, whole, range(10), skip=0)
+
+
+def _pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("create", "says"),
+    [
+        (lambda path: path, "no such file"),
+        (lambda path: path.parent, "is a directory"),
+        (_pipe, "not a regular file"),
+        (_empty, "0 bytes"),
+        (_noise, "cannot be read as a video"),
+        (_text, "is text"),
+        (_no_index, "moov"),
+        (_nothing_decodes, "no picture"),
+        (media.make_audio_only, "only audio,"),
+        (lambda path: media.make_audio_only(path, cover=True), "cover picture"),
+    ],
+    ids=[
+        "missing",
+        "directory",
+        "pipe",
+        "empty",
+        "noise",
+        "text",
+        "no-index",
+        "undecodable",
+        "audio",
+        "cover",
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    tmp_path: Path, create: Callable[[Path], Path], says: str
+) -> None:
+    path = create(tmp_path / "in.mp4")
+    with pytest.raises(SourceError, match=says) as caught:
+        PyavSource(path, threads=1)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_file_says_permission(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "locked.mp4")
+    path.chmod(0)
+    with pytest.raises(SourceError, match="Permission denied"):
+        PyavSource(path)
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path) -> None:
+    plain = media.make(tmp_path / "a.mp4")
+    path = plain.rename(tmp_path / "http:a b%20.mp4")
+    assert len(read(path)[1]) == 10
+
+
+@pytest.mark.parametrize("threads", [0, -1, "many"])
+def test_thread_counts_are_checked(tmp_path: Path, threads: int | str) -> None:
+    with pytest.raises(UsageError, match="threads"):
+        PyavSource(tmp_path / "any.mp4", threads=threads)
+
+
+def test_it_is_read_once_and_closed_twice(tmp_path: Path) -> None:
+    source, _ = read(media.make(tmp_path / "a.mp4"))
+    with pytest.raises(SourceError, match="read once"):
+        iter(source)
+    source.close()
+    source.close()
+
+
+def test_close_from_another_thread_ends_the_iteration(tmp_path: Path) -> None:
+    source = PyavSource(media.make(tmp_path / "a.mp4", Clip(frames=200)), threads=1)
+    seen = 0
+    for _ in source:
+        seen += 1
+        if seen == 3:
+            closer = threading.Thread(target=source.close)
+            closer.start()
+            closer.join(timeout=5)
+            assert not closer.is_alive()
+    assert seen == 3
+
+
+def test_close_before_iteration_gives_nothing(tmp_path: Path) -> None:
+    source = PyavSource(media.make(tmp_path / "a.mp4"), threads=1)
+    source.close()
+    assert list(source) == []
