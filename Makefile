@@ -1,0 +1,63 @@
+# `make` or `make help` lists what there is to do.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: demo
+demo: models clips ## Set up, then turn a clip in which two faces cross into the two-tile video
+	@$(BIN)/python scripts/demo.py
+
+.PHONY: test
+test: models clips lint ## Set up, then run every check and the quick tests (with a real Triton)
+	@$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(STAMP) ## Style, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(STAMP) ## Rewrite the code in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: setup
+setup: models clips ## Environment, server, models and clips, without running anything
+
+.PHONY: models
+models: $(STAMP) ## Fetch the weights and the server, export the ONNX models
+	@$(BIN)/python scripts/fetch.py models server
+	@$(BIN)/python scripts/export_models.py
+
+.PHONY: clips
+clips: $(STAMP) ## Fetch the sample clips
+	@$(BIN)/python scripts/fetch.py clips
+
+.PHONY: bench-cpu
+bench-cpu: models clips ## Serving overhead, face verification, tracker cost and the loop's profile
+	@$(BIN)/python benchmarks/serving_cpu.py
+	@$(BIN)/python benchmarks/face_verification.py
+	@$(BIN)/python benchmarks/tracking_cost.py
+	@$(BIN)/python benchmarks/stream_profile.py
+
+.PHONY: clean
+clean: ## Remove the environment and build products (the cache of downloads stays)
+	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the Python packages (about 330 MB to download, once) ..."
+	@$(PIP) install --quiet -c constraints.txt -e '.[run,server,export,dev]'
+	@touch $@

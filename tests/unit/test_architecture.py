@@ -1,0 +1,181 @@
+"""The floors of docs/architecture.md hold: no import runs upward, none runs in a circle."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "dualface_client"
+ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
+
+#: What each room may use besides itself; `types` and `errors` are open to all but each other.
+BASE = {"types", "errors"}
+ALLOWED: dict[str, set[str]] = {
+    "types": set(),
+    "errors": set(),
+    "settings": BASE,
+    "memory": BASE,
+    "triton": BASE | {"memory", "settings"},
+    "models": BASE | {"memory", "settings", "triton"},
+    "video": BASE | {"settings"},
+    "imaging": BASE | {"settings"},
+    "tracking": BASE | {"settings"},
+    "framing": BASE | {"settings"},
+    "observe": BASE | {"settings"},
+    "pipeline": BASE
+    | {"settings", "memory", "triton", "models", "video", "imaging", "tracking", "framing"}
+    | {"observe"},
+    "cli": BASE | {"settings", "memory", "triton", "video", "observe", "pipeline"},
+}
+#: Heavy packages and the only rooms that import them at module level; `import dualface_client`
+#: and its light rooms work with numpy and tritonclient alone.
+HEAVY = {
+    "av": {"video"},
+    "cv2": {"imaging"},
+    "cupy": set(),
+    "PyNvVideoCodec": set(),
+    "scipy": {"tracking"},
+    "rich": {"observe", "cli"},
+    "click": {"cli"},
+    "onnxruntime": set(),
+}
+
+
+def modules() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(ROOT).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported(tree: ast.AST, *, top_level_only: bool = False) -> Iterator[str]:
+    nodes = tree.body if top_level_only and isinstance(tree, ast.Module) else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import of {node.module}"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def offences(path: Path, source: str) -> list[str]:
+    room = room_of(path)
+    found = []
+    for name in imported(ast.parse(source)):
+        parts = name.split(".")
+        if parts[0] != PACKAGE or parts[1] in (room, "__version__"):
+            continue
+        if parts[1] not in ALLOWED[room]:
+            found.append(f"{path.relative_to(ROOT)} imports {name}")
+    return found
+
+
+def test_no_import_runs_upward_or_sideways() -> None:
+    assert [o for path in modules() if path != ROOT / "__init__.py"
+            for o in offences(path, path.read_text())] == []  # fmt: skip
+
+
+def test_the_rule_sees_an_upward_import() -> None:
+    source = "from dualface_client.pipeline.stream import StreamLoop"
+    assert offences(ROOT / "models" / "x.py", source)
+    assert offences(ROOT / "video" / "x.py", "import dualface_client.imaging.cpu")
+    assert not offences(ROOT / "cli" / "x.py", source)
+
+
+def test_floors_have_no_circle() -> None:
+    """The table itself is a partial order: every room can be built after those it uses."""
+    built: set[str] = set()
+    waiting = dict(ALLOWED)
+    while waiting:
+        ready = {room for room, uses in waiting.items() if uses <= built}
+        assert ready, f"circle among {sorted(waiting)}"
+        built |= ready
+        waiting = {room: uses for room, uses in waiting.items() if room not in ready}
+
+
+def test_modules_have_no_circle() -> None:
+    names = {module_name(path): path for path in modules()}
+    uses = {
+        name: {
+            target
+            for text in imported(ast.parse(path.read_text()), top_level_only=True)
+            for target in (text, text.rpartition(".")[0])
+            if target in names and target != name
+        }
+        for name, path in names.items()
+    }
+    built: set[str] = set()
+    while len(built) < len(names):
+        ready = {name for name in names if name not in built and uses[name] <= built}
+        assert ready, f"circle among {sorted(set(names) - built)}"
+        built |= ready
+
+
+def module_name(path: Path) -> str:
+    parts = [PACKAGE, *path.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("package", sorted(HEAVY))
+def test_heavy_packages_stay_in_their_room(package: str) -> None:
+    for path in modules():
+        top = {
+            name.split(".")[0]
+            for name in imported(ast.parse(path.read_text()), top_level_only=True)
+        }
+        if package in top:
+            assert room_of(path) in HEAVY[package], path
+
+
+def test_the_light_rooms_import_with_numpy_and_tritonclient_alone() -> None:
+    """In a fresh interpreter that refuses every heavy package."""
+    script = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {sorted(HEAVY)!r} + ["yaml", "psutil"]:
+            raise ImportError("refused: " + name)
+sys.meta_path.insert(0, Refuse())
+import dualface_client
+import dualface_client.types, dualface_client.errors, dualface_client.pipeline.parts
+import dualface_client.memory.slots, dualface_client.memory.region, dualface_client.memory.names
+import dualface_client.triton.description, dualface_client.triton.contract
+import dualface_client.triton.client, dualface_client.triton.reaper
+import dualface_client.models.faces
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_is_mutable_at_module_or_class_level() -> None:
+    """Two streams share nothing but the server."""
+    found = []
+    for path in modules():
+        tree = ast.parse(path.read_text())
+        scopes = [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]
+        for scope in scopes:
+            for node in scope.body:
+                value = (
+                    getattr(node, "value", None)
+                    if isinstance(node, ast.Assign | ast.AnnAssign)
+                    else None
+                )
+                names = [
+                    ast.unparse(t)
+                    for t in getattr(node, "targets", [getattr(node, "target", None)])
+                    if t
+                ]
+                if isinstance(value, ast.List | ast.Dict | ast.Set) and not all(
+                    n.isupper() or n.strip("_").isupper() or n == "__all__" for n in names
+                ):
+                    found.append(f"{path.name}: {names}")
+    assert found == []
