@@ -174,7 +174,7 @@ class ByteTracker:
         return time_s - track.seen_s <= self._settings.lost_buffer_s + 5e-4
 
     def _prune(self, time_s: float) -> None:
-        """Unconfirmed tracks die with their first missed frame, confirmed ones with their buffer."""
+        """Unconfirmed tracks die with their first miss, confirmed ones with their buffer."""
         self._tracks = [
             track
             for track in self._tracks

@@ -1,0 +1,146 @@
+"""Which tracks ReID has to look at, why and when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from dualface_client.settings.tracking import RiskSettings
+from dualface_client.tracking.bytetrack import Track
+from dualface_client.tracking.risk import PairRisk
+
+
+class Reason(Enum):
+    """Why a face needs an embedding."""
+
+    ENROL = "enrol"
+    NEWCOMER = "newcomer"
+    REACQUIRED = "reacquired"
+    OVERLAP = "overlap"
+    SEPARATED = "separated"
+    SCENE_CUT = "scene_cut"
+
+
+@dataclass(slots=True)
+class Check:
+    """An open question about a track.
+
+    Attributes:
+        reason: Why it is asked.
+        since_s: Since when.
+        next_s: Earliest time of the next request.
+        attempts: Requests that decided nothing.
+    """
+
+    reason: Reason
+    since_s: float
+    next_s: float
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class _PairWatch:
+    """A pair at risk: when it may be asked about next, and the pause after that."""
+
+    next_s: float
+    pause_s: float
+
+
+class CheckList:
+    """Open questions of one stream.
+
+    A pair that comes to be at risk is asked about after a cool-down and, while the risk lasts,
+    after pauses that double. When the risk is over, both are asked about at once: that is the
+    moment a swap can be seen and put right.
+
+    Args:
+        settings: Thresholds and pauses.
+    """
+
+    def __init__(self, settings: RiskSettings | None = None) -> None:
+        self._settings = settings or RiskSettings()
+        self._checks: dict[int, Check] = {}
+        self._watched: dict[tuple[int, int], _PairWatch] = {}
+        self._risky_until_s: dict[int, float] = {}
+
+    def __contains__(self, track_id: int) -> bool:
+        return track_id in self._checks
+
+    def get(self, track_id: int) -> Check | None:
+        """The question about a track, None where there is none."""
+        return self._checks.get(track_id)
+
+    def add(self, track_id: int, reason: Reason, time_s: float) -> None:
+        """Asks; an older question about the same track stays."""
+        self._checks.setdefault(track_id, Check(reason, time_s, time_s))
+
+    def close(self, track_id: int) -> None:
+        """The question is answered."""
+        self._checks.pop(track_id, None)
+
+    def is_risky(self, track_id: int, time_s: float) -> bool:
+        """Whether the track is in a pair at risk, or was a moment ago."""
+        return time_s <= self._risky_until_s.get(track_id, -1.0)
+
+    def postpone(self, track_id: int, time_s: float) -> bool:
+        """A request decided nothing.
+
+        Returns:
+            False where it was the last one allowed; the question is then closed.
+        """
+        check = self._checks.get(track_id)
+        if check is None:
+            return True
+        check.attempts += 1
+        check.next_s = time_s + self._settings.retry_s * 2.0**check.attempts
+        if check.attempts < self._settings.retry_limit:
+            return True
+        del self._checks[track_id]
+        return False
+
+    def clear(self) -> None:
+        """Forgets all tracks."""
+        self._checks.clear()
+        self._watched.clear()
+        self._risky_until_s.clear()
+
+    def watch(self, pairs: Iterable[PairRisk], tracks: Collection[Track], time_s: float) -> None:
+        """Turns the frame's risks into questions, and forgets tracks that ended."""
+        values = {pair.ids: pair.value for pair in pairs}
+        for ids, value in values.items():
+            if value >= self._settings.threshold:
+                self._enter(ids, time_s)
+        for ids in [ids for ids in self._watched if values.get(ids, 0.0) < self._settings.release]:
+            del self._watched[ids]
+            for track_id in ids:
+                self.add(track_id, Reason.SEPARATED, time_s)
+        for ids, watch in self._watched.items():
+            self._keep_asking(ids, watch, time_s)
+        self._look_for_reacquired(tracks, time_s)
+        self._keep_only({track.id for track in tracks})
+
+    def _enter(self, ids: tuple[int, int], time_s: float) -> None:
+        pause_s = self._settings.cooldown_s
+        self._watched.setdefault(ids, _PairWatch(time_s + pause_s, pause_s))
+
+    def _keep_asking(self, ids: tuple[int, int], watch: _PairWatch, time_s: float) -> None:
+        for track_id in ids:
+            self._risky_until_s[track_id] = time_s + self._settings.cooldown_s
+        if time_s >= watch.next_s:
+            watch.pause_s = min(2 * watch.pause_s, self._settings.cooldown_limit_s)
+            watch.next_s = time_s + watch.pause_s
+            for track_id in ids:
+                self.add(track_id, Reason.OVERLAP, time_s)
+
+    def _look_for_reacquired(self, tracks: Collection[Track], time_s: float) -> None:
+        for track in tracks:
+            long_gap = track.gap_s >= self._settings.reacquired_s
+            if long_gap or (track.gap_s > 0 and self.is_risky(track.id, time_s)):
+                self.add(track.id, Reason.REACQUIRED, time_s)
+
+    def _keep_only(self, alive: set[int]) -> None:
+        for track_id in [key for key in self._checks if key not in alive]:
+            del self._checks[track_id]
+        for track_id in [key for key in self._risky_until_s if key not in alive]:
+            del self._risky_until_s[track_id]

@@ -1,0 +1,370 @@
+"""Who sits where: from a frame's detections to the people of the two tiles.
+
+Two steps per frame, so that the caller runs ReID only where it is asked for:
+
+    request = director.observe(faces, thumbnail, time_s)
+    embeddings = embed(request.face_rows) if len(request.face_rows) else None
+    assignment = director.decide(embeddings, model_version)
+
+Tracks carry links to identities, identities carry sides. ByteTrack moves the tracks; only ReID,
+or its absence for too long, moves a link.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dualface_client.settings.tracking import TrackingSettings
+from dualface_client.tracking.bytetrack import ByteTracker, Track
+from dualface_client.tracking.checks import CheckList, Reason
+from dualface_client.tracking.identity import Identity, IdentityBook, Verdict, normalised
+from dualface_client.tracking.quality import face_quality
+from dualface_client.tracking.risk import PairRisk, RiskMeter
+from dualface_client.tracking.scene import CutDetector
+from dualface_client.tracking.sides import SideBook
+from dualface_client.types import (
+    ByteArray,
+    Faces,
+    FloatArray,
+    IntArray,
+    Person,
+    Side,
+    SlotAssignment,
+)
+
+_WEIGHT_MEMORY_S = 30.0
+_MAX_STEP_S = 0.2  # a gap in the stream counts as visible time at most so long
+_MAX_REQUEST = 4  # faces of one request; the largest ones
+_JOIN_ENROL_SHARE = 0.5  # an enrolment takes others along that are due within this share of a pause
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """What the director wants to know of a frame.
+
+    Attributes:
+        face_rows: Shape `(k,)`, int64, rows of the frame's `Faces`; empty on quiet frames.
+        reasons: Why, per row.
+        risks: Pairs that could be mixed up, with named parts.
+    """
+
+    face_rows: IntArray
+    reasons: tuple[Reason, ...]
+    risks: tuple[PairRisk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorCounts:
+    """Totals of a stream.
+
+    Attributes:
+        frames: Frames observed.
+        reid_frames: Frames for which embeddings were taken in.
+        reid_faces: Embeddings taken in.
+        corrections: Links that embeddings changed from one person to another.
+        cuts: Scene cuts.
+    """
+
+    frames: int = 0
+    reid_frames: int = 0
+    reid_faces: int = 0
+    corrections: int = 0
+    cuts: int = 0
+
+
+class Director:
+    """Tracks, identities and sides of one stream.
+
+    Args:
+        settings: Thresholds and times.
+        source_wh_px: Width and height of the frames.
+    """
+
+    def __init__(
+        self, settings: TrackingSettings | None = None, source_wh_px: tuple[int, int] = (1920, 1080)
+    ) -> None:
+        self._settings = settings or TrackingSettings()
+        self._height_px = max(source_wh_px[1], 1)
+        self._tracker = ByteTracker(self._settings.association)
+        self._meter = RiskMeter(self._settings.risk)
+        self._cuts = CutDetector(self._settings.scene)
+        self._checks = CheckList(self._settings.risk)
+        self._book = IdentityBook(self._settings.identity)
+        self._sides = SideBook(source_wh_px[0], self._settings.sides)
+        self._links: dict[int, int] = {}  # track id to identity
+        self._counts = DirectorCounts()
+        self._faces = Faces.empty()
+        self._asked: list[Track] = []
+        self._cut = False
+        self._risk = 0.0
+        self._time_s: float | None = None
+        self._elapsed_s = 0.0
+
+    @property
+    def counts(self) -> DirectorCounts:
+        """Totals so far."""
+        return self._counts
+
+    @property
+    def visible(self) -> dict[int, Track]:
+        """The track of each identity that is seen in this frame."""
+        return {
+            self._links[track.id]: track
+            for track in self._tracker.confirmed
+            if track.face_row >= 0 and track.id in self._links
+        }
+
+    def observe(self, faces: Faces, thumbnail: ByteArray | None, time_s: float) -> EmbeddingRequest:
+        """First half of a frame: motion, risk, and what must be looked at more closely.
+
+        Args:
+            faces: Detections of the frame.
+            thumbnail: Shape `(18, 32)`, uint8 luma; None goes without scene cuts.
+            time_s: Presentation time in seconds, increasing.
+        """
+        self._elapsed_s = 0.0 if self._time_s is None else max(0.0, time_s - self._time_s)
+        self._time_s = time_s
+        self._faces = faces
+        self._cut = thumbnail is not None and self._cuts.update(thumbnail, time_s)
+        if self._cut:
+            self._tracker.cut()
+            self._links.clear()
+            self._checks.clear()
+        self._tracker.update(faces, time_s)
+        tracks = self._tracker.confirmed
+        risks = self._meter.update(tracks, self._cut)
+        self._risk = max((pair.value for pair in risks), default=float(self._cut))
+        self._checks.watch(risks if not self._cut else (), tracks, time_s)
+        self._meet_newcomers(tracks, time_s)
+        return self._request(tracks, tuple(risks), time_s)
+
+    def decide(self, embeddings: FloatArray | None, model_version: str) -> SlotAssignment:
+        """Second half: takes the embeddings in and says who sits where.
+
+        Args:
+            embeddings: Shape `(k, d)`, float32, one row per requested face; None where none were
+                requested or could be had: motion then decides.
+            model_version: Version of the ReID model that made them.
+
+        Raises:
+            ValueError: Their number is not the requested one.
+        """
+        time_s = self._time_s or 0.0
+        ran = embeddings is not None and len(self._asked) > 0
+        if embeddings is not None and len(embeddings) != len(self._asked):
+            raise ValueError(
+                f"{len(embeddings)} embeddings for {len(self._asked)} requested faces: "
+                "one row per entry of face_rows is expected"
+            )
+        if embeddings is not None and ran:
+            self._learn(normalised(embeddings), model_version, time_s)
+        else:
+            for track in self._asked:
+                self._checks.postpone(track.id, time_s)
+        self._name_by_motion(time_s, at_once=self._cut and not ran)
+        self._asked = []
+        self._age_people(time_s)
+        self._count(ran, 0 if embeddings is None else len(embeddings))
+        return SlotAssignment(
+            self._person(Side.LEFT, time_s),
+            self._person(Side.RIGHT, time_s),
+            scene_cut=self._cut,
+            reid_ran=ran,
+            risk=self._risk,
+        )
+
+    # -- links ------------------------------------------------------------------------------------
+
+    def _meet_newcomers(self, tracks: list[Track], time_s: float) -> None:
+        """Tracks without a person: asked about where somebody known is missing, else new people."""
+        alive = {track.id for track in tracks}
+        self._links = {key: value for key, value in self._links.items() if key in alive}
+        for track in tracks:
+            if track.face_row < 0 or track.id in self._links:
+                continue
+            if self._absent():
+                reason = Reason.SCENE_CUT if self._cut else Reason.NEWCOMER
+                self._checks.add(track.id, reason, time_s)
+            else:
+                self._links[track.id] = self._book.create(track.box, time_s).id
+
+    def _absent(self) -> list[Identity]:
+        """People who are not seen in this frame."""
+        visible = self.visible
+        return [person for key, person in self._book.people.items() if key not in visible]
+
+    def _link(self, track: Track, identity: int) -> None:
+        """Links a track; whoever had the identity before loses it."""
+        self._links = {key: value for key, value in self._links.items() if value != identity}
+        self._links[track.id] = identity
+
+    def _adopt(self, track: Track, time_s: float) -> None:
+        """Names a face that is nobody's of the enrolled: an absent unenrolled holder, or new."""
+        holders = self._sides.holders
+        nameless = [p for p in self._absent() if not len(p.gallery) and p.id in holders]
+        person = nameless[0] if nameless else self._book.create(track.box, time_s)
+        self._link(track, person.id)
+
+    def _name_by_motion(self, time_s: float, at_once: bool) -> None:
+        """Names faces that no embedding could name in time, the nearest first."""
+        holders = self._sides.holders
+        for track in self._tracker.confirmed:
+            if track.face_row < 0 or track.id in self._links:
+                continue
+            check = self._checks.get(track.id)
+            patience_s = 0.0 if at_once else self._settings.identity.patience_s
+            if check is not None and time_s - check.since_s < patience_s:
+                continue
+            absent = [person for person in self._absent() if person.id in holders]
+            if absent:
+                self._link(track, min(absent, key=lambda p: _distance(p, track)).id)
+            else:
+                self._link(track, self._book.create(track.box, time_s).id)
+
+    # -- embeddings -------------------------------------------------------------------------------
+
+    def _request(
+        self, tracks: list[Track], risks: tuple[PairRisk, ...], time_s: float
+    ) -> EmbeddingRequest:
+        seen = [track for track in tracks if track.face_row >= 0]
+        asked = self._to_check(seen, time_s) or self._to_enrol(seen, time_s)
+        asked.sort(key=lambda track: track.box[1] - track.box[3])
+        self._asked = asked[:_MAX_REQUEST]
+        reasons = tuple(
+            check.reason if (check := self._checks.get(track.id)) else Reason.ENROL
+            for track in self._asked
+        )
+        rows = np.array([track.face_row for track in self._asked], np.int64)
+        return EmbeddingRequest(rows, reasons, risks)
+
+    def _to_check(self, seen: list[Track], time_s: float) -> list[Track]:
+        """All faces in sight where a question is due: one alone says little about a swap."""
+        if not any(len(person.gallery) for person in self._book.people.values()):
+            return []
+        if any(self._is_due(track, time_s) for track in seen):
+            return [track for track in seen if track.id in self._links or track.id in self._checks]
+        return []
+
+    def _is_due(self, track: Track, time_s: float) -> bool:
+        check = self._checks.get(track.id)
+        if check is None or time_s < check.next_s:
+            return False
+        settings = self._settings.identity
+        if check.reason is Reason.SCENE_CUT or time_s - check.since_s >= settings.patience_s / 2:
+            return True
+        return face_quality(self._faces, track.face_row) >= settings.min_quality
+
+    def _to_enrol(self, seen: list[Track], time_s: float) -> list[Track]:
+        linked = [track for track in seen if track.id in self._links]
+        if not any(self._enrolment_is_due(track, time_s, share=0.0) for track in linked):
+            return []
+        return [
+            track
+            for track in linked
+            if self._enrolment_is_due(track, time_s, share=_JOIN_ENROL_SHARE)
+        ]
+
+    def _enrolment_is_due(self, track: Track, time_s: float, share: float) -> bool:
+        person = self._book.people[self._links[track.id]]
+        if time_s < person.enrol_s - share * person.enrol_pause_s:
+            return False
+        if track.id in self._checks or self._checks.is_risky(track.id, time_s):
+            return False
+        quality = face_quality(self._faces, track.face_row)
+        return quality >= self._settings.identity.min_quality
+
+    def _learn(self, embeddings: FloatArray, model_version: str, time_s: float) -> None:
+        self._book.use_version(model_version)
+        links = [self._links.get(track.id, 0) for track in self._asked]
+        verdicts = self._book.judge(embeddings, links)
+        claimed = {verdict.identity for verdict in verdicts if verdict.changes}
+        for track, verdict, link in zip(self._asked, verdicts, links, strict=True):
+            if link and verdict.changes and not verdict.identity and link not in claimed:
+                self._doubt(track, time_s)
+            else:
+                self._apply(track, verdict, link, time_s)
+        self._enrol_sure(embeddings, verdicts, time_s)
+
+    def _apply(self, track: Track, verdict: Verdict, link: int, time_s: float) -> None:
+        if verdict.decided:
+            self._checks.close(track.id)
+        elif self._checks.postpone(track.id, time_s):
+            return
+        if verdict.changes or not link:
+            self._correct(link)
+            if verdict.identity:
+                self._link(track, verdict.identity)
+            else:
+                self._adopt(track, time_s)
+
+    def _doubt(self, track: Track, time_s: float) -> None:
+        """A face looks like a stranger: believed only if it does so to the last, at good quality.
+
+        A hand, a turned head or the other person's shoulder spoil an embedding just as well.
+        """
+        if track.id not in self._checks or self._checks.postpone(track.id, time_s):
+            return
+        quality = face_quality(self._faces, track.face_row)
+        if quality >= self._settings.identity.min_quality:
+            self._correct(self._links.get(track.id, 0))
+            self._adopt(track, time_s)
+
+    def _correct(self, link: int) -> None:
+        if link:
+            self._counts = replace(self._counts, corrections=self._counts.corrections + 1)
+
+    def _enrol_sure(self, embeddings: FloatArray, verdicts: list[Verdict], time_s: float) -> None:
+        for track, verdict, embedding in zip(self._asked, verdicts, embeddings, strict=True):
+            if not verdict.decided or verdict.changes or track.id not in self._links:
+                continue
+            if self._enrolment_is_due(track, time_s, share=_JOIN_ENROL_SHARE):
+                person = self._book.people[self._links[track.id]]
+                quality = face_quality(self._faces, track.face_row)
+                self._book.enrol(person, embedding, quality, time_s)
+
+    # -- people -----------------------------------------------------------------------------------
+
+    def _age_people(self, time_s: float) -> None:
+        """Place, visible time and weight of everyone, then their sides."""
+        visible = self.visible
+        step_s = min(self._elapsed_s, _MAX_STEP_S)
+        for identity, track in visible.items():
+            person = self._book.people[identity]
+            person.seen_s, person.box = time_s, track.box
+            person.visible_s += step_s
+            share = (track.box[3] - track.box[1]) / self._height_px
+            person.weight += max(step_s, 1e-3) * share
+            blend = 1.0 - (1.0 - self._settings.sides.ema_alpha) ** (step_s * 30.0)
+            person.x_px += blend * ((track.box[0] + track.box[2]) / 2 - person.x_px)
+        for person in self._book.people.values():
+            person.weight *= 1.0 - min(self._elapsed_s / _WEIGHT_MEMORY_S, 1.0)
+        self._sides.update(self._book.people, visible, time_s)
+        self._book.forget(keep=self._sides.holders | set(self._links.values()))
+
+    def _person(self, side: Side, time_s: float) -> Person:
+        identity = self._sides.holder(side)
+        for track in self._tracker.confirmed:
+            if identity and self._links.get(track.id) == identity:
+                if time_s - track.seen_s <= self._settings.sides.predict_s:
+                    return Person(identity, np.array(track.box, np.float32), track.score)
+                break
+        return Person(identity)
+
+    def _count(self, ran: bool, faces: int) -> None:
+        counts = self._counts
+        self._counts = replace(
+            counts,
+            frames=counts.frames + 1,
+            reid_frames=counts.reid_frames + int(ran),
+            reid_faces=counts.reid_faces + faces,
+            cuts=counts.cuts + int(self._cut),
+        )
+
+
+def _distance(person: Identity, track: Track) -> float:
+    """Squared distance of a face from where a person was last seen."""
+    dx = person.box[0] + person.box[2] - track.box[0] - track.box[2]
+    dy = person.box[1] + person.box[3] - track.box[1] - track.box[3]
+    return dx * dx + dy * dy

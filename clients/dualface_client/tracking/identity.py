@@ -1,0 +1,225 @@
+"""People of a stream: their galleries of embeddings, and which face is whose.
+
+Cosines of L2-normalised embeddings. For the bundled network two pictures of one person lie above
+about 0.93 and different people below about 0.86 (its raw distances of 0.51 and 0.76 at a norm of
+about 1.4), hence the narrow thresholds in `IdentitySettings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dualface_client.settings.tracking import IdentitySettings
+from dualface_client.tracking.assignment import best_pairs
+from dualface_client.tracking.boxes import Box
+from dualface_client.types import FloatArray
+
+_IMPOSSIBLE = -1e6
+
+
+@dataclass(slots=True)
+class Gallery:
+    """A few embeddings of one person, all of one model version.
+
+    Attributes:
+        size: Embeddings kept.
+        duplicate_cosine: Above it two embeddings count as the same picture.
+    """
+
+    size: int
+    duplicate_cosine: float
+    _embeddings: list[FloatArray] = field(default_factory=list)
+    _qualities: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._embeddings)
+
+    def similarity(self, embedding: FloatArray) -> float:
+        """Cosine with the closest embedding of the gallery; -1 where it is empty."""
+        return max((float(known @ embedding) for known in self._embeddings), default=-1.0)
+
+    def add(self, embedding: FloatArray, quality: float) -> None:
+        """Takes an embedding in: a better twin replaces its twin, the worst makes room."""
+        cosines = [float(known @ embedding) for known in self._embeddings]
+        if cosines and max(cosines) >= self.duplicate_cosine:
+            self._replace(cosines.index(max(cosines)), embedding, quality)
+        elif len(self) < self.size:
+            self._embeddings.append(embedding.copy())
+            self._qualities.append(quality)
+        else:
+            self._replace(self._qualities.index(min(self._qualities)), embedding, quality)
+
+    def _replace(self, index: int, embedding: FloatArray, quality: float) -> None:
+        if quality > self._qualities[index]:
+            self._embeddings[index], self._qualities[index] = embedding.copy(), quality
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._embeddings.clear()
+        self._qualities.clear()
+
+
+@dataclass(slots=True)
+class Identity:
+    """One person.
+
+    Attributes:
+        id: 1-based, never reused in a stream.
+        gallery: What the person looks like.
+        seen_s: When last seen.
+        box: Where last seen.
+        visible_s: Seconds visible in all.
+        weight: How established: visible seconds times face height over picture height, fading.
+        x_px: Smoothed horizontal centre.
+        enrol_s: When the next enrolment is due.
+        enrol_pause_s: Pause after it.
+    """
+
+    id: int
+    gallery: Gallery
+    seen_s: float
+    box: Box
+    visible_s: float = 0.0
+    weight: float = 0.0
+    x_px: float = 0.0
+    enrol_s: float = 0.0
+    enrol_pause_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the embeddings say of one face.
+
+    Attributes:
+        identity: Whose it is; 0 for a stranger.
+        decided: False where the answer is within the margin: nothing should change.
+        changes: True where it differs from the present link and should replace it.
+    """
+
+    identity: int
+    decided: bool
+    changes: bool
+
+
+class IdentityBook:
+    """All people of one stream.
+
+    Args:
+        settings: Thresholds and sizes.
+    """
+
+    def __init__(self, settings: IdentitySettings | None = None) -> None:
+        self._settings = settings or IdentitySettings()
+        self._next_id = 1
+        self._model_version = ""
+        self.people: dict[int, Identity] = {}
+
+    def create(self, box: Box, time_s: float) -> Identity:
+        """A new person at this place."""
+        settings = self._settings
+        gallery = Gallery(settings.gallery_size, settings.duplicate_cosine)
+        person = Identity(
+            self._next_id, gallery, time_s, box, x_px=(box[0] + box[2]) / 2, enrol_s=time_s
+        )
+        person.enrol_pause_s = settings.enrol_interval_s
+        self._next_id += 1
+        self.people[person.id] = person
+        return person
+
+    def forget(self, keep: set[int]) -> None:
+        """Drops the least established people beyond the limit, none of `keep`."""
+        surplus = len(self.people) - self._settings.identity_limit
+        if surplus > 0:
+            others = [person for key, person in self.people.items() if key not in keep]
+            for person in sorted(others, key=lambda person: person.weight)[:surplus]:
+                del self.people[person.id]
+
+    def use_version(self, model_version: str) -> None:
+        """Empties all galleries where the model has changed: its embeddings do not compare."""
+        if model_version != self._model_version:
+            for person in self.people.values():
+                person.gallery.clear()
+                person.enrol_s = min(person.enrol_s, person.seen_s)
+                person.enrol_pause_s = self._settings.enrol_interval_s
+            self._model_version = model_version
+
+    def enrol(self, person: Identity, embedding: FloatArray, quality: float, time_s: float) -> None:
+        """Adds an embedding and sets the time of the next."""
+        person.gallery.add(embedding, quality)
+        person.enrol_s = time_s + person.enrol_pause_s
+        person.enrol_pause_s *= 3.0
+
+    def judge(self, embeddings: FloatArray, links: Sequence[int]) -> list[Verdict]:
+        """Assigns faces to people one to one, and says where that should change a link.
+
+        A face may also be a stranger: for an unlinked one that is worth as much as a cosine of
+        `match_cosine`, for one linked to an enrolled person as much as `reject_cosine`, and one
+        linked to somebody without gallery stays there at the price of the former. The present
+        links stay unless another assignment beats them by the margin.
+
+        Args:
+            embeddings: Shape `(n, d)`, float32, L2-normalised, of the version last given to
+                `use_version`.
+            links: Present identity of each face, 0 for none.
+
+        Returns:
+            A verdict per face.
+        """
+        known = [person for person in self.people.values() if len(person.gallery)]
+        columns = {person.id: column for column, person in enumerate(known)}
+        gains = [
+            self._gains(embedding, link, row, len(links), known, columns)
+            for row, (embedding, link) in enumerate(zip(embeddings, links, strict=True))
+        ]
+        present = [
+            columns.get(link, len(known) + row) if link else len(known) + row
+            for row, link in enumerate(links)
+        ]
+        best = [column for _, column in best_pairs(gains)]
+        gained = _total(gains, best) - _total(gains, present)
+        accept = best != present and gained >= self._settings.margin
+        verdicts: list[Verdict] = []
+        for row, link in enumerate(links):
+            column = best[row] if accept or not link else present[row]
+            stranger = link if link not in columns else 0
+            identity = known[column].id if column < len(known) else stranger
+            clear = _lead(gains[row], column) >= self._settings.margin
+            changes = accept and column != present[row]
+            verdicts.append(Verdict(identity, clear or changes, changes))
+        return verdicts
+
+    def _gains(
+        self,
+        embedding: FloatArray,
+        link: int,
+        row: int,
+        rows: int,
+        known: list[Identity],
+        columns: dict[int, int],
+    ) -> list[float]:
+        settings = self._settings
+        gains = [person.gallery.similarity(embedding) - settings.match_cosine for person in known]
+        alone = [_IMPOSSIBLE] * rows
+        alone[row] = settings.reject_cosine - settings.match_cosine if link in columns else 0.0
+        return gains + alone
+
+
+def _total(gains: list[list[float]], chosen: list[int]) -> float:
+    return sum(row[column] for row, column in zip(gains, chosen, strict=True))
+
+
+def _lead(gains: list[float], column: int) -> float:
+    """By how much a choice beats the other possible ones of its row."""
+    return gains[column] - max(
+        (gain for other, gain in enumerate(gains) if other != column), default=_IMPOSSIBLE
+    )
+
+
+def normalised(embeddings: FloatArray) -> FloatArray:
+    """Rows scaled to length 1, so that a server that forgot to does no harm."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    scaled: FloatArray = (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return scaled

@@ -1,0 +1,47 @@
+"""How well a detected face serves for recognition, from its geometry alone."""
+
+from __future__ import annotations
+
+from dualface_client.tracking.boxes import Box, cover
+from dualface_client.types import Faces
+
+_FULL_HEIGHT_PX = 80.0  # a face of this height has all the detail that a 150 px chip needs
+_MIN_HEIGHT_PX = 24.0
+
+
+def face_quality(faces: Faces, row: int) -> float:
+    """Product of size, frontality, freedom from overlap and detection score.
+
+    Frontality is the nose's offset from the middle of the eyes along the eye line, in eye
+    distances: about 0 from the front, 0.5 where the nose reaches an eye in profile.
+
+    Args:
+        faces: Detections of the frame.
+        row: Whose quality.
+
+    Returns:
+        0 (useless) to 1.
+    """
+    boxes: list[Box] = [tuple(box) for box in faces.boxes_xyxy_px.tolist()]
+    height = boxes[row][3] - boxes[row][1]
+    size = (height - _MIN_HEIGHT_PX) / (_FULL_HEIGHT_PX - _MIN_HEIGHT_PX)
+    covered = max(
+        (cover(boxes[row], box) for other, box in enumerate(boxes) if other != row), default=0.0
+    )
+    score = float(faces.scores[row])
+    return _unit(size) * _frontality(faces, row) * _unit(1.0 - 4.0 * covered) * _unit(score)
+
+
+def _frontality(faces: Faces, row: int) -> float:
+    eye, other_eye, nose = faces.landmarks_px[row, :3].tolist()
+    along_x, along_y = other_eye[0] - eye[0], other_eye[1] - eye[1]
+    distance2 = along_x**2 + along_y**2
+    if distance2 <= 0:
+        return 0.0
+    middle_x, middle_y = (eye[0] + other_eye[0]) / 2, (eye[1] + other_eye[1]) / 2
+    offset = ((nose[0] - middle_x) * along_x + (nose[1] - middle_y) * along_y) / distance2
+    return _unit(1.0 - 2.0 * abs(offset))
+
+
+def _unit(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
