@@ -36,6 +36,7 @@ class AudioCopy:
         except AV_ERRORS as error:
             raise source_error(path, error, "check that it is a complete video file") from error
         self._outputs: dict[int, Any] = {}
+        self._filters: dict[int, av.bitstream.BitStreamFilterContext] = {}
         self._timelines: dict[int, Timeline] = {}
         self._shift_s = 0
         self._warnings: list[str] = []
@@ -78,11 +79,16 @@ class AudioCopy:
             except ValueError as error:
                 raise SinkError(
                     f"{self._path}: its {stream.codec_context.name} audio cannot be copied into "
-                    f"{output.format.name}; name the output .mkv"
+                    f"{output.format.name}; name the output .mkv or .mov"
                 ) from error
             copy.metadata.update(stream.metadata)
             copy.disposition = stream.disposition
             self._outputs[stream.index] = copy
+            if stream.codec_context.name == "aac" and not stream.codec_context.extradata:
+                # MPEG-TS repeats the decoder's settings in each packet; files have them once.
+                self._filters[stream.index] = av.bitstream.BitStreamFilterContext(
+                    "aac_adtstoasc", stream
+                )
             self._timelines[stream.index] = Timeline(stream.time_base or Fraction(1, 90_000), 1)
         if self._outputs:
             self._packets = self._read()
@@ -119,8 +125,11 @@ class AudioCopy:
         placed -= round(self._shift_s / packet.time_base)
         lead = 0 if packet.pts is None or decode_stamp is None else packet.pts - decode_stamp
         packet.pts, packet.dts = placed + lead, placed
-        packet.stream = self._outputs[index]
-        output.mux(packet)
+        time_base = packet.time_base
+        bit_filter = self._filters.get(index)
+        for ready in bit_filter.filter(packet) if bit_filter else (packet,):
+            ready.stream, ready.time_base = self._outputs[index], time_base
+            output.mux(ready)
 
     def _read(self) -> Iterator[av.Packet[Any]]:
         streams = [self._input.streams[index] for index in self._outputs]
