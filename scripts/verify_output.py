@@ -97,11 +97,12 @@ def verify(
 def report_text(checks: Sequence[Check]) -> str:
     """The checks for a reader, with the intervals that are wrong."""
     lines = [f"{'ok  ' if check.ok else 'FAIL'} {check.name:14} {check.detail}" for check in checks]
-    wrong = next((check.values["wrong"] for check in checks if check.name == "slots"), [])
+    slots = [check for check in checks if check.name == "slots"]
     lines += [
         f"     {run['from_s']:.2f} s to {run['to_s']:.2f} s ({run['frames']} frames): "
         f"left shows {run['seen'][0] or 'nobody'}, right {run['seen'][1] or 'nobody'}"
-        for run in wrong
+        for check in slots
+        for run in check.values["wrong"]
     ]
     return "\n".join(lines)
 
@@ -137,9 +138,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (int(width), int(height)),
     )
     try:
+        truth = Truth.load(options.truth)
+        for path in (options.output, options.source):
+            video_facts(path, ())  # a file that cannot be opened is told before the slow part
         eyes = ReferenceModels(options.models)
         references = references_from_sources(options.clips, eyes)
-        truth = Truth.load(options.truth)
         checks = verify(options.output, options.source, truth, eyes, references, demands)
     except DualfaceError as error:
         print(f"verify_output: {error}", file=sys.stderr)

@@ -17,6 +17,8 @@ from dualface_client.types import ByteArray, Faces, FloatArray
 
 #: Source frames per person that make its reference.
 REFERENCE_COUNT = 6
+#: Source frames between two of them: about four seconds.
+REFERENCE_STEP = 100
 #: A face's centre within this share of the tile around the middle counts as centred.
 CENTRAL_SHARE = 0.4
 TILES = ("left", "right")
@@ -62,15 +64,13 @@ def references_from_sources(clips_dir: Path, eyes: Eyes) -> References:
         path = clips_dir / spec.file_name
         if not path.is_file():
             raise AssetError(f"clip {path} is missing: run `make setup`")
-        count = min(spec.end_frame - spec.first_frame, 700)
-        step = count // REFERENCE_COUNT
         embeddings = []
-        for index, frame in enumerate(read_frames(path, spec.first_frame, count)):
-            if index % step == 0:
-                faces = eyes.detect(frame)
-                if not len(faces):
-                    raise AssetError(f"no face in frame {spec.first_frame + index} of {path}")
-                embeddings.append(eyes.embed(frame, faces.landmarks_px[0]))
+        reach = REFERENCE_COUNT * REFERENCE_STEP
+        for frame in read_frames(path, spec.first_frame, reach, REFERENCE_STEP):
+            faces = eyes.detect(frame)
+            if not len(faces):
+                raise AssetError(f"no face in a reference frame of {path}")
+            embeddings.append(eyes.embed(frame, faces.landmarks_px[0]))
         mean = np.mean(embeddings, axis=0)
         centroids.append(mean / np.linalg.norm(mean))
     return References(tuple(SOURCES), np.asarray(centroids, np.float32))

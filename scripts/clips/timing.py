@@ -64,21 +64,37 @@ def video_frames(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
         SourceError: The file cannot be opened or decoded.
     """
     try:
-        with av.open(str(path)) as container:
+        with _opened(path) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 2
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
                 yield Fraction(frame.pts or 0) * Fraction(frame.time_base or 0), frame
-    except (av.FFmpegError, IndexError) as error:
-        raise SourceError(f"{path} cannot be decoded as a video: {error}") from error
+    except av.FFmpegError as error:
+        raise SourceError(f"{path} cannot be decoded to its end: {error}") from error
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    """The opened file, which has a video stream."""
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(f"{path} cannot be opened as a video: {error}") from error
+    if not container.streams.video:
+        container.close()
+        raise SourceError(f"{path} has no video stream")
+    return container
 
 
 def video_facts(path: Path, times_s: tuple[Fraction, ...] | None = None) -> VideoFacts:
-    """Facts of a file's first video stream; decodes it unless the times are given."""
+    """Facts of a file's first video stream; decodes it unless the times are given.
+
+    Raises:
+        SourceError: The file cannot be opened or decoded.
+    """
     if times_s is None:
         times_s = tuple(time_s for time_s, _ in video_frames(path))
-    with av.open(str(path)) as container:
+    with _opened(path) as container:
         context = container.streams.video[0].codec_context
         return VideoFacts(
             context.name,
@@ -122,7 +138,7 @@ def check_video(output: VideoFacts, source: VideoFacts, size_wh: tuple[int, int]
 
 def _audio_packets(path: Path) -> list[tuple[int, Fraction, bytes]]:
     packets = []
-    with av.open(str(path)) as container:
+    with _opened(path) as container:
         if not container.streams.audio:
             return []
         for packet in container.demux(container.streams.audio):
@@ -150,7 +166,7 @@ def _sound(path: Path) -> tuple[FloatArray, int]:
     """Mono samples with index 0 at time 0, and their rate."""
     pieces: list[tuple[int, FloatArray]] = []
     rate = 0
-    with av.open(str(path)) as container:
+    with _opened(path) as container:
         if not container.streams.audio:
             return np.zeros(0, np.float32), 1
         resampler = av.AudioResampler(format="fltp", layout="mono")
