@@ -124,9 +124,10 @@ class SideSettings:
             tentative decision.
         settle_s: Sides stay tentative for so long after the first person is seen.
         join_s: A later person must be visible for so long to take a free side.
-        forget_s: A side falls free when its person was away for longer than this and longer than
-            the person had been visible, whichever is less; never before `forget_min_s`.
-        forget_min_s: Lower limit of the above.
+        forget_s: A side falls free when its person was away for longer than this.
+        establish_s: Who was visible for less in all is not established: a passer-by on a free
+            side, who is forgotten sooner.
+        forget_passer_by_s: `forget_s` of those.
         predict_s: A lost face is reported at its predicted place for so long.
     """
 
@@ -135,7 +136,8 @@ class SideSettings:
     settle_s: float = 0.5
     join_s: float = 0.3
     forget_s: float = 10.0
-    forget_min_s: float = 2.0
+    establish_s: float = 3.0
+    forget_passer_by_s: float = 2.0
     predict_s: float = 0.4
 
 

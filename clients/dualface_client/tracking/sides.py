@@ -132,7 +132,8 @@ class SideBook:
         if holder is None:
             return True
         settings = self._settings
-        limit_s = max(settings.forget_min_s, min(settings.forget_s, holder.visible_s))
+        established = holder.visible_s >= settings.establish_s
+        limit_s = settings.forget_s if established else settings.forget_passer_by_s
         return holder.id not in visible and time_s - holder.seen_s > limit_s
 
     def _seat(self, holders: dict[Side, int], time_s: float) -> None:
