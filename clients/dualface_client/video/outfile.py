@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from dualface_client.errors import SinkError, UsageError
+from dualface_client.video import integrity
 from dualface_client.video.ffmpeg import sink_error
 
 
@@ -56,6 +57,7 @@ class OutputFile:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
             self.error = error
+            self._cut_to_whole_boxes()
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -101,6 +103,14 @@ class OutputFile:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
+
+    def _cut_to_whole_boxes(self) -> None:
+        """Cuts an MP4 behind its last whole box: players refuse a file with half a `moof`."""
+        with os.fdopen(os.dup(self._fd), "rb") as stream:
+            size = os.fstat(self._fd).st_size
+            if integrity.is_mp4(os.pread(self._fd, 12, 0)):
+                ends = [end for _, end in integrity.mp4_boxes(stream, size) if end <= size]
+                os.ftruncate(self._fd, max(ends, default=0))
 
     def _check_target(self) -> None:
         parent = self._final.parent

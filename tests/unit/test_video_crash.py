@@ -1,0 +1,111 @@
+"""What is on the disk after a kill and after the disk is full: a file that plays."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from tests import media
+from tests.media import Audio, Clip
+
+_ROOT = Path(__file__).resolve().parents[2]
+_RATE = 25
+
+# Writes frames of noise with the source's audio beside them, and says each one's number.
+_WRITER = """
+import resource, sys
+from fractions import Fraction
+import numpy as np
+from dualface_client.errors import DiskFullError
+from dualface_client.types import Frame, Nv12Image, VideoInfo
+from dualface_client.video.sink import PyavSink
+
+out, audio, limit_bytes, frames = sys.argv[1], sys.argv[2] or None, int(sys.argv[3]), sys.argv[4]
+if limit_bytes:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+info = VideoInfo(96, 64, Fraction(25), Fraction(1, 25))
+sink = PyavSink(out, info, (96, 64), audio_from=audio, threads=1, crf=30)
+noise = np.random.default_rng(1)
+try:
+    for index in range(int(frames)):
+        y = noise.integers(60, 90, (64, 96), np.uint8)
+        image = Nv12Image(y, np.full((32, 48, 2), 128, np.uint8))
+        sink.write(Frame(index, index, Fraction(1, 25), image))
+        print(index, flush=True)
+    sink.close()
+except DiskFullError as error:
+    sink.abort()
+    print("full", sink.partial_path, error, flush=True)
+    sys.exit(7)
+"""
+
+
+def start_writer(
+    out: Path, *, audio: Path | None = None, limit_bytes: int = 0, frames: int = 10_000
+) -> subprocess.Popen[str]:
+    arguments = [str(out), str(audio or ""), str(limit_bytes), str(frames)]
+    return subprocess.Popen(
+        [sys.executable, "-c", _WRITER, *arguments], stdout=subprocess.PIPE, text=True, cwd=_ROOT
+    )
+
+
+def kill_after(writer: subprocess.Popen[str], frames: int) -> int:
+    """Kills the writer once it has written some frames; gives the number of written ones."""
+    with writer:
+        assert writer.stdout is not None
+        for line in writer.stdout:
+            if int(line) >= frames - 1:
+                break
+        writer.send_signal(signal.SIGKILL)
+        return frames + len(writer.stdout.read().split())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("audio_s", [0.0, 1.0, 20.0])
+def test_after_kill_the_partial_file_plays(tmp_path: Path, suffix: str, audio_s: float) -> None:
+    audio = None
+    if audio_s:
+        clip = Clip(frames=5, audio=[Audio(seconds=audio_s)])
+        audio = media.make(tmp_path / "in.mp4", clip)
+    out = tmp_path / f"out{suffix}"
+    written = kill_after(start_writer(out, audio=audio), frames=150)
+    assert not out.exists()
+    times = media.times_of(tmp_path / f"out.partial{suffix}")
+    assert len(times) >= 0.8 * (written - 2 * _RATE)
+    # Matroska has no times below zero: the audio's priming moves both streams.
+    start_s = Fraction(21, 1000) if suffix == ".mkv" and audio_s else 0
+    assert times == [start_s + Fraction(i, _RATE) for i in range(len(times))]
+    if audio is not None:
+        copied = media.packets_of(tmp_path / f"out.partial{suffix}", "audio")
+        assert copied[-1][0] >= min(audio_s, 0.8 * float(times[-1])) - 0.1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_full_disk_is_its_own_error_and_leaves_a_playable_part(
+    tmp_path: Path, suffix: str
+) -> None:
+    with start_writer(tmp_path / f"out{suffix}", limit_bytes=150_000) as writer:
+        assert writer.stdout is not None
+        *numbers, last = writer.stdout.read().splitlines()
+    assert writer.returncode == 7
+    partial = tmp_path / f"out.partial{suffix}"
+    assert last.startswith(f"full {partial}")
+    assert "no space is left" in last
+    assert [path.name for path in tmp_path.iterdir()] == [partial.name]
+    assert len(media.times_of(partial)) >= 0.8 * (len(numbers) - 2 * _RATE)
+
+
+@pytest.mark.parametrize("short_bytes", [1, 1000, 3000])
+def test_an_index_that_does_not_fit_leaves_the_fragments(tmp_path: Path, short_bytes: int) -> None:
+    with start_writer(tmp_path / "whole.mp4", frames=100) as writer:
+        writer.communicate()
+    size = (tmp_path / "whole.mp4").stat().st_size
+    out = tmp_path / "out.mp4"
+    with start_writer(out, limit_bytes=size - short_bytes, frames=100) as writer:
+        writer.communicate()
+    assert writer.returncode == 7
+    assert len(media.times_of(tmp_path / "out.partial.mp4")) >= 50

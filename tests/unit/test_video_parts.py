@@ -1,0 +1,124 @@
+"""The small parts below source and sink: time stamps, colour tags, container sizes."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests import media
+from tests.media import Clip
+
+from dualface_client.types import ColorMatrix
+from dualface_client.video import integrity
+from dualface_client.video.color import ColorTags, hdr_note, matrix_of
+from dualface_client.video.timeline import Timeline
+
+MS = Fraction(1, 1000)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-(10**9), 10**9)), min_size=1))
+def test_placed_stamps_always_increase(stamps: list[int | None]) -> None:
+    timeline = Timeline(MS, 40)
+    placed = [timeline.place(stamp) for stamp in stamps]
+    assert all(a < b for a, b in pairwise(placed))
+
+
+@given(st.lists(st.integers(-1000, 10**9), min_size=1, unique=True).map(sorted))
+def test_increasing_stamps_are_not_touched(stamps: list[int]) -> None:
+    timeline = Timeline(MS, 40)
+    assert [timeline.place(stamp) for stamp in stamps] == stamps
+    assert (timeline.filled, timeline.bumped, timeline.jumps) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected", "counts"),
+    [
+        ([0, 40, None, 120], [0, 40, 80, 120], (1, 0, 0)),
+        ([None, None], [0, 40], (2, 0, 0)),
+        ([0, 40, 40, 120], [0, 40, 41, 120], (0, 1, 0)),
+        ([0, 80, 40, 120], [0, 80, 81, 120], (0, 1, 0)),
+        ([5000, 5040, 0, 40], [5000, 5040, 5080, 5120], (0, 0, 1)),
+        ([0, 9000], [0, 9000], (0, 0, 0)),
+    ],
+)
+def test_stamps_move_as_little_as_possible(
+    stamps: list[int | None], expected: list[int], counts: tuple[int, int, int]
+) -> None:
+    timeline = Timeline(MS, 40)
+    assert [timeline.place(stamp) for stamp in stamps] == expected
+    assert (timeline.filled, timeline.bumped, timeline.jumps) == counts
+
+
+def test_a_known_duration_beats_the_step() -> None:
+    timeline = Timeline(MS, 40)
+    timeline.place(0, duration=500)
+    assert timeline.place(None) == 500
+
+
+@pytest.mark.parametrize(
+    ("code", "height", "matrix"),
+    [
+        (1, 100, ColorMatrix.BT709),
+        (6, 2160, ColorMatrix.BT601),
+        (9, 100, ColorMatrix.BT2020),
+        (2, 719, ColorMatrix.BT601),
+        (2, 720, ColorMatrix.BT709),
+        (0, 1080, ColorMatrix.BT709),
+        (99, 480, ColorMatrix.BT601),
+    ],
+)
+def test_matrix_by_tag_else_by_height(code: int, height: int, matrix: ColorMatrix) -> None:
+    assert matrix_of(code, height) is matrix
+
+
+def test_tags_are_implied_only_where_unspecified() -> None:
+    assert ColorTags().filled(ColorMatrix.BT709) == ColorTags(1, 1)
+    assert ColorTags(9, 16).filled(ColorMatrix.BT709) == ColorTags(9, 16)
+    assert ColorTags().filled(ColorMatrix.BT601) == ColorTags(2, 2)
+
+
+def test_hdr_is_named() -> None:
+    assert "PQ" in (hdr_note(16) or "")
+    assert "HLG" in (hdr_note(18) or "")
+    assert hdr_note(1) is None
+
+
+def test_boxes_with_long_and_open_ended_sizes() -> None:
+    data = (
+        b"\0\0\0\x0cftypisom"
+        + b"\0\0\0\x01mdat"
+        + (20).to_bytes(8, "big")
+        + b"1234"
+        + b"\0\0\0\0free12"
+    )
+    ends = integrity.mp4_boxes(io.BytesIO(data), len(data))
+    assert ends == [("ftyp", 12), ("mdat", 32), ("free", len(data))]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts", ".nut"])
+def test_whole_files_are_not_called_cut(tmp_path: Path, suffix: str) -> None:
+    path = media.make(tmp_path / f"a{suffix}", Clip(codec="mpeg4"))
+    assert integrity.truncation(path) is None
+    assert not integrity.lacks_index(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts"])
+def test_cut_files_are_called_cut(tmp_path: Path, suffix: str) -> None:
+    whole = media.make(tmp_path / f"a{suffix}", Clip(codec="mpeg4"))
+    data = whole.read_bytes()
+    whole.write_bytes(data[:-100])
+    assert integrity.truncation(whole) is not None
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 11, 40])
+def test_scraps_are_read_without_an_error(tmp_path: Path, size: int) -> None:
+    for head in (b"\x1a\x45\xdf\xa3\x9f", b"\0\0\0\x20ftypisom", b"RIFF", b"G@\0"):
+        path = tmp_path / "scrap"
+        path.write_bytes((head + b"\xff" * 40)[:size])
+        integrity.truncation(path)
+        integrity.lacks_index(path)
