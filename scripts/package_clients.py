@@ -146,15 +146,16 @@ def _run(command: list[str], cwd: Path, what: str, client: str, variable: str) -
     except OSError as error:
         raise AssetError(_failure(what, client, str(error), variable)) from error
     if done.returncode:
-        reason = _last_line(done.stderr or done.stdout) or f"exit status {done.returncode}"
+        reason = _reason_in(done.stderr or done.stdout) or f"exit status {done.returncode}"
         raise AssetError(_failure(what, client, reason, variable))
 
 
-def _last_line(text: str) -> str:
-    """The client's own words: its last line that is an error, or else its last line."""
+def _reason_in(text: str) -> str:
+    """The client's own words: the line that gives a reason, or else its last line of an error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower() and "log of this run" not in line]
-    return (errors or lines or [""])[-1]
+    reasons = [line for line in errors if "reason:" in line]
+    return (reasons or errors or lines or [""])[-1]
 
 
 def _failure(what: str, client: str, reason: str, variable: str) -> str:

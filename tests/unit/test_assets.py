@@ -254,7 +254,7 @@ def failing_npm(tmp_path: Path) -> Callable[[str], list[str]]:
 
 
 def test_failed_npm_is_quoted(tmp_path: Path, failing_npm: Callable[[str], list[str]]) -> None:
-    words = "npm error code ECONNREFUSED\nnpm error connect 127.0.0.1:9\nnpm error log of this run"
+    words = "npm error reason: connect 127.0.0.1:9\nnpm error see help\nnpm error log of this run"
     with pytest.raises(AssetError, match=r"small@1.*connect 127.*npm_config_registry"):
         npm_pack(failing_npm(words), "small@1", tmp_path)
 
