@@ -56,7 +56,7 @@ class Camera:
         settings: FramingSettings,
     ) -> None:
         self._settings = settings
-        self._source_w, self._source_h = source_wh_px
+        self._source_w, self._source_h = float(source_wh_px[0]), float(source_wh_px[1])
         self._aspect = tile_wh_px[0] / tile_wh_px[1]
         #: Height of the largest crop of the tile's aspect that fits into the source.
         self._widest_px = min(self._source_h, self._source_w / self._aspect)
