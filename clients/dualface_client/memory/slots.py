@@ -145,6 +145,9 @@ class Lease:
         """
         if not self._owned:
             raise MemoryRegionError(f"slot {self.offset} of {self.label!r} was released")
+        return self._part(shape, dtype, at_byte)
+
+    def _part(self, shape: tuple[int, ...], dtype: np.dtype[np.generic], at_byte: int) -> Any:
         size = prod(shape) * dtype.itemsize
         if at_byte < 0 or at_byte + size > self.byte_size:
             raise ValueError(
@@ -176,6 +179,12 @@ class Hold:
         self._pool = pool
         self._lease = lease
         self._ended = False
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[np.generic], at_byte: int) -> Any:
+        """Like `Lease.array`, also after the caller has released the lease."""
+        if self._ended:
+            raise MemoryRegionError(f"the hold on slot {self._lease.offset} has ended")
+        return self._lease._part(shape, dtype, at_byte)
 
     def release(self) -> None:
         """The server has answered: it no longer touches the slot. Safe to call twice."""

@@ -1,0 +1,257 @@
+"""Asynchronous inference on leased slots."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as triton_grpc
+
+from dualface_client.errors import (
+    ContractError,
+    DualfaceError,
+    InferenceFailedError,
+    InferenceTimeoutError,
+    ServerUnreachableError,
+)
+from dualface_client.memory.slots import Hold, Lease
+from dualface_client.triton.connection import Connection, status_of, translate
+from dualface_client.triton.description import ModelSpec
+
+Output = npt.NDArray[Any]
+# Without one of these the server may still be at work in the slot.
+_NO_ANSWER = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "UNKNOWN"})
+_CLOSE_WAIT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLayout:
+    """Where a request's tensors lie in its slot: the input first, then the output.
+
+    Attributes:
+        input_bytes: Bytes of the input.
+        output_at_byte: First byte of the output.
+        output_bytes: Bytes of the output.
+    """
+
+    input_bytes: int
+    output_at_byte: int
+    output_bytes: int
+
+    @classmethod
+    def of(cls, spec: ModelSpec, batch: int) -> SlotLayout:
+        """The layout for one batch size."""
+        input_bytes = batch * spec.input.byte_size
+        # 64: a cache line, and a multiple of every element size.
+        return cls(input_bytes, -(-input_bytes // 64) * 64, batch * spec.output.byte_size)
+
+    @property
+    def byte_size(self) -> int:
+        """Bytes of a slot that holds both."""
+        return self.output_at_byte + self.output_bytes
+
+
+class PendingInference:
+    """A request under way. The slot stays held until the server has answered."""
+
+    def __init__(self, what: str, limit_s: float) -> None:
+        """Made by `InferenceClient.infer_async` only."""
+        self._what = what
+        self._limit_s = limit_s
+        self._future: Future[Output] = Future()
+
+    def done(self) -> bool:
+        """Whether an answer or an error is there."""
+        return self._future.done()
+
+    def result(self, timeout_s: float | None = None) -> Output:
+        """Waits for the answer.
+
+        Args:
+            timeout_s: Longest wait, seconds; None for the request's own limit. A wait that ends
+                early leaves the request running and its slot held.
+
+        Returns:
+            The output, shape `(batch, *dims)`; a copy, valid after the slot's release.
+
+        Raises:
+            InferenceTimeoutError: No answer in time.
+            ServerError: The request failed.
+        """
+        # The request's own limit ends it from below: the second on top is for that error to come.
+        limit_s = self._limit_s + 1.0 if timeout_s is None else timeout_s
+        try:
+            return self._future.result(limit_s)
+        except (FutureTimeoutError, CancelledError) as error:
+            if self._future.done():
+                raise
+            raise InferenceTimeoutError(
+                f"{self._what}: no answer in {limit_s:g} s; the server is overloaded or hangs"
+            ) from error
+
+    def _finish(self, outcome: Output | Exception) -> None:
+        # Close and the answer may race; the first one counts.
+        try:
+            if isinstance(outcome, Exception):
+                self._future.set_exception(outcome)
+            else:
+                self._future.set_result(outcome)
+        except InvalidStateError:
+            return
+
+
+class InferenceClient:
+    """Sends requests on leased slots; thread-safe, one per worker.
+
+    Inputs are read from the registered region and never copied into a message. Outputs go
+    through the region as well (see `_request`).
+    """
+
+    def __init__(self, connection: Connection, request_timeout_s: float = 30.0) -> None:
+        """Uses a connection, which stays the caller's.
+
+        Args:
+            connection: To the server with which the leases' region is registered.
+            request_timeout_s: Limit of every request, seconds.
+        """
+        self._connection = connection
+        self._timeout_s = request_timeout_s
+        self._idle = threading.Condition()
+        self._in_flight: dict[PendingInference, Any] = {}
+        self._closed = False
+
+    def infer_async(
+        self, spec: ModelSpec, lease: Lease, batch: int = 1, timeout_s: float | None = None
+    ) -> PendingInference:
+        """Starts one request whose input lies at the beginning of the slot.
+
+        The caller may release the lease at once: the request holds the slot itself.
+
+        Args:
+            spec: The model, as the contract check returned it.
+            lease: Slot of at least `SlotLayout.of(spec, batch).byte_size` bytes. Writes to it
+                (also those of a GPU stream) are complete.
+            batch: Items in the slot, 1 to `spec.max_batch_size`.
+            timeout_s: Limit of this request, seconds; None for the client's.
+
+        Raises:
+            ValueError: Batch or slot do not fit.
+            ServerUnreachableError: The client is closed.
+        """
+        layout = SlotLayout.of(spec, batch)
+        if not 1 <= batch <= spec.max_batch_size:
+            raise ValueError(f"batch {batch} for {spec.name}: expected 1..{spec.max_batch_size}")
+        if layout.byte_size > lease.byte_size:
+            raise ValueError(
+                f"{spec.name} with batch {batch} needs a slot of {layout.byte_size} bytes, "
+                f"slot class {lease.size_class!r} has {lease.byte_size}"
+            )
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        what = f"{spec.name} with batch {batch}"
+        pending = PendingInference(f"{what} at {self._connection.address}", limit_s)
+        hold = lease.hold()
+        self._admit(pending)
+        try:
+            call = self._connection.send(
+                what,
+                callback=self._on_answer(pending, hold, spec, layout, batch),
+                client_timeout=limit_s,
+                **_request(spec, lease, layout, batch),
+            )
+        except BaseException:
+            hold.release()  # nothing was sent
+            self._leave(pending)
+            raise
+        self._remember(pending, call)
+        return pending
+
+    def _on_answer(
+        self, pending: PendingInference, hold: Hold, spec: ModelSpec, layout: SlotLayout, batch: int
+    ) -> Any:
+        def on_answer(result: Any, error: Exception | None) -> None:
+            try:
+                if error is None:
+                    outcome: Output | Exception = _output(hold, spec, layout, batch, result)
+                else:
+                    outcome = translate(error, self._connection.address, spec.name)
+            except DualfaceError as failure:
+                outcome = failure
+            except Exception as failure:  # grpc's thread would swallow it
+                outcome = InferenceFailedError(f"{spec.name}: answer cannot be read: {failure}")
+            if error is not None and status_of(error) in _NO_ANSWER:
+                hold.quarantine()
+            else:
+                hold.release()
+            self._leave(pending)
+            pending._finish(outcome)
+
+        return on_answer
+
+    def _admit(self, pending: PendingInference) -> None:
+        with self._idle:
+            if self._closed:
+                raise ServerUnreachableError("the inference client is closed")
+            self._in_flight[pending] = None
+
+    def _remember(self, pending: PendingInference, call: Any) -> None:
+        with self._idle:
+            if pending in self._in_flight:
+                self._in_flight[pending] = call
+            late = self._closed
+        if late:
+            call.cancel()
+
+    def _leave(self, pending: PendingInference) -> None:
+        with self._idle:
+            self._in_flight.pop(pending, None)
+            self._idle.notify_all()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without an answer yet."""
+        with self._idle:
+            return len(self._in_flight)
+
+    def close(self, wait_s: float = _CLOSE_WAIT_S) -> None:
+        """Takes no more requests, cancels those in flight and waits for them; safe to call twice.
+
+        Args:
+            wait_s: Longest wait, seconds. What has not ended by then fails at once.
+        """
+        with self._idle:
+            self._closed = True
+            calls = [call for call in self._in_flight.values() if call is not None]
+        for call in calls:
+            call.cancel()
+        with self._idle:
+            self._idle.wait_for(lambda: not self._in_flight, wait_s)
+            left = list(self._in_flight)
+        for pending in left:
+            pending._finish(InferenceFailedError("cancelled: the client was closed"))
+
+
+def _request(spec: ModelSpec, lease: Lease, layout: SlotLayout, batch: int) -> dict[str, Any]:
+    pixels = triton_grpc.InferInput(spec.input.name, [batch, *spec.input.dims], spec.input.datatype)
+    pixels.set_shared_memory(lease.region_name, layout.input_bytes, lease.offset)
+    rows = triton_grpc.InferRequestedOutput(spec.output.name)
+    rows.set_shared_memory(
+        lease.region_name, layout.output_bytes, lease.offset + layout.output_at_byte
+    )
+    return {"model_name": spec.name, "inputs": [pixels], "outputs": [rows]}
+
+
+def _output(hold: Hold, spec: ModelSpec, layout: SlotLayout, batch: int, result: Any) -> Output:
+    shape = (batch, *spec.output.dims)
+    tensor = result.get_output(spec.output.name)
+    if tensor is None or tuple(tensor.shape) != shape or tensor.datatype != spec.output.datatype:
+        got = None if tensor is None else (tensor.datatype, tuple(tensor.shape))
+        raise ContractError(
+            f"{spec.name}: output {spec.output.name!r} came as {got}, expected "
+            f"{(spec.output.datatype, shape)}"
+        )
+    return np.array(hold.array(shape, spec.output.dtype, layout.output_at_byte))

@@ -1,0 +1,313 @@
+"""A real Triton server as a child of this process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualface_client.errors import ServerStartError, ServerUnreachableError
+from dualface_client.memory.names import new_name
+from dualface_client.memory.region import SHM_DIR
+from dualface_client.triton import keeper
+from dualface_client.triton.connection import Connection
+from dualface_client.triton.description import ModelSpec
+from dualface_client.triton.repository import PythonModel, write_python_model
+from dualface_client.triton.server_files import Host, ServerFiles, check_host, find_server_files
+
+_PORT_ATTEMPTS = 3
+_PORT_TAKEN = re.compile(r"already in use|[Ff]ailed to bind", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedModel:
+    """One model to serve.
+
+    Attributes:
+        spec: Its contract.
+        onnx_path: Its weights.
+    """
+
+    spec: ModelSpec
+    onnx_path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedOptions:
+    """How the embedded server runs.
+
+    Attributes:
+        intra_op_threads: Threads of one model run, 0 for ONNX Runtime's choice.
+        instance_count: Copies of each model, each a process of its own.
+        device: `cpu`.
+        ready_timeout_s: How long a start may take, seconds.
+        stop_grace_s: How long a stop may take before the server is killed, seconds.
+    """
+
+    intra_op_threads: int = 0
+    instance_count: int = 1
+    device: str = "cpu"
+    ready_timeout_s: float = 60.0
+    stop_grace_s: float = 10.0
+
+
+class EmbeddedServer:
+    """Starts Triton for a set of models and stops it; a context manager.
+
+    It never outlives this process, also on `kill -9`, and may be started from any thread.
+    """
+
+    def __init__(
+        self,
+        wheel_dir: Path,
+        models: Sequence[EmbeddedModel],
+        options: EmbeddedOptions | None = None,
+    ) -> None:
+        """Starts the server and waits until every model is ready.
+
+        Args:
+            wheel_dir: The unpacked `nvidia-pytriton` wheel.
+            models: What to serve.
+            options: How.
+
+        Raises:
+            PlatformError: This machine cannot run it.
+            AssetError: The wheel is not there.
+            ServerStartError: It died or hung; the message ends with its last log lines.
+        """
+        check_host(Host.current())
+        self._options = options or EmbeddedOptions()
+        self._models = tuple(models)
+        files = find_server_files(wheel_dir)
+        self._directory = _private_directory()
+        self._log = self._directory / "server.log"
+        self._keeper: subprocess.Popen[str] | None = None
+        try:
+            _fill(self._directory, files, self._models, self._options)
+            self._start(files)
+        except BaseException:
+            self.stop(grace_s=0.0)
+            raise
+
+    @property
+    def grpc_address(self) -> str:
+        """`127.0.0.1:PORT` of the gRPC endpoint."""
+        return f"127.0.0.1:{self._grpc_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Address of Triton's Prometheus metrics."""
+        return f"http://127.0.0.1:{self._metrics_port}/metrics"
+
+    @property
+    def pid(self) -> int:
+        """Process id of `tritonserver`."""
+        return self._pid
+
+    def is_alive(self) -> bool:
+        """Whether the server process runs."""
+        return self._keeper is not None and self._keeper.poll() is None
+
+    def log_tail(self, line_count: int = 20) -> str:
+        """The last lines that the server wrote.
+
+        Args:
+            line_count: How many at most.
+        """
+        try:
+            text = self._log.read_text(errors="replace")
+        except OSError:
+            return "(no log)"
+        return "\n".join(line[:500] for line in text.splitlines()[-line_count:])
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Stops the server and removes everything of it; safe to call twice.
+
+        Args:
+            grace_s: How long it may take to end by itself, seconds; 0 kills it at once, None
+                takes the options' value.
+        """
+        grace_s = self._options.stop_grace_s if grace_s is None else grace_s
+        if self._keeper is not None:
+            _end_keeper(self._keeper, grace_s)
+            self._keeper = None
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self, files: ServerFiles) -> None:
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            self._grpc_port, self._metrics_port = _free_ports(2)
+            self._launch(files)
+            try:
+                self._await_ready()
+            except ServerStartError:
+                # Somebody took a port between our look and the server's bind.
+                if attempt == _PORT_ATTEMPTS or not _PORT_TAKEN.search(self.log_tail(200)):
+                    raise
+                self._log.unlink(missing_ok=True)
+            else:
+                return
+
+    def _launch(self, files: ServerFiles) -> None:
+        shm_prefix = f"{new_name('stub')}_"
+        plan = {
+            "command": self._command(files, shm_prefix),
+            "env": _environment(files),
+            "cwd": str(self._directory),
+            "log": str(self._log),
+            "shm_dir": str(SHM_DIR),
+            "shm_prefix": shm_prefix,
+        }
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", keeper.__file__, json.dumps(plan)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C in the terminal is for the client alone
+        )
+        self._pid = self._read_pid(self._keeper)
+
+    def _read_pid(self, process: subprocess.Popen[str]) -> int:
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        ready, _, _ = select.select([process.stdout], [], [], 10.0)
+        line = process.stdout.readline() if ready else ""
+        if not line:
+            raise ServerStartError(f"the server's keeper process did not start: {self.log_tail()}")
+        return int(json.loads(line)["pid"])
+
+    def _command(self, files: ServerFiles, shm_prefix: str) -> list[str]:
+        directory = self._directory
+        return [
+            str(files.binary),
+            f"--model-repository={directory / 'models'}",
+            f"--backend-directory={directory / 'backends'}",
+            f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+            "--disable-auto-complete-config",
+            "--strict-readiness=true",
+            "--allow-http=false",
+            "--grpc-address=127.0.0.1",
+            f"--grpc-port={self._grpc_port}",
+            "--metrics-address=127.0.0.1",
+            f"--metrics-port={self._metrics_port}",
+            f"--exit-timeout-secs={max(1, int(self._options.stop_grace_s))}",
+        ]
+
+    def _await_ready(self) -> None:
+        connection = Connection(self.grpc_address)
+        names = [model.spec.name for model in self._models]
+        try:
+            connection.wait_ready(names, self._options.ready_timeout_s, self._refuse_dead)
+        except ServerUnreachableError as error:
+            raise ServerStartError(
+                f"the embedded server was not ready in {self._options.ready_timeout_s:g} s; its "
+                f"last log lines:\n{self.log_tail()}"
+            ) from error
+        finally:
+            connection.close()
+        # A port that another server holds would answer the question above for ours.
+        self._refuse_dead()
+
+    def _refuse_dead(self) -> None:
+        if not self.is_alive():
+            raise ServerStartError(
+                f"the embedded server died at its start; its last log lines:\n{self.log_tail()}"
+            )
+
+
+def _private_directory() -> Path:
+    directory = Path(tempfile.gettempdir()) / str(new_name("server"))
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def _fill(
+    directory: Path,
+    files: ServerFiles,
+    models: Sequence[EmbeddedModel],
+    options: EmbeddedOptions,
+) -> None:
+    # A backend directory of our own: the wheel's has no stub beside the backend's library.
+    backend = directory / "backends" / "python"
+    backend.mkdir(parents=True)
+    for source in files.backend.iterdir():
+        (backend / source.name).symlink_to(source.absolute())
+    stub = Path(shutil.copy(files.stub, backend))
+    stub.chmod(0o700)
+    for model in models:
+        write_python_model(
+            directory / "models",
+            PythonModel(
+                model.spec,
+                model.onnx_path.absolute(),
+                options.intra_op_threads,
+                options.instance_count,
+                options.device,
+                _package_dirs(),
+            ),
+        )
+
+
+def _package_dirs() -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")))
+
+
+def _environment(files: ServerFiles) -> dict[str, str]:
+    keep = {
+        key: value
+        for key, value in os.environ.items()
+        # Settings for our interpreter, not for the stub's; and nothing is fetched from anywhere.
+        if not key.startswith("PYTHON") and not key.lower().endswith("_proxy")
+    }
+    libraries = [str(place) for place in files.library_dirs]
+    # The stub finds its prefix, and so our packages, by the `python3` that stands first.
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    return {
+        **keep,
+        "PATH": path,
+        "LD_LIBRARY_PATH": ":".join(libraries),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as open_sockets:
+        ports = []
+        for _ in range(count):
+            probe = open_sockets.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            ports.append(int(probe.getsockname()[1]))
+        return ports
+
+
+def _end_keeper(process: subprocess.Popen[str], grace_s: float) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        assert process.stdin is not None  # noqa: S101 - for the type checker
+        if grace_s > 0:
+            process.stdin.write(f"stop {grace_s}\n")
+            process.stdin.flush()
+    with contextlib.suppress(OSError, ValueError):
+        process.stdin.close()  # type: ignore[union-attr] # a pipe, see _launch
+    try:
+        process.wait(grace_s + 5.0)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)  # takes the server with it
+        process.wait(5.0)
+    if process.stdout is not None:
+        process.stdout.close()

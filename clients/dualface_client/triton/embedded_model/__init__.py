@@ -1,0 +1,1 @@
+"""The Python-backend model that the embedded server runs; copied into its model repository."""

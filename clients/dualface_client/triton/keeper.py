@@ -1,0 +1,118 @@
+"""Starts a server, watches the parent, and leaves nothing behind when either ends.
+
+Run as a script with the standard library only: a process of its own, with one thread. The kernel's
+parent-death signal fires when the creating *thread* ends, and streams start servers from any
+thread; here the creating thread is the whole process. Between parent and keeper a pipe takes that
+role, and the parent's pid backs it up, as a forked child of the parent may hold the pipe open.
+
+    argv[1]  JSON: command, env, cwd, log, shm_dir, shm_prefix
+    stdin    a line "stop SECONDS" ends the server gracefully; end of file ends it at once
+    stdout   one JSON line with the server's pid
+    exit     0; by then the server's group is dead and its shared memory files are unlinked
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_POLL_S = 0.25
+
+
+def main(argv: list[str]) -> int:
+    """Runs one server from its start to its end.
+
+    Args:
+        argv: Script name and the JSON plan.
+
+    Returns:
+        The exit status.
+    """
+    plan = json.loads(argv[1])
+    os.umask(0o077)  # the stubs' shared memory is nobody else's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.stdin.close())
+    parent = os.getppid()
+    server = _start(plan)
+    print(json.dumps({"pid": server.pid}), flush=True)  # noqa: T201 - the parent reads it
+    try:
+        _watch(server, parent)
+    finally:
+        _end(server, plan)
+        if os.getppid() != parent:
+            shutil.rmtree(plan["cwd"], ignore_errors=True)
+    return 0
+
+
+def _start(plan: dict[str, Any]) -> subprocess.Popen[bytes]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    keeper = os.getpid()
+
+    def die_with_keeper() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != keeper:  # it died before the line above
+            os._exit(1)
+
+    with open(plan["log"], "ab") as log:
+        return subprocess.Popen(
+            plan["command"],
+            env=plan["env"],
+            cwd=plan["cwd"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # a group that the stubs share and one signal ends
+            preexec_fn=die_with_keeper,  # noqa: PLW1509 - safe: this process has one thread
+        )
+
+
+def _watch(server: subprocess.Popen[bytes], parent: int) -> None:
+    while server.poll() is None and os.getppid() == parent:
+        try:
+            readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
+        except ValueError:  # SIGTERM closed it
+            return
+        if readable:
+            words = sys.stdin.readline().split()
+            if words[:1] == ["stop"]:
+                server.terminate()
+                _wait(server, float(words[1]))
+            return
+
+
+def _wait(server: subprocess.Popen[bytes], limit_s: float) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(limit_s)
+
+
+def _end(server: subprocess.Popen[bytes], plan: dict[str, Any]) -> None:
+    _kill_group(server)
+    for name in os.listdir(plan["shm_dir"]):
+        if name.startswith(plan["shm_prefix"]):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(plan["shm_dir"], name))
+
+
+def _kill_group(server: subprocess.Popen[bytes]) -> None:
+    # The leader's exit does not end the group: stubs live on until they notice.
+    for _ in range(100):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+            server.poll()
+            time.sleep(0.01)
+            continue
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

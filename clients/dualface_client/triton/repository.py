@@ -1,0 +1,125 @@
+"""Renders a model repository from the one description of the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from dualface_client.triton.description import ModelSpec, TensorSpec
+from dualface_client.triton.pbtxt import Message, Token, render, string_map
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How one model is to be served; what the description does not fix.
+
+    Attributes:
+        backend: Triton backend: `python`, later `onnxruntime` or `tensorrt`.
+        instance_kind: `KIND_CPU` or `KIND_GPU`.
+        instance_count: Copies that run at the same time.
+        preferred_batch_sizes: Batches the dynamic batcher aims for; empty takes what waits.
+        max_queue_delay_us: How long it waits to fill a batch.
+        parameters: Backend parameters.
+    """
+
+    backend: str
+    instance_kind: str = "KIND_CPU"
+    instance_count: int = 1
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_us: int = 0
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PythonModel:
+    """What the embedded Python-backend model needs.
+
+    Attributes:
+        spec: Contract of the model.
+        onnx_path: Weights.
+        intra_op_threads: Threads of one run, 0 for ONNX Runtime's choice.
+        instance_count: Copies that run at the same time, each a process of its own.
+        device: `cpu`.
+        python_path: Directories where the stub finds onnxruntime.
+    """
+
+    spec: ModelSpec
+    onnx_path: Path
+    intra_op_threads: int
+    instance_count: int = 1
+    device: str = "cpu"
+    python_path: tuple[Path, ...] = ()
+
+
+def config_text(spec: ModelSpec, serving: Serving) -> str:
+    """The `config.pbtxt` of a model.
+
+    Args:
+        spec: What it is.
+        serving: How it runs.
+
+    Returns:
+        Protobuf text of a `ModelConfig`.
+    """
+    message: dict[str, object] = {
+        "name": spec.name,
+        "backend": serving.backend,
+        "max_batch_size": spec.max_batch_size,
+        "input": [_tensor(spec.input)],
+        "output": [_tensor(spec.output)],
+        "instance_group": [{"kind": Token(serving.instance_kind), "count": serving.instance_count}],
+        "dynamic_batching": _batching(serving),
+        "parameters": string_map(serving.parameters),
+    }
+    return render(message)  # type: ignore[arg-type] # a recursive alias does not infer
+
+
+def python_serving(model: PythonModel) -> Serving:
+    """How the embedded server runs a model on ONNX Runtime.
+
+    A CPU gains nothing from larger batches (one run uses all its threads already), so nothing is
+    preferred and nobody waits: a batch is what queued up during the last run.
+    """
+    return Serving(
+        backend="python",
+        instance_count=model.instance_count,
+        parameters={
+            "onnx_path": str(model.onnx_path),
+            "python_path": ":".join(str(path) for path in model.python_path),
+            "intra_op_threads": str(model.intra_op_threads),
+            "device": model.device,
+        },
+    )
+
+
+def write_python_model(repository: Path, model: PythonModel) -> None:
+    """Adds one model to a repository: its config and the Python file.
+
+    Args:
+        repository: The model repository; made where missing.
+        model: What to serve.
+    """
+    version = repository / model.spec.name / "1"
+    version.mkdir(parents=True)
+    config = config_text(model.spec, python_serving(model))
+    (version.parent / "config.pbtxt").write_text(config)
+    source = files("dualface_client.triton.embedded_model") / "model.py"
+    (version / "model.py").write_text(source.read_text())
+
+
+def _tensor(spec: TensorSpec) -> Message:
+    return {
+        "name": spec.name,
+        "data_type": Token(f"TYPE_{spec.datatype}"),
+        "dims": list(spec.dims),
+    }
+
+
+def _batching(serving: Serving) -> Message:
+    batching: dict[str, object] = {}
+    if serving.preferred_batch_sizes:
+        batching["preferred_batch_size"] = list(serving.preferred_batch_sizes)
+    batching["max_queue_delay_microseconds"] = serving.max_queue_delay_us
+    return batching  # type: ignore[return-value] # a recursive alias does not infer

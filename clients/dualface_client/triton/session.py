@@ -1,0 +1,127 @@
+"""What one worker holds of Triton: a connection, the contract, one registered region, its slots."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dualface_client.errors import DualfaceError, MemoryRegionError
+from dualface_client.memory.region import SystemRegion
+from dualface_client.memory.slots import Lease, SizeClass, SlotPool, bytes_needed
+from dualface_client.triton.client import InferenceClient, PendingInference, SlotLayout
+from dualface_client.triton.connection import Connection
+from dualface_client.triton.contract import ServedModel, check_contract
+from dualface_client.triton.description import MODELS, ModelSpec
+from dualface_client.triton.registration import register, unregister
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPlan:
+    """Slots that a worker wants for one model.
+
+    Attributes:
+        batch: Most items of one request.
+        count: Slots, that is requests that can be prepared or in flight at once.
+    """
+
+    batch: int
+    count: int
+
+
+class Session:
+    """Opens everything in the right order, and closes it in the opposite one.
+
+    Thread-safe after construction. A context manager.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        plans: Mapping[str, SlotPlan],
+        *,
+        specs: tuple[ModelSpec, ...] = MODELS,
+        ready_timeout_s: float = 10.0,
+        request_timeout_s: float = 30.0,
+    ) -> None:
+        """Connects, checks the contract, makes the region and registers it.
+
+        Args:
+            address: `HOST:PORT` of Triton's gRPC endpoint.
+            plans: Slots by model name.
+            specs: Models that the server must serve.
+            ready_timeout_s: How long to wait for the server, seconds.
+            request_timeout_s: Limit of every request, seconds.
+
+        Raises:
+            ServerUnreachableError: The server is not there or not ready in time.
+            ContractError: Its models differ.
+            MemoryRegionError: No memory, or the server refuses it.
+        """
+        with contextlib.ExitStack() as undo:
+            self.connection = Connection(address)
+            undo.callback(self.connection.close)
+            self.connection.wait_ready([spec.name for spec in specs], ready_timeout_s)
+            self.models: dict[str, ServedModel] = check_contract(self.connection, specs)
+            classes = self._classes(plans)
+            region = SystemRegion(bytes_needed(classes))
+            undo.callback(region.close)
+            register(self.connection, region)
+            undo.callback(self._unregister, region.name)
+            self.pool = SlotPool(region, classes)
+            self.client = InferenceClient(self.connection, request_timeout_s)
+            undo.callback(self.client.close)
+            self._undo = undo.pop_all()
+
+    def _classes(self, plans: Mapping[str, SlotPlan]) -> dict[str, SizeClass]:
+        classes = {}
+        for name, plan in plans.items():
+            limit = self.models[name].spec.max_batch_size
+            if plan.batch > limit:
+                raise MemoryRegionError(
+                    f"slots of {name} for batch {plan.batch}: the server's limit is {limit}"
+                )
+            layout = SlotLayout.of(self.models[name].spec, plan.batch)
+            classes[name] = SizeClass(layout.byte_size, plan.count)
+        return classes
+
+    def _unregister(self, name: str) -> None:
+        # A server that is gone holds nothing; one that still uses the region keeps its own mapping
+        # of the pages, and `reap` takes the name back later.
+        with contextlib.suppress(DualfaceError):
+            unregister(self.connection, name)
+
+    def lease(self, model: str, timeout_s: float, label: str = "") -> Lease:
+        """A slot for one request of a model; see `SlotPool.lease`."""
+        return self.pool.lease(model, timeout_s, label)
+
+    def input_array(self, model: str, lease: Lease, batch: int = 1) -> Any:
+        """The slot's input as an array to be filled.
+
+        Args:
+            model: Name of the model.
+            lease: A slot of that model.
+            batch: Items.
+
+        Returns:
+            Shape `(batch, *dims)` of the model's input type; a view of the region.
+        """
+        spec = self.models[model].spec
+        return lease.array((batch, *spec.input.dims), spec.input.dtype)
+
+    def infer_async(
+        self, model: str, lease: Lease, batch: int = 1, timeout_s: float | None = None
+    ) -> PendingInference:
+        """Starts a request on a filled slot; see `InferenceClient.infer_async`."""
+        return self.client.infer_async(self.models[model].spec, lease, batch, timeout_s)
+
+    def close(self) -> None:
+        """Cancels what is in flight, unregisters, frees, disconnects; safe to call twice."""
+        self._undo.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
