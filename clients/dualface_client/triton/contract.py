@@ -57,30 +57,6 @@ def _served(connection: Connection, spec: ModelSpec) -> ServedModel:
             f"{spec.name} at {connection.address}: max_batch_size is {config.max_batch_size}, "
             f"expected 1 or more (the description says {spec.max_batch_size})"
         )
-    expected = compare_tensors(spec, _specs(metadata.inputs), _specs(metadata.outputs))
-    return ServedModel(
-        replace(expected, max_batch_size=min(spec.max_batch_size, config.max_batch_size)),
-        metadata.versions[-1] if metadata.versions else "",
-        config.platform or config.backend,
-    )
-
-
-def compare_tensors(
-    spec: ModelSpec, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> ModelSpec:
-    """Compares a model's tensors with its description.
-
-    Args:
-        spec: The description.
-        inputs: What the model takes, without the batch dimension.
-        outputs: What it gives, likewise.
-
-    Returns:
-        The description with the input size that a detector has.
-
-    Raises:
-        ContractError: A tensor differs; the message names it.
-    """
     expected = compare_tensors(spec, _tensors(metadata.inputs), _tensors(metadata.outputs))
     return ServedModel(
         replace(expected, max_batch_size=min(spec.max_batch_size, config.max_batch_size)),
