@@ -113,7 +113,7 @@ def _source_sha256(path: Path, own: bool) -> str:
 
 def _exporter_sha256() -> str:
     """One checksum over everything of ours that shapes the files, and the onnx release."""
-    import onnx  # noqa: PLC0415 # reason: heavy; own weights alone do not need it
+    import onnx
 
     digest = hashlib.sha256(onnx.__version__.encode())
     here = Path(__file__).resolve()
@@ -165,7 +165,7 @@ def _write(
 
 
 def _entry(key: dict[str, Any], content: bytes) -> dict[str, Any]:
-    import onnx  # noqa: PLC0415 # reason: heavy
+    import onnx
 
     opset = {
         item.domain or "ai.onnx": item.version
@@ -184,7 +184,7 @@ def _content(request: Request, name: str, key: dict[str, Any]) -> bytes:
     spec = _detector_spec(request) if is_detector else FACE_REID
     own = request.detector_onnx if is_detector else request.reid_onnx
     if own:
-        from scripts.models.contract import check_contract  # noqa: PLC0415 # reason: heavy
+        from scripts.models.contract import check_contract
 
         check_contract(own, spec)
         return own.read_bytes()
@@ -199,9 +199,9 @@ def build(spec: ModelSpec, sources: Path, body_dtype: str) -> bytes:
         sources: Directory of the fetched weights.
         body_dtype: `float32` or `float16`.
     """
-    import onnx  # noqa: PLC0415 # reason: heavy
+    import onnx
 
-    from scripts.models import face_detect, face_reid, graph  # noqa: PLC0415 # reason: heavy
+    from scripts.models import face_detect, face_reid, graph
 
     if spec.name == FACE_REID.name:
         weights = face_reid.read_tfjs(sources / REID_SOURCE)

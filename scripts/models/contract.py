@@ -35,7 +35,7 @@ def check_contract(path: Path, spec: ModelSpec) -> None:
 
 
 def _load(path: Path) -> Any:
-    import onnxruntime  # noqa: PLC0415 # reason: heavy, and only own weights need it
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
