@@ -94,6 +94,8 @@ class ReferenceModels:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
+        # Threads that spin while they wait slow everything else on a small machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def detect(self, bgr: ByteArray, min_score: float = 0.5) -> Faces:

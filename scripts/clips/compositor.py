@@ -84,9 +84,11 @@ class Actor:
         self._reader: Iterator[ByteArray] = iter(())
         self._position = -1
         self._frame: ByteArray = np.zeros((2, 2, 3), np.uint8)
-        middle = np.median(self._boxes, axis=0)
-        self._anchor_xy = (middle[:2] + middle[2:]) / 2
-        self._anchor_height = float(middle[3] - middle[1])
+        self._middle_x = float(np.median(self._boxes[:, ::2].mean(axis=1)))
+        # The scenario alone decides the size: slow leaning towards the camera is taken out.
+        self._face_heights = _moving_mean(
+            self._boxes[:, 3] - self._boxes[:, 1], self._spec.frame_rate
+        )
 
     def _frame_at(self, position: int) -> ByteArray:
         if position < self._position or self._position < 0:
@@ -114,11 +116,18 @@ class Actor:
         box = self._boxes[position]
         person, alpha = cut_out(self._frame_at(position), box, self._spec)
         width, height = size_wh
-        scale = pose.height * height / self._anchor_height
-        foot = np.array([self._anchor_xy[0], person.shape[0]])
+        scale = pose.height * height / float(self._face_heights[position])
+        foot = np.array([self._middle_x, person.shape[0]])
         shift = np.array([pose.x * width, (DESK_EDGE + BELOW_DESK) * height]) - scale * foot
         layer = _placed(person, alpha, scale, shift, size_wh)
         return layer, (box * scale + np.tile(shift, 2)).astype(np.float32)
+
+
+def _moving_mean(values: FloatArray, reach: int) -> FloatArray:
+    """Mean over `reach` neighbours on either side, shape as given."""
+    padded = np.pad(values, reach, mode="edge")
+    kernel = np.full(2 * reach + 1, 1 / (2 * reach + 1))
+    return np.convolve(padded, kernel, mode="valid").astype(np.float32)
 
 
 def _placed(

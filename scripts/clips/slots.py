@@ -17,8 +17,8 @@ from dualface_client.types import ByteArray, Faces, FloatArray
 
 #: Source frames per person that make its reference.
 REFERENCE_COUNT = 6
-#: Source frames between two of them: about four seconds.
-REFERENCE_STEP = 100
+#: Source frames between two of them: about two seconds.
+REFERENCE_STEP = 50
 #: A face's centre within this share of the tile around the middle counts as centred.
 CENTRAL_SHARE = 0.4
 TILES = ("left", "right")

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -78,8 +79,12 @@ def read_frames(path: Path, first: int, count: int, step: int = 1) -> Iterator[B
     """
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "SLICE"
-        for index, frame in enumerate(container.decode(stream)):
+        rate, time_base = Fraction(stream.average_rate or 1), Fraction(stream.time_base or 1)
+        start = stream.start_time or 0
+        # The clips have a constant rate: a frame's time says its number, also after a seek.
+        container.seek(start + int(first / rate / time_base), stream=stream)
+        for frame in container.decode(stream):
+            index = round(((frame.pts or 0) - start) * time_base * rate)
             if index >= first + count:
                 return
             if index >= first and (index - first) % step == 0:

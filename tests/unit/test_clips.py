@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.clips.scenarios import SCENARIOS
-from scripts.clips.sources import SOURCES, FaceBoxes
+from scripts.clips.sources import SOURCES, FaceBoxes, read_frames
 from scripts.clips.timing import check_tones, video_frames
 from scripts.clips.truth import FrameTruth, Truth
 from scripts.clips.writing import tone_samples, tone_schedule, write_clip
@@ -55,7 +55,7 @@ def story(compose: Compose) -> Callable[[str], Truth]:
 
     @cache
     def run(scenario: str) -> Truth:
-        return compose(ClipPlan(scenario, 10, 1, Fraction(5), (192, 108)))[1]
+        return compose(ClipPlan(scenario, 6, 1, Fraction(5), (192, 108)))[1]
 
     return run
 
@@ -118,7 +118,7 @@ def test_cross_once_changes_places_and_hides_one(story: Callable[[str], Truth]) 
 def test_cross_often_crosses_with_each_in_front_once(story: Callable[[str], Truth]) -> None:
     truth = story("cross_often")
     gap = gaps(truth)
-    assert sum(a * b < 0 for a, b in pairwise(gap)) >= 3
+    assert sum(a * b < 0 for a, b in pairwise(gap)) == 2
     for identity in SOURCES:
         assert min(frame.person(identity).visible for frame in truth.frames) < 0.5
 
@@ -166,8 +166,8 @@ def test_sizes_differ_and_change_over(story: Callable[[str], Truth]) -> None:
         left, right = (frame.person(i).box for i in (truth.expected_left, truth.expected_right))
         return (left[3] - left[1]) / (right[3] - right[1])
 
-    assert ratio(truth.frames[0]) > 1.7
-    assert ratio(truth.frames[-1]) < 1 / 1.7
+    assert ratio(truth.frames[0]) > 2
+    assert ratio(truth.frames[-1]) < 1 / 2
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -178,7 +178,7 @@ def test_everybody_starts_in_full_view_on_the_expected_side(
     assert {truth.expected_left, truth.expected_right} == {1, 2}
     assert truth.frames[0].all_visible(0.95)
     assert gaps(truth)[0] > 0
-    assert len(truth.frames) == truth.frame_count == 50
+    assert len(truth.frames) == truth.frame_count == 30
 
 
 def test_blur_and_gain_spoil_the_picture(compose: Compose) -> None:
@@ -294,3 +294,13 @@ def test_command_line(
     assert main(["sizes", "--out", str(tmp_path), *small]) == 0
     assert Truth.load(tmp_path / "sizes.json").frame_count == 5
     assert len(list(video_frames(tmp_path / "sizes.mp4"))) == 5
+
+
+def test_frames_are_the_same_with_and_without_a_seek() -> None:
+    clip = paths.clips_dir() / SOURCES[1].file_name
+    from_start = list(read_frames(clip, 0, 331))
+    after_seek = list(read_frames(clip, 320, 11, 5))
+    assert len(from_start) == 331
+    assert len(after_seek) == 3
+    for index, frame in zip((320, 325, 330), after_seek, strict=True):
+        np.testing.assert_array_equal(frame, from_start[index])

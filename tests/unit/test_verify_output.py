@@ -117,10 +117,10 @@ def produce(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
 
 def test_a_right_output_passes_every_check(case: Case, produce: Callable[..., Path]) -> None:
-    checks = case.judge(produce(), every=1)
+    checks = case.judge(produce(), every=2)
     assert all(check.ok for check in checks.values()), report_text(list(checks.values()))
     assert checks["slots"].values["right_share"] == 1
-    assert checks["slots"].values["frames"] >= 18
+    assert checks["slots"].values["frames"] >= 9
     assert min(checks["centred"].values["centred_share"].values()) == 1
 
 
@@ -255,7 +255,7 @@ def test_silence_has_no_tone() -> None:
 
 
 def test_similarity_undoes_turn_scale_and_shift() -> None:
-    from dualface_client.types import FACE_CHIP_TEMPLATE_PX  # noqa: PLC0415  # only here
+    from dualface_client.types import FACE_CHIP_TEMPLATE_PX  # only here
 
     template = np.array(FACE_CHIP_TEMPLATE_PX, np.float32)
     angle, scale = 0.3, 2.5
