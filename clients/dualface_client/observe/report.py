@@ -32,6 +32,7 @@ class StreamReport:
         decode_errors: Packets or pictures that could not be decoded.
         warnings: What the user should know.
         error: Why it failed, empty where it did not.
+        error_is_servers: Whether the inference server was the cause.
         partial_output: Where the part that was written lies, empty where it is complete.
         stages: Time per stage.
     """
@@ -51,6 +52,7 @@ class StreamReport:
     decode_errors: int = 0
     warnings: tuple[str, ...] = ()
     error: str = ""
+    error_is_servers: bool = False
     partial_output: str = ""
     stages: dict[str, StageTime] = field(default_factory=dict)
 

@@ -12,8 +12,11 @@ from dualface_client.errors import UsageError
 
 #: What is taken from a directory. A file that is named directly is tried whatever its suffix.
 VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts")
-    + (".mpg", ".mpeg", ".flv", ".wmv", ".3gp", ".ogv", ".mxf")
+    f".{name}"
+    for name in (
+        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "m2ts", "mts"),
+        *("mpg", "mpeg", "flv", "wmv", "3gp", "ogv", "mxf"),
+    )
 )
 OUTPUT_TAG = "_dualface"
 _OUTPUT_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv"))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from dualface_client.types import (
@@ -46,6 +47,14 @@ class FrameSource(Protocol):
 class FrameSink(Protocol):
     """Where composed frames go."""
 
+    @property
+    def partial_path(self) -> Path | None:
+        """Where the unfinished file lies; None once it has its final name or was removed."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the output so far."""
+
     def write(self, frame: Frame) -> None:
         """Takes one canvas; `pts` and `time_base` are the source's.
 
@@ -85,9 +94,6 @@ class PendingFaces(Protocol):
         Raises:
             ServerError: The request failed or got no answer in time.
         """
-
-    def cancel(self) -> None:
-        """Gives the request up and its memory back, now or when the server lets go of it."""
 
 
 class FaceDetector(Protocol):

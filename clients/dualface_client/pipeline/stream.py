@@ -123,18 +123,15 @@ class StreamLoop:
         """Keeps requests in flight and yields frames with their faces, in order."""
         settings = self._settings.detection
         in_flight: deque[_Batch] = deque()
-        try:
-            for batch in _batches(frames, settings.frames_per_request):
-                with self._clock.stage("letterbox"):
-                    pending = self._parts.detector.submit([frame.image for frame in batch])
-                in_flight.append(_Batch(batch, pending))
-                while len(in_flight) >= settings.requests_in_flight:
-                    yield from self._finished(in_flight.popleft())
-            while in_flight and not self._stop.is_set():
+        for batch in _batches(frames, settings.frames_per_request):
+            with self._clock.stage("letterbox"):
+                pending = self._parts.detector.submit([frame.image for frame in batch])
+            in_flight.append(_Batch(batch, pending))
+            while len(in_flight) >= settings.requests_in_flight:
                 yield from self._finished(in_flight.popleft())
-        finally:
-            for batch_left in in_flight:
-                batch_left.pending.cancel()
+        # Requests that a stop or an error leaves behind keep their slots until they are answered.
+        while in_flight and not self._stop.is_set():
+            yield from self._finished(in_flight.popleft())
 
     def _finished(self, batch: _Batch) -> Iterator[tuple[Frame, Faces]]:
         with self._clock.stage("wait"):

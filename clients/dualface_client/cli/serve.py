@@ -1,0 +1,42 @@
+"""`dualface-client serve`: the embedded server in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dualface_client.cli.options import embedded_server_options
+from dualface_client.cli.signals import stop_on_signal
+from dualface_client.errors import ServerError
+from dualface_client.pipeline.server import ServerChoice, start_embedded
+from dualface_client.triton.reaper import reap_shared_memory
+
+_POLL_S = 0.5
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  dualface-client serve
+  dualface-client serve --model-threads 1
+  dualface-client serve --detector-onnx face_detect_640x384.onnx
+"""
+)
+@embedded_server_options
+def serve(detector_onnx: Path | None, reid_onnx: Path | None, model_threads: int) -> int:
+    """Run the embedded Triton server until Ctrl-C.
+
+    Prints its gRPC address, which `dualface-client run --server` takes. It serves this machine
+    alone (127.0.0.1).
+    """
+    reap_shared_memory()
+    choice = ServerChoice(None, detector_onnx, reid_onnx, model_threads)
+    with stop_on_signal(lambda text: None) as stop, start_embedded(choice) as server:
+        click.echo(f"gRPC on {server.grpc_address}, metrics on {server.metrics_url}")
+        click.echo("Ctrl-C ends it.", err=True)
+        while not stop.event.wait(_POLL_S):
+            if not server.is_alive():
+                raise ServerError(f"the server died; its last log lines:\n{server.log_tail()}")
+    return 0

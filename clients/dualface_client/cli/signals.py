@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM: once to end in order, twice to end at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """What the user asked for.
+
+    Attributes:
+        event: Set by the first signal.
+        signal_number: The first signal, 0 while there was none.
+    """
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.signal_number = 0
+
+    @property
+    def exit_code(self) -> int:
+        """128 + signal, as shells report it; 0 while there was none."""
+        return 128 + self.signal_number if self.signal_number else 0
+
+
+@contextmanager
+def stop_on_signal(tell: Callable[[str], None]) -> Iterator[StopRequest]:
+    """Turns the first signal into an event and ends the process at the second.
+
+    The embedded server sees this process go and ends by itself.
+
+    Args:
+        tell: Gets the line for the user.
+    """
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if request.event.is_set():
+            os._exit(128 + number)
+        request.signal_number = number
+        request.event.set()
+        tell("stopping; what is finished so far stays playable (again to stop at once)")
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

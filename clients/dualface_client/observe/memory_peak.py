@@ -1,0 +1,66 @@
+"""Largest resident size of processes, sampled while a run lasts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+
+import psutil
+
+
+class MemoryPeak:
+    """Samples resident memory of process trees until it is closed; a context manager.
+
+    Args:
+        roots: Process ids by name; each counts with its children, this process without.
+        interval_s: Between two samples.
+    """
+
+    def __init__(self, roots: Mapping[str, int], interval_s: float = 0.5) -> None:
+        self._roots = dict(roots)
+        self._interval_s = interval_s
+        self._peaks: dict[str, int] = dict.fromkeys(self._roots, 0)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample_on, name="memory", daemon=True)
+        self._thread.start()
+
+    @property
+    def peaks_bytes(self) -> dict[str, int]:
+        """Largest sums of resident bytes so far, by name."""
+        return dict(self._peaks)
+
+    def close(self) -> None:
+        """Takes a last sample and ends; safe to call twice."""
+        self._stop.set()
+        self._thread.join(5.0)
+
+    def __enter__(self) -> MemoryPeak:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _sample_on(self) -> None:
+        while True:
+            stopping = self._stop.is_set()
+            for name, pid in self._roots.items():
+                self._peaks[name] = max(self._peaks[name], _resident_bytes(pid))
+            if stopping:
+                return
+            self._stop.wait(self._interval_s)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        root = psutil.Process(pid)
+        family = [root] if pid == os.getpid() else [root, *root.children(recursive=True)]
+        return sum(process.memory_info().rss for process in family)
+    except psutil.Error:  # ended between two samples
+        return 0

@@ -1,0 +1,200 @@
+"""Runs the jobs of one process: opens, loops and closes each stream, and keeps failures apart."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualface_client.errors import DualfaceError, ServerError
+from dualface_client.observe.report import StreamReport, StreamStatus
+from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.track_log import TrackLog
+from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.parts import (
+    FaceDetector,
+    FaceEmbedder,
+    FrameSink,
+    FrameSource,
+    Imaging,
+)
+from dualface_client.pipeline.stream import StreamLoop, StreamParts
+from dualface_client.settings.run import OutputSettings, RunSettings
+from dualface_client.types import VideoInfo
+
+
+class Device:
+    """Makes the parts that depend on the device; one subclass each for CPU and CUDA."""
+
+    imaging: Imaging
+
+    def open_source(self, path: Path) -> FrameSource:
+        """Opens a video.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        raise NotImplementedError
+
+    def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FrameSink:
+        """Opens the job's output.
+
+        Raises:
+            SinkError: It cannot be written.
+            UsageError: It exists and must not be replaced.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models of a worker, shared by its streams."""
+
+    detector: FaceDetector
+    embedder: FaceEmbedder
+
+
+def new_statuses(jobs: Sequence[Job]) -> list[StreamStatus]:
+    """One status per job; a job that cannot be tried has failed already."""
+    return [
+        StreamStatus(
+            StreamReport(
+                job.name,
+                str(job.input),
+                str(job.output) if job.output else "",
+                state="failed" if job.problem else "waiting",
+                error=job.problem,
+            )
+        )
+        for job in jobs
+    ]
+
+
+class Runner:
+    """Runs jobs, several at a time.
+
+    Args:
+        device: Makes sources, sinks and pixel work.
+        models: Connected models.
+        settings: How to process.
+        tracks: Where tracks go: a file for one job, a directory for several, None for nowhere.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        models: Models,
+        settings: RunSettings,
+        tracks: Path | None = None,
+    ) -> None:
+        self._device = device
+        self._models = models
+        self._settings = settings
+        self._tracks = tracks
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        statuses: Sequence[StreamStatus],
+        stop: threading.Event,
+        streams: int,
+    ) -> None:
+        """Runs every job that may be tried; failures end up in the statuses, never here.
+
+        Args:
+            jobs: From `plan_jobs`.
+            statuses: From `new_statuses`, kept up to date.
+            stop: Set from outside to end early: streams leave playable partial files.
+            streams: How many run at a time.
+        """
+        with ThreadPoolExecutor(streams, thread_name_prefix="stream") as pool:
+            for job, status in zip(jobs, statuses, strict=True):
+                if not job.problem:
+                    pool.submit(self._run_job, job, status, stop)
+
+    def _run_job(self, job: Job, status: StreamStatus, stop: threading.Event) -> None:
+        if stop.is_set():
+            status.update(state="stopped")
+            return
+        started = time.monotonic()
+        clock = StageClock()
+        status.update(state="running")
+        try:
+            state = self._process(job, status, stop, clock)
+        except DualfaceError as error:
+            servers = isinstance(error, ServerError)
+            status.update(state="failed", error=str(error), error_is_servers=servers)
+        except Exception as error:  # a stream must never take the others with it
+            status.update(state="failed", error=f"{job.input}: unexpected {error!r}")
+        else:
+            status.update(state=state)
+        finally:
+            status.update(elapsed_s=time.monotonic() - started, stages=clock.totals())
+
+    def _process(
+        self, job: Job, status: StreamStatus, stop: threading.Event, clock: StageClock
+    ) -> str:
+        """Opens, loops, closes; returns the final state."""
+        source = self._device.open_source(job.input)
+        try:
+            status.update(frames_expected=source.info.frame_count, warnings=source.info.notes)
+            sink = self._device.open_sink(job, source.info, self._settings.output)
+            return self._drain(job, StreamEnds(source, sink), status, stop, clock)
+        finally:
+            source.close()
+
+    def _drain(
+        self,
+        job: Job,
+        ends: StreamEnds,
+        status: StreamStatus,
+        stop: threading.Event,
+        clock: StageClock,
+    ) -> str:
+        tracks = TrackLog(self._tracks_path(job)) if self._tracks else None
+        parts = StreamParts(
+            ends.source,
+            ends.sink,
+            self._device.imaging,
+            self._models.detector,
+            self._models.embedder,
+            tracks,
+        )
+        complete = False
+        try:
+            StreamLoop(parts, self._settings, status, stop, clock).run()
+            if not stop.is_set():
+                with clock.stage("finish"):
+                    ends.sink.close()
+                complete = True
+        finally:
+            if not complete:
+                ends.sink.abort()
+            if tracks is not None:
+                tracks.close()
+            _add_notes(status, ends)
+        return "done" if complete else "stopped"
+
+    def _tracks_path(self, job: Job) -> Path:
+        assert self._tracks is not None  # noqa: S101 - asked only where tracks are wanted
+        return self._tracks / f"{job.name}.txt" if self._tracks.is_dir() else self._tracks
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnds:
+    """Both ends of a stream."""
+
+    source: FrameSource
+    sink: FrameSink
+
+
+def _add_notes(status: StreamStatus, ends: StreamEnds) -> None:
+    notes = (*status.snapshot().warnings, *ends.source.warnings, *ends.sink.warnings)
+    partial = ends.sink.partial_path
+    status.update(
+        warnings=tuple(dict.fromkeys(notes)),
+        partial_output=str(partial) if partial else "",
+    )

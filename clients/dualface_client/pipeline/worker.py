@@ -1,0 +1,76 @@
+"""One worker: a session with the server, shared by the streams of this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from dualface_client.models.faces import FaceDetector, FaceEmbedder
+from dualface_client.observe.report import StreamStatus
+from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.runner import Device, Models, Runner
+from dualface_client.settings.run import RunSettings
+from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.triton.session import Session, SlotPlan
+
+#: Faces of one ReID request: both people and a few passers-by.
+_REID_BATCH = 4
+
+
+def run_worker(
+    address: str,
+    device: Device,
+    jobs: Sequence[Job],
+    statuses: Sequence[StreamStatus],
+    settings: RunSettings,
+    stop: threading.Event,
+    *,
+    streams: int,
+    tracks: Path | None = None,
+) -> None:
+    """Connects, runs every job and disconnects.
+
+    Args:
+        address: `HOST:PORT` of Triton's gRPC endpoint.
+        device: Makes the streams' parts.
+        jobs: From `plan_jobs`.
+        statuses: From `new_statuses`, kept up to date; a stream's failure ends up there.
+        settings: How to process.
+        stop: Set from outside to end early.
+        streams: How many run at a time.
+        tracks: File or directory for tracks, None for nowhere.
+
+    Raises:
+        ServerError: The server is not there, not ready, or serves something else.
+        MemoryRegionError: No shared memory, or the server refuses it.
+    """
+    plans = slot_plans(settings, streams)
+    timeout_s = settings.detection.timeout_s
+    with Session(address, plans, request_timeout_s=timeout_s) as session:
+        models = Models(
+            FaceDetector(
+                session,
+                device.imaging,
+                score_threshold=settings.detection.score_threshold,
+                lease_timeout_s=timeout_s,
+            ),
+            FaceEmbedder(session, device.imaging, batch=_REID_BATCH, lease_timeout_s=timeout_s),
+        )
+        Runner(device, models, settings, tracks).run(jobs, statuses, stop, streams)
+
+
+def slot_plans(settings: RunSettings, streams: int) -> dict[str, SlotPlan]:
+    """Slots of a worker: what each stream has in flight, and one to fill meanwhile.
+
+    Args:
+        settings: Frames per request and requests in flight.
+        streams: Streams that run at a time.
+    """
+    detection = settings.detection
+    return {
+        FACE_DETECT.name: SlotPlan(
+            detection.frames_per_request, streams * (detection.requests_in_flight + 1)
+        ),
+        FACE_REID.name: SlotPlan(_REID_BATCH, 2 * streams),
+    }
