@@ -104,10 +104,10 @@ class IdentitySettings:
     """
 
     gallery_size: int = 4
-    match_cosine: float = 0.90
+    match_cosine: float = 0.91
     reject_cosine: float = 0.80
     margin: float = 0.03
-    duplicate_cosine: float = 0.985
+    duplicate_cosine: float = 0.99
     min_quality: float = 0.35
     enrol_interval_s: float = 3.0
     patience_s: float = 0.5

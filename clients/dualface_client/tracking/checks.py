@@ -87,10 +87,14 @@ class CheckList:
         """A request decided nothing.
 
         Returns:
-            False where it was the last one allowed; the question is then closed.
+            False where it was the last one allowed; the question is then closed. A question
+            about an overlap that goes on is closed as well: the pair's cool-down repeats it.
         """
         check = self._checks.get(track_id)
         if check is None:
+            return True
+        if check.reason is Reason.OVERLAP:
+            del self._checks[track_id]
             return True
         check.attempts += 1
         check.next_s = time_s + self._settings.retry_s * 2.0**check.attempts
@@ -134,9 +138,12 @@ class CheckList:
                 self.add(track_id, Reason.OVERLAP, time_s)
 
     def _look_for_reacquired(self, tracks: Collection[Track], time_s: float) -> None:
+        """Long gaps, and short ones soon after a risk; during a risk the pair's turn comes."""
+        watched = {track_id for ids in self._watched for track_id in ids}
         for track in tracks:
             long_gap = track.gap_s >= self._settings.reacquired_s
-            if long_gap or (track.gap_s > 0 and self.is_risky(track.id, time_s)):
+            after_risk = self.is_risky(track.id, time_s) and track.id not in watched
+            if long_gap or (track.gap_s > 0 and after_risk):
                 self.add(track.id, Reason.REACQUIRED, time_s)
 
     def _keep_only(self, alive: set[int]) -> None:
