@@ -102,6 +102,7 @@ class Connection:
 
         Raises:
             ServerUnreachableError: Not ready in time; the message says what is missing.
+            ContractError: The server is ready and does not know a model.
         """
         end_s = time.monotonic() + timeout_s
         names = list(models)
@@ -123,7 +124,10 @@ class Connection:
                 return "it answers, but is not ready"
             for name in models:
                 if not self.call("readiness", "is_model_ready", name, client_timeout=1.0):
-                    return f"model {name!r} is not ready or not there"
+                    self.call(f"looking for {name}", "get_model_metadata", name)
+                    return f"model {name!r} is not ready"
+        except ContractError:
+            raise  # waiting does not bring a model that the server does not know
         except ServerError as error:
             return str(error)
         return None
@@ -197,7 +201,7 @@ def _by_status(status: str, where: str, message: str) -> DualfaceError:
             f"{where}: no answer in time. The server is overloaded or hangs: fewer streams, or "
             "look into its log"
         )
-    if status == "NOT_FOUND" and "model" in message.lower():
+    if "unknown model" in message and "is not found" in message:
         return ContractError(f"{where}: {message}. Serve the models of this bundle")
     if status == "CANCELLED":
         return InferenceFailedError(f"{where}: cancelled, as the client was closed")

@@ -121,7 +121,7 @@ class EmbeddedServer:
         return self._keeper is not None and self._keeper.poll() is None
 
     def log_tail(self, line_count: int = 20) -> str:
-        """The last lines that the server wrote.
+        """The last lines that the server wrote, without the frames of its tables.
 
         Args:
             line_count: How many at most.
@@ -130,7 +130,9 @@ class EmbeddedServer:
             text = self._log.read_text(errors="replace")
         except OSError:
             return "(no log)"
-        return "\n".join(line[:500] for line in text.splitlines()[-line_count:])
+        # At a failed start the tables of all options would push the reason out of sight.
+        lines = [line for line in text.splitlines() if line and line[0] not in "|+"]
+        return "\n".join(line[:1000] for line in lines[-line_count:])
 
     def stop(self, grace_s: float | None = None) -> None:
         """Stops the server and removes everything of it; safe to call twice.

@@ -1,0 +1,148 @@
+"""How an embedded server starts, ends, and what is left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dualface_client.errors import InferenceFailedError, ServerStartError, ServerUnreachableError
+from dualface_client.memory.region import SHM_DIR
+from dualface_client.triton.description import MODELS
+from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
+from dualface_client.triton.session import Session, SlotPlan
+
+StartServer = Callable[[Sequence[EmbeddedModel]], EmbeddedServer]
+
+# Starts a server from a thread that ends, as a supervisor may; then lives on.
+PARENT = """
+import os, sys, threading, time
+from pathlib import Path
+from dualface_client.settings import paths
+from dualface_client.triton.description import MODELS
+from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
+models = [EmbeddedModel(spec, Path(path)) for spec, path in zip(MODELS, sys.argv[1:])]
+servers = []
+start = lambda: servers.append(EmbeddedServer(paths.tritonserver_dir(), models))
+thread = threading.Thread(target=start)
+thread.start()
+thread.join()
+time.sleep(0.5)
+if os.fork() == 0:  # a child that holds the keeper's pipe open
+    time.sleep(30)
+    os._exit(0)
+print(servers[0].pid, servers[0].is_alive(), flush=True)
+time.sleep(60)
+"""
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 10.0) -> bool:
+    end_s = time.monotonic() + limit_s
+    while not condition() and time.monotonic() < end_s:
+        time.sleep(0.02)
+    return condition()
+
+
+def files_of(pid: int) -> list[str]:
+    """Shared memory files and server directories that carry a process's id."""
+    places = (SHM_DIR, Path(tempfile.gettempdir()))
+    return [path.name for place in places for path in place.glob(f"dualface-*-*-{pid}-*")]
+
+
+def infer_once(session: Session) -> None:
+    with session.lease("face_reid", 1.0) as lease:
+        session.infer_async("face_reid", lease).result(10.0)
+
+
+def test_stop_leaves_nothing(
+    start_server: StartServer, tiny_models: tuple[EmbeddedModel, ...]
+) -> None:
+    before = set(files_of(os.getpid()))
+    server = start_server(tiny_models)
+    stubs = psutil.Process(server.pid).children()
+    assert len(stubs) == 2
+    assert len(set(files_of(os.getpid())) - before) == 3  # two stubs' memory, one directory
+    # Ctrl-C in the terminal goes to the client's group only.
+    assert os.getsid(server.pid) != os.getsid(0)
+    server.stop()
+    server.stop()
+    assert not server.is_alive()
+    assert not any(process.is_running() for process in stubs)
+    assert set(files_of(os.getpid())) <= before
+
+
+def test_a_server_that_dies_at_its_start_shows_its_log(
+    start_server: StartServer, tiny_models: tuple[EmbeddedModel, ...]
+) -> None:
+    before = set(files_of(os.getpid()))
+    broken = EmbeddedModel(MODELS[1], Path("/nonexistent/face_reid.onnx"))
+    with pytest.raises(ServerStartError, match=r"last log lines:\n[\s\S]*nonexistent/face_reid"):
+        start_server([tiny_models[0], broken])
+    assert set(files_of(os.getpid())) <= before
+
+
+def test_the_server_ends_with_a_killed_parent(tiny_models: tuple[EmbeddedModel, ...]) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, *(str(model.onnx_path) for model in tiny_models)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    pid, alive = parent.stdout.readline().split()
+    assert alive == "True", "the end of the starting thread took the server along"
+    server = psutil.Process(int(pid))
+    family = [server, *server.children(recursive=True), server.parent()]
+    assert len(files_of(parent.pid)) == 3
+    parent.kill()
+    parent.wait()
+    try:
+        assert wait_until(lambda: not any(p.is_running() for p in family if p))
+        assert wait_until(lambda: files_of(parent.pid) == [])
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)  # the forked child
+        parent.stdout.close()
+
+
+def test_a_killed_keeper_takes_the_server_along(
+    start_server: StartServer, tiny_models: tuple[EmbeddedModel, ...]
+) -> None:
+    server = start_server(tiny_models)
+    process = psutil.Process(server.pid)
+    family = [process, *process.children()]
+    keeper = process.parent()
+    assert keeper is not None
+    keeper.kill()
+    assert wait_until(lambda: not any(p.is_running() for p in family))
+    assert not server.is_alive()
+
+
+def test_a_dead_stub_is_named_and_a_dead_server_too(
+    start_server: StartServer, tiny_models: tuple[EmbeddedModel, ...]
+) -> None:
+    server = start_server(tiny_models)
+    with Session(server.grpc_address, {"face_reid": SlotPlan(1, 2)}) as session:
+        infer_once(session)
+        for stub in psutil.Process(server.pid).children():
+            stub.kill()
+        with pytest.raises(InferenceFailedError, match="restart the server"):
+            infer_once(session)
+        os.kill(server.pid, signal.SIGKILL)
+        assert wait_until(lambda: not server.is_alive())
+        with pytest.raises(ServerUnreachableError, match="no server answers"):
+            infer_once(session)
+
+
+def test_nobody_at_the_address_is_said_in_time() -> None:
+    begin_s = time.monotonic()
+    with pytest.raises(ServerUnreachableError, match=r"127\.0\.0\.1:9 is not ready after 0\.5 s"):
+        Session("127.0.0.1:9", {}, ready_timeout_s=0.5)
+    assert time.monotonic() - begin_s < 3.0
