@@ -14,7 +14,7 @@ from rich.console import Console
 
 from dualface_client.errors import SinkError
 from dualface_client.observe import progress
-from dualface_client.observe.progress import ProgressDisplay
+from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock, StageTime
 from dualface_client.observe.track_log import TrackLog
@@ -126,16 +126,22 @@ def shown(statuses: list[StreamStatus], *, terminal: bool, quiet: bool = False) 
 
 
 def new_statuses() -> list[StreamStatus]:
-    running = StreamReport("first", "a.mp4", "b.mp4", "running", 100, 50, 50, elapsed_s=5.0)
+    running = StreamReport(
+        "first", "a.mp4", "b.mp4", "running", 100, 50, 50, 5.0, sides={1: "left"},
+        warnings=("odd size",),
+    )  # fmt: skip
     failed = StreamReport("second", "c.mp4", "d.mp4", "failed", error="c.mp4: [red] is no video")
     return [StreamStatus(running), StreamStatus(failed), StreamStatus(StreamReport("z", "", ""))]
 
 
 def test_plain_lines_where_there_is_no_terminal() -> None:
     lines = shown(new_statuses(), terminal=False).splitlines()
-    assert lines[0] == "first: running, 50/100 frames, 10.0 fps, 5 s left"
-    assert "second: failed, 0 frames, c.mp4: [red] is no video" in lines
-    assert lines.count("first: done, 90/100 frames, 10.0 fps") == 1
+    assert lines[0] == "first: 50/100 frames, 10.0 fps, 5 s left"
+    assert lines.count("second: failed: c.mp4: [red] is no video") == 1
+    done = "first: done, 90 frames in 9.0 s (10.0 fps), ReID on 0.0% of frames, person 1 left"
+    assert lines.count(done) == 1
+    assert "  note: odd size" in lines
+    assert "  -> b.mp4" in lines
     assert not any(line.startswith("z") for line in lines)
 
 
@@ -143,7 +149,12 @@ def test_bars_on_a_terminal() -> None:
     text = shown(new_statuses(), terminal=True)
     assert "50/100" in text
     assert "90/90" in text
-    assert "second" in text
+    assert "second: failed: c.mp4: [red] is no video" in text
+
+
+def test_a_partial_output_is_named() -> None:
+    report = StreamReport("a", "a.mp4", "b.mp4", "stopped", partial_output="b.partial.mp4")
+    assert result_lines(report)[-1] == "  the part so far: b.partial.mp4"
 
 
 def test_quiet_says_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from dualface_client.cli.options import embedded_server_options, parse_size
 from dualface_client.cli.signals import StopRequest, stop_on_signal
 from dualface_client.errors import PlatformError, UsageError
 from dualface_client.observe.memory_peak import MemoryPeak
-from dualface_client.observe.progress import ProgressDisplay
+from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.pipeline.cpu_device import CpuDevice
 from dualface_client.pipeline.jobs import Job, plan_jobs
@@ -183,9 +184,9 @@ def execute(request: RunRequest, settings: RunSettings) -> int:
     with stop_on_signal(lambda text: console.print(text, markup=False)) as stop:
         server, peaks = _run_streams(request, settings, statuses, console, stop)
     reports = tuple(status.snapshot() for status in statuses)
-    _print_results(reports, console)
+    elapsed_s = time.monotonic() - started
+    _print_end(reports, console, elapsed_s)
     if request.summary is not None:
-        elapsed_s = time.monotonic() - started
         RunSummary(__version__, server, reports, elapsed_s, peaks).write(request.summary)
     return stop.exit_code or _exit_code(reports)
 
@@ -200,7 +201,8 @@ def _run_streams(
     """Starts what is needed and runs; returns the server's description and memory peaks."""
     reap_shared_memory()
     if all(job.problem for job in request.jobs):
-        return "none", {}
+        with ProgressDisplay(statuses, console, quiet=request.quiet):
+            return "none", {}
     with ExitStack() as stack:
         if not request.choice.address:
             console.print("starting the embedded Triton server ...", markup=False)
@@ -240,27 +242,16 @@ def _check_tracks(request: RunRequest) -> None:
         )
 
 
-def _print_results(reports: Sequence[StreamReport], console: Console) -> None:
-    for report in reports:
-        if report.state == "failed":
-            click.echo(f"{report.name}: failed: {report.error}", err=True)
-        else:
-            console.print(result_line(report), markup=False, highlight=False, soft_wrap=True)
-        for warning in report.warnings:
-            console.print(f"  note: {warning}", markup=False, highlight=False, soft_wrap=True)
-        if report.partial_output:
-            click.echo(f"  the part so far: {report.partial_output}", err=True)
-
-
-def result_line(report: StreamReport) -> str:
-    """What became of a stream, in one line."""
-    sides = ", ".join(f"person {who} {side}" for who, side in sorted(report.sides.items()))
-    return (
-        f"{report.name}: {report.state}, {report.frames_out} frames in {report.elapsed_s:.1f} s "
-        f"({report.fps:.1f} fps), ReID on {report.reid_ratio:.1%} of frames; "
-        f"{sides or 'nobody seen'}"
-        + (f" -> {report.output}" if report.state == "done" and report.output else "")
-    )
+def _print_end(reports: Sequence[StreamReport], console: Console, elapsed_s: float) -> None:
+    """The run in a line; with --quiet the failures alone."""
+    if console.quiet:
+        for report in reports:
+            if report.state == "failed":
+                click.echo("\n".join(result_lines(report)), err=True)
+    states = Counter(report.state for report in reports)
+    if len(reports) > 1:
+        text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        console.print(f"{len(reports)} videos: {text}, {elapsed_s:.1f} s", highlight=False)
 
 
 def _exit_code(reports: Sequence[StreamReport]) -> int:

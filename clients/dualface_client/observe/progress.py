@@ -22,7 +22,9 @@ _FINAL_STATES = ("done", "stopped", "failed")
 
 
 class ProgressDisplay:
-    """Shows the streams' reports from a thread until it is closed.
+    """Shows the streams' reports from a thread until it is closed; a context manager.
+
+    A stream that ends gets its result printed at once; `close` waits until all of it is shown.
 
     Args:
         statuses: One per stream, in order.
@@ -67,11 +69,9 @@ class ProgressDisplay:
             del last
             for status in statuses:
                 report = status.snapshot()
-                if report.name in finished or report.state == "waiting":
-                    continue
-                if report.state in _FINAL_STATES:
-                    finished.add(report.name)
-                console.print(progress_line(report), markup=False, highlight=False, soft_wrap=True)
+                if report.state == "running":
+                    _print(console, progress_line(report))
+                _print_if_finished(console, report, finished)
 
         return show
 
@@ -86,6 +86,7 @@ class ProgressDisplay:
             transient=False,
         )
         tasks: dict[str, TaskID] = {}
+        finished: set[str] = set()
         progress.start()
 
         def show(last: bool) -> None:
@@ -93,6 +94,7 @@ class ProgressDisplay:
                 report = status.snapshot()
                 if report.state != "waiting":
                     _show_bar(progress, tasks, report)
+                _print_if_finished(progress.console, report, finished)
             if last:
                 progress.stop()
 
@@ -117,21 +119,53 @@ class ProgressDisplay:
 
 
 def progress_line(report: StreamReport) -> str:
-    """One line that says how far a stream is.
+    """One line that says how far a running stream is.
 
     >>> progress_line(StreamReport("a", "a.mp4", "b.mp4", "running", 100, 50, 50, 5.0))
-    'a: running, 50/100 frames, 10.0 fps, 5 s left'
+    'a: 50/100 frames, 10.0 fps, 5 s left'
     """
     total = f"/{report.frames_expected}" if report.frames_expected else ""
-    parts = [f"{report.name}: {report.state}", f"{report.frames_out}{total} frames"]
+    parts = [f"{report.name}: {report.frames_out}{total} frames"]
     if report.fps:
         parts.append(f"{report.fps:.1f} fps")
     left = report.frames_expected - report.frames_out
-    if report.state == "running" and report.fps and left > 0:
+    if report.fps and left > 0:
         parts.append(f"{left / report.fps:.0f} s left")
-    if report.error:
-        parts.append(report.error)
     return ", ".join(parts)
+
+
+def result_lines(report: StreamReport) -> list[str]:
+    """What became of a finished stream: one line, and one for each note.
+
+    >>> result_lines(StreamReport("a", "a.mp4", "b.mp4", "failed", error="a.mp4: is empty"))
+    ['a: failed: a.mp4: is empty']
+    """
+    if report.state == "failed":
+        first = f"{report.name}: failed: {report.error}"
+    else:
+        who = ", ".join(f"person {identity} {side}" for identity, side in report.sides.items())
+        first = (
+            f"{report.name}: {report.state}, {report.frames_out} frames in "
+            f"{report.elapsed_s:.1f} s ({report.fps:.1f} fps), "
+            f"ReID on {report.reid_ratio:.1%} of frames, {who or 'nobody seen'}"
+        )
+    notes = [f"  note: {warning}" for warning in report.warnings]
+    if report.partial_output:
+        notes.append(f"  the part so far: {report.partial_output}")
+    elif report.state == "done" and report.output:
+        notes.append(f"  -> {report.output}")
+    return [first, *notes]
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_if_finished(console: Console, report: StreamReport, finished: set[str]) -> None:
+    if report.state in _FINAL_STATES and report.name not in finished:
+        finished.add(report.name)
+        for line in result_lines(report):
+            _print(console, line)
 
 
 def _show_bar(progress: Progress, tasks: dict[str, TaskID], report: StreamReport) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dualface_client.errors import DualfaceError, ServerError
 from dualface_client.observe.report import StreamReport, StreamStatus
@@ -123,16 +124,14 @@ class Runner:
         clock = StageClock()
         status.update(state="running")
         try:
-            state = self._process(job, status, stop, clock)
+            outcome: dict[str, Any] = {"state": self._process(job, status, stop, clock)}
         except DualfaceError as error:
             servers = isinstance(error, ServerError)
-            status.update(state="failed", error=str(error), error_is_servers=servers)
+            outcome = {"state": "failed", "error": str(error), "error_is_servers": servers}
         except Exception as error:  # a stream must never take the others with it
-            status.update(state="failed", error=f"{job.input}: unexpected {error!r}")
-        else:
-            status.update(state=state)
-        finally:
-            status.update(elapsed_s=time.monotonic() - started, stages=clock.totals())
+            outcome = {"state": "failed", "error": f"{job.input}: unexpected {error!r}"}
+        # One change, so that whoever sees the end sees all of it.
+        status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
 
     def _process(
         self, job: Job, status: StreamStatus, stop: threading.Event, clock: StageClock
