@@ -38,7 +38,7 @@ class FramingSettings:
     dead_zone: float = 0.03
     zoom_dead_zone: float = 0.15
     size_smoothing_s: float = 1.0
-    pan_rate: float = 7.0
+    pan_rate: float = 9.0
     zoom_rate: float = 2.5
     ease_rate: float = 3.0
     max_speed: float = 1.5
