@@ -84,11 +84,13 @@ class Sighting:
         identity: Person id, 0 where no face is seen.
         centred: The face's centre is in the middle of the tile.
         margin: Cosine by which the identity beats the other one.
+        present: Everybody whose face is in the tile, the main face's owner too.
     """
 
     identity: int
     centred: bool = False
     margin: float = 0.0
+    present: frozenset[int] = frozenset()
 
 
 def look_at_tile(tile: ByteArray, eyes: Eyes, references: References) -> Sighting:
@@ -110,8 +112,15 @@ def look_at_tile(tile: ByteArray, eyes: Eyes, references: References) -> Sightin
     off = np.abs(corners.mean(axis=1) / np.array([width, height], np.float32) - 0.5)
     distance = np.where(areas >= 0.5 * areas.max(), off[:, 0], np.inf)
     row = int(distance.argmin())
-    identity, margin = references.who(eyes.embed(tile, faces.landmarks_px[row]))
-    return Sighting(identity, bool((off[row] <= CENTRAL_SHARE / 2).all()), margin)
+    named = [
+        references.who(eyes.embed(tile, faces.landmarks_px[index]))
+        if np.isfinite(distance[index])
+        else (0, 0.0)
+        for index in range(len(faces))
+    ]
+    identity, margin = named[row]
+    central = bool((off[row] <= CENTRAL_SHARE / 2).all())
+    return Sighting(identity, central, margin, frozenset(who for who, _ in named if who))
 
 
 @dataclass(slots=True)
@@ -143,6 +152,14 @@ class SlotTally:
             all(seen.identity == wanted for seen, wanted in zip(pair, self.expected, strict=True))
             for pair in self.sightings
         ]
+
+    def _both_present(self) -> float:
+        """Share of frames in which each tile shows its own person, central or not."""
+        hits = [
+            all(who in seen.present for seen, who in zip(pair, self.expected, strict=True))
+            for pair in self.sightings
+        ]
+        return sum(hits) / max(len(hits), 1)
 
     def wrong_intervals(self) -> list[dict[str, Any]]:
         """Runs of wrong frames: first and last time in seconds, and who was seen."""
@@ -180,12 +197,14 @@ class SlotTally:
         values = {
             "frames": count,
             "right_share": right,
+            "present_share": self._both_present(),
             "no_face_share": no_face,
             "min_margin": min(margins, default=0.0),
             "wrong": self.wrong_intervals(),
         }
         detail = (
-            f"{right:.2%} of {count} frames right; no face: left {no_face['left']:.2%}, "
+            f"{right:.2%} of {count} frames right (own face somewhere in the tile: "
+            f"{values['present_share']:.2%}); no face: left {no_face['left']:.2%}, "
             f"right {no_face['right']:.2%}"
         )
         return [

@@ -120,6 +120,7 @@ def test_a_right_output_passes_every_check(case: Case, produce: Callable[..., Pa
     checks = case.judge(produce(), every=2)
     assert all(check.ok for check in checks.values()), report_text(list(checks.values()))
     assert checks["slots"].values["right_share"] == 1
+    assert checks["slots"].values["present_share"] == 1
     assert checks["slots"].values["frames"] >= 9
     assert min(checks["centred"].values["centred_share"].values()) == 1
 
