@@ -316,6 +316,46 @@ def test_without_reid_a_returning_person_is_named_by_motion() -> None:
     assert played.director.counts.reid_frames == 0
 
 
+def test_a_server_in_trouble_is_asked_ever_more_rarely() -> None:
+    played = play(Scene({"ann": sits(500), "bob": sits(1400)}, seconds=20, reid=False))
+    assert 2 <= sum(len(request.face_rows) > 0 for request in played.requests) <= 4
+
+
+def test_twins_do_not_make_reid_run_all_the_time() -> None:
+    # Both look the same to the model ("ab" and "ba" have one seed), so nothing is ever decided.
+    people = {"ab": walks(500, 1400, 2, 4), "ba": walks(1400, 500, 2, 4)}
+    played = play(Scene(people, seconds=20))
+    assert played.director.counts.reid_frames <= 20
+    assert played.right_share({"ab": Side.LEFT, "ba": Side.RIGHT}) >= 0.97
+
+
+def test_a_crowd_of_passers_by_costs_no_reid_while_both_holders_are_in_sight() -> None:
+    people: dict[str, Path] = {"ann": sits(500), "bob": sits(1400)}
+    for index in range(6):
+        start = 2.0 + index
+        crosser = away(away(walks(-100, 2000, start, start + 2, y=850), 0, start), start + 2, 99)
+        people[f"passer {index}"] = crosser
+    played = play(Scene(people, seconds=12))
+    assert played.right_share(BOTH) == 1.0
+    assert played.director.counts.reid_frames <= 4
+
+
+def test_a_holder_whose_track_slips_to_a_passer_by_is_found_again() -> None:
+    people: dict[str, Path] = {
+        "ann": sits(500),
+        "cid": lambda t: (1500.0 - 300 * t, 400.0, 205.0) if 1.5 <= t < 3.33 else None,
+        "bob": sits(1700, y=700),
+    }
+    people["cid"] = away(_stops(people["cid"]), 0, 1.5)
+    played = play(Scene(people, seconds=10))
+    assert played.right_share(BOTH, after_s=7.0) == 1.0
+
+
+def _stops(path: Path) -> Path:
+    """Comes from the right until he hides the other, waits there and goes back."""
+    return lambda t: path(t) if t < 3.3 else (510 + max(0.0, t - 4.0) * 250, 400.0, 205.0)
+
+
 def test_embeddings_of_another_model_version_are_never_compared() -> None:
     scene = Scene({"ann": sits(500), "bob": sits(1400)}, seconds=6)
     rng = np.random.default_rng(0)

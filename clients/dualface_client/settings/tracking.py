@@ -92,7 +92,8 @@ class IdentitySettings:
     Attributes:
         gallery_size: Embeddings kept per identity.
         match_cosine: A stranger at or above is taken for the identity.
-        reject_cosine: A known face below its own identity's gallery is taken for a stranger.
+        reject_cosine: A face below it against its own identity looks like a stranger; believed
+            at once where somebody else claims the identity, else only after several looks.
         margin: By so much the best one-to-one assignment must beat the present one to replace it,
             summed over the faces.
         duplicate_cosine: An embedding so close to one in the gallery adds nothing new.
@@ -105,7 +106,7 @@ class IdentitySettings:
 
     gallery_size: int = 4
     match_cosine: float = 0.91
-    reject_cosine: float = 0.80
+    reject_cosine: float = 0.87
     margin: float = 0.03
     duplicate_cosine: float = 0.99
     min_quality: float = 0.35

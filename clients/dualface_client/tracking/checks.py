@@ -20,6 +20,7 @@ class Reason(Enum):
     OVERLAP = "overlap"
     SEPARATED = "separated"
     SCENE_CUT = "scene_cut"
+    DOUBT = "doubt"
 
 
 @dataclass(slots=True)

@@ -161,8 +161,7 @@ class Director:
         if embeddings is not None and ran:
             self._learn(normalised(embeddings), model_version, time_s)
         else:
-            for track in self._asked:
-                self._checks.postpone(track.id, time_s)
+            self._do_without(time_s)
         self._name_by_motion(time_s, at_once=self._cut and not ran)
         self._asked = []
         self._age_people(time_s)
@@ -178,13 +177,16 @@ class Director:
     # -- links ------------------------------------------------------------------------------------
 
     def _meet_newcomers(self, tracks: list[Track], time_s: float) -> None:
-        """Tracks without a person: asked about where somebody known is missing, else new people."""
+        """Tracks without a person: asked about where somebody they may be is missing, else new.
+
+        While both holders are in sight nobody else matters: passers-by cost no ReID.
+        """
         alive = {track.id for track in tracks}
         self._links = {key: value for key, value in self._links.items() if key in alive}
         for track in tracks:
             if track.face_row < 0 or track.id in self._links:
                 continue
-            if self._absent():
+            if self._missed():
                 reason = Reason.SCENE_CUT if self._cut else Reason.NEWCOMER
                 self._checks.add(track.id, reason, time_s)
             else:
@@ -194,6 +196,11 @@ class Director:
         """People who are not seen in this frame."""
         visible = self.visible
         return [person for key, person in self._book.people.items() if key not in visible]
+
+    def _missed(self) -> list[Identity]:
+        """Absent holders; while a side has no holder, everyone who is absent."""
+        holders = self._sides.holders
+        return [p for p in self._absent() if p.id in holders or len(holders) < len(Side)]
 
     def _link(self, track: Track, identity: int) -> None:
         """Links a track; whoever had the identity before loses it."""
@@ -240,12 +247,15 @@ class Director:
         return EmbeddingRequest(rows, reasons, risks)
 
     def _to_check(self, seen: list[Track], time_s: float) -> list[Track]:
-        """All faces in sight where a question is due: one alone says little about a swap."""
+        """Where a question is due, the holders' faces as well: one says little about a swap."""
         if not any(len(person.gallery) for person in self._book.people.values()):
             return []
         if any(self._is_due(track, time_s) for track in seen):
-            return [track for track in seen if track.id in self._links or track.id in self._checks]
+            return [track for track in seen if track.id in self._checks or self._holds(track)]
         return []
+
+    def _holds(self, track: Track) -> bool:
+        return self._links.get(track.id, 0) in self._sides.holders
 
     def _is_due(self, track: Track, time_s: float) -> bool:
         check = self._checks.get(track.id)
@@ -257,12 +267,12 @@ class Director:
         return face_quality(self._faces, track.face_row) >= settings.min_quality
 
     def _to_enrol(self, seen: list[Track], time_s: float) -> list[Track]:
-        linked = [track for track in seen if track.id in self._links]
-        if not any(self._enrolment_is_due(track, time_s, share=0.0) for track in linked):
+        holding = [track for track in seen if self._holds(track)]
+        if not any(self._enrolment_is_due(track, time_s, share=0.0) for track in holding):
             return []
         return [
             track
-            for track in linked
+            for track in holding
             if self._enrolment_is_due(track, time_s, share=_JOIN_ENROL_SHARE)
         ]
 
@@ -304,7 +314,8 @@ class Director:
 
         A hand, a turned head or the other person's shoulder spoil an embedding just as well.
         """
-        if track.id not in self._checks or self._checks.postpone(track.id, time_s):
+        self._checks.add(track.id, Reason.DOUBT, time_s)
+        if self._checks.postpone(track.id, time_s):
             return
         quality = face_quality(self._faces, track.face_row)
         if quality >= self._settings.identity.min_quality:
@@ -316,13 +327,26 @@ class Director:
             self._counts = replace(self._counts, corrections=self._counts.corrections + 1)
 
     def _enrol_sure(self, embeddings: FloatArray, verdicts: list[Verdict], time_s: float) -> None:
+        """Enrols whom the embeddings confirm; the others are not asked again for a while."""
         for track, verdict, embedding in zip(self._asked, verdicts, embeddings, strict=True):
-            if not verdict.decided or verdict.changes or track.id not in self._links:
+            if not self._holds(track) or not self._enrolment_is_due(
+                track, time_s, share=_JOIN_ENROL_SHARE
+            ):
                 continue
-            if self._enrolment_is_due(track, time_s, share=_JOIN_ENROL_SHARE):
-                person = self._book.people[self._links[track.id]]
+            person = self._book.people[self._links[track.id]]
+            if verdict.decided and not verdict.changes:
                 quality = face_quality(self._faces, track.face_row)
                 self._book.enrol(person, embedding, quality, time_s)
+            else:
+                self._book.skip(person, time_s)
+
+    def _do_without(self, time_s: float) -> None:
+        """No embeddings came: ask again later, ever more rarely."""
+        for track in self._asked:
+            if track.id in self._checks:
+                self._checks.postpone(track.id, time_s)
+            elif track.id in self._links:
+                self._book.skip(self._book.people[self._links[track.id]], time_s)
 
     # -- people -----------------------------------------------------------------------------------
 

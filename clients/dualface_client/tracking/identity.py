@@ -153,6 +153,11 @@ class IdentityBook:
         person.enrol_s = time_s + person.enrol_pause_s
         person.enrol_pause_s *= 3.0
 
+    def skip(self, person: Identity, time_s: float) -> None:
+        """Puts an enrolment that failed off, ever longer."""
+        person.enrol_s = time_s + person.enrol_pause_s
+        person.enrol_pause_s *= 2.0
+
     def judge(self, embeddings: FloatArray, links: Sequence[int]) -> list[Verdict]:
         """Assigns faces to people one to one, and says where that should change a link.
 
