@@ -64,6 +64,7 @@ def test_names_are_unique(tmp_path: Path) -> None:
     ("output", "message"),
     [
         ("out.mp4", "is one file, but there are 2 videos"),
+        ("out.avi", r"\.avi cannot be written; expected one of \.m4v \.mkv \.mov \.mp4"),
         ("no/where", "no does not exist"),
         ("file.txt", "is not a directory"),
         (".", "would both be written to"),

@@ -106,7 +106,7 @@ class RunRequest:
 @click.option("--preset", default=OutputSettings().preset, show_default=True, help="x264 preset.")
 @click.option(
     "--crf",
-    type=click.IntRange(0, 51),
+    type=click.IntRange(1, 51),
     default=OutputSettings().crf,
     show_default=True,
     help="x264 quality, lower is better.",

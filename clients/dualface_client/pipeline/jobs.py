@@ -87,6 +87,11 @@ def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
                 f"-o {output}: is one file, but there are {len(jobs)} videos; name a directory"
             )
         return [replace(job, output=output) for job in jobs]
+    if output.suffix.lower() in VIDEO_SUFFIXES and not output.is_dir():
+        raise UsageError(
+            f"-o {output}: {output.suffix} cannot be written; "
+            f"expected one of {' '.join(sorted(_OUTPUT_SUFFIXES))}, or a directory"
+        )
     _make_directory(output)
     return [replace(job, output=output / f"{job.input.stem}{OUTPUT_TAG}.mp4") for job in jobs]
 

@@ -35,8 +35,8 @@ def start_embedded(choice: ServerChoice) -> EmbeddedServer:
     """Starts the embedded server for the chosen models.
 
     Raises:
-        AssetError: A model or the server is not in the cache.
-        ContractError: A model file does not fit; the message names the tensor.
+        AssetError: A model or the server is not in the cache, or a model file does not fit; the
+            message names the tensor.
         PlatformError: This machine cannot run it.
         ServerStartError: It died or hung.
     """

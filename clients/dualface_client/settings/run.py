@@ -34,7 +34,7 @@ class OutputSettings:
         canvas_wh_px: Output size; each tile has half the width.
         encoder: `auto`, `x264` or `none` (decode, detect and compose only).
         preset: x264 preset, `ultrafast` to `placebo`.
-        crf: x264 quality, 0 (lossless) to 51.
+        crf: x264 quality, 1 (best) to 51; the High profile has no lossless 0.
         overwrite: Whether an existing output is replaced.
         encoder_threads: Threads of x264, 0 for its own choice.
     """

@@ -21,8 +21,7 @@ def spec_of_file(path: Path, spec: ModelSpec) -> ModelSpec:
         spec: What it is to be.
 
     Raises:
-        AssetError: The file is missing or is no model.
-        ContractError: A tensor differs; the message names it.
+        AssetError: The file is missing or is no model, or a tensor differs; the message names it.
         PlatformError: ONNX Runtime is not installed.
     """
     session = _load(path)
@@ -31,7 +30,7 @@ def spec_of_file(path: Path, spec: ModelSpec) -> ModelSpec:
             spec, _tensors(session.get_inputs()), _tensors(session.get_outputs())
         )
     except ContractError as error:
-        raise ContractError(f"{path}: {error}") from None
+        raise AssetError(f"{path}: {error}") from None
 
 
 def _load(path: Path) -> Any:
