@@ -9,13 +9,13 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from scripts.check_engines import find_models, main
-from scripts.engines.profiles import BatchProfile, batch_profile, parse_capability
-from scripts.engines.rtx import check_model, load_tensorrt_rtx
 
 from dualface_client.errors import AssetError, UsageError
 from dualface_client.settings.paths import home_dir, models_dir
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, with_detector_size
+from scripts.check_engines import find_models, main
+from scripts.engines.profiles import BatchProfile, batch_profile, parse_capability
+from scripts.engines.rtx import check_model, load_tensorrt_rtx
 
 ADA = (8, 9)
 Change = Callable[[onnx.ModelProto], None]
