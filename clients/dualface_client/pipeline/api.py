@@ -1,0 +1,57 @@
+"""The main job as one call, for programs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from os import PathLike
+
+from dualface_client.observe.report import StreamReport
+from dualface_client.pipeline.cpu_device import CpuDevice
+from dualface_client.pipeline.jobs import plan_jobs
+from dualface_client.pipeline.runner import new_statuses
+from dualface_client.pipeline.server import ServerChoice, server_for
+from dualface_client.pipeline.worker import run_worker
+from dualface_client.settings.run import RunSettings
+
+
+def process(
+    inputs: Sequence[str | PathLike[str]],
+    output: str | PathLike[str],
+    *,
+    server: str | None = None,
+    settings: RunSettings | None = None,
+    streams: int = 1,
+    stop: threading.Event | None = None,
+) -> tuple[StreamReport, ...]:
+    """Turns each video into one with its two people side by side.
+
+    Args:
+        inputs: Files, directories or glob patterns.
+        output: A file (for one video) or a directory.
+        server: `HOST:PORT` of a running Triton; None starts the embedded one and stops it.
+        settings: How to process; None for the defaults.
+        streams: Videos processed at a time.
+        stop: Set it from another thread to end early; partial outputs stay playable.
+
+    Returns:
+        One report per video, in order. A video that failed says why in `error`; it raises nothing.
+
+    Raises:
+        UsageError: The outputs cannot be laid out as asked.
+        ServerError: The server cannot be had or is not the right one.
+        AssetError: The embedded server's models or binary are missing.
+    """
+    jobs = plan_jobs([str(path) for path in inputs], str(output))
+    statuses = new_statuses(jobs)
+    with server_for(ServerChoice(server)) as (address, _):
+        run_worker(
+            address,
+            CpuDevice(),
+            jobs,
+            statuses,
+            settings or RunSettings(),
+            stop or threading.Event(),
+            streams=streams,
+        )
+    return tuple(status.snapshot() for status in statuses)
