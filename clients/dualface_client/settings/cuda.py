@@ -1,0 +1,104 @@
+"""The CUDA stream that one video stream's decoding, pixel work and encoding share.
+
+Everything of one video stream is queued on one CUDA stream, from whichever thread. Work runs in the
+order in which it was queued, so a frame is written before it is read, and its memory may be used
+again as soon as the last reader was queued: no event and no wait is needed between the parts. Only
+what leaves the GPU (a request to Triton, pixels for x264) waits, with `CudaStream.finish`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from dualface_client.errors import PlatformError
+
+
+def load_cupy() -> Any:
+    """The `cupy` module.
+
+    Raises:
+        PlatformError: It is not installed, or its CUDA libraries are missing.
+    """
+    return _load("cupy", "pip install cupy-cuda13x (cupy-cuda12x for a driver before 580)")
+
+
+def load_codec() -> Any:
+    """The `PyNvVideoCodec` module.
+
+    Raises:
+        PlatformError: It is not installed, or the driver's video libraries are missing.
+    """
+    return _load(
+        "PyNvVideoCodec",
+        "pip install pynvvideocodec==2.2.4; in a container also "
+        "NVIDIA_DRIVER_CAPABILITIES=compute,utility,video",
+    )
+
+
+def _load(name: str, remedy: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    # PyNvVideoCodec raises RuntimeError for a driver library that is missing or too old.
+    except (ImportError, RuntimeError, OSError) as error:
+        raise PlatformError(
+            f"{name} cannot be imported ({error}); --device cuda needs it: {remedy}"
+        ) from error
+
+
+class CudaStream:
+    """A non-blocking CUDA stream of one device; `with` makes it the calling thread's current one.
+
+    Safe to use from several threads at once.
+
+    Attributes:
+        cupy: The `cupy` module.
+        device_id: Which GPU.
+        stream: The `cupy.cuda.Stream`.
+    """
+
+    def __init__(self, device_id: int = 0) -> None:
+        """Creates the stream, and the process's context on the device with the first one.
+
+        Args:
+            device_id: Index as CUDA counts them.
+
+        Raises:
+            PlatformError: CuPy or the device is missing.
+        """
+        self.cupy = load_cupy()
+        self.device_id = device_id
+        try:
+            self._device = self.cupy.cuda.Device(device_id)
+            with self._device:
+                self.stream = self.cupy.cuda.Stream(non_blocking=True)
+        except self.cupy.cuda.runtime.CUDARuntimeError as error:
+            raise PlatformError(
+                f"GPU {device_id} cannot be used ({error}); `nvidia-smi` lists what is there, "
+                "--device cpu needs none"
+            ) from error
+
+    @property
+    def handle(self) -> int:
+        """The `cudaStream_t` as a number, for libraries that take one."""
+        return int(self.stream.ptr)
+
+    def __enter__(self) -> CudaStream:
+        self._device.__enter__()
+        self.stream.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stream.__exit__(*error)
+        self._device.__exit__(*error)
+
+    def record(self) -> Any:
+        """An event behind everything queued so far; waiting for it sleeps and does not spin."""
+        with self:
+            event = self.cupy.cuda.Event(block=True, disable_timing=True)
+            event.record(self.stream)
+            return event
+
+    def finish(self) -> None:
+        """Waits until everything queued so far is done. Needed before a request to Triton."""
+        self.record().synchronize()

@@ -1,0 +1,12 @@
+"""Fixtures of the GPU tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from dualface_client.settings.cuda import CudaStream
+
+
+@pytest.fixture(scope="session")
+def stream() -> CudaStream:
+    return CudaStream()

@@ -1,0 +1,231 @@
+"""The kernels against the OpenCV implementation on the same picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dualface_client.errors import MemoryRegionError
+from dualface_client.imaging.cpu import CpuImaging
+from dualface_client.imaging.cuda import CudaImaging
+from dualface_client.memory.cuda_region import BLOCK_BYTES, CudaRegion
+from dualface_client.memory.names import parse
+from dualface_client.memory.slots import SizeClass, SlotPool
+from dualface_client.settings.cuda import CudaStream
+from dualface_client.types import (
+    FACE_CHIP_TEMPLATE_PX,
+    ByteArray,
+    ColorMatrix,
+    ColorSpec,
+    Crop,
+    FloatArray,
+    Letterbox,
+    Nv12Image,
+    TileLayout,
+)
+from tests.gpu.pictures import download, natural_picture, psnr_db, upload
+
+pytestmark = pytest.mark.gpu
+
+UINT8 = np.dtype(np.uint8)
+LETTERBOX_LEVELS = 1.0
+CHIP_LEVELS = 1.0
+THUMBNAIL_LEVELS = 1.0
+COMPOSE_DB = 45.0
+
+
+@pytest.fixture(scope="session")
+def imaging(stream: CudaStream) -> CudaImaging:
+    made = CudaImaging(stream)
+    made.warm_up()
+    return made
+
+
+@pytest.fixture(scope="session")
+def picture() -> Nv12Image:
+    return natural_picture(1920, 1080)
+
+
+def mean_difference(a: ByteArray, b: ByteArray) -> float:
+    return float(np.abs(a.astype(np.int16) - b).mean())
+
+
+@pytest.mark.parametrize(
+    "color", [ColorSpec(m, full) for m in ColorMatrix for full in (False, True)]
+)
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [
+        ((1920, 1080), (640, 640)),
+        ((1280, 720), (640, 640)),
+        ((1080, 1920), (640, 640)),
+        ((854, 480), (640, 640)),
+        ((320, 180), (640, 640)),
+        ((64, 48), (64, 64)),
+    ],
+)
+def test_letterbox_agrees(
+    imaging: CudaImaging,
+    stream: CudaStream,
+    color: ColorSpec,
+    size: tuple[int, int],
+    target: tuple[int, int],
+) -> None:
+    image = natural_picture(*size, color=color)
+    fit = Letterbox.fit(size, target)
+    expected = np.empty((target[1], target[0], 3), np.uint8)
+    CpuImaging().letterbox(image, fit, expected)
+    with stream:
+        out = stream.cupy.full(expected.shape, 77, np.uint8)
+    imaging.letterbox(upload(image, stream), fit, out)
+    found = download(out, stream)
+    assert mean_difference(found, expected) <= LETTERBOX_LEVELS
+    inside = found[fit.y_px : fit.y_px + fit.height_px, fit.x_px : fit.x_px + fit.width_px]
+    assert int(found.astype(np.int64).sum()) == int(inside.astype(np.int64).sum())
+
+
+def test_letterbox_fills_a_leased_slot(
+    imaging: CudaImaging, stream: CudaStream, picture: Nv12Image
+) -> None:
+    shape = (640, 640, 3)
+    fit = Letterbox.fit((1920, 1080), (640, 640))
+    expected = np.empty(shape, np.uint8)
+    CpuImaging().letterbox(picture, fit, expected)
+    with CudaRegion(1) as region:
+        assert region.byte_size == BLOCK_BYTES
+        pool = SlotPool(region, {"input": SizeClass(640 * 640 * 3, 1)})
+        lease = pool.lease("input", 1.0)
+        slot = lease.array(shape, UINT8)
+        assert not download(slot, stream).any()
+        imaging.letterbox(upload(picture, stream), fit, slot)
+        imaging.finish()
+        assert mean_difference(download(slot, stream), expected) <= LETTERBOX_LEVELS
+        lease.release()
+
+
+@pytest.mark.parametrize(
+    "crop",
+    [
+        pytest.param(Crop(400.0, 40.0, 960.0, 1080.0 - 80.0), id="as-is-wide"),
+        pytest.param(Crop(300.0, 0.0, 960.0, 1080.0), id="as-is"),
+        pytest.param(Crop(300.37, 0.0, 960.0, 1080.0), id="between-pixels"),
+        pytest.param(Crop(700.2, 333.7, 320.0, 360.0), id="enlarged-threefold"),
+        pytest.param(Crop(500.25, 120.6, 710.3, 799.09), id="enlarged"),
+        pytest.param(Crop(-120.5, -300.25, 1440.0, 1620.0), id="shrunk-with-border"),
+        pytest.param(Crop(1500.3, 700.7, 600.5, 675.56), id="beyond-the-corner"),
+    ],
+)
+def test_compose_agrees(
+    imaging: CudaImaging, stream: CudaStream, picture: Nv12Image, crop: Crop
+) -> None:
+    layout = TileLayout((1920, 1080))
+    crops = crop, Crop(900.5, 100.25, 480.0, 540.0)
+    expected = CpuImaging().compose(picture, crops, layout)
+    canvas = imaging.compose(upload(picture, stream), crops, layout)
+    assert canvas.color == expected.color
+    for found, wanted in ((canvas.y, expected.y), (canvas.uv, expected.uv)):
+        for half in (slice(None, found.shape[1] // 2), slice(found.shape[1] // 2, None)):
+            assert psnr_db(download(found, stream)[:, half], wanted[:, half]) >= COMPOSE_DB
+
+
+def test_compose_shrinks_a_large_picture_without_aliasing(
+    imaging: CudaImaging, stream: CudaStream
+) -> None:
+    image = natural_picture(3840, 2160)
+    crops = Crop(100.3, 0.0, 1920.0, 2160.0), Crop(1700.7, 50.4, 1700.0, 1912.5)
+    layout = TileLayout((640, 360))
+    expected = CpuImaging().compose(image, crops, layout)
+    canvas = imaging.compose(upload(image, stream), crops, layout)
+    assert psnr_db(download(canvas.y, stream), expected.y) >= COMPOSE_DB
+    assert psnr_db(download(canvas.uv, stream), expected.uv) >= COMPOSE_DB
+
+
+def test_canvas_planes_lie_behind_one_another(
+    imaging: CudaImaging, stream: CudaStream, picture: Nv12Image
+) -> None:
+    crop = Crop(0.0, 0.0, 960.0, 1080.0)
+    canvas = imaging.compose(upload(picture, stream), (crop, crop), TileLayout())
+    assert canvas.uv.data.ptr == canvas.y.data.ptr + 1920 * 1080
+
+
+def landmarks(scale: float, angle: float, shift: tuple[float, float]) -> FloatArray:
+    template = np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32) - 75
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.asarray(template @ turn.T * scale + shift, np.float32)
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 1.7, 3.9, 9.0])
+@pytest.mark.parametrize("shift", [(900.0, 500.0), (20.0, 1060.0)])
+def test_face_chips_agree(
+    imaging: CudaImaging,
+    stream: CudaStream,
+    picture: Nv12Image,
+    scale: float,
+    shift: tuple[float, float],
+) -> None:
+    points = landmarks(scale, 0.3, shift)
+    expected = np.empty((150, 150, 3), np.uint8)
+    CpuImaging().face_chip(picture, points, expected)
+    with stream:
+        out = stream.cupy.empty(expected.shape, np.uint8)
+    imaging.face_chip(upload(picture, stream), points, out)
+    assert mean_difference(download(out, stream), expected) <= CHIP_LEVELS
+
+
+@pytest.mark.parametrize("size", [(1920, 1080), (1280, 720), (720, 576), (500, 300), (64, 48)])
+def test_thumbnails_agree(imaging: CudaImaging, stream: CudaStream, size: tuple[int, int]) -> None:
+    image = natural_picture(*size)
+    found = imaging.thumbnail(upload(image, stream))
+    assert found.shape == (18, 32)
+    assert mean_difference(found, CpuImaging().thumbnail(image)) <= THUMBNAIL_LEVELS
+
+
+def test_thumbnail_made_with_the_letterbox_belongs_to_its_picture(
+    imaging: CudaImaging, stream: CudaStream
+) -> None:
+    fit = Letterbox.fit((320, 180), (64, 64))
+    with stream:
+        memory = stream.cupy.zeros((270, 320), np.uint8)
+        out = stream.cupy.empty((64, 64, 3), np.uint8)
+
+    def frame(level: int) -> Nv12Image:
+        with stream:
+            memory[:180] = level
+        return Nv12Image(memory[:180], memory[180:].reshape(90, 160, 2))
+
+    first = frame(50)
+    imaging.letterbox(first, fit, out)
+    second = frame(90)  # the same memory, another frame
+    assert set(imaging.thumbnail(second).ravel()) == {90}
+    imaging.letterbox(first, fit, out)
+    assert set(imaging.thumbnail(first).ravel()) == {90}
+
+
+def test_pictures_with_gaps_between_samples_are_refused(
+    imaging: CudaImaging, stream: CudaStream, picture: Nv12Image
+) -> None:
+    image = upload(picture, stream)
+    with pytest.raises(ValueError, match="gaps"):
+        imaging.thumbnail(Nv12Image(image.y[:, ::2], image.uv[:, ::2]))
+
+
+def test_region_is_cleared_named_and_exported(stream: CudaStream) -> None:
+    region = CudaRegion(3 << 20)
+    name = parse(region.name)
+    assert name is not None
+    assert name.kind == "cuda"
+    assert region.byte_size == 2 * BLOCK_BYTES
+    assert len(region.ipc_handle) == 64
+    whole = region.view(0, (region.byte_size,), UINT8)
+    assert not download(whole, stream).any()
+    with pytest.raises(ValueError, match="offsets"):
+        region.view(region.byte_size - 1, (2,), UINT8)
+    region.close()
+    region.close()
+    with pytest.raises(MemoryRegionError, match="closed"):
+        region.view(0, (1,), UINT8)
+
+
+def test_a_region_larger_than_the_gpu_is_refused_with_a_remedy() -> None:
+    with pytest.raises(MemoryRegionError, match="fewer streams"):
+        CudaRegion(1 << 44)
