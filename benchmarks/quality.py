@@ -2,7 +2,7 @@
 
     python benchmarks/quality.py [SCENARIO ...] [--seconds 10] [--seed 0]
 
-Makes the clips, runs `dualface-client run` on all of them with one server, looks at each output with
+Makes the clips, runs `dualface-client run` on all of them, looks at each output with
 `scripts/verify_output.py` (which never asks the program who is who) and prints one table.
 Results: `benchmarks/results/quality.json`.
 """
