@@ -94,8 +94,8 @@ def detections(paths: list[Path2D], frame: int, rng: np.random.Generator) -> lis
 
 def tracked(frames: list[list[list[float]]]) -> list[list[int]]:
     """Track id of every detection as `trackers` gives it, -1 for none."""
-    import supervision as sv  # noqa: PLC0415 (only here, not in the project)
-    from trackers import ByteTrackTracker  # noqa: PLC0415
+    import supervision as sv
+    from trackers import ByteTrackTracker
 
     tracker = ByteTrackTracker(frame_rate=FRAME_RATE, **SETTINGS)
     ids: list[list[int]] = []

@@ -276,3 +276,13 @@ def test_a_spring_that_is_clamped_stops() -> None:
     assert spring.clamp(0.0, 5.0) == 5.0
     assert spring.speed == 0.0
     assert spring.clamp(7.0, 9.0) == 7.0
+
+
+@pytest.mark.parametrize("box", [(np.nan,) * 4, (700, 500, 600, 300), (600, 300, 600, 300)])
+def test_a_box_without_area_counts_as_missing(box: tuple[float, ...]) -> None:
+    cameras = CameraPair(LAYOUT, HD)
+    before = update(cameras, 600, 0.0)
+    person = Person(1, np.array(box, np.float32))
+    for frame in range(1, 20):
+        after, _ = cameras.update(SlotAssignment(person, Person()), frame / 30)
+    assert after == before
