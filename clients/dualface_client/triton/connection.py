@@ -29,9 +29,9 @@ _LOOPBACK = ("127.", "localhost", "[::1]")
 _CHANNEL_ARGS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Without these a client that polls a starting server waits a whole second between attempts.
+    # Else a client that polls a starting server waits a whole second between attempts. (The
+    # minimum stays: it is also the limit of one attempt to connect.)
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Workers of one process share nothing, also no socket.
     ("grpc.use_local_subchannel_pool", 1),

@@ -1,0 +1,225 @@
+"""Slots: no overlap, no loss, back-pressure, holds, quarantine and leaks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dualface_client.errors import LeaseTimeoutError, MemoryRegionError
+from dualface_client.memory.slots import ALIGNMENT, Hold, Lease, SizeClass, SlotPool, bytes_needed
+
+U8 = np.dtype(np.uint8)
+
+
+class HostRegion:
+    """Plain memory with a region's shape."""
+
+    name = "host"
+
+    def __init__(self, byte_size: int) -> None:
+        self.byte_size = byte_size
+        self._bytes = np.zeros(byte_size, np.uint8)
+
+    def view(
+        self, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+        size = int(np.prod(shape)) * dtype.itemsize
+        return self._bytes[offset : offset + size].view(dtype).reshape(shape)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def pool_of(**classes: tuple[int, int]) -> SlotPool:
+    sizes = {name: SizeClass(*parts) for name, parts in classes.items()}
+    return SlotPool(HostRegion(bytes_needed(sizes)), sizes)
+
+
+CLASSES = st.dictionaries(
+    st.sampled_from("abc"),
+    st.builds(SizeClass, st.integers(1, 3 * ALIGNMENT), st.integers(1, 5)),
+    min_size=1,
+)
+
+
+@given(CLASSES)
+def test_slots_are_aligned_disjoint_and_inside(classes: dict[str, SizeClass]) -> None:
+    region = HostRegion(bytes_needed(classes))
+    pool = SlotPool(region, classes)
+    leases = [pool.lease(name, 0.0) for name, size in classes.items() for _ in range(size.count)]
+    parts = sorted((lease.offset, lease.offset + lease.byte_size) for lease in leases)
+    assert all(begin % ALIGNMENT == 0 for begin, _ in parts)
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(parts))
+    assert parts[-1][1] <= region.byte_size
+    for number, lease in enumerate(leases):
+        lease.array((lease.byte_size,), U8)[:] = number
+    for number, lease in enumerate(leases):
+        assert (lease.array((lease.byte_size,), U8) == number).all()
+
+
+class SlotMachine(RuleBasedStateMachine):
+    """Any order of leases, holds and their ends loses no slot and gives none out twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = pool_of(a=(100, 3))
+        self.leases: list[Lease] = []
+        self.holds: list[tuple[Lease, Hold]] = []
+        self.released: set[int] = set()
+        self.quarantined: set[int] = set()
+
+    def busy(self) -> set[int]:
+        owned = {lease.offset for lease in self.leases if id(lease) not in self.released}
+        return owned | {lease.offset for lease, _ in self.holds} | self.quarantined
+
+    @rule()
+    def lease(self) -> None:
+        busy = self.busy()
+        if len(busy) == 3:
+            with pytest.raises(LeaseTimeoutError):
+                self.pool.lease("a", 0.0)
+        else:
+            self.leases.append(self.pool.lease("a", 0.0))
+            assert self.leases[-1].offset not in busy
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        lease = data.draw(st.sampled_from(self.leases))
+        lease.release()  # also a second time
+        self.released.add(id(lease))
+
+    @precondition(lambda self: any(id(x) not in self.released for x in self.leases))
+    @rule(data=st.data())
+    def hold(self, data: st.DataObject) -> None:
+        owned = [lease for lease in self.leases if id(lease) not in self.released]
+        lease = data.draw(st.sampled_from(owned))
+        self.holds.append((lease, lease.hold()))
+
+    @precondition(lambda self: self.holds)
+    @rule(quarantine=st.booleans(), data=st.data())
+    def end_hold(self, quarantine: bool, data: st.DataObject) -> None:
+        pair = data.draw(st.sampled_from(self.holds))
+        self.holds.remove(pair)
+        if quarantine:
+            pair[1].quarantine()
+            self.quarantined.add(pair[0].offset)
+        pair[1].release()
+
+    @rule()
+    def reclaim(self) -> None:
+        assert self.pool.reclaim_quarantined() == len(self.quarantined)
+        self.quarantined.clear()
+
+    @invariant()
+    def figures_agree(self) -> None:
+        counts = self.pool.counts()["a"]
+        assert (counts.leased, counts.quarantined) == (len(self.busy()), len(self.quarantined))
+        assert counts.peak >= counts.leased
+
+
+TestSlotMachine = SlotMachine.TestCase
+TestSlotMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
+
+
+def test_a_waiting_lessee_gets_the_slot_that_comes_free() -> None:
+    pool = pool_of(a=(64, 1), b=(64, 1))
+    first, other = pool.lease("a", 0.0), pool.lease("b", 0.0)
+    got: list[Lease] = []
+    threads = [
+        threading.Thread(target=lambda name=name: got.append(pool.lease(name, 5.0)))
+        for name in "ab"
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.02)
+    assert not got
+    first.release()
+    wait_until(lambda: len(got) == 1)
+    assert got[0].size_class == "a"
+    other.release()
+    for thread in threads:
+        thread.join(5.0)
+    counts = pool.counts()["a"]
+    assert (counts.grants, counts.reuses, counts.waits, counts.peak) == (2, 1, 1, 1)
+    assert counts.wait_s > 0.01
+
+
+def test_many_threads_never_share_a_slot() -> None:
+    pool = pool_of(a=(8, 3))
+    inside: set[int] = set()
+    faults: list[int] = []
+
+    def work() -> None:
+        for _ in range(100):
+            with pool.lease("a", 5.0) as lease:
+                faults.extend({lease.offset} & inside)
+                inside.add(lease.offset)
+                inside.discard(lease.offset)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10.0)
+    counts = pool.counts()["a"]
+    assert not faults
+    assert (counts.grants, counts.leased) == (600, 0)
+
+
+def test_an_empty_pool_says_who_holds_what() -> None:
+    pool = pool_of(frames=(64, 2))
+    leases = [pool.lease("frames", 0.0, label) for label in ("a.mp4 frame 7", "b.mp4 frame 3")]
+    with pytest.raises(LeaseTimeoutError, match=r"'frames' .* 0.01 s.* a.mp4 frame 7 for .*b.mp4"):
+        pool.lease("frames", 0.01)
+    assert len(leases) == 2
+
+
+def test_old_leases_are_leaks() -> None:
+    pool = pool_of(a=(64, 2))
+    old = pool.lease("a", 0.0, "old")
+    time.sleep(0.05)
+    pool.lease("a", 0.0, "new")
+    (leak,) = pool.leaks(older_than_s=0.04)
+    assert (leak.label, leak.offset, leak.size_class) == ("old", old.offset, "a")
+    assert leak.age_s >= 0.05
+
+
+def test_arrays_stay_in_their_slot_and_end_with_the_lease() -> None:
+    lease = pool_of(a=(100, 2)).lease("a", 0.0)
+    assert lease.array((25,), np.dtype(np.float32)).shape == (25,)
+    for at_byte, count in ((0, 101), (100, 1), (-1, 1)):
+        with pytest.raises(ValueError, match="has 100 bytes"):
+            lease.array((count,), U8, at_byte)
+    hold = lease.hold()
+    lease.release()
+    with pytest.raises(MemoryRegionError, match="was released"):
+        lease.array((1,), U8)
+    with pytest.raises(MemoryRegionError, match="was released"):
+        lease.hold()
+    assert hold.array((1,), U8, 99).shape == (1,)
+    hold.release()
+    with pytest.raises(MemoryRegionError, match="has ended"):
+        hold.array((1,), U8, 0)
+
+
+def test_sizes_are_checked() -> None:
+    with pytest.raises(ValueError, match="expected a positive size and count"):
+        SizeClass(0, 1)
+    with pytest.raises(ValueError, match="the slots need 8192"):
+        SlotPool(HostRegion(8191), {"a": SizeClass(4096, 2)})

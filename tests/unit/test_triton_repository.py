@@ -1,0 +1,91 @@
+"""The rendered `config.pbtxt` parses back to what the description says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format  # type: ignore[import-untyped] # ships no types
+from hypothesis import given
+from hypothesis import strategies as st
+from tritonclient.grpc import model_config_pb2
+
+from dualface_client.triton.description import FACE_DETECT, MODELS, ModelSpec, with_detector_size
+from dualface_client.triton.pbtxt import Message, Token, render
+from dualface_client.triton.repository import (
+    PythonModel,
+    Serving,
+    config_text,
+    python_serving,
+    write_python_model,
+)
+
+PB = model_config_pb2
+
+
+def parsed(text: str) -> model_config_pb2.ModelConfig:
+    return text_format.Parse(text, PB.ModelConfig())
+
+
+@pytest.mark.parametrize("spec", [*MODELS, with_detector_size(FACE_DETECT, 960, 544)])
+def test_the_python_config_reads_back(spec: ModelSpec) -> None:
+    model = PythonModel(spec, Path("/models/a b.onnx"), 2, 3, "cpu", (Path("/x"), Path("/y")))
+    expected = PB.ModelConfig(
+        name=spec.name,
+        backend="python",
+        max_batch_size=spec.max_batch_size,
+        input=[PB.ModelInput(name=spec.input.name, data_type=PB.TYPE_UINT8, dims=spec.input.dims)],
+        output=[
+            PB.ModelOutput(name=spec.output.name, data_type=PB.TYPE_FP32, dims=spec.output.dims)
+        ],
+        instance_group=[PB.ModelInstanceGroup(kind=PB.ModelInstanceGroup.KIND_CPU, count=3)],
+        dynamic_batching=PB.ModelDynamicBatching(),
+        parameters={
+            "onnx_path": PB.ModelParameter(string_value="/models/a b.onnx"),
+            "python_path": PB.ModelParameter(string_value="/x:/y"),
+            "intra_op_threads": PB.ModelParameter(string_value="2"),
+            "device": PB.ModelParameter(string_value="cpu"),
+        },
+    )
+    assert parsed(config_text(spec, python_serving(model))) == expected
+
+
+def test_other_backends_come_from_the_same_code() -> None:
+    serving = Serving(
+        "tensorrt",
+        instance_kind="KIND_GPU",
+        instance_count=2,
+        preferred_batch_sizes=FACE_DETECT.preferred_batch_sizes,
+        max_queue_delay_us=FACE_DETECT.max_queue_delay_us,
+    )
+    config = parsed(config_text(FACE_DETECT, serving))
+    assert list(config.dynamic_batching.preferred_batch_size) == [8, 16]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert config.instance_group[0].kind == PB.ModelInstanceGroup.KIND_GPU
+    assert not config.parameters
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_survives(text: str) -> None:
+    assert parsed(render({"name": text})).name == text
+
+
+def test_scalars_are_written_as_protobuf_reads_them() -> None:
+    message: Message = {
+        "optimization": {"eager_batching": True, "priority": Token("PRIORITY_MAX")},
+        "version_policy": {"specific": {"versions": [1, 2]}},
+    }
+    config = parsed(render(message))
+    assert config.optimization.eager_batching
+    assert config.optimization.priority == PB.ModelOptimizationPolicy.PRIORITY_MAX
+    assert list(config.version_policy.specific.versions) == [1, 2]
+    with pytest.raises(TypeError, match="no scalar"):
+        render({"name": object()})  # type: ignore[dict-item] # wrong on purpose
+
+
+def test_a_model_directory_is_complete(tmp_path: Path) -> None:
+    write_python_model(tmp_path, PythonModel(FACE_DETECT, Path("/m.onnx"), 1))
+    config = (tmp_path / "face_detect" / "config.pbtxt").read_text()
+    assert parsed(config).name == "face_detect"
+    code = (tmp_path / "face_detect" / "1" / "model.py").read_text()
+    assert "class TritonPythonModel" in code
