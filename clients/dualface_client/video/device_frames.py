@@ -1,0 +1,153 @@
+"""Frames in GPU memory: a bounded set of buffers that come back when nobody holds their picture."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualface_client.errors import SourceError
+from dualface_client.settings.cuda import CudaStream
+from dualface_client.types import ColorSpec, Nv12Image
+
+_POLL_S = 0.1
+_STARVED_S = 60.0
+_DEVICE_TO_DEVICE = 3  # cudaMemcpyKind
+_HOST_TO_DEVICE = 1
+_BLOCK = (32, 8)
+
+
+class _Loan:
+    """Gives a buffer back when the last array over it is gone."""
+
+    __slots__ = ("_buffer", "_free")
+
+    def __init__(self, free: queue.SimpleQueue[Any], buffer: Any) -> None:
+        self._free = free
+        self._buffer = buffer
+
+    def __del__(self) -> None:
+        self._free.put(self._buffer)
+
+
+class DeviceFrames:
+    """Upright NV12 pictures of one size, each copied into a buffer of its own.
+
+    A buffer is used again once the picture's arrays are garbage: whoever queued work on them did
+    so on the same stream, so the copy that overwrites them comes after it. Buffers are allocated
+    as they are needed, up to a limit; `place` then waits for one to come back.
+    """
+
+    def __init__(self, stream: CudaStream, size_wh_px: tuple[int, int], limit: int) -> None:
+        """Prepares the kernels; no buffer yet.
+
+        Args:
+            stream: Every copy is queued here, and every use of the pictures must be.
+            size_wh_px: Width and height as decoded, before turning, even.
+            limit: Pictures that may be held at once.
+        """
+        self._stream = stream
+        self._wh = size_wh_px
+        self._limit = limit
+        self._made = 0
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        code = Path(__file__).with_name("upright.cu").read_text()
+        with stream:
+            module = stream.cupy.RawModule(code=code, options=("--std=c++17",))
+            self._kernels = {n: module.get_function(f"upright_u{8 * n}") for n in (1, 2)}
+
+    @property
+    def byte_size(self) -> int:
+        """Bytes of one 8-bit picture."""
+        return self._wh[0] * self._wh[1] * 3 // 2
+
+    def place(
+        self,
+        address: int,
+        color: ColorSpec,
+        closing: threading.Event,
+        *,
+        sample_bytes: int = 1,
+        turns: int = 0,
+    ) -> Nv12Image | None:
+        """Copies a decoded picture, converted to 8 bit and turned upright where need be.
+
+        Args:
+            address: Device memory: Y, then interleaved CbCr, without row padding.
+            color: Matrix and range of the samples.
+            closing: Ends the wait for a buffer.
+            sample_bytes: 1 for NV12, 2 for P016.
+            turns: Counter-clockwise turns by 90 degrees that make it upright, 0 to 3.
+
+        Returns:
+            The picture, or None where `closing` was set.
+
+        Raises:
+            SourceError: All pictures were held for a minute.
+        """
+        buffer = self._take(closing)
+        if buffer is None:
+            return None
+        if sample_bytes == 1 and not turns:
+            self._copy(buffer, address, _DEVICE_TO_DEVICE)
+        else:
+            self._turn(buffer, address, sample_bytes, turns)
+        return self._image(buffer, color, turns)
+
+    def upload(self, address: int, color: ColorSpec, closing: threading.Event) -> Nv12Image | None:
+        """Copies an upright 8-bit picture from pinned host memory; else as `place`."""
+        buffer = self._take(closing)
+        if buffer is None:
+            return None
+        self._copy(buffer, address, _HOST_TO_DEVICE)
+        return self._image(buffer, color, 0)
+
+    def _take(self, closing: threading.Event) -> Any:
+        """A free buffer, as a `cupy.cuda.MemoryPointer`."""
+        deadline_s = time.monotonic() + _STARVED_S
+        while not closing.is_set():
+            try:
+                return self._free.get(block=self._made >= self._limit, timeout=_POLL_S)
+            except queue.Empty:
+                if self._made < self._limit:
+                    self._made += 1
+                    with self._stream:
+                        return self._stream.cupy.cuda.alloc(self.byte_size)
+            if time.monotonic() > deadline_s:
+                raise SourceError(
+                    f"all {self._limit} GPU frames of a stream are held for {_STARVED_S:g} s; "
+                    "hold fewer frames or allow more"
+                )
+        return None
+
+    def _copy(self, buffer: Any, address: int, kind: int) -> None:
+        self._stream.cupy.cuda.runtime.memcpyAsync(
+            buffer.ptr, address, self.byte_size, kind, self._stream.handle
+        )
+
+    def _turn(self, buffer: Any, address: int, sample_bytes: int, turns: int) -> None:
+        width, height = self._wh
+        out_w, out_h = (height, width) if turns % 2 else (width, height)
+        grid = (ceil(out_w / _BLOCK[0]), ceil(out_h / _BLOCK[1]), 2)
+        sizes = np.int32(width), np.int32(height), np.int32(turns)
+        with self._stream:
+            self._kernels[sample_bytes](
+                grid, _BLOCK, (np.uint64(address), np.uint64(buffer.ptr), *sizes)
+            )
+
+    def _image(self, buffer: Any, color: ColorSpec, turns: int) -> Nv12Image:
+        width, height = self._wh[::-1] if turns % 2 else self._wh
+        cupy, size = self._stream.cupy, self.byte_size
+        loan = _Loan(self._free, buffer)
+        memory = cupy.cuda.UnownedMemory(buffer.ptr, size, loan, self._stream.device_id)
+        luma, chroma = (cupy.cuda.MemoryPointer(memory, at) for at in (0, width * height))
+        return Nv12Image(
+            cupy.ndarray((height, width), np.uint8, luma),
+            cupy.ndarray((height // 2, width // 2, 2), np.uint8, chroma),
+            color,
+        )

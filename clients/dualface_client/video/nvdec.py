@@ -1,0 +1,227 @@
+"""Frames from a video file through NVDEC; no pixel touches the host.
+
+PyAV reads the container: it has the time stamps, the rotation and the error messages, and does not
+hold Python's lock while it reads. PyNvVideoCodec's core decoder decodes on the stream's own CUDA
+stream. A decoded picture is the library's until the next call, so it is copied, in stream order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dualface_client.errors import SourceError
+from dualface_client.settings.cuda import CudaStream, load_codec
+from dualface_client.types import Frame, VideoInfo
+from dualface_client.video.annexb import AnnexbFilter
+from dualface_client.video.device_frames import DeviceFrames
+from dualface_client.video.ffmpeg import AV_ERRORS, source_error
+from dualface_client.video.source import PyavSource, _open, _sample_aspect, _video_stream
+
+if TYPE_CHECKING:
+    import av
+
+_CODECS = {"h264": "H264", "hevc": "HEVC", "av1": "AV1", "libdav1d": "AV1"}
+_BIT_DEPTHS = {"yuv420p": 8, "yuvj420p": 8, "nv12": 8, "yuv420p10le": 10, "p010le": 10}
+_STAMPS_KEPT = 256  # of packets whose picture never came
+_FRAMES_LIMIT = 64
+
+
+class NvdecUnsupportedError(SourceError):
+    """This GPU or this path cannot decode the file; PyAV can."""
+
+
+class NvdecSource(PyavSource):
+    """A video file as upright NV12 frames in GPU memory; else as `PyavSource`.
+
+    The first picture is decoded on the CPU too: it tells what the frames will be.
+    """
+
+    def __init__(
+        self, path: str | Path, stream: CudaStream, *, frames_limit: int = _FRAMES_LIMIT
+    ) -> None:
+        """Opens the file and a decoder.
+
+        Args:
+            path: A regular file.
+            stream: Where frames are decoded, and where every use of them must be queued.
+            frames_limit: Frames that may be held at once; iteration waits for one to go.
+
+        Raises:
+            NvdecUnsupportedError: NVDEC cannot decode it here; the message says why.
+            SourceError: The file cannot be read.
+            PlatformError: PyNvVideoCodec or CuPy is missing.
+        """
+        self._cuda = stream
+        self._codec = load_codec()
+        self._frames_limit = frames_limit
+        self._turns = 0
+        self._refusal: str | None = None
+        self._decoder: Any = None
+        self._stamps: dict[int, tuple[int | None, int, bool]] = {}
+        super().__init__(path, threads=1)
+
+    def close(self) -> None:
+        """As `PyavSource.close`; frames that are held stay valid."""
+        super().close()
+        if self._lock.acquire(blocking=False):
+            try:
+                # An abandoned iterator holds a surface of the decoder's.
+                self._device_frames_left: Iterator[Any] = iter(())
+                self._decoder = None
+            finally:
+                self._lock.release()
+
+    def _prepare(self, threads: int) -> None:
+        super()._prepare(threads)
+        if self._refusal is not None:
+            raise NvdecUnsupportedError(f"{self._path}: NVDEC cannot decode it: {self._refusal}")
+        self._pictures = iter(())
+        self._container.close()
+        self._container = _open(self._path)
+        self._stream = _video_stream(self._container, self._path)
+        self._decode_errors = self._damaged = 0
+        self._ring = DeviceFrames(self._cuda, self._first_wh, self._frames_limit)
+        self._decoder = self._create_decoder()
+        self._device_frames_left = self._decoded_on_device()
+
+    def _describe(self, first: av.VideoFrame) -> VideoInfo:
+        self._turns = round(first.rotation / 90) % 4
+        self._refusal = self._why_not(first)
+        return super()._describe(first)
+
+    def _why_not(self, first: av.VideoFrame) -> str | None:
+        """What keeps NVDEC from this file, None for nothing."""
+        codec = _CODECS.get(self._stream.codec_context.name)
+        depth = _BIT_DEPTHS.get(first.format.name)
+        reasons = (
+            (codec is None, f"codec {self._stream.codec_context.name}"),
+            (depth is None, f"pixel format {first.format.name}"),
+            (bool(first.width % 2 or first.height % 2), f"odd size {first.width}x{first.height}"),
+            (_sample_aspect(self._stream) != 1, "samples that are not square"),
+            (bool(first.interlaced_frame), "interlaced pictures"),
+        )
+        for applies, reason in reasons:
+            if applies:
+                return reason
+        return self._beyond_engine(str(codec), depth or 8, first.width, first.height)
+
+    def _beyond_engine(self, codec: str, depth: int, width: int, height: int) -> str | None:
+        caps = self._codec.GetDecoderCaps(
+            gpuid=self._cuda.device_id,
+            codec=getattr(self._codec.cudaVideoCodec, codec),
+            bitdepth=depth,
+        )
+        if not caps["supported"]:
+            return f"this GPU has no {codec} decoder for {depth} bit"
+        fits = (
+            caps["width_min"] <= width <= caps["width_max"]
+            and caps["height_min"] <= height <= caps["height_max"]
+            and width * height // 256 <= caps["mb_num_max"]
+        )
+        return None if fits else f"{width}x{height} is not a size of this GPU's {codec} decoder"
+
+    def _create_decoder(self) -> Any:
+        name = _CODECS[self._stream.codec_context.name]
+        with self._cuda:
+            # Without the context, the library refuses a stream of CuPy's.
+            context = self._cuda.cupy.cuda.driver.ctxGetCurrent()
+            try:
+                return self._codec.CreateDecoder(
+                    gpuid=self._cuda.device_id,
+                    codec=getattr(self._codec.cudaVideoCodec, name),
+                    cudacontext=context,
+                    cudastream=self._cuda.handle,
+                    usedevicememory=True,
+                )
+            except self._codec.PyNvVCException as error:
+                raise NvdecUnsupportedError(
+                    f"{self._path}: NVDEC cannot be opened ({_first_line(error)})"
+                ) from error
+
+    def _next_frame(self, index: int) -> Frame | None:
+        try:
+            for surface, pts, duration in self._device_frames_left:
+                image = self._ring.place(
+                    surface.GetPtrToPlane(0),
+                    self._color,
+                    self._closing,
+                    sample_bytes=self._sample_bytes(surface),
+                    turns=self._turns,
+                )
+                if image is None:
+                    return None
+                placed = self._timeline.place(pts, duration)
+                return Frame(index, placed, self._time_base, image, duration)
+        except self._codec.PyNvVCException as error:
+            raise SourceError(
+                f"{self._path}: NVDEC failed at frame {index} ({_first_line(error)}); "
+                "--device cpu decodes without it"
+            ) from error
+        except AV_ERRORS as error:
+            raise source_error(self._path, error, "check that it is a complete file") from error
+        return None
+
+    def _sample_bytes(self, surface: Any) -> int:
+        width, height = self._first_wh
+        rows, columns = surface.shape[:2]
+        if (columns, rows) != (width, height * 3 // 2):
+            raise SourceError(
+                f"{self._path}: the picture size changes from {width}x{height} to "
+                f"{columns}x{rows * 2 // 3}; --device cpu scales such files"
+            )
+        return 2 if surface.format == self._codec.Pixel_Format.P016 else 1
+
+    def _decoded_on_device(self) -> Iterator[tuple[Any, int | None, int]]:
+        """Surfaces in presentation order with PTS and duration; each valid until the next."""
+        annexb = AnnexbFilter(self._stream)
+        serials = itertools.count()
+        for packet in self._packets():
+            if packet is None:
+                break
+            for part in self._filtered(annexb, packet):
+                serial = next(serials)
+                self._stamps[serial] = (packet.pts, packet.duration or 0, packet.is_discard)
+                yield from self._surfaces(part, serial)
+        yield from self._surfaces(None, 0)
+
+    def _filtered(self, annexb: AnnexbFilter, packet: Any) -> list[Any]:
+        try:
+            return annexb.push(packet)
+        except AV_ERRORS:
+            self._decode_errors += 1
+            return []
+
+    def _surfaces(self, part: Any, serial: int) -> Iterator[tuple[Any, int | None, int]]:
+        data = self._codec.PacketData()
+        if part is not None:
+            data.bsl_data, data.bsl = part.buffer_ptr, part.size
+            # A number of our own: the decoder hands it through to the picture it belongs to.
+            data.pts = serial
+        for surface in self._decoder.Decode(data):
+            pts, duration, discard = self._stamps.pop(surface.timestamp, (None, 0, False))
+            if not discard:
+                yield surface, pts, duration
+        while len(self._stamps) > _STAMPS_KEPT:
+            del self._stamps[next(iter(self._stamps))]
+
+
+def can_decode(path: str | Path, stream: CudaStream) -> str | None:
+    """Why NVDEC cannot decode a file, None where it can.
+
+    Raises:
+        SourceError: Nobody can.
+    """
+    try:
+        NvdecSource(path, stream).close()
+    except NvdecUnsupportedError as error:
+        return str(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    """The useful part of PyNvVideoCodec's message: its lines without place and trace."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(line for line in lines if not line.startswith("at "))

@@ -1,0 +1,212 @@
+"""NVDEC against PyAV on the same files, and the ways between host and GPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualface_client.errors import SourceError
+from dualface_client.settings.cuda import CudaStream
+from dualface_client.types import ColorSpec, Frame
+from dualface_client.video.device_frames import DeviceFrames
+from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError, can_decode
+from dualface_client.video.sink import PyavSink
+from dualface_client.video.source import PyavSource
+from dualface_client.video.upload import DownloadingSink, UploadingSource, open_device_source
+from tests import media
+from tests.gpu.pictures import download, psnr_db, upload
+
+pytestmark = pytest.mark.gpu
+
+SIZE = (320, 240)
+TEN_BIT = {"x265-params": "log-level=none:pools=1"}
+
+
+def clip(**changes: object) -> media.Clip:
+    options: dict[str, object] = {"frames": 40, "size_wh_px": SIZE, "rate": Fraction(30_000, 1001)}
+    return media.Clip(**{**options, **changes})  # type: ignore[arg-type]  # one factory for all
+
+
+CLIPS = {
+    "h264.mp4": clip(),
+    "h264.mkv": clip(options={"bf": "2"}),
+    "h264.ts": clip(options={"bf": "2"}),
+    "h264-b.mp4": clip(options={"preset": "medium", "bf": "3"}),
+    "h264-full.mp4": clip(pix_fmt="yuvj420p", color=(5, 2, 2, 2)),
+    "hevc.mp4": clip(codec="libx265"),
+    "hevc10.mp4": clip(codec="libx265", pix_fmt="yuv420p10le"),
+    "vfr.mp4": clip(pts=(0, 40, 50, 130, 131, 200, 390, 400), time_base=Fraction(1, 600)),
+}
+
+
+def both(path: Path, stream: CudaStream) -> tuple[list[Frame], list[Frame], NvdecSource]:
+    on_gpu = NvdecSource(path, stream)
+    cpu, gpu = PyavSource(path), list(on_gpu)
+    assert on_gpu.info == cpu.info
+    return list(cpu), gpu, on_gpu
+
+
+def assert_same_times(cpu: Sequence[Frame], gpu: Sequence[Frame]) -> None:
+    for name in ("index", "pts", "time_base", "duration"):
+        assert [getattr(f, name) for f in gpu] == [getattr(f, name) for f in cpu]
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_frames_times_and_pixels_are_those_of_the_cpu(
+    tmp_path: Path, stream: CudaStream, name: str
+) -> None:
+    path = media.make(tmp_path / name, CLIPS[name])
+    cpu, gpu, source = both(path, stream)
+    assert_same_times(cpu, gpu)
+    assert source.decode_errors == 0
+    for expected, found in zip(cpu, gpu, strict=True):
+        assert found.image.color == expected.image.color
+        y, uv = download(found.image.y, stream), download(found.image.uv, stream)
+        if "10" in name:
+            # FFmpeg dithers where we round.
+            assert psnr_db(y, expected.image.y) > 48
+            assert psnr_db(uv, expected.image.uv) > 48
+        else:
+            assert np.array_equal(y, expected.image.y)
+            assert np.array_equal(uv, expected.image.uv)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotated_files_stand_upright(tmp_path: Path, stream: CudaStream, degrees: int) -> None:
+    path = media.rotate(media.make(tmp_path / "phone.mp4", clip(frames=4)), degrees)
+    cpu, gpu, _ = both(path, stream)
+    for expected, found in zip(cpu, gpu, strict=True):
+        assert np.array_equal(download(found.image.y, stream), expected.image.y)
+        assert np.array_equal(download(found.image.uv, stream), expected.image.uv)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("mpeg4.mp4", {"codec": "mpeg4"}, "codec mpeg4"),
+        ("wide.mp4", {"sample_aspect": Fraction(4, 3)}, "not square"),
+        ("444.mp4", {"pix_fmt": "yuv444p"}, "pixel format yuv444p"),
+        ("interlaced.mp4", {"interlaced": True, "options": {"flags": "+ildct"}}, "interlaced"),
+        ("tiny.mp4", {"size_wh_px": (32, 32)}, "32x32"),
+        ("hi10.mp4", {"pix_fmt": "yuv420p10le"}, "H264 decoder for 10 bit"),
+    ],
+)
+def test_what_nvdec_cannot_do_is_decoded_on_the_cpu(
+    tmp_path: Path, stream: CudaStream, name: str, changes: dict[str, object], reason: str
+) -> None:
+    path = media.make(tmp_path / name, clip(frames=6, **changes))
+    assert reason in (can_decode(path, stream) or "")
+    with pytest.raises(NvdecUnsupportedError, match=reason):
+        NvdecSource(path, stream)
+    source = open_device_source(path, stream)
+    assert isinstance(source, UploadingSource)
+    assert reason in source.info.notes[-1]
+    cpu, gpu = list(PyavSource(path)), list(source)
+    assert_same_times(cpu, gpu)
+    for expected, found in zip(cpu, gpu, strict=True):
+        assert np.array_equal(download(found.image.y, stream), expected.image.y)
+        assert np.array_equal(download(found.image.uv, stream), expected.image.uv)
+
+
+def test_held_frames_keep_their_pixels_and_released_ones_are_used_again(
+    tmp_path: Path, stream: CudaStream
+) -> None:
+    path = media.make(tmp_path / "a.mp4", clip(frames=30))
+    source = NvdecSource(path, stream, frames_limit=6)
+    frames = iter(source)
+    held = [next(frames) for _ in range(5)]
+    before = [download(frame.image.y, stream) for frame in held]
+    addresses = {frame.image.y.data.ptr for frame in held}
+    for frame in frames:
+        addresses.add(frame.image.y.data.ptr)
+        del frame
+    assert len(addresses) == 6
+    for frame, pixels in zip(held, before, strict=True):
+        assert np.array_equal(download(frame.image.y, stream), pixels)
+
+
+def test_closing_ends_a_wait_for_a_buffer(tmp_path: Path, stream: CudaStream) -> None:
+    source = NvdecSource(media.make(tmp_path / "a.mp4", clip()), stream, frames_limit=2)
+    frames: list[Frame] = []
+    reader = threading.Thread(target=lambda: frames.extend(source))
+    reader.start()
+    reader.join(0.5)
+    assert reader.is_alive()
+    source.close()
+    reader.join(10)
+    assert not reader.is_alive()
+    assert len(frames) == 2
+    assert download(frames[0].image.y, stream).any()
+
+
+def test_frames_outlive_their_source(tmp_path: Path, stream: CudaStream) -> None:
+    path = media.make(tmp_path / "a.mp4", clip(frames=8))
+    frames = list(NvdecSource(path, stream))
+    expected = [frame.image.y for frame in PyavSource(path)]
+    for frame, wanted in zip(frames, expected, strict=True):
+        assert np.array_equal(download(frame.image.y, stream), wanted)
+
+
+def test_a_damaged_file_goes_on_or_says_so(tmp_path: Path, stream: CudaStream) -> None:
+    whole = media.make(tmp_path / "whole.mkv", clip(frames=60))
+    path = media.cut(tmp_path / "cut.mkv", whole, 0.6)
+    source = NvdecSource(path, stream)
+    count = sum(1 for _ in source)
+    assert 20 < count < 60
+    assert "cut short" in source.warnings[-1]
+    with pytest.raises(SourceError, match="read once"):
+        iter(source)
+    with pytest.raises(SourceError, match="no such file"):
+        NvdecSource(tmp_path / "none.mp4", stream)
+
+
+def test_two_streams_decode_side_by_side(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "a.mp4", clip(frames=40))
+    expected = [media.luma_of(frame.image.y) for frame in PyavSource(path)]
+    found: dict[int, list[float]] = {}
+
+    def run(number: int) -> None:
+        own = CudaStream()
+        frames = NvdecSource(path, own, frames_limit=8)
+        found[number] = [media.luma_of(download(frame.image.y, own)) for frame in frames]
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == dict.fromkeys(range(4), expected)
+
+
+def test_ten_bit_samples_are_rounded(stream: CudaStream) -> None:
+    values = np.arange(32 * 4 * 3 // 2, dtype=np.uint16).reshape(6, 32) * 6 % 1024
+    with stream:
+        sixteen = stream.cupy.asarray(values << 6)
+    ring = DeviceFrames(stream, (32, 4), 1)
+    image = ring.place(sixteen.data.ptr, ColorSpec(), threading.Event(), sample_bytes=2)
+    assert image is not None
+    expected = np.minimum((values + 2) >> 2, 255).astype(np.uint8)
+    assert np.array_equal(download(image.y, stream), expected[:4])
+    assert np.array_equal(download(image.uv, stream).reshape(2, 32), expected[4:])
+
+
+def test_canvases_reach_x264_through_the_host(tmp_path: Path, stream: CudaStream) -> None:
+    path = media.make(tmp_path / "a.mp4", clip(frames=12))
+    source = PyavSource(path)
+    direct = PyavSink(tmp_path / "direct.mp4", source.info, SIZE, threads=1)
+    through = DownloadingSink(
+        PyavSink(tmp_path / "through.mp4", source.info, SIZE, threads=1), stream
+    )
+    for frame in source:
+        direct.write(frame)
+        image = upload(frame.image, stream)
+        through.write(Frame(frame.index, frame.pts, frame.time_base, image, frame.duration))
+    direct.close()
+    through.close()
+    assert through.frame_count == 12
+    assert (tmp_path / "direct.mp4").read_bytes() == (tmp_path / "through.mp4").read_bytes()
