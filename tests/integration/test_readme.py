@@ -1,0 +1,75 @@
+"""The README holds: its Python runs, its options exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from dualface_client.cli.main import cli
+from tests.media import Clip, make
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(block.strip().splitlines()) <= 5
+    make(tmp_path / "talk.mp4", Clip(frames=5, size_wh_px=(160, 120)))
+    done = subprocess.run(
+        [sys.executable, "-c", block],
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=90,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "talk done 5 {}\n"
+    assert (tmp_path / "talk_tiles.mp4").exists()
+
+
+def commands_and_options() -> set[str]:
+    names = {f"dualface-client {name}" for name in cli.commands}
+    for command in cli.commands.values():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                names.update(parameter.opts)
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_that_pages_name_exist(page: Path) -> None:
+    known = commands_and_options()
+    for name in re.findall(r"`(dualface-client [a-z]+)", page.read_text()):
+        assert name in known, f"{page.name} names {name}"
+    for line in re.findall(r"dualface-client (?:run|serve|reap)[^\n`|]*", page.read_text()):
+        for option in re.findall(r"(--[a-z-]+)", line):
+            assert option in known, f"{page.name} names {option} in {line!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_make_targets_that_pages_name_exist() -> None:
+    makefiles = "\n".join(
+        path.read_text() for path in [ROOT / "Makefile", *sorted((ROOT / "make").glob("*.mk"))]
+    )
+    targets = set(re.findall(r"^([a-z-]+):", makefiles, flags=re.MULTILINE))
+    for page in PAGES:
+        for target in re.findall(r"`make ([a-z-]+)", page.read_text()):
+            assert target in targets, f"{page.name} names make {target}"
+
+
+def test_every_error_class_is_in_the_tree_of_its_module() -> None:
+    from dualface_client import errors
+
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    drawn = set(re.findall(r"(\w+Error)\b", errors.__doc__ or ""))
+    assert classes <= drawn

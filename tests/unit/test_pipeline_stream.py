@@ -1,0 +1,318 @@
+"""The loop with plain stand-ins at its seams: an iterator of frames, a fake detector, a list."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualface_client.errors import InferenceFailedError, SinkError, SourceError
+from dualface_client.observe.report import StreamReport, StreamStatus
+from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.track_log import TrackLog
+from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.runner import Device, Models, Runner, new_statuses
+from dualface_client.pipeline.stream import StreamLoop, StreamParts
+from dualface_client.settings.run import DetectionSettings, OutputSettings, RunSettings
+from dualface_client.types import (
+    ByteArray,
+    Crop,
+    Faces,
+    FloatArray,
+    Frame,
+    Letterbox,
+    Nv12Image,
+    TileLayout,
+    VideoInfo,
+)
+
+SOURCE_WH = (320, 180)
+
+
+def picture(index: int) -> Nv12Image:
+    width, height = SOURCE_WH
+    return Nv12Image(
+        np.full((height, width), index % 256, np.uint8),
+        np.full((height // 2, width // 2, 2), 128, np.uint8),
+    )
+
+
+@dataclass
+class FakeSource:
+    count: int
+    fail_at: int = -1
+    info: VideoInfo = field(
+        default_factory=lambda: VideoInfo(*SOURCE_WH, Fraction(25), Fraction(1, 25))
+    )
+    decode_errors: int = 0
+    warnings: tuple[str, ...] = ("seen by the source",)
+    closed: bool = False
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.count):
+            if index == self.fail_at:
+                raise SourceError("the tape tore")
+            yield Frame(index, index, Fraction(1, 25), picture(index))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeSink:
+    fail_at: int = -1
+    frames: list[Frame] = field(default_factory=list)
+    ended: str = ""
+    partial_path: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+    def write(self, frame: Frame) -> None:
+        if len(self.frames) == self.fail_at:
+            raise SinkError("the disk melted")
+        self.frames.append(frame)
+
+    def close(self) -> None:
+        self.ended = "closed"
+
+    def abort(self) -> None:
+        self.ended = "aborted"
+
+
+class FakeImaging:
+    def letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: Any) -> None:
+        raise AssertionError("the fake detector does not letterbox")
+
+    def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
+        raise AssertionError("the fake embedder does not cut chips")
+
+    def thumbnail(self, image: Nv12Image) -> ByteArray:
+        return np.full((18, 32), 90, np.uint8)
+
+    def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
+        return image
+
+
+def two_faces() -> Faces:
+    boxes = np.array([[40, 40, 90, 110], [220, 40, 270, 110]], np.float32)
+    points = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
+    landmarks = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None, :]
+    return Faces(boxes, np.full(2, 0.9, np.float32), landmarks)
+
+
+@dataclass
+class FakePending:
+    faces: list[Faces]
+    fails: bool
+
+    def result(self) -> list[Faces]:
+        if self.fails:
+            raise InferenceFailedError("the model fainted")
+        return self.faces
+
+
+@dataclass
+class FakeDetector:
+    fail_at: int = -1
+    seen: list[int] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+
+    def submit(self, images: Sequence[Nv12Image]) -> FakePending:
+        fails = len(self.batches) == self.fail_at
+        self.seen += [int(image.y[0, 0]) for image in images]
+        self.batches.append(len(images))
+        return FakePending([two_faces() for _ in images], fails)
+
+
+@dataclass
+class FakeEmbedder:
+    fails: bool = False
+    model_version: str = "fake/1"
+    calls: int = 0
+
+    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> FloatArray:
+        self.calls += 1
+        if self.fails:
+            raise InferenceFailedError("no embedding today")
+        vectors = np.zeros((len(landmarks_px), 128), np.float32)
+        for row, points in zip(vectors, landmarks_px, strict=True):
+            row[int(points[0, 0] > SOURCE_WH[0] / 2)] = 1.0
+        return vectors
+
+
+@dataclass
+class Stage:
+    """A loop and all its stand-ins."""
+
+    source: FakeSource
+    sink: FakeSink = field(default_factory=FakeSink)
+    detector: FakeDetector = field(default_factory=FakeDetector)
+    embedder: FakeEmbedder = field(default_factory=FakeEmbedder)
+    stop: threading.Event = field(default_factory=threading.Event)
+    status: StreamStatus = field(default_factory=lambda: StreamStatus(StreamReport("s", "i", "o")))
+    tracks: TrackLog | None = None
+
+    def run(self, settings: RunSettings | None = None) -> None:
+        parts = StreamParts(
+            self.source, self.sink, FakeImaging(), self.detector, self.embedder, self.tracks
+        )
+        StreamLoop(parts, settings or RunSettings(), self.status, self.stop, StageClock()).run()
+
+
+def with_detection(**changes: Any) -> RunSettings:
+    return RunSettings(detection=replace(DetectionSettings(), **changes))
+
+
+@pytest.mark.parametrize(("size", "depth"), [(1, 1), (1, 4), (4, 1), (3, 2), (16, 8)])
+def test_every_frame_comes_out_once_and_in_order(size: int, depth: int) -> None:
+    stage = Stage(FakeSource(50))
+    stage.run(with_detection(frames_per_request=size, requests_in_flight=depth))
+    assert [frame.index for frame in stage.sink.frames] == list(range(50))
+    assert [frame.pts for frame in stage.sink.frames] == list(range(50))
+    assert stage.detector.seen == list(range(50))
+    assert max(stage.detector.batches) == size
+    report = stage.status.snapshot()
+    assert (report.frames_in, report.frames_out, report.detections) == (50, 50, 100)
+    assert report.sides == {1: "left", 2: "right"}
+
+
+def test_results_do_not_depend_on_batch_or_depth(tmp_path: Path) -> None:
+    logs = []
+    for size, depth in ((1, 1), (7, 5)):
+        path = tmp_path / f"{size}.txt"
+        stage = Stage(FakeSource(40), tracks=TrackLog(path))
+        stage.run(with_detection(frames_per_request=size, requests_in_flight=depth))
+        assert stage.tracks is not None
+        stage.tracks.close()
+        logs.append(path.read_text())
+    assert logs[0] == logs[1]
+    assert len(logs[0].splitlines()) == 80
+
+
+def test_no_frame_is_no_error() -> None:
+    stage = Stage(FakeSource(0))
+    stage.run()
+    assert stage.sink.frames == []
+
+
+def test_reid_is_rare_on_quiet_frames_and_counted() -> None:
+    stage = Stage(FakeSource(100))
+    stage.run()
+    report = stage.status.snapshot()
+    assert 0 < report.reid_frames == stage.embedder.calls <= 3
+
+
+def test_without_reid_motion_decides_and_a_note_says_so() -> None:
+    stage = Stage(FakeSource(60), embedder=FakeEmbedder(fails=True))
+    stage.run()
+    report = stage.status.snapshot()
+    assert report.frames_out == 60
+    assert report.warnings == ("ReID failed, motion decides: no embedding today",)
+    assert sorted(report.sides.values()) == ["left", "right"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda stage: setattr(stage.source, "fail_at", 20), SourceError),
+        (lambda stage: setattr(stage.sink, "fail_at", 20), SinkError),
+        (lambda stage: setattr(stage.detector, "fail_at", 20), InferenceFailedError),
+    ],
+)
+def test_a_failure_anywhere_ends_the_loop_at_once(
+    change: Callable[[Stage], None], error: type[Exception]
+) -> None:
+    stage = Stage(FakeSource(10**6))
+    change(stage)
+    before = threading.active_count()
+    started = time.monotonic()
+    with pytest.raises(error):
+        stage.run()
+    assert time.monotonic() - started < 2.0
+    assert threading.active_count() == before
+    assert [frame.index for frame in stage.sink.frames] == list(range(len(stage.sink.frames)))
+    assert len(stage.sink.frames) <= 20
+
+
+def test_stop_ends_the_loop_soon_with_the_frames_so_far() -> None:
+    stage = Stage(FakeSource(10**6))
+    threading.Timer(0.2, stage.stop.set).start()
+    started = time.monotonic()
+    stage.run()
+    assert time.monotonic() - started < 2.0
+    assert 0 < len(stage.sink.frames) < 10**6
+
+
+class FakeDevice(Device):
+    def __init__(self, sources: dict[str, FakeSource]) -> None:
+        self.imaging = FakeImaging()
+        self.sources = sources
+        self.sinks: dict[str, FakeSink] = {}
+
+    def open_source(self, path: Path) -> FakeSource:
+        if path.name not in self.sources:
+            raise SourceError(f"{path}: is no video")
+        return self.sources[path.name]
+
+    def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FakeSink:
+        self.sinks[job.name] = FakeSink()
+        return self.sinks[job.name]
+
+
+def job(name: str, problem: str = "") -> Job:
+    return Job(name, Path(name), Path(f"{name}.mp4"), problem)
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_streams_fail_alone(streams: int) -> None:
+    sources = {"good": FakeSource(30), "torn": FakeSource(30, fail_at=10), "also": FakeSource(5)}
+    device = FakeDevice(sources)
+    jobs = [job("good"), job("torn"), job("text"), job("gone", "no such file"), job("also")]
+    statuses = new_statuses(jobs)
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(device, models, RunSettings()).run(jobs, statuses, threading.Event(), streams)
+    reports = {status.snapshot().name: status.snapshot() for status in statuses}
+    assert {name: report.state for name, report in reports.items()} == {
+        "good": "done", "torn": "failed", "text": "failed", "gone": "failed", "also": "done",
+    }  # fmt: skip
+    assert reports["torn"].error == "the tape tore"
+    assert reports["good"].warnings == ("seen by the source",)
+    assert reports["good"].stages["compose"].calls == 30
+    assert {name: sink.ended for name, sink in device.sinks.items()} == {
+        "good": "closed", "torn": "aborted", "also": "closed",
+    }  # fmt: skip
+    assert all(source.closed for source in sources.values())
+
+
+def test_streams_after_a_stop_are_not_begun() -> None:
+    device = FakeDevice({"a": FakeSource(5)})
+    statuses = new_statuses([job("a")])
+    stop = threading.Event()
+    stop.set()
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(device, models, RunSettings()).run([job("a")], statuses, stop, 1)
+    assert statuses[0].snapshot().state == "stopped"
+    assert device.sinks == {}
+
+
+def test_a_mistake_of_ours_fails_its_stream_alone() -> None:
+    class Broken(FakeDevice):
+        def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FakeSink:
+            if job.name == "bad":
+                raise ZeroDivisionError("oops")
+            return super().open_sink(job, info, output)
+
+    device = Broken({"bad": FakeSource(5), "good": FakeSource(5)})
+    jobs = [job("bad"), job("good")]
+    statuses = new_statuses(jobs)
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(device, models, RunSettings()).run(jobs, statuses, threading.Event(), 1)
+    bad, good = (status.snapshot() for status in statuses)
+    assert "unexpected ZeroDivisionError('oops')" in bad.error
+    assert good.state == "done"
