@@ -251,7 +251,7 @@ def _add_video(output: Any, clip: Clip) -> Any:
 def _add_cover(output: Any) -> Any:
     stream = output.add_stream("mjpeg", rate=1)
     stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
-    stream.disposition = av.stream.Disposition.attached_pic
+    stream.disposition = av.stream.Disposition.attached_pic.value
     return stream
 
 

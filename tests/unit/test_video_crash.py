@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+
 from tests import media
 from tests.media import Audio, Clip
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests import media
-from tests.media import Clip
 
 from dualface_client.types import ColorMatrix
 from dualface_client.video import integrity
 from dualface_client.video.color import ColorTags, hdr_note, matrix_of
 from dualface_client.video.timeline import Timeline
+from tests import media
+from tests.media import Clip
 
 MS = Fraction(1, 1000)
 

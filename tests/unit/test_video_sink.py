@@ -11,13 +11,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from tests import media
-from tests.media import Audio, Clip
 
 from dualface_client.errors import SinkError, SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
 from dualface_client.video.sink import NullSink, PyavSink
 from dualface_client.video.source import PyavSource
+from tests import media
+from tests.media import Audio, Clip
 
 WH = (64, 48)
 INFO = VideoInfo(*WH, frame_rate=Fraction(25), time_base=Fraction(1, 25))

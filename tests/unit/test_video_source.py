@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests import media
-from tests.media import Audio, Clip
 
 from dualface_client.errors import SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame
 from dualface_client.video.source import PyavSource
+from tests import media
+from tests.media import Audio, Clip
 
 
 def read(path: Path, **options: bool) -> tuple[PyavSource, list[Frame]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dualface_client.errors import SinkError
 from dualface_client.video.color import UNSPECIFIED, ColorTags
@@ -82,7 +82,8 @@ class AudioCopy:
                     f"{output.format.name}; name the output .mkv or .mov"
                 ) from error
             copy.metadata.update(stream.metadata)
-            copy.disposition = stream.disposition
+            # PyAV 16 takes the number only, 18 both.
+            cast(Any, copy).disposition = stream.disposition.value
             self._outputs[stream.index] = copy
             if stream.codec_context.name == "aac" and not stream.codec_context.extradata:
                 # MPEG-TS repeats the decoder's settings in each packet; files have them once.

@@ -9,9 +9,9 @@ import numpy as np
 
 from dualface_client.types import ByteArray, ColorSpec, Nv12Image
 from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, SWS_OF_CODE
+from dualface_client.video.ffmpeg import av
 
 if TYPE_CHECKING:
-    import av
     from av.video.plane import VideoPlane
 
 
@@ -52,6 +52,8 @@ class Nv12Converter:
         self._native_wh = size_wh_px if sample_aspect == 1 else None
         self._target_wh = even(max(1, round(width * sample_aspect))), even(height)
         self._turns = quarter_turns % 4
+        # One for all pictures: it keeps libswscale's tables between them.
+        self._reformatter = av.video.reformatter.VideoReformatter()
 
     @property
     def size_wh_px(self) -> tuple[int, int]:
@@ -73,26 +75,28 @@ class Nv12Converter:
         width, height = size = frame.width, frame.height
         if size != self._native_wh:
             width, height = self._target_wh
-        y, uv = _nv12_planes(_reformat(frame, (width, height), color), width, height)
+        y, uv = _nv12_planes(self._reformat(frame, (width, height), color), width, height)
         if self._turns:
             y, uv = np.rot90(y, self._turns), np.rot90(uv, self._turns)
         return Nv12Image(np.ascontiguousarray(y), np.ascontiguousarray(uv), color)
 
-
-def _reformat(frame: av.VideoFrame, size_wh_px: tuple[int, int], color: ColorSpec) -> av.VideoFrame:
-    if frame.format.name == "nv12" and (frame.width, frame.height) == size_wh_px:
-        return frame
-    matrix = SWS_OF_CODE[CODE_OF_MATRIX[color.matrix]]
-    samples = RANGE_FULL if color.full_range else RANGE_LIMITED
-    return frame.reformat(
-        *size_wh_px,
-        format="nv12",
-        src_colorspace=SWS_OF_CODE.get(frame.colorspace, matrix),
-        dst_colorspace=matrix,
-        src_color_range=RANGE_FULL if frame.format.is_rgb else samples,
-        dst_color_range=samples,
-        interpolation="BICUBIC",
-    )
+    def _reformat(
+        self, frame: av.VideoFrame, size_wh_px: tuple[int, int], color: ColorSpec
+    ) -> av.VideoFrame:
+        if frame.format.name == "nv12" and (frame.width, frame.height) == size_wh_px:
+            return frame
+        matrix = SWS_OF_CODE[CODE_OF_MATRIX[color.matrix]]
+        samples = RANGE_FULL if color.full_range else RANGE_LIMITED
+        return self._reformatter.reformat(
+            frame,
+            *size_wh_px,
+            format="nv12",
+            src_colorspace=SWS_OF_CODE.get(frame.colorspace, matrix),
+            dst_colorspace=matrix,
+            src_color_range=RANGE_FULL if frame.format.is_rgb else samples,
+            dst_color_range=samples,
+            interpolation=av.video.reformatter.Interpolation.BICUBIC,
+        )
 
 
 def _nv12_planes(frame: av.VideoFrame, width: int, height: int) -> tuple[ByteArray, ByteArray]:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# A hybrid MP4 is written as fragments and becomes an ordinary one when it is closed.
+# A hybrid MP4 is written as fragments and becomes an ordinary one when it is closed. FFmpeg 8.0
+# (libavformat 62.3) loses the samples' places in that step: there it stays in fragments.
+_HYBRID_WORKS = av.library_versions["libavformat"] >= (62, 12)
 _MP4_OPTIONS = {
-    "movflags": "hybrid_fragmented+delay_moov+default_base_moof",
+    "movflags": "delay_moov+default_base_moof" + "+hybrid_fragmented" * _HYBRID_WORKS,
     "frag_duration": "1000000",
 }
 _FORMATS = {
@@ -103,12 +105,13 @@ class PyavSink:
                 self._audio.attach(self._container)
             self._container.start_encoding()
             self._raise_write_error()
-        except DualfaceError:
+            if not _HYBRID_WORKS and self._container.format.name in {"mp4", "mov"}:
+                self._notes.append("the MP4 stays in fragments; PyAV 18 or later makes it ordinary")
+        except BaseException as error:
             self._drop()
+            if isinstance(error, AV_ERRORS):
+                raise sink_error(self._path, error) from error
             raise
-        except AV_ERRORS as error:
-            self._drop()
-            raise sink_error(self._path, error) from error
 
     @property
     def frame_count(self) -> int:

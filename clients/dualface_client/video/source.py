@@ -176,7 +176,7 @@ class PyavSource:
             yield f"sample aspect ratio {aspect} is scaled to square pixels"
         if first.interlaced_frame:
             yield "interlaced: deinterlaced" if self._deinterlace else "interlaced: left as it is"
-        hdr = hdr_note(first.color_trc)
+        hdr = hdr_note(self._stream.codec_context.color_trc)
         if hdr:
             yield hdr
         if self._truncated is not None:
