@@ -1,6 +1,6 @@
 """One stream's loop: frames in, tiles out.
 
-    source -> [reader thread] -> detect -> decide -> compose -> [writer thread] -> sink
+    source -> [reader thread] -> detect -> decide -> wait -> compose -> [writer thread] -> sink
 
 Decoding, inference in flight, composing and encoding overlap; order is kept; every queue is
 bounded. The loop knows no device: it is given parts (`pipeline.parts`).
@@ -11,11 +11,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dualface_client.errors import ServerError
 from dualface_client.framing.camera import CameraPair
+from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
@@ -31,6 +32,9 @@ from dualface_client.pipeline.stages import Reader, Writer
 from dualface_client.settings.run import RunSettings
 from dualface_client.tracking.director import Director
 from dualface_client.types import Faces, FloatArray, Frame, Side, SlotAssignment, TileLayout
+
+#: Frames that wait to be composed, at most: the bound on memory for very high frame rates.
+MAX_LOOKAHEAD_FRAMES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,19 @@ class StreamParts:
     detector: FaceDetector
     embedder: FaceEmbedder
     tracks: TrackLog | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A frame that waits to be composed.
+
+    Attributes:
+        frame: The source's frame.
+        assignment: Who sits where in it.
+    """
+
+    frame: Frame
+    assignment: SlotAssignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +120,9 @@ class StreamLoop:
         reader = Reader(decoded, ahead=queues.frames_ahead, name="decode")
         writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
         try:
-            for frame, faces in self._detected(self._counted(reader)):
-                writer.put(self._show(frame, faces))
+            decided = (self._decided(*pair) for pair in self._detected(self._counted(reader)))
+            for window in windows(decided, self._settings.framing.lookahead_s):
+                writer.put(self._show(window))
                 self._report()
             writer.finish()
         finally:
@@ -138,14 +156,21 @@ class StreamLoop:
             results = batch.pending.result()
         yield from zip(batch.frames, results, strict=True)
 
-    def _show(self, frame: Frame, faces: Faces) -> Frame:
-        """Decides who is where and draws the canvas."""
+    def _decided(self, frame: Frame, faces: Faces) -> Decided:
+        """Decides who is where."""
         with self._clock.stage("track"):
             assignment = self._decide(frame, faces)
-            crops = self._cameras.update(assignment, frame.time_s)
         if self._parts.tracks is not None:
             self._parts.tracks.add(frame.index, assignment)
         self._count(faces, assignment)
+        return Decided(frame, assignment)
+
+    def _show(self, window: Sequence[Decided]) -> Frame:
+        """Draws the canvas of the window's first frame."""
+        frame = window[0].frame
+        with self._clock.stage("track"):
+            lead = lead_assignment([entry.assignment for entry in window])
+            crops = self._cameras.update(lead, frame.time_s)
         with self._clock.stage("compose"):
             canvas = self._parts.imaging.compose(frame.image, crops, self._layout)
         return replace(frame, image=canvas)
@@ -207,3 +232,26 @@ def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
             batch = []
     if batch:
         yield batch
+
+
+def windows(decided: Iterable[Decided], lookahead_s: float) -> Iterator[list[Decided]]:
+    """Each frame together with those that follow it within `lookahead_s`.
+
+    Args:
+        decided: Frames in order.
+        lookahead_s: How far a window reaches, seconds; at most `MAX_LOOKAHEAD_FRAMES` frames.
+    """
+    waiting: deque[Decided] = deque()
+    for entry in decided:
+        waiting.append(entry)
+        while (
+            entry.frame.time_s - waiting[0].frame.time_s >= lookahead_s
+            or len(waiting) > MAX_LOOKAHEAD_FRAMES
+        ):
+            yield list(waiting)
+            waiting.popleft()
+            if not waiting:
+                break
+    while waiting:
+        yield list(waiting)
+        waiting.popleft()

@@ -28,6 +28,8 @@ class FramingSettings:
         max_zoom_speed: Largest zoom speed, as natural logarithm of the scale per second.
         max_upscale: Source pixels are enlarged at most so much, where the source allows it.
         hold_s: A missing face's crop is held for so long before it eases to a wide one.
+        lookahead_s: Cameras aim at where a face will be after this time; frames of a file wait so
+            long to be composed. About `2 / pan_rate` cancels the lag. 0 for live sources.
         jump_window_s: A first face within this time after the start or a cut is jumped to.
         jump_distance: A face whose centre is suddenly farther than so many crop widths from the
             camera's aim is jumped to instead of crossing the picture.
@@ -45,5 +47,6 @@ class FramingSettings:
     max_zoom_speed: float = 0.8
     max_upscale: float = 2.5
     hold_s: float = 1.0
+    lookahead_s: float = 0.2
     jump_window_s: float = 1.0
     jump_distance: float = 1.0

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from dualface_client.framing.camera import CameraPair
+from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES, Decided, windows
+from dualface_client.settings.framing import FramingSettings
+from dualface_client.types import Frame, Nv12Image, Person, SlotAssignment, TileLayout
+
+TINY = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
+
+
+def at(x: float | None, identity: int = 1) -> Person:
+    box = None if x is None else np.array([x - 50, 400, x + 50, 520], np.float32)
+    return Person(identity, box, 0.9 if box is not None else 0.0)
+
+
+def frame_with(left: Person, *, cut: bool = False) -> SlotAssignment:
+    return SlotAssignment(left, Person(), scene_cut=cut)
+
+
+def lead_x(*window: SlotAssignment) -> float | None:
+    box = lead_assignment(window).left.box_xyxy_px
+    return None if box is None else float(box[0] + 50)
+
+
+def test_the_last_known_place_of_the_same_person_leads() -> None:
+    assert lead_x(frame_with(at(100))) == 100
+    assert lead_x(frame_with(at(100)), frame_with(at(110)), frame_with(at(120))) == 120
+    assert lead_x(frame_with(at(100)), frame_with(at(110)), frame_with(at(None))) == 110
+    assert lead_x(frame_with(at(None)), frame_with(at(110))) == 110
+    assert lead_x(frame_with(at(None)), frame_with(at(None))) is None
+
+
+def test_no_shot_and_no_person_is_left_early() -> None:
+    assert lead_x(frame_with(at(100)), frame_with(at(900), cut=True)) == 100
+    assert lead_x(frame_with(at(100)), frame_with(at(900, identity=2))) == 100
+    first = lead_assignment([frame_with(at(900), cut=True), frame_with(at(910))])
+    assert first.scene_cut
+    assert lead_x(frame_with(at(None, identity=0)), frame_with(at(300))) == 300
+
+
+@pytest.mark.parametrize("fps", [10, 25, 60])
+def test_the_camera_no_longer_lags_behind_a_walking_person(fps: int) -> None:
+    """300 px/s through a 1920 px picture: the face stays near the middle of its tile."""
+    worst = {}
+    for lookahead_s in (0.0, FramingSettings().lookahead_s):
+        cameras = CameraPair(TileLayout(), (1920, 1080), FramingSettings(lookahead_s=lookahead_s))
+        walk = [frame_with(at(500 + 300 * n / fps)) for n in range(3 * fps)]
+        ahead = round(lookahead_s * fps)
+        offsets = []
+        for n, entry in enumerate(walk[: 2 * fps]):
+            lead = lead_assignment([entry, *walk[n + 1 : n + 1 + ahead]])
+            crop, _ = cameras.update(lead, n / fps)
+            offsets.append(abs((500 + 300 * n / fps - crop.x_px) / crop.width_px - 0.5))
+        worst[lookahead_s] = max(offsets[fps:])
+    assert worst[FramingSettings().lookahead_s] < 0.06
+    assert worst[0.0] > 2 * worst[FramingSettings().lookahead_s]
+
+
+def entries(count: int, fps: int = 25) -> list[Decided]:
+    return [
+        Decided(Frame(n, n, Fraction(1, fps), TINY), frame_with(at(None))) for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("lookahead_s", [0.0, 0.2, 5.0])
+def test_every_frame_gets_one_window_in_order(lookahead_s: float) -> None:
+    got = list(windows(entries(60), lookahead_s))
+    assert [window[0].frame.index for window in got] == list(range(60))
+    for window in got:
+        first = window[0].frame.index
+        assert [entry.frame.index for entry in window] == list(range(first, first + len(window)))
+        assert len(window) <= MAX_LOOKAHEAD_FRAMES + 1
+    expected = min(round(lookahead_s * 25), MAX_LOOKAHEAD_FRAMES)
+    assert len(got[0]) == expected + 1
+    assert len(got[-1]) == 1
+
+
+def test_no_lookahead_holds_nothing_back() -> None:
+    source = iter(entries(3))
+    first = next(windows(source, 0.0))
+    assert [entry.frame.index for entry in first] == [0]
+    assert next(source).frame.index == 1
