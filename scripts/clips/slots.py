@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from scripts.clips.sources import SOURCES, read_frames
-from scripts.clips.timing import Check
-from scripts.clips.truth import Truth
+from scipy.optimize import linear_sum_assignment
 
 from dualface_client.errors import AssetError
 from dualface_client.types import ByteArray, Faces, FloatArray
+from scripts.clips.sources import SOURCES, read_frames
+from scripts.clips.timing import Check
+from scripts.clips.truth import Truth
 
 #: Source frames per person that make its reference.
 REFERENCE_COUNT = 6
@@ -46,11 +47,26 @@ class References:
     ids: tuple[int, ...]
     centroids: FloatArray
 
-    def who(self, embedding: FloatArray) -> tuple[int, float]:
-        """The most similar person and how much more similar than the next, as cosine."""
-        similarity = self.centroids @ embedding
-        order = np.argsort(-similarity)
-        return self.ids[int(order[0])], float(similarity[order[0]] - similarity[order[1]])
+    def who(self, embeddings: FloatArray) -> list[tuple[int, float]]:
+        """Whose faces of one picture these are.
+
+        Two faces of a picture belong to two people, so the most similar one-to-one assignment
+        counts: a face that is hidden in part is told by the clear one beside it. Faces beyond the
+        number of people are nobody's.
+
+        Args:
+            embeddings: Shape `(n, 128)`, unit length.
+
+        Returns:
+            For each the person's id, 0 for nobody, and by how much the person beats the other
+            ones for this face, as cosine (negative where the assignment decided).
+        """
+        similarity = embeddings @ self.centroids.T
+        found = [(0, 0.0)] * len(embeddings)
+        for row, column in zip(*linear_sum_assignment(-similarity), strict=True):
+            others = np.delete(similarity[row], column)
+            found[row] = self.ids[column], float(similarity[row, column] - others.max())
+        return found
 
 
 def references_from_sources(clips_dir: Path, eyes: Eyes) -> References:
@@ -96,7 +112,8 @@ class Sighting:
 def look_at_tile(tile: ByteArray, eyes: Eyes, references: References) -> Sighting:
     """Finds the tile's main face and says whose it is.
 
-    The main face is the most central of those at least half as large as the largest.
+    The main face is the most central of those at least a quarter as large as the largest: people
+    sit at different distances, and what is smaller than that is no face of theirs.
 
     Args:
         tile: BGR `(height, width, 3)` uint8.
@@ -110,15 +127,12 @@ def look_at_tile(tile: ByteArray, eyes: Eyes, references: References) -> Sightin
     corners = faces.boxes_xyxy_px.reshape(-1, 2, 2)
     areas = np.prod(corners[:, 1] - corners[:, 0], axis=1)
     off = np.abs(corners.mean(axis=1) / np.array([width, height], np.float32) - 0.5)
-    distance = np.where(areas >= 0.5 * areas.max(), off[:, 0], np.inf)
+    distance = np.where(areas >= 0.25 * areas.max(), off[:, 0], np.inf)
     row = int(distance.argmin())
-    named = [
-        references.who(eyes.embed(tile, faces.landmarks_px[index]))
-        if np.isfinite(distance[index])
-        else (0, 0.0)
-        for index in range(len(faces))
-    ]
-    identity, margin = named[row]
+    large = np.flatnonzero(np.isfinite(distance))
+    embeddings = np.stack([eyes.embed(tile, faces.landmarks_px[index]) for index in large])
+    named = references.who(embeddings)
+    identity, margin = named[int(np.flatnonzero(large == row)[0])]
     central = bool((off[row] <= CENTRAL_SHARE / 2).all())
     return Sighting(identity, central, margin, frozenset(who for who, _ in named if who))
 
