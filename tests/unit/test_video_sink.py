@@ -65,6 +65,16 @@ def test_times_and_frame_count_are_the_sources(tmp_path: Path, suffix: str) -> N
     assert media.times_of(out) == [Fraction(s, 30_000) for s in stamps] == media.times_of(source)
 
 
+def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path: Path) -> None:
+    sink = open_sink(tmp_path / "out.mp4")
+    for index in range(5):
+        sink.write(replace(gray_frame(index), duration=50 if index == 4 else 1))
+    sink.close()
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        video = container.streams.video[0]
+        assert (video.duration or 0) * (video.time_base or 0) == Fraction(4 + 50, 25)
+
+
 @pytest.mark.parametrize("preset", ["ultrafast", "superfast", "veryfast", "medium"])
 def test_it_is_an_ordinary_mp4_with_h264_high(tmp_path: Path, preset: str) -> None:
     out = tmp_path / "out.mp4"
