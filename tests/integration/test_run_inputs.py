@@ -11,9 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
-from dualface_client.settings import paths
 from dualface_client.triton.embedded import EmbeddedServer
 from tests.media import (
     Audio,
@@ -192,8 +192,8 @@ def test_a_directory_that_may_not_be_written(run: Run, tmp_path: Path) -> None:
 def test_a_full_disk_fails_that_stream_and_leaves_a_playable_part(
     run: Run, tmp_path: Path, triton_server: EmbeddedServer
 ) -> None:
-    # The limit leaves room for the region in /dev/shm; a real clip at this quality soon fills it.
-    source = paths.clips_dir() / "franck.mp4"
+    # The limit leaves room for the region in /dev/shm; noise soon fills it.
+    source = _noise(tmp_path / "noise.mkv", frames=150)
     script = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -203,17 +203,29 @@ def test_a_full_disk_fails_that_stream_and_leaves_a_playable_part(
     )
     arguments = ["run", str(source), "-o", "out.mp4", "--server", triton_server.grpc_address]
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments, "--size", "640x360", "--crf", "3"],
+        [sys.executable, "-c", script, *arguments, "--size", "640x360"],
         capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
     )  # fmt: skip
     no_trace(done)
     assert done.returncode == 1, done.stderr
-    assert "franck: failed:" in done.stderr
+    assert "noise: failed:" in done.stderr
     assert "space" in done.stderr or "large" in done.stderr
     part = tmp_path / "out.partial.mp4"
     assert f"the part so far: {part.name}" in done.stderr
     assert frames_of(part) > 0
     assert not (tmp_path / "out.mp4").exists()
+
+
+def _noise(path: Path, frames: int) -> Path:
+    rng = np.random.default_rng(1)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        for _ in range(frames):
+            planes = rng.integers(16, 236, (270, 320), np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        output.mux(stream.encode(None))
+    return path
 
 
 def test_usage_mistakes_are_explained(run: Run, tmp_path: Path) -> None:
