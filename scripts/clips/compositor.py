@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from dualface_client.types import ByteArray, FloatArray
 from scripts.clips.scenarios import Pose, Scene
 from scripts.clips.sources import SOURCES, Detector, FaceBoxes, cut_out, read_frames
 from scripts.clips.truth import PersonTruth
-
-from dualface_client.types import ByteArray, FloatArray
 
 #: Everybody sits behind a desk whose edge is at this share of the picture height: it hides where
 #: the source clips end.

@@ -10,10 +10,10 @@ from typing import Any
 
 import av
 import numpy as np
-from scripts.clips.truth import Truth
 
 from dualface_client.errors import SourceError
 from dualface_client.types import ByteArray, FloatArray
+from scripts.clips.truth import Truth
 
 #: A tone is sought this far around the place where it belongs.
 SEARCH_S = 0.4

@@ -16,6 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from dualface_client.errors import AssetError, PlatformError
+from dualface_client.settings import paths
 from scripts.assets import (
     Catalogue,
     Member,
@@ -28,9 +31,6 @@ from scripts.assets import (
 )
 from scripts.files import exclusive, write_atomically
 from scripts.package_clients import NodePin, find_npm, npm_pack
-
-from dualface_client.errors import AssetError, PlatformError
-from dualface_client.settings import paths
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = NodePin("0", {}, 0)

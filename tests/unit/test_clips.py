@@ -16,6 +16,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from dualface_client.errors import AssetError, DualfaceError, UsageError
+from dualface_client.settings import paths
+from dualface_client.types import ByteArray, Faces
 from scripts.clips.scenarios import SCENARIOS
 from scripts.clips.sources import SOURCES, FaceBoxes, read_frames
 from scripts.clips.timing import check_tones, video_frames
@@ -23,10 +26,6 @@ from scripts.clips.truth import FrameTruth, Truth
 from scripts.clips.writing import tone_samples, tone_schedule, write_clip
 from scripts.make_clips import ClipPlan, Composer, main
 from scripts.reference_models import ReferenceModels, box_iou
-
-from dualface_client.errors import AssetError, DualfaceError, UsageError
-from dualface_client.settings import paths
-from dualface_client.types import ByteArray, Faces
 
 Compose = Callable[[ClipPlan], tuple[list[ByteArray], Truth]]
 

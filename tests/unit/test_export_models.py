@@ -12,14 +12,14 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from scripts.export_models import MANIFEST, Request, build, export
-from scripts.models.contract import check_contract
 
 from dualface_client.errors import AssetError, UsageError
 from dualface_client.imaging.geometry import refine, similarity_matrix, supersampling
 from dualface_client.settings.paths import clips_dir, sources_dir
 from dualface_client.triton.description import DETECTOR_TOP_K, FACE_DETECT, FACE_REID
 from dualface_client.types import FACE_CHIP_TEMPLATE_PX, ByteArray, FloatArray, Letterbox
+from scripts.export_models import MANIFEST, Request, build, export
+from scripts.models.contract import check_contract
 
 Run = Callable[[str, ByteArray], FloatArray]
 

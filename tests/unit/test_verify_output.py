@@ -16,6 +16,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from dualface_client.errors import DualfaceError
+from dualface_client.settings import paths
+from dualface_client.types import ByteArray
 from scripts.clips.slots import (
     References,
     Sighting,
@@ -30,10 +33,6 @@ from scripts.clips.writing import SAMPLE_RATE_HZ, tone_samples
 from scripts.make_clips import ClipPlan, make_clip
 from scripts.reference_models import ReferenceModels, similarity_to_template
 from scripts.verify_output import Demands, main, report_text, verify
-
-from dualface_client.errors import DualfaceError
-from dualface_client.settings import paths
-from dualface_client.types import ByteArray
 
 SIZE = (960, 540)
 
