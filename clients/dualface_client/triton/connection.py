@@ -21,6 +21,7 @@ from dualface_client.errors import (
     ServerError,
     ServerUnreachableError,
 )
+from dualface_client.triton.access import read_access
 
 #: Limit of calls that are not inference, seconds.
 CALL_TIMEOUT_S = 5.0
@@ -51,8 +52,12 @@ class Connection:
         arguments = list(_CHANNEL_ARGS)
         if address.startswith(_LOOPBACK):
             arguments.append(("grpc.enable_http_proxy", 0))
+        access = read_access()
         with translated(address, "connect"):
-            self._client = triton_grpc.InferenceServerClient(address, channel_args=arguments)
+            self._client = triton_grpc.InferenceServerClient(
+                address, channel_args=arguments, **access.tls
+            )
+            access.apply(self._client)
         # async_infer passes the call through an attribute of the client: two threads in it at the
         # same time would get each other's call (tritonclient 2.73).
         self._sending = threading.Lock()

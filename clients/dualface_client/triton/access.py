@@ -1,0 +1,97 @@
+"""What a connection needs to be let in: the server's key, certificates.
+
+They come from files named in the environment, so that no secret stands on a command line:
+`DUALFACE_SERVER_KEY_FILE` (the key of restricted protocols), `DUALFACE_SERVER_CA_FILE` (turns TLS
+on), `DUALFACE_CLIENT_CERT_FILE` and `DUALFACE_CLIENT_CERT_KEY_FILE` (mutual TLS).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tritonclient.grpc import InferenceServerClientPlugin
+
+from dualface_client.errors import UsageError
+
+#: gRPC header of the key: Triton's prefix, then the name given to the server's
+#: `--grpc-restricted-protocol`.
+KEY_HEADER = "triton-grpc-protocol-dualface-key"
+_KEY_FILE = "DUALFACE_SERVER_KEY_FILE"
+_CA_FILE = "DUALFACE_SERVER_CA_FILE"
+_CERT_FILE = "DUALFACE_CLIENT_CERT_FILE"
+_CERT_KEY_FILE = "DUALFACE_CLIENT_CERT_KEY_FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to be let in.
+
+    Attributes:
+        key: Key of restricted protocols, empty for none.
+        tls: Keyword arguments of `InferenceServerClient`, empty for plain text.
+    """
+
+    key: str
+    tls: Mapping[str, Any]
+
+    def apply(self, client: Any) -> None:
+        """Makes a client of tritonclient send the key with every call.
+
+        Args:
+            client: `tritonclient.grpc.InferenceServerClient`.
+        """
+        if self.key:
+            client.register_plugin(_KeyPlugin(self.key))
+
+
+class _KeyPlugin(InferenceServerClientPlugin):  # type: ignore[misc] # tritonclient has no types
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: Any) -> None:
+        request.headers[KEY_HEADER] = self._key
+
+
+def read_access(environ: Mapping[str, str] | None = None) -> Access:
+    """Reads the files that the environment names; empty values count as unset.
+
+    Args:
+        environ: Environment variables; None reads this process's.
+
+    Raises:
+        UsageError: A named file cannot be read, or certificate and key come not together.
+    """
+    env = os.environ if environ is None else environ
+    return Access(_read(env, _KEY_FILE).strip(), _tls(env))
+
+
+def _tls(env: Mapping[str, str]) -> dict[str, Any]:
+    ca, cert, key = (env.get(name) for name in (_CA_FILE, _CERT_FILE, _CERT_KEY_FILE))
+    if bool(cert) != bool(key) or (cert and not ca):
+        raise UsageError(
+            f"{_CERT_FILE} needs {_CERT_KEY_FILE} and {_CA_FILE} beside it: mutual TLS takes all"
+        )
+    if not ca:
+        return {}
+    for name in (_CA_FILE, _CERT_FILE, _CERT_KEY_FILE):
+        _read(env, name)
+    return {
+        "ssl": True,
+        "root_certificates": ca,
+        "certificate_chain": cert or None,
+        "private_key": key or None,
+    }
+
+
+def _read(env: Mapping[str, str], name: str) -> str:
+    path = env.get(name)
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name} names {path}, which cannot be read: {error}") from error
