@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualface_client.errors import DualfaceError, UsageError
+from dualface_client.memory.names import new_name
 from dualface_client.settings.paths import models_dir, tritonserver_dir
 from dualface_client.triton.description import MODELS
 from dualface_client.triton.repository import PythonModel, write_python_model
@@ -69,6 +70,8 @@ def command(files: ServerFiles, directory: Path, key: str) -> list[str]:
         str(files.binary),
         f"--model-repository={directory / 'models'}",
         f"--backend-directory={directory / 'backends'}",
+        # The process stays the same one when it becomes the server, and so does the owner.
+        f"--backend-config=python,shm-region-prefix-name={new_name('stub')}_",
         "--disable-auto-complete-config",
         "--model-control-mode=explicit",
         *(f"--load-model={spec.name}" for spec in MODELS),
