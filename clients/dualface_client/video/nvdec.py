@@ -7,7 +7,6 @@ stream. A decoded picture is the library's until the next call, so it is copied,
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 
 _CODECS = {"h264": "H264", "hevc": "HEVC", "av1": "AV1", "libdav1d": "AV1"}
 _BIT_DEPTHS = {"yuv420p": 8, "yuvj420p": 8, "nv12": 8, "yuv420p10le": 10, "p010le": 10}
-_STAMPS_KEPT = 256  # of packets whose picture never came
+_FATES_KEPT = 256  # of packets whose picture never came
+_NO_PTS = -(1 << 63)  # AV_NOPTS_VALUE
 _FRAMES_LIMIT = 64
 
 
@@ -60,7 +60,7 @@ class NvdecSource(PyavSource):
         self._turns = 0
         self._refusal: str | None = None
         self._decoder: Any = None
-        self._stamps: dict[int, tuple[int | None, int, bool]] = {}
+        self._fates: dict[int, tuple[int, bool]] = {}  # by PTS: duration, and whether to drop
         super().__init__(path, threads=1)
 
     def close(self) -> None:
@@ -177,15 +177,16 @@ class NvdecSource(PyavSource):
     def _decoded_on_device(self) -> Iterator[tuple[Any, int | None, int]]:
         """Surfaces in presentation order with PTS and duration; each valid until the next."""
         annexb = AnnexbFilter(self._stream)
-        serials = itertools.count()
         for packet in self._packets():
             if packet is None:
                 break
+            # Read before the filter, which takes the packet's content away.
+            pts, fate = packet.pts, (packet.duration or 0, packet.is_discard)
             for part in self._filtered(annexb, packet):
-                serial = next(serials)
-                self._stamps[serial] = (packet.pts, packet.duration or 0, packet.is_discard)
-                yield from self._surfaces(part, serial)
-        yield from self._surfaces(None, 0)
+                if pts is not None:
+                    self._fates[pts] = fate
+                yield from self._surfaces(part, pts)
+        yield from self._surfaces(None, None)
 
     def _filtered(self, annexb: AnnexbFilter, packet: Any) -> list[Any]:
         try:
@@ -194,18 +195,19 @@ class NvdecSource(PyavSource):
             self._decode_errors += 1
             return []
 
-    def _surfaces(self, part: Any, serial: int) -> Iterator[tuple[Any, int | None, int]]:
+    def _surfaces(self, part: Any, pts: int | None) -> Iterator[tuple[Any, int | None, int]]:
         data = self._codec.PacketData()
         if part is not None:
             data.bsl_data, data.bsl = part.buffer_ptr, part.size
-            # A number of our own: the decoder hands it through to the picture it belongs to.
-            data.pts = serial
+            data.pts = _NO_PTS if pts is None else pts
+        # The library hands out the stamps in rising order, whatever packet a picture came from.
         for surface in self._decoder.Decode(data):
-            pts, duration, discard = self._stamps.pop(surface.timestamp, (None, 0, False))
+            stamp = surface.timestamp
+            duration, discard = self._fates.pop(stamp, (0, False))
             if not discard:
-                yield surface, pts, duration
-        while len(self._stamps) > _STAMPS_KEPT:
-            del self._stamps[next(iter(self._stamps))]
+                yield surface, None if stamp == _NO_PTS else stamp, duration
+        while len(self._fates) > _FATES_KEPT:
+            del self._fates[next(iter(self._fates))]
 
 
 def can_decode(path: str | Path, stream: CudaStream) -> str | None:

@@ -1,0 +1,129 @@
+"""Muxing of bare Annex-B packets, with x264 in NVENC's place, and the options NVENC is given."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from dualface_client.errors import UsageError
+from dualface_client.types import ColorMatrix, ColorSpec, Nv12Image, VideoInfo
+from dualface_client.video.annexb import AnnexbFilter, DecodeStamps
+from dualface_client.video.nvenc import check_options, encoder_options, packet_stream
+from tests import media
+
+SIZE = (64, 48)
+RATE = Fraction(30_000, 1001)
+STAMPS = [0, 1001, 2002, 3100, 4004, 5200, 6006, 9009, 10_010, 11_011, 12_012, 20_020]
+
+
+def x264(b_frames: int) -> Any:
+    """An encoder with NVENC's manners: bare packets, numbered in presentation order."""
+    context: Any = av.CodecContext.create("libx264", "w")
+    context.width, context.height, context.pix_fmt = *SIZE, "yuv420p"
+    context.time_base, context.framerate = Fraction(1, 30), Fraction(30)
+    context.options = {"preset": "medium", "x264-params": f"bframes={b_frames}:b-pyramid=none"}
+    context.thread_count = 1
+    count = 0
+
+    def encode(image: Nv12Image | None) -> list[tuple[bytes, int, int]]:
+        nonlocal count
+        picture = None
+        if image is not None:
+            rgb = media.gradient_rgb(count, SIZE)
+            picture = av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format="yuv420p")
+            picture.pts, count = count, count + 1
+        packets = context.encode(picture)
+        return [(bytes(p), p.pts, 3 if p.is_keyframe else 0) for p in packets]
+
+    return encode
+
+
+def write(path: Path, b_frames: int) -> Path:
+    color = ColorSpec(ColorMatrix.BT601, full_range=True)
+    info = VideoInfo(*SIZE, RATE, Fraction(1, 30_000), color=color)
+    image = Nv12Image(np.zeros((48, 64), np.uint8), np.zeros((24, 32, 2), np.uint8))
+    with av.open(str(path), "w") as container:
+        depth = 1 if b_frames else 0
+        stream = packet_stream(container, info, SIZE, x264(b_frames), reorder_depth=depth)
+        for pts in STAMPS:
+            container.mux(stream.encode((image, pts)))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_packets_keep_their_times_and_order(tmp_path: Path, suffix: str, b_frames: int) -> None:
+    path = write(tmp_path / f"out.{suffix}", b_frames)
+    with av.open(str(path)) as container:
+        frames: list[Any] = list(container.decode(video=0))
+    first = frames[0].pts * frames[0].time_base
+    times = [f.pts * f.time_base - first for f in frames]
+    unit = Fraction(1, 1000) if suffix == "mkv" else Fraction(0)
+    for time, pts in zip(times, STAMPS, strict=True):
+        assert abs(time - Fraction(pts, 30_000)) <= unit
+    lumas = [media.luma_of(f.to_ndarray(format="gray")) for f in frames]
+    assert media.luma_order_is_kept(lumas)
+
+
+def test_colour_tags_are_written_into_the_stream(tmp_path: Path) -> None:
+    with av.open(str(write(tmp_path / "out.mp4", 0))) as container:
+        frame = next(container.decode(video=0))
+        assert (frame.colorspace, frame.color_range) == (6, 2)
+
+
+def test_only_key_pictures_are_marked(tmp_path: Path) -> None:
+    with av.open(str(write(tmp_path / "out.mp4", 0))) as container:
+        keys = [p.is_keyframe for p in container.demux(video=0) if p.size]
+    assert keys == [True] + [False] * (len(STAMPS) - 1)
+
+
+def test_decode_stamps_never_come_after_the_picture_is_shown() -> None:
+    stamps = DecodeStamps(1, 10)
+    for pts in (100, 110, 120, 130):
+        stamps.shown(pts)
+    decoding_order = (100, 130, 110, 120)
+    found = [stamps.next() for _ in decoding_order]
+    assert found == [90, 100, 110, 120]
+    assert all(dts <= pts for dts, pts in zip(found, decoding_order, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"profile": "high"}, "'profile' is unknown"),
+        ({"preset": "p4"}, "preset='p4'"),
+        ({"rc": "cqp"}, "rc='cqp'"),
+    ],
+)
+def test_options_that_nvenc_would_ignore_are_refused(change: dict[str, str], message: str) -> None:
+    options = encoder_options((1920, 1080), RATE)
+    check_options(options)
+    with pytest.raises(UsageError, match=message):
+        check_options({**options, **change})
+
+
+def test_the_exact_rate_is_given_as_a_ratio() -> None:
+    options = encoder_options((1920, 1080), RATE)
+    assert options["fps"] == "30000/1001"
+    assert options["bf"] == 0
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_container_packets_get_start_codes_and_parameter_sets(tmp_path: Path, codec: str) -> None:
+    path = media.make(tmp_path / "a.mp4", media.Clip(codec=codec))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        annexb = AnnexbFilter(stream)
+        packets = [out for p in container.demux(stream) if p.size for out in annexb.push(p)]
+    assert len(packets) == 10
+    assert all(bytes(p)[:3] in {b"\0\0\1", b"\0\0\0"} for p in packets)
+    decoder: Any = av.CodecContext.create({"libx264": "h264", "libx265": "hevc"}[codec], "r")
+    bare = [av.Packet(bytes(p)) for p in packets]
+    frames = [frame for packet in (*bare, None) for frame in decoder.decode(packet)]
+    assert len(frames) == 10
