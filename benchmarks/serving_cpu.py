@@ -9,7 +9,10 @@ Every round runs each way once, in turns, so that a disturbance of the machine m
 - shared memory, output in the message: the same, the small table by gRPC
 - bytes: through the embedded server, both in gRPC messages
 
-Medians are compared. A pause before each run lets the threads of the way before stop spinning.
+Medians are compared. A pause lets the threads of the way before stop spinning, the order rotates,
+and each timed run follows an untimed one of its own way: without that, a way that happened to
+follow another one into the same server measured 0.72 of the in-process time, which serving cannot
+be. It was the order that was measured (caches and cores after a change of process).
 """
 
 from __future__ import annotations
@@ -133,11 +136,14 @@ def _interleaved(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, l
         for _ in range(3):
             np.testing.assert_array_equal(run(), expected)
     times_s: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, run in ways.items():
+    order = list(ways)
+    for number in range(rounds):
+        turn = number % len(order)
+        for name in order[turn:] + order[:turn]:
             time.sleep(PAUSE_S)
+            ways[name]()  # see the module's text: the first run after a change of process is slow
             begin_s = time.perf_counter()
-            run()
+            ways[name]()
             times_s[name].append(time.perf_counter() - begin_s)
     return times_s
 
