@@ -20,7 +20,7 @@ class DetectionSettings:
         timeout_s: How long an answer may take.
     """
 
-    score_threshold: float = 0.3
+    score_threshold: float = 0.15
     frames_per_request: int = 1
     requests_in_flight: int = 2
     timeout_s: float = 60.0
