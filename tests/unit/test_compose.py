@@ -1,0 +1,174 @@
+"""compose.yaml says what Compose and tritonserver understand, and keeps the house's rules."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dualface_client.settings.paths import tritonserver_dir
+from dualface_client.triton.access import KEY_HEADER
+from dualface_client.triton.server_files import find_server_files
+from scripts.assets import ROOT
+from scripts.serve_embedded import KEY_NAME, RESTRICTED, command
+
+FILES = ("compose.yaml", "compose.mps.yaml", "compose.tls.yaml")
+MEMBERS = ("triton", "client", "triton-cpu", "client-cpu")
+FLAG = re.compile(r"--([a-z][a-z0-9-]+)")
+#: Added with 26.04; the embedded 2.51 takes client shared memory without being asked.
+ONLY_IN_PRODUCTION = {"allow-client-shm"}
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = load("compose.yaml")["services"]
+    return found
+
+
+def server_flags() -> set[str]:
+    text = json.dumps(load("compose.yaml")["services"]["triton"]["command"])
+    text += load("compose.tls.yaml")["services"]["triton"]["environment"]["TRITON_EXTRA_FLAGS"]
+    return set(FLAG.findall(text))
+
+
+def known_flags() -> set[str]:
+    lines = (ROOT / "tests/fixtures/tritonserver_flags.txt").read_text().splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_follows_the_compose_specification(name: str) -> None:
+    pytest.importorskip("check_jsonschema", reason="a development package that is not installed")
+    line = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*line, name], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_schema_check_sees_a_misspelt_key(tmp_path: Path) -> None:
+    pytest.importorskip("check_jsonschema", reason="a development package that is not installed")
+    path = tmp_path / "compose.yaml"
+    path.write_text("services: {triton: {image: x, helthcheck: {test: [CMD, 'true']}}}\n")
+    line = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*line, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+
+
+def test_every_server_flag_exists_in_the_pinned_release() -> None:
+    flags = server_flags()
+    assert len(flags) > 15
+    assert flags <= known_flags(), flags - known_flags()
+
+
+def test_shared_flags_exist_in_the_embedded_server() -> None:
+    files = find_server_files(tritonserver_dir())
+    libraries = ":".join(str(place) for place in files.library_dirs)
+    done = subprocess.run(
+        [str(files.binary), "--help"],
+        env={"LD_LIBRARY_PATH": libraries},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    offered = set(FLAG.findall(done.stdout + done.stderr))
+    embedded = set(FLAG.findall(" ".join(command(files, Path("/x"), "k" * 16))))
+    assert embedded - {"-"} <= offered, embedded - offered
+    assert server_flags() - ONLY_IN_PRODUCTION <= offered, server_flags() - offered
+
+
+def test_server_is_told_what_production_needs(services: dict[str, Any]) -> None:
+    text = services["triton"]["command"][-1]
+    for flag in (
+        "--allow-client-shm=true",
+        "--model-control-mode=explicit",
+        "--grpc-address=127.0.0.1",
+        "--http-address=127.0.0.1",
+        "--metrics-address=127.0.0.1",
+        "--cuda-memory-pool-byte-size=0:",
+        "--pinned-memory-pool-byte-size=",
+    ):
+        assert flag in text
+    exit_timeout = int(re.findall(r"--exit-timeout-secs=(\d+)", text)[0])
+    assert exit_timeout < int(services["triton"]["stop_grace_period"].removesuffix("s"))
+
+
+def test_both_servers_guard_the_same_protocols_with_the_clients_header(
+    services: dict[str, Any],
+) -> None:
+    rule = f"rules={','.join(RESTRICTED)}:{KEY_NAME}="
+    assert rule in services["triton"]["command"][-1]
+    assert f"triton-grpc-protocol-{KEY_NAME}" == KEY_HEADER
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_members_share_the_pods_namespaces_and_nothing_else(
+    services: dict[str, Any], name: str
+) -> None:
+    service = services[name]
+    assert service["pid"] == service["ipc"] == service["network_mode"] == "service:pod"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["user"].startswith("${DUALFACE_UID:-1000}")
+    assert "ports" not in service
+    assert service["secrets"] == ["triton_key"]
+
+
+def test_pod_owns_shareable_memory_and_opens_loopback_only(services: dict[str, Any]) -> None:
+    assert services["pod"]["ipc"] == "shareable"
+    assert services["pod"]["init"] is True
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", ["triton", "triton-cpu"])
+def test_healthcheck_asks_for_both_models(services: dict[str, Any], name: str) -> None:
+    text = json.dumps(services[name]["healthcheck"]["test"])
+    assert "face_detect" in text
+    assert "face_reid" in text
+    client = services[name.replace("triton", "client")]
+    assert client["depends_on"][name] == {"condition": "service_healthy"}
+
+
+def test_gpus_are_reserved_by_id(services: dict[str, Any]) -> None:
+    for name in ("triton", "client", "engines", "mps"):
+        (device,) = services[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert device["device_ids"] == ["${DUALFACE_GPU:-0}"]
+        assert device["capabilities"] == ["gpu"]
+
+
+def test_profiles_are_those_of_the_documents(services: dict[str, Any]) -> None:
+    profiles = {profile for service in services.values() for profile in service["profiles"]}
+    assert profiles == {"cpu", "gpu", "mps", "observability", "engines"}
+
+
+def test_alerts_and_panels_ask_for_metrics_that_triton_has() -> None:
+    known = {
+        "nv_inference_count",
+        "nv_inference_exec_count",
+        "nv_inference_pending_request_count",
+        "nv_inference_request_success",
+        "nv_inference_request_failure",
+        "nv_inference_queue_duration_us",
+        "nv_inference_compute_infer_duration_us",
+        "nv_gpu_utilization",
+        "nv_gpu_memory_used_bytes",
+        "nv_gpu_memory_total_bytes",
+        "nv_pinned_memory_pool_used_bytes",
+        "nv_pinned_memory_pool_total_bytes",
+    }
+    rules = (ROOT / "docker/prometheus/rules.yml").read_text()
+    board = (ROOT / "docker/grafana/dashboards/dualface.json").read_text()
+    assert set(re.findall(r"nv_\w+", rules + board)) <= known
+    assert len(yaml.safe_load(rules)["groups"][0]["rules"]) >= 5
+    assert len(json.loads(board)["panels"]) == 8
