@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from dualface_client.video.ffmpeg import av
@@ -70,7 +71,8 @@ class Deinterlacer:
             width=frame.width,
             height=frame.height,
             format=frame.format,
-            time_base=frame.time_base,
+            # Some decoders leave it out; only its presence matters, times travel with the Picture.
+            time_base=frame.time_base or Fraction(1, 90_000),
         )
         bwdif = graph.add("bwdif", mode="send_frame", deint="interlaced")
         graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
