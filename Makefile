@@ -18,7 +18,7 @@ demo: models clips ## Set up, then turn a clip in which two faces cross into the
 	@$(BIN)/python scripts/demo.py
 
 .PHONY: test
-test: models clips lint ## Set up, then run every check and the quick tests (with a real Triton)
+test: models clips lint check-engines ## Set up, then run every check and test (with a real Triton)
 	@$(BIN)/python -m pytest
 
 .PHONY: lint
@@ -54,6 +54,8 @@ bench-cpu: models clips ## Serving overhead, face verification, tracker cost and
 .PHONY: clean
 clean: ## Remove the environment and build products (the cache of downloads stays)
 	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+include make/bundle.mk
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 ...")'
