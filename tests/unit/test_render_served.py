@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from google.protobuf import text_format  # type: ignore[import-untyped] # ships no types
 from tritonclient.grpc import InferenceServerClient, InferInput, model_config_pb2
 
-from dualface_client.errors import UsageError
+from dualface_client.errors import ServerError, UsageError
 from dualface_client.settings.paths import models_dir, tritonserver_dir
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import MODELS, ModelSpec
@@ -50,13 +51,15 @@ def start(files: ServerFiles, tmp_path: Path) -> Iterator[Start]:
     """Starts the container's server on free ports, after a change to its repository."""
     with ExitStack() as stack:
 
-        def run(change: Callable[[Path], None] = lambda repository: None) -> str:
+        def run(
+            change: Callable[[Path], None] = lambda repository: None, extra: Sequence[str] = ()
+        ) -> str:
             prepare(tmp_path, files, threads=1)
             change(tmp_path / "models")
             grpc, http, metrics = free_ports()
             ports = [f"--grpc-port={grpc}", f"--http-port={http}", f"--metrics-port={metrics}"]
             log = stack.enter_context((tmp_path / "log").open("w"))
-            line = [*command(files, tmp_path, ""), *ports]
+            line = [*command(files, tmp_path, ""), *ports, *extra]
             server = subprocess.Popen(line, env=environment(files), stdout=log, stderr=log)
             stack.callback(server.wait, 20)
             stack.callback(server.terminate)
@@ -115,6 +118,37 @@ def test_production_queues_priorities_and_warmup_are_served(start: Start) -> Non
         with closing(InferenceServerClient(address)) as client:
             served = client.get_model_config(spec.name).config
         assert served.dynamic_batching.priority_queue_policy[1].max_queue_size == 128
+
+
+def certificate(directory: Path, name: str) -> tuple[str, str]:
+    """A certificate that vouches for itself, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    cert, key = directory / f"{name}.pem", directory / f"{name}.key"
+    line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    line += ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    line += ["-keyout", str(key), "-out", str(cert)]
+    subprocess.run(line, check=True, capture_output=True)
+    return str(cert), str(key)
+
+
+def test_mutual_tls_lets_in_who_has_a_certificate(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "tls"
+    own.mkdir()
+    cert, key = certificate(own, "server")
+    client_cert, client_key = certificate(own, "client")
+    monkeypatch.setenv("DUALFACE_SERVER_CA_FILE", cert)
+    monkeypatch.setenv("DUALFACE_CLIENT_CERT_FILE", client_cert)
+    monkeypatch.setenv("DUALFACE_CLIENT_CERT_KEY_FILE", client_key)
+    flags = ["--grpc-use-ssl=true", "--grpc-use-ssl-mutual=true", f"--grpc-server-cert={cert}"]
+    flags += [f"--grpc-server-key={key}", f"--grpc-root-cert={client_cert}"]
+    address = start(extra=flags)
+    for name in ("DUALFACE_CLIENT_CERT_FILE", "DUALFACE_CLIENT_CERT_KEY_FILE"):
+        monkeypatch.delenv(name)
+    with closing(Connection(address)) as stranger, pytest.raises(ServerError):
+        stranger.call("readiness", "is_server_ready", client_timeout=2.0)
 
 
 def test_tensorrt_configs_lack_nothing_but_the_backend(files: ServerFiles, tmp_path: Path) -> None:
