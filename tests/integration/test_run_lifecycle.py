@@ -13,8 +13,8 @@ from pathlib import Path
 
 import av
 import psutil
-import pytest
 
+from dualface_client.memory.names import parse
 from dualface_client.settings import paths
 
 CLI = [sys.executable, "-m", "dualface_client"]
@@ -22,8 +22,10 @@ SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
 LONG_CLIP = paths.clips_dir() / "franck.mp4"
 
 
-def ours_in_shm() -> set[str]:
-    return {path.name for path in SHM.glob("dualface-*")}
+def left_by(pid: int) -> set[str]:
+    """Files in /dev/shm whose name says that this process owns them."""
+    names = {path.name: parse(path.name.partition("_")[0]) for path in SHM.glob("dualface-*")}
+    return {name for name, parsed in names.items() if parsed and parsed.owner.pid == pid}
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -56,15 +58,7 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.fixture
-def nothing_left() -> Callable[[], set[str]]:
-    before = ours_in_shm()
-    return lambda: ours_in_shm() - before
-
-
-def test_interrupt_ends_in_order_and_leaves_a_playable_part(
-    tmp_path: Path, nothing_left: Callable[[], set[str]]
-) -> None:
+def test_interrupt_ends_in_order_and_leaves_a_playable_part(tmp_path: Path) -> None:
     process = start(
         tmp_path, LONG_CLIP, "-o", "out.mp4", "--summary", "s.json", "--size", "640x360"
     )
@@ -85,12 +79,10 @@ def test_interrupt_ends_in_order_and_leaves_a_playable_part(
     assert stream["state"] == "stopped"
     assert playable_frames(part) == stream["frames_out"] > 0
     assert alive(children) == []
-    assert nothing_left() == set()
+    assert left_by(process.pid) == set()
 
 
-def test_terminate_is_as_good_as_interrupt(
-    tmp_path: Path, nothing_left: Callable[[], set[str]]
-) -> None:
+def test_terminate_is_as_good_as_interrupt(tmp_path: Path) -> None:
     process = start(tmp_path, LONG_CLIP, "--encoder", "none")
     try:
         wait_until(lambda: len(family(process.pid)) >= 3, 30, "the server and its stubs")
@@ -99,12 +91,10 @@ def test_terminate_is_as_good_as_interrupt(
     finally:
         process.kill()
     assert process.returncode == 143
-    assert nothing_left() == set()
+    assert left_by(process.pid) == set()
 
 
-def test_after_kill_the_part_plays_and_the_next_reap_leaves_nothing(
-    tmp_path: Path, nothing_left: Callable[[], set[str]]
-) -> None:
+def test_after_kill_the_part_plays_and_the_next_reap_leaves_nothing(tmp_path: Path) -> None:
     process = start(tmp_path, LONG_CLIP, "-o", "out.mp4", "--size", "640x360")
     part = tmp_path / "out.partial.mp4"
     wait_until(lambda: part.exists() and part.stat().st_size > 60_000, 60, "some output")
@@ -113,9 +103,10 @@ def test_after_kill_the_part_plays_and_the_next_reap_leaves_nothing(
     process.communicate(timeout=10)
     wait_until(lambda: not alive(children), 15, "the server ends with its parent")
     assert playable_frames(part) > 10
+    assert left_by(process.pid) != set()
     done = subprocess.run([*CLI, "reap"], capture_output=True, text=True, check=True, timeout=30)
     assert "removed dualface-" in done.stdout
-    assert nothing_left() == set()
+    assert left_by(process.pid) == set()
 
 
 def test_serve_answers_run_and_ends_on_interrupt(tmp_path: Path) -> None:
