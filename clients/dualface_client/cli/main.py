@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from dualface_client import __version__
+from dualface_client.cli.doctor import doctor
 from dualface_client.cli.reap import reap
 from dualface_client.cli.run import run
 from dualface_client.cli.serve import serve
@@ -29,6 +30,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(serve)
 cli.add_command(reap)
+cli.add_command(doctor)
 
 
 def main() -> NoReturn:
