@@ -18,6 +18,7 @@ build-engines: models render ## Build TensorRT engines for this machine's GPU, i
 
 .PHONY: up
 up: models $(KEY) ## Start the containers: make up PROFILE=gpu (or cpu), with DUALFACE_VIDEOS=DIR
+	@if [ "$(PROFILE)" = gpu ]; then $(BIN)/python scripts/build_engines.py --check; fi
 	@mkdir -p "$${DUALFACE_VIDEOS:-build/videos}/in" "$${DUALFACE_VIDEOS:-build/videos}/out"
 	@$(COMPOSE) --env-file configs/$(PROFILE).env --profile $(PROFILE) up -d --build
 

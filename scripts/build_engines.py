@@ -1,6 +1,6 @@
 """Builds the TensorRT engines of both models for this machine's GPU, in the pinned container.
 
-    python scripts/build_engines.py [--dry-run] [--version N] [--gpu INDEX]
+    python scripts/build_engines.py [--dry-run|--check] [--version N] [--gpu INDEX]
 
 What is up to date by its manifest is left alone. Needs an NVIDIA GPU, its driver, Docker and the
 NVIDIA container toolkit; ends with exit status 2 and the reason where one is missing.
@@ -32,8 +32,10 @@ from scripts.engines.plans import (
     check_host,
     manifest_path,
     parse_gpus,
+    parse_library_version,
     parse_tensorrt_version,
     reasons_to_build,
+    refuse_foreign_plan,
     trtexec_command,
 )
 from scripts.engines.profiles import parse_capability
@@ -79,6 +81,38 @@ def build(gpu: Gpu, gpu_index: int, version: int) -> None:
         write_atomically(manifest_path(plan), wanted.to_json().encode())
 
 
+def check(gpu: Gpu, gpu_index: int, version: int) -> None:
+    """Refuses plans that the Triton image would not load; `make up PROFILE=gpu` asks first.
+
+    Raises:
+        AssetError: A plan is missing or was built by another TensorRT.
+        PlatformError: The image cannot be asked.
+    """
+    command = ["find", "/usr", "/opt", "-name", "libnvinfer.so.*.*.*"]
+    tensorrt = parse_library_version(_in_container(command, gpu_index, image="TRITON_IMAGE"))
+    check_plans(REPOSITORY, gpu.capability, version, tensorrt)
+    _tell(f"engines for {gpu.name} fit the Triton image's TensorRT {tensorrt}")
+
+
+def check_plans(repository: Path, capability: tuple[int, int], version: int, tensorrt: str) -> None:
+    """Refuses a missing plan of either model and one of another TensorRT.
+
+    Args:
+        repository: The model repository.
+        capability: Of the GPU.
+        version: Version directory.
+        tensorrt: Version in the Triton image.
+
+    Raises:
+        AssetError: With the plan and the reason.
+    """
+    for spec in MODELS:
+        plan = repository / spec.name / str(version) / plan_filename(capability)
+        if not plan.is_file():
+            raise AssetError(f"{plan} is not there; run: make build-engines")
+        refuse_foreign_plan(plan, tensorrt)
+
+
 def _manifest(spec: ModelSpec, gpu: Gpu, tensorrt: str, version: int) -> Manifest:
     onnx_path = onnx_of(spec, models_dir())
     return Manifest(
@@ -91,8 +125,8 @@ def _manifest(spec: ModelSpec, gpu: Gpu, tensorrt: str, version: int) -> Manifes
     )
 
 
-def _in_container(command: Sequence[str], gpu_index: int) -> str:
-    """Runs one command in the TensorRT container; never run by us on a GPU host."""
+def _in_container(command: Sequence[str], gpu_index: int, *, image: str = "TENSORRT_IMAGE") -> str:
+    """Runs one command in a container of VERSIONS; never run by us on a GPU host."""
     timing = home_dir() / "timing"
     timing.mkdir(parents=True, exist_ok=True)
     line = [
@@ -100,9 +134,9 @@ def _in_container(command: Sequence[str], gpu_index: int) -> str:
         *("--user", f"{os.getuid()}:{os.getgid()}", "--cap-drop", "ALL"),
         *("--volume", f"{REPOSITORY}:/models"),
         *("--volume", f"{models_dir()}:/onnx:ro", "--volume", f"{timing}:/timing"),
-        *(read_pins()["TENSORRT_IMAGE"], *command),
+        *(read_pins()[image], *command),
     ]
-    return _run(line, f"{command[0]} in the TensorRT container")
+    return _run(line, f"{command[0]} in the container of {image}")
 
 
 def find_gpu(index: int) -> Gpu:
@@ -140,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 0, or 2 where something is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="print command lines only")
+    parser.add_argument("--check", action="store_true", help="refuse unfit plans, build nothing")
     parser.add_argument("--capability", default="8.9", help="GPU of --dry-run")
     parser.add_argument("--version", type=int, default=1, help="version directory")
     parser.add_argument("--gpu", type=int, default=0, help="index of the GPU")
@@ -147,6 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.dry_run:
             _print_commands(parse_capability(options.capability), options.version)
+        elif options.check:
+            check(find_gpu(options.gpu), options.gpu, options.version)
         else:
             build(find_gpu(options.gpu), options.gpu, options.version)
     except DualfaceError as error:

@@ -94,6 +94,21 @@ def parse_tensorrt_version(banner: str) -> str:
     return ".".join(str(int(part)) for part in match.groups())
 
 
+def parse_library_version(paths: str) -> str:
+    """The version in the path of TensorRT's library: `.../libnvinfer.so.11.3.0` is `11.3.0`.
+
+    Raises:
+        PlatformError: There is none.
+    """
+    match = re.search(r"libnvinfer\.so\.(\d+\.\d+\.\d+)\s*$", paths, flags=re.MULTILINE)
+    if not match:
+        raise PlatformError(
+            f"no TensorRT library in the Triton image: {paths.strip()[:200]!r}; is TRITON_IMAGE "
+            "right?"
+        )
+    return match[1]
+
+
 def check_host(gpu: Gpu, tensorrt: str, pins: Mapping[str, str]) -> None:
     """Refuses a host on which the engines would be useless.
 

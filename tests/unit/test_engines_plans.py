@@ -9,14 +9,16 @@ import pytest
 
 from dualface_client.errors import AssetError, PlatformError
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.triton.production import plan_filename
 from scripts.assets import read_pins
-from scripts.build_engines import main
+from scripts.build_engines import check_plans, main
 from scripts.engines.plans import (
     Gpu,
     Manifest,
     check_host,
     manifest_path,
     parse_gpus,
+    parse_library_version,
     parse_tensorrt_version,
     read_manifest,
     reasons_to_build,
@@ -88,6 +90,28 @@ def test_plan_of_another_tensorrt_is_refused(plan: Path) -> None:
     manifest_path(plan).unlink()
     with pytest.raises(AssetError, match="has no manifest"):
         refuse_foreign_plan(plan, "11.3.0")
+
+
+def test_both_plans_must_be_there_and_fit(tmp_path: Path) -> None:
+    with pytest.raises(AssetError, match=r"face_detect.*is not there; run: make build-engines"):
+        check_plans(tmp_path, (8, 9), 1, "11.3.0")
+    for name in ("face_detect", "face_reid"):
+        plan = tmp_path / name / "1" / plan_filename((8, 9))
+        plan.parent.mkdir(parents=True)
+        plan.write_bytes(b"plan")
+        manifest_path(plan).write_text(MADE.to_json())
+    check_plans(tmp_path, (8, 9), 1, MADE.tensorrt)
+    with pytest.raises(AssetError, match=r"the Triton image has 10\.16\.1"):
+        check_plans(tmp_path, (8, 9), 1, "10.16.1")
+    with pytest.raises(AssetError, match="is not there"):
+        check_plans(tmp_path, (9, 0), 1, MADE.tensorrt)
+
+
+def test_the_librarys_version_is_read_from_its_path() -> None:
+    listing = "/usr/lib/x86_64-linux-gnu/libnvinfer.so.11.3.0\n"
+    assert parse_library_version(listing) == "11.3.0"
+    with pytest.raises(PlatformError, match="no TensorRT library"):
+        parse_library_version("find: /opt: No such file or directory\n")
 
 
 def test_gpus_are_read_from_nvidia_smi() -> None:
