@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,10 @@ from dualface_client.triton.client import PendingInference
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
 from dualface_client.triton.session import Session
 from dualface_client.types import Faces, FloatArray, Letterbox, Nv12Image
+
+
+def _nothing() -> None:
+    """Pixel work on the host is done when its call returns."""
 
 
 class ModelImaging(Protocol):
@@ -57,6 +61,8 @@ class FaceDetector:
         imaging: Pixel work of the pictures' device.
         score_threshold: Faces below it are left out, 0 to 1.
         lease_timeout_s: How long to wait for a free slot.
+        synchronize: Waits until the calling thread's pixel work is done, so that the server finds
+            the pixels in the slot.
     """
 
     def __init__(
@@ -66,8 +72,10 @@ class FaceDetector:
         *,
         score_threshold: float,
         lease_timeout_s: float = 60.0,
+        synchronize: Callable[[], None] = _nothing,
     ) -> None:
         self._session = session
+        self._synchronize = synchronize
         self._imaging = imaging
         self._score_threshold = score_threshold
         self._lease_timeout_s = lease_timeout_s
@@ -92,6 +100,7 @@ class FaceDetector:
             pixels = self._session.input_array(name, lease, len(images))
             for image, fit, out_rgb in zip(images, fits, pixels, strict=True):
                 self._imaging.letterbox(image, fit, out_rgb)
+            self._synchronize()
             pending = self._session.infer_async(name, lease, len(images))
         return DetectionRequest(pending, fits, self._score_threshold)
 
@@ -104,6 +113,7 @@ class FaceEmbedder:
         imaging: Pixel work of the pictures' device.
         batch: Faces of one request at most; more are sent in several.
         lease_timeout_s: How long to wait for a free slot.
+        synchronize: As for `FaceDetector`.
     """
 
     def __init__(
@@ -113,8 +123,10 @@ class FaceEmbedder:
         *,
         batch: int,
         lease_timeout_s: float = 60.0,
+        synchronize: Callable[[], None] = _nothing,
     ) -> None:
         self._session = session
+        self._synchronize = synchronize
         self._imaging = imaging
         self._batch = batch
         self._lease_timeout_s = lease_timeout_s
@@ -150,6 +162,7 @@ class FaceEmbedder:
             chips = self._session.input_array(name, lease, count)
             for points, out_rgb in zip(landmarks_px, chips, strict=True):
                 self._imaging.face_chip(image, points, out_rgb)
+            self._synchronize()
             return self._session.infer_async(name, lease, count)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dualface_client.errors import DualfaceError, ServerError
+from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
@@ -31,6 +32,22 @@ class Device:
     """Makes the parts that depend on the device; one subclass each for CPU and CUDA."""
 
     imaging: Imaging
+
+    def make_region(self, byte_size: int) -> Region:
+        """Memory for the models' inputs, where this device's pixel work can write.
+
+        Raises:
+            MemoryRegionError: There is not that much.
+        """
+        return SystemRegion(byte_size)
+
+    @property
+    def outputs_in_region(self) -> bool:
+        """Whether the host can read answers from the region."""
+        return True
+
+    def synchronize(self) -> None:
+        """Waits until the pixel work that this thread has started is done."""
 
     def open_source(self, path: Path) -> FrameSource:
         """Opens a video.

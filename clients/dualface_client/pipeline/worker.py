@@ -47,15 +47,28 @@ def run_worker(
     """
     plans = slot_plans(settings, streams)
     timeout_s = settings.detection.timeout_s
-    with Session(address, plans, request_timeout_s=timeout_s) as session:
+    with Session(
+        address,
+        plans,
+        request_timeout_s=timeout_s,
+        make_region=device.make_region,
+        outputs_in_region=device.outputs_in_region,
+    ) as session:
         models = Models(
             FaceDetector(
                 session,
                 device.imaging,
                 score_threshold=settings.detection.score_threshold,
                 lease_timeout_s=timeout_s,
+                synchronize=device.synchronize,
             ),
-            FaceEmbedder(session, device.imaging, batch=_REID_BATCH, lease_timeout_s=timeout_s),
+            FaceEmbedder(
+                session,
+                device.imaging,
+                batch=_REID_BATCH,
+                lease_timeout_s=timeout_s,
+                synchronize=device.synchronize,
+            ),
         )
         Runner(device, models, settings, tracks).run(jobs, statuses, stop, streams)
 

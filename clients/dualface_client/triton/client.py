@@ -109,17 +109,25 @@ class InferenceClient:
     """Sends requests on leased slots; thread-safe, one per worker.
 
     Inputs are read from the registered region and never copied into a message. Outputs go
-    through the region as well (see `_request`).
+    through the region as well (see `_request`), or in the message.
     """
 
-    def __init__(self, connection: Connection, request_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        request_timeout_s: float = 30.0,
+        *,
+        outputs_in_region: bool = True,
+    ) -> None:
         """Uses a connection, which stays the caller's.
 
         Args:
             connection: To the server with which the leases' region is registered.
             request_timeout_s: Limit of every request, seconds.
+            outputs_in_region: False for a region that the host cannot read.
         """
         self._connection = connection
+        self._outputs_in_region = outputs_in_region
         self._timeout_s = request_timeout_s
         self._idle = threading.Condition()
         self._in_flight: dict[PendingInference, Any] = {}
@@ -161,7 +169,7 @@ class InferenceClient:
                 what,
                 callback=self._on_answer(pending, hold, spec, layout, batch),
                 client_timeout=limit_s,
-                **_request(spec, lease, layout, batch),
+                **self._request(spec, lease, layout, batch),
             )
         except BaseException:
             hold.release()  # nothing was sent
@@ -176,7 +184,7 @@ class InferenceClient:
         def on_answer(result: Any, error: Exception | None) -> None:
             try:
                 if error is None:
-                    outcome: Output | Exception = _output(hold, spec, layout, batch, result)
+                    outcome: Output | Exception = self._output(hold, spec, layout, batch, result)
                 else:
                     outcome = translate(error, self._connection.address, spec.name)
             except DualfaceError as failure:
@@ -211,6 +219,37 @@ class InferenceClient:
             self._in_flight.pop(pending, None)
             self._idle.notify_all()
 
+    def _request(
+        self, spec: ModelSpec, lease: Lease, layout: SlotLayout, batch: int
+    ) -> dict[str, Any]:
+        pixels = triton_grpc.InferInput(
+            spec.input.name, [batch, *spec.input.dims], spec.input.datatype
+        )
+        pixels.set_shared_memory(lease.region_name, layout.input_bytes, lease.offset)
+        rows = triton_grpc.InferRequestedOutput(spec.output.name)
+        # Output by region or in the message: 42.9 and 42.8 ms on 2 cores, no difference for so
+        # small a table (benchmarks/serving_cpu.py). By region, larger ones would cost no message.
+        if self._outputs_in_region:
+            rows.set_shared_memory(
+                lease.region_name, layout.output_bytes, lease.offset + layout.output_at_byte
+            )
+        return {"model_name": spec.name, "inputs": [pixels], "outputs": [rows]}
+
+    def _output(
+        self, hold: Hold, spec: ModelSpec, layout: SlotLayout, batch: int, result: Any
+    ) -> Output:
+        shape = (batch, *spec.output.dims)
+        tensor = result.get_output(spec.output.name)
+        got = None if tensor is None else (tensor.datatype, tuple(tensor.shape))
+        expected = spec.output.datatype, shape
+        if got != expected:
+            raise ContractError(
+                f"{spec.name}: output {spec.output.name!r} came as {got}, expected {expected}"
+            )
+        if self._outputs_in_region:
+            return np.array(hold.array(shape, spec.output.dtype, layout.output_at_byte))
+        return np.array(result.as_numpy(spec.output.name))
+
     @property
     def in_flight(self) -> int:
         """Requests without an answer yet."""
@@ -233,27 +272,3 @@ class InferenceClient:
             left = list(self._in_flight)
         for pending in left:
             pending._finish(InferenceFailedError("cancelled: the client was closed"))
-
-
-def _request(spec: ModelSpec, lease: Lease, layout: SlotLayout, batch: int) -> dict[str, Any]:
-    pixels = triton_grpc.InferInput(spec.input.name, [batch, *spec.input.dims], spec.input.datatype)
-    pixels.set_shared_memory(lease.region_name, layout.input_bytes, lease.offset)
-    # Output by region or in the message: 42.9 and 42.8 ms on 2 cores, no difference for so small a
-    # table (benchmarks/serving_cpu.py). By region, larger outputs would cost no message either.
-    rows = triton_grpc.InferRequestedOutput(spec.output.name)
-    rows.set_shared_memory(
-        lease.region_name, layout.output_bytes, lease.offset + layout.output_at_byte
-    )
-    return {"model_name": spec.name, "inputs": [pixels], "outputs": [rows]}
-
-
-def _output(hold: Hold, spec: ModelSpec, layout: SlotLayout, batch: int, result: Any) -> Output:
-    shape = (batch, *spec.output.dims)
-    tensor = result.get_output(spec.output.name)
-    if tensor is None or tuple(tensor.shape) != shape or tensor.datatype != spec.output.datatype:
-        got = None if tensor is None else (tensor.datatype, tuple(tensor.shape))
-        raise ContractError(
-            f"{spec.name}: output {spec.output.name!r} came as {got}, expected "
-            f"{(spec.output.datatype, shape)}"
-        )
-    return np.array(hold.array(shape, spec.output.dtype, layout.output_at_byte))

@@ -10,11 +10,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dualface_client.errors import MemoryRegionError
+from dualface_client.errors import MemoryRegionError, ServerError, ServerUnreachableError
 from dualface_client.memory.names import OwnerState, owner_state
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.triton.connection import Connection
-from dualface_client.triton.registration import registered_regions, unregister
+from dualface_client.triton.registration import Kind, registered_regions, unregister
 
 
 def reap_server(connection: Connection) -> tuple[str, ...]:
@@ -30,16 +30,31 @@ def reap_server(connection: Connection) -> tuple[str, ...]:
     Raises:
         ServerUnreachableError: The server does not answer.
     """
+    return tuple(name for kind in Kind for name in _reap_kind(connection, kind))
+
+
+def _reap_kind(connection: Connection, kind: Kind) -> list[str]:
     reaped = []
-    for name in sorted(registered_regions(connection)):
+    for name in sorted(_registered(connection, kind)):
         if owner_state(name) is not OwnerState.GONE:
             continue
         try:
-            unregister(connection, name, timeout_s=1.0)
+            unregister(connection, name, timeout_s=1.0, kind=kind)
         except MemoryRegionError:
             continue
         reaped.append(name)
-    return tuple(reaped)
+    return reaped
+
+
+def _registered(connection: Connection, kind: Kind) -> dict[str, int]:
+    try:
+        return registered_regions(connection, kind)
+    except ServerUnreachableError:
+        raise
+    except ServerError:
+        if kind is Kind.CUDA:  # a server built without GPUs has no such registry
+            return {}
+        raise
 
 
 def reap_shared_memory(

@@ -2,61 +2,101 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import time
+from enum import Enum
+from typing import Any
 
 from dualface_client.errors import MemoryRegionError, ServerError, ServerUnreachableError
+from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.triton.connection import Connection
 
 _POLL_S = 0.01
 
 
+class Kind(Enum):
+    """Which of Triton's two registries a region is in; the value is part of the calls' names."""
+
+    SYSTEM = "system"
+    CUDA = "cuda"
+
+
+def kind_of(region: Region) -> Kind:
+    """The registry that a region belongs to.
+
+    Raises:
+        MemoryRegionError: Triton has none for it.
+    """
+    if isinstance(region, SystemRegion):
+        return Kind.SYSTEM
+    if isinstance(region, CudaRegion):
+        return Kind.CUDA
+    raise MemoryRegionError(
+        f"region {region.name}: no way to register a {type(region).__name__} with Triton"
+    )
+
+
 def register(connection: Connection, region: Region) -> None:
     """Tells the server of a region, whole and once.
 
     Args:
-        connection: To the server, which must see the same `/dev/shm`.
+        connection: To the server, which must see the same `/dev/shm` or the same GPU.
         region: The memory.
 
     Raises:
         MemoryRegionError: The server refuses; the message says what to do.
         ServerError: It does not answer.
     """
-    what = f"registering region {region.name}"
-    if not isinstance(region, SystemRegion):
-        raise MemoryRegionError(f"{what}: no way to register a {type(region).__name__}")
+    kind = kind_of(region)
+    arguments, remedy = _cuda(region) if kind is Kind.CUDA else _system(region)
     try:
         connection.call(
-            what,
-            "register_system_shared_memory",
+            f"registering region {region.name}",
+            f"register_{kind.value}_shared_memory",
             region.name,
-            region.shm_key,
-            region.byte_size,
+            *arguments,
         )
     except ServerUnreachableError:
         raise
     except ServerError as error:
-        raise MemoryRegionError(
-            f"{error}. Client and server must share /dev/shm: same host, and for containers "
-            "`ipc: host` or one IPC namespace, and one user"
-        ) from error
+        raise MemoryRegionError(f"{error}. {remedy}") from error
 
 
-def registered_regions(connection: Connection) -> dict[str, int]:
-    """System regions that the server knows.
+def _system(region: Any) -> tuple[tuple[Any, ...], str]:
+    return (region.shm_key, region.byte_size), (
+        "Client and server must share /dev/shm: same host, and for containers `ipc: host` or one "
+        "IPC namespace, and one user"
+    )
+
+
+def _cuda(region: Any) -> tuple[tuple[Any, ...], str]:
+    handle = base64.b64encode(region.ipc_handle)
+    return (handle, region.device_id, region.byte_size), (
+        "Client and server must use the same GPU of the same host (for containers also `ipc: "
+        "host` and `pid: host`), and the server must have been built for GPUs; --device cpu works "
+        "without"
+    )
+
+
+def registered_regions(connection: Connection, kind: Kind = Kind.SYSTEM) -> dict[str, int]:
+    """Regions that the server knows.
 
     Args:
         connection: To the server.
+        kind: Of which registry.
 
     Returns:
         Byte sizes by name.
     """
-    status = connection.call("shared memory status", "get_system_shared_memory_status")
+    status = connection.call("shared memory status", f"get_{kind.value}_shared_memory_status")
     return {name: int(region.byte_size) for name, region in status.regions.items()}
 
 
-def unregister(connection: Connection, name: str, timeout_s: float = 5.0) -> None:
+def unregister(
+    connection: Connection, name: str, timeout_s: float = 5.0, kind: Kind = Kind.SYSTEM
+) -> None:
     """Takes a region back by name and waits until the server has let go of it.
 
     Triton before 24.12 refuses while a request uses the region, later ones defer: asking again
@@ -66,6 +106,7 @@ def unregister(connection: Connection, name: str, timeout_s: float = 5.0) -> Non
         connection: To the server.
         name: Region to take back; never empty, which would mean everybody's.
         timeout_s: Longest wait, seconds.
+        kind: Of which registry.
 
     Raises:
         MemoryRegionError: It is still listed after that time. Its memory must not be freed.
@@ -77,8 +118,8 @@ def unregister(connection: Connection, name: str, timeout_s: float = 5.0) -> Non
     end_s = time.monotonic() + timeout_s
     while True:
         with contextlib.suppress(ServerError):
-            connection.call(f"unregistering {name}", "unregister_system_shared_memory", name)
-        if name not in registered_regions(connection):
+            connection.call(f"unregistering {name}", f"unregister_{kind.value}_shared_memory", name)
+        if name not in registered_regions(connection, kind):
             return
         if time.monotonic() >= end_s:
             raise MemoryRegionError(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dualface_client.errors import DualfaceError, MemoryRegionError
-from dualface_client.memory.region import SystemRegion
+from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.memory.slots import Lease, SizeClass, SlotPool, bytes_needed
 from dualface_client.triton.client import InferenceClient, PendingInference, SlotLayout
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.contract import ServedModel, check_contract
 from dualface_client.triton.description import MODELS, ModelSpec
-from dualface_client.triton.registration import register, unregister
+from dualface_client.triton.registration import Kind, kind_of, register, unregister
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Session:
         specs: tuple[ModelSpec, ...] = MODELS,
         ready_timeout_s: float = 10.0,
         request_timeout_s: float = 30.0,
+        make_region: Callable[[int], Region] = SystemRegion,
+        outputs_in_region: bool = True,
     ) -> None:
         """Connects, checks the contract, makes the region and registers it.
 
@@ -53,6 +55,9 @@ class Session:
             specs: Models that the server must serve.
             ready_timeout_s: How long to wait for the server, seconds.
             request_timeout_s: Limit of every request, seconds.
+            make_region: Makes the memory of a given byte size; a kind that Triton can register.
+            outputs_in_region: Whether answers come through the region or in the message; a region
+                that the host cannot read needs the latter.
 
         Raises:
             ServerUnreachableError: The server is not there or not ready in time.
@@ -65,12 +70,13 @@ class Session:
             self.connection.wait_ready([spec.name for spec in specs], ready_timeout_s)
             self.models: dict[str, ServedModel] = check_contract(self.connection, specs)
             classes = self._classes(plans)
-            region = SystemRegion(bytes_needed(classes))
-            undo.callback(region.close)
+            region = make_region(bytes_needed(classes))
+            undo.callback(self._free, region)
             register(self.connection, region)
-            undo.callback(self._unregister, region.name)
             self.pool = SlotPool(region, classes)
-            self.client = InferenceClient(self.connection, request_timeout_s)
+            self.client = InferenceClient(
+                self.connection, request_timeout_s, outputs_in_region=outputs_in_region
+            )
             undo.callback(self.client.close)
             self._undo = undo.pop_all()
 
@@ -86,11 +92,18 @@ class Session:
             classes[name] = SizeClass(layout.byte_size, plan.count)
         return classes
 
-    def _unregister(self, name: str) -> None:
-        # A server that is gone holds nothing; one that still uses the region keeps its own mapping
-        # of the pages, and `reap` takes the name back later.
-        with contextlib.suppress(DualfaceError):
-            unregister(self.connection, name)
+    def _free(self, region: Region) -> None:
+        kind = kind_of(region)
+        try:
+            unregister(self.connection, region.name, kind=kind)
+        except MemoryRegionError:
+            # The server keeps a mapping of its own of system pages, and `reap` takes the name back
+            # later. GPU memory must not be freed under it: the end of this process does that.
+            if kind is Kind.CUDA:
+                return
+        except DualfaceError:
+            pass  # a server that is gone holds nothing
+        region.close()
 
     def lease(self, model: str, timeout_s: float, label: str = "") -> Lease:
         """A slot for one request of a model; see `SlotPool.lease`."""
