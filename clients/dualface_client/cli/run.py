@@ -22,7 +22,7 @@ from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.pipeline.cpu_device import CpuDevice
 from dualface_client.pipeline.jobs import Job, plan_jobs
-from dualface_client.pipeline.runner import new_statuses
+from dualface_client.pipeline.runner import Device, new_statuses
 from dualface_client.pipeline.server import ServerChoice, server_for
 from dualface_client.pipeline.worker import run_worker
 from dualface_client.settings.run import DetectionSettings, OutputSettings, RunSettings
@@ -80,7 +80,7 @@ class RunRequest:
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where pixels live.",
+    help="Where pixels live; 'auto' is cuda where that works.",
 )
 @embedded_server_options
 @click.option(
@@ -98,10 +98,10 @@ class RunRequest:
 )
 @click.option(
     "--encoder",
-    type=click.Choice(["auto", "x264", "none"]),
+    type=click.Choice(["auto", "nvenc", "x264", "none"]),
     default="auto",
     show_default=True,
-    help="'none' writes no video.",
+    help="'auto' is NVENC where the device is cuda and has it, else x264; 'none' writes no video.",
 )
 @click.option("--preset", default=OutputSettings().preset, show_default=True, help="x264 preset.")
 @click.option(
@@ -152,21 +152,23 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     """
     if output is None and encoder != "none":
         raise click.UsageError("Missing option '-o' / '--output' (or use --encoder none).")
-    _check_device(device)
+    on_cuda = _on_cuda(device, ServerChoice(server))
     settings = RunSettings(
         detection=replace(DetectionSettings(), requests_in_flight=in_flight),
         output=OutputSettings(size, encoder, preset, crf, overwrite),
     )
     request = RunRequest(
         jobs=plan_jobs(inputs, None if encoder == "none" else output),
-        choice=ServerChoice(server, detector_onnx, reid_onnx, model_threads),
+        choice=ServerChoice(
+            server, detector_onnx, reid_onnx, model_threads, "cuda" if on_cuda else "cpu"
+        ),
         streams=streams or max(1, len(os.sched_getaffinity(0)) // 4),
         tracks=tracks,
         summary=summary,
         quiet=quiet,
     )
     _check_tracks(request)
-    return execute(request, settings)
+    return execute(request, _for_device(settings, request))
 
 
 def execute(request: RunRequest, settings: RunSettings) -> int:
@@ -212,7 +214,7 @@ def _run_streams(
         with ProgressDisplay(statuses, console, quiet=request.quiet):
             run_worker(
                 address,
-                CpuDevice(),
+                _device(request, settings),
                 request.jobs,
                 statuses,
                 settings,
@@ -225,11 +227,36 @@ def _run_streams(
         return description, peak.peaks_bytes
 
 
-def _check_device(device: str) -> None:
-    if device == "cuda":
-        raise PlatformError(
-            "--device cuda: this version processes pixels on the CPU only; use --device cpu"
-        )
+def _on_cuda(device: str, choice: ServerChoice) -> bool:
+    """Whether pixels live on the GPU.
+
+    Raises:
+        PlatformError: That was asked for and something is missing.
+    """
+    if device == "cpu" or (device == "auto" and not choice.is_local):
+        return False
+    from dualface_client.pipeline.cuda_device import why_not_cuda
+
+    reason = why_not_cuda(embedded_server=choice.address is None)
+    if reason is not None and device == "cuda":
+        raise PlatformError(f"--device cuda: {reason}; --device cpu needs none of it")
+    return reason is None
+
+
+def _for_device(settings: RunSettings, request: RunRequest) -> RunSettings:
+    if request.choice.device == "cpu":
+        return settings
+    from dualface_client.pipeline.cuda_device import for_cuda
+
+    return for_cuda(settings)
+
+
+def _device(request: RunRequest, settings: RunSettings) -> Device:
+    if request.choice.device == "cpu":
+        return CpuDevice()
+    from dualface_client.pipeline.cuda_device import CudaDevice
+
+    return CudaDevice(settings)
 
 
 def _check_tracks(request: RunRequest) -> None:

@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dualface_client.settings import paths
-from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
 from dualface_client.triton.onnx_file import spec_of_file
+
+_LOOPBACK = ("127.", "localhost:", "[::1]")
+#: Processes on a GPU: while one prepares the next batch, the other's runs. ReID is rare.
+_INSTANCES = {FACE_DETECT.name: 2, FACE_REID.name: 1}
+#: The search for the fastest convolutions of every batch size is part of the start.
+_CUDA_READY_S = 240.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +29,19 @@ class ServerChoice:
         detector_onnx: Own detector for the embedded server, None for the exported one.
         reid_onnx: Own ReID model for the embedded server, None for the exported one.
         model_threads: Threads of one model run in the embedded server, 0 for one per core.
+        device: Where the embedded server's models run, `cpu` or `cuda`.
     """
 
     address: str | None = None
     detector_onnx: Path | None = None
     reid_onnx: Path | None = None
     model_threads: int = 0
+    device: str = "cpu"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is certainly on this machine and can share its memory."""
+        return self.address is None or self.address.startswith(_LOOPBACK)
 
 
 def start_embedded(choice: ServerChoice) -> EmbeddedServer:
@@ -40,16 +53,29 @@ def start_embedded(choice: ServerChoice) -> EmbeddedServer:
         PlatformError: This machine cannot run it.
         ServerStartError: It died or hung.
     """
-    models_dir = paths.models_dir()
+    cuda = choice.device == "cuda"
     files = (
-        (FACE_DETECT, choice.detector_onnx or models_dir / "face_detect.onnx"),
-        (FACE_REID, choice.reid_onnx or models_dir / "face_reid.onnx"),
+        (FACE_DETECT, choice.detector_onnx or _exported(FACE_DETECT, half=cuda)),
+        (FACE_REID, choice.reid_onnx or _exported(FACE_REID, half=cuda)),
     )
-    models = [EmbeddedModel(spec_of_file(path, spec), path) for spec, path in files]
+    models = [
+        EmbeddedModel(spec_of_file(path, spec), path, _INSTANCES[spec.name] if cuda else 0)
+        for spec, path in files
+    ]
     threads = choice.model_threads or len(os.sched_getaffinity(0))
-    return EmbeddedServer(
-        paths.tritonserver_dir(), models, EmbeddedOptions(intra_op_threads=threads)
+    options = EmbeddedOptions(
+        intra_op_threads=threads,
+        device=choice.device,
+        ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
+    return EmbeddedServer(paths.tritonserver_dir(), models, options)
+
+
+def _exported(spec: ModelSpec, *, half: bool) -> Path:
+    """The exported file, with the FP16 body where it is wanted and there."""
+    models_dir = paths.models_dir()
+    plain, fp16 = models_dir / f"{spec.name}.onnx", models_dir / f"{spec.name}_fp16.onnx"
+    return fp16 if half and fp16.is_file() else plain
 
 
 @contextmanager

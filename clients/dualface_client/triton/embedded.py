@@ -38,10 +38,12 @@ class EmbeddedModel:
     Attributes:
         spec: Its contract.
         onnx_path: Its weights.
+        instance_count: Copies of it, 0 for the options' number.
     """
 
     spec: ModelSpec
     onnx_path: Path
+    instance_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class EmbeddedOptions:
     Attributes:
         intra_op_threads: Threads of one model run, 0 for ONNX Runtime's choice.
         instance_count: Copies of each model, each a process of its own.
-        device: `cpu`.
+        device: `cpu` or `cuda`, which needs onnxruntime-gpu.
         ready_timeout_s: How long a start may take, seconds.
         stop_grace_s: How long a stop may take before the server is killed, seconds.
     """
@@ -171,7 +173,7 @@ class EmbeddedServer:
         shm_prefix = f"{new_name('stub')}_"
         plan = {
             "command": self._command(files, shm_prefix),
-            "env": _environment(files),
+            "env": _environment(files, self._options.device),
             "cwd": str(self._directory),
             "log": str(self._log),
             "shm_dir": str(SHM_DIR),
@@ -201,6 +203,7 @@ class EmbeddedServer:
             f"--model-repository={directory / 'models'}",
             f"--backend-directory={directory / 'backends'}",
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+            *_device_arguments(self._options.device),
             "--disable-auto-complete-config",
             "--strict-readiness=true",
             "--allow-http=false",
@@ -259,7 +262,7 @@ def _fill(
                 model.spec,
                 model.onnx_path.absolute(),
                 options.intra_op_threads,
-                options.instance_count,
+                model.instance_count or options.instance_count,
                 options.device,
                 _package_dirs(),
             ),
@@ -270,7 +273,18 @@ def _package_dirs() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")))
 
 
-def _environment(files: ServerFiles) -> dict[str, str]:
+def _device_arguments(device: str) -> list[str]:
+    if device == "cpu":
+        return []
+    return [
+        # Finding the fastest convolutions at the start takes longer than the usual 30 s.
+        "--backend-config=python,stub-timeout-seconds=240",
+        # Inputs of batches on their way to the stubs.
+        f"--cuda-memory-pool-byte-size=0:{256 << 20}",
+    ]
+
+
+def _environment(files: ServerFiles, device: str) -> dict[str, str]:
     keep = {
         key: value
         for key, value in os.environ.items()
@@ -278,6 +292,8 @@ def _environment(files: ServerFiles) -> dict[str, str]:
         if not key.startswith("PYTHON") and not key.lower().endswith("_proxy")
     }
     libraries = [str(place) for place in files.library_dirs]
+    if device != "cpu":  # the driver's libraries may be found by it alone
+        libraries += [place for place in [os.environ.get("LD_LIBRARY_PATH")] if place]
     # The stub finds its prefix, and so our packages, by the `python3` that stands first.
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     return {

@@ -10,6 +10,10 @@ from pathlib import Path
 from dualface_client.triton.description import ModelSpec, TensorSpec
 from dualface_client.triton.pbtxt import Message, Token, render, string_map
 
+#: Batch sizes that the GPU model runs at; cuDNN searches for algorithms anew for each unseen one,
+#: which takes seconds.
+CUDA_BATCHES = (1, 2, 4, 8, 16)
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -18,7 +22,8 @@ class Serving:
     Attributes:
         backend: Triton backend: `python`, later `onnxruntime` or `tensorrt`.
         instance_kind: `KIND_CPU` or `KIND_GPU`.
-        instance_count: Copies that run at the same time.
+        instance_count: Copies that run at the same time, on each of `gpus`.
+        gpus: Indices of the GPUs for `KIND_GPU`; empty means every GPU there is.
         preferred_batch_sizes: Batches the dynamic batcher aims for; empty takes what waits.
         max_queue_delay_us: How long it waits to fill a batch.
         parameters: Backend parameters.
@@ -27,6 +32,7 @@ class Serving:
     backend: str
     instance_kind: str = "KIND_CPU"
     instance_count: int = 1
+    gpus: tuple[int, ...] = ()
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_delay_us: int = 0
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +47,7 @@ class PythonModel:
         onnx_path: Weights.
         intra_op_threads: Threads of one run, 0 for ONNX Runtime's choice.
         instance_count: Copies that run at the same time, each a process of its own.
-        device: `cpu`.
+        device: `cpu` or `cuda` (the first GPU).
         python_path: Directories where the stub finds onnxruntime.
     """
 
@@ -69,7 +75,7 @@ def config_text(spec: ModelSpec, serving: Serving) -> str:
         "max_batch_size": spec.max_batch_size,
         "input": [_tensor(spec.input)],
         "output": [_tensor(spec.output)],
-        "instance_group": [{"kind": Token(serving.instance_kind), "count": serving.instance_count}],
+        "instance_group": [_instances(serving)],
         "dynamic_batching": _batching(serving),
         "parameters": string_map(serving.parameters),
     }
@@ -82,14 +88,27 @@ def python_serving(model: PythonModel) -> Serving:
     A CPU gains nothing from larger batches (one run uses all its threads already), so nothing is
     preferred and nobody waits: a batch is what queued up during the last run.
     """
+    parameters = {
+        "onnx_path": str(model.onnx_path),
+        "python_path": ":".join(str(path) for path in model.python_path),
+        "intra_op_threads": str(model.intra_op_threads),
+        "device": model.device,
+    }
+    if model.device == "cpu":
+        return Serving("python", instance_count=model.instance_count, parameters=parameters)
+    batches = (size for size in CUDA_BATCHES if size <= model.spec.max_batch_size)
     return Serving(
-        backend="python",
+        "python",
+        instance_kind="KIND_GPU",
         instance_count=model.instance_count,
+        gpus=(0,),
+        preferred_batch_sizes=model.spec.preferred_batch_sizes,
+        max_queue_delay_us=model.spec.max_queue_delay_us,
         parameters={
-            "onnx_path": str(model.onnx_path),
-            "python_path": ":".join(str(path) for path in model.python_path),
-            "intra_op_threads": str(model.intra_op_threads),
-            "device": model.device,
+            **parameters,
+            "batches": ",".join(map(str, batches)),
+            # Else Triton copies every input to the host for the stub.
+            "FORCE_CPU_ONLY_INPUT_TENSORS": "no",
         },
     )
 
@@ -107,6 +126,16 @@ def write_python_model(repository: Path, model: PythonModel) -> None:
     (version.parent / "config.pbtxt").write_text(config)
     source = files("dualface_client.triton.embedded_model") / "model.py"
     (version / "model.py").write_text(source.read_text())
+
+
+def _instances(serving: Serving) -> Message:
+    group: dict[str, object] = {
+        "kind": Token(serving.instance_kind),
+        "count": serving.instance_count,
+    }
+    if serving.gpus:
+        group["gpus"] = list(serving.gpus)
+    return group  # type: ignore[return-value] # a recursive alias does not infer
 
 
 def _tensor(spec: TensorSpec) -> Message:

@@ -1,8 +1,8 @@
 """One model for Triton's Python backend, on ONNX Runtime.
 
 This file runs inside Triton's stub process, not in the client: it knows nothing of the package and
-takes everything from the model's parameters. One request is run on a view of the stub's shared
-memory, without a copy; several are concatenated into one run.
+takes everything from the model's parameters. One request is run on a view of what Triton handed
+over, without a copy; several are gathered into one run.
 
 Tensors cross by DLPack, not by `as_numpy` and `Tensor(name, array)`: the stub was built against
 NumPy 1 and reads an item size of 0 from NumPy 2's type descriptors, so that arrays come with wrong
@@ -11,6 +11,7 @@ strides and go with 0 bytes, without an error.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import sys
@@ -28,7 +29,8 @@ class TritonPythonModel:
         onnx_path: The ONNX file.
         python_path: Entries for `sys.path`, separated by `:`, where onnxruntime is found.
         intra_op_threads: Threads of one run; 0 leaves it to ONNX Runtime.
-        device: `cpu`.
+        device: `cpu` or `cuda`.
+        batches: For `cuda` the batch sizes that are run, separated by commas; others are padded.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -47,11 +49,8 @@ class TritonPythonModel:
         # The stub puts its own interpreter's packages first; ours go behind them, so that a
         # numpy the stub has loaded already stays the one in use.
         sys.path.extend(p for p in parameters["python_path"].split(":") if p not in sys.path)
-        self._session = _session(
-            parameters["onnx_path"], int(parameters["intra_op_threads"]), parameters["device"]
-        )
-        dims = [int(size) for size in config["input"][0]["dims"]]
-        self._run(np.zeros((1, *dims), np.uint8))
+        make = _CudaRunner if parameters["device"] == "cuda" else _CpuRunner
+        self._runner: _CpuRunner | _CudaRunner = make(config, parameters)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers one batch of requests.
@@ -62,20 +61,13 @@ class TritonPythonModel:
         Returns:
             One response each, in order.
         """
-        inputs = [
-            np.from_dlpack(pb_utils.get_input_tensor_by_name(request, self._input))
-            for request in requests
-        ]
+        tensors = [pb_utils.get_input_tensor_by_name(request, self._input) for request in requests]
         try:
-            rows = self._run(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+            rows, sizes = self._runner.run(tensors)
         except Exception as error:  # the stub must answer, whatever ORT raises
             failure = pb_utils.TritonError(f"{self._input}: {error}")
             return [pb_utils.InferenceResponse(error=failure) for _ in requests]
-        return self._responses(rows, [len(pixels) for pixels in inputs])
-
-    def _run(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        rows: npt.NDArray[Any] = self._session.run([self._output], {self._input: pixels})[0]
-        return rows
+        return self._responses(rows, sizes)
 
     def _responses(self, rows: npt.NDArray[Any], sizes: list[int]) -> list[Any]:
         ends = np.cumsum(sizes)
@@ -109,12 +101,194 @@ class _Export:
         return self._array.__dlpack_device__()
 
 
-def _session(onnx_path: str, threads: int, device: str) -> Any:
-    import onnxruntime  # found through python_path, so not before
+class _CpuRunner:
+    """Runs on the host."""
 
-    if device != "cpu":
-        raise pb_utils.TritonModelException(f"device {device!r}: this version knows 'cpu'")
+    def __init__(self, config: dict[str, Any], parameters: dict[str, str]) -> None:
+        import onnxruntime  # found through python_path, so not before
+
+        self._input, self._output = config["input"][0]["name"], config["output"][0]["name"]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(parameters["intra_op_threads"])
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(
+            parameters["onnx_path"], options, providers=["CPUExecutionProvider"]
+        )
+        self._infer(np.zeros((1, *_dims(config["input"][0])), np.uint8))
+
+    def run(self, tensors: list[Any]) -> tuple[npt.NDArray[Any], list[int]]:
+        """Output rows of all tensors, and how many belong to each."""
+        inputs = [np.from_dlpack(tensor) for tensor in tensors]
+        rows = self._infer(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+        return rows, [len(pixels) for pixels in inputs]
+
+    def _infer(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        rows: npt.NDArray[Any] = self._session.run([self._output], {self._input: pixels})[0]
+        return rows
+
+
+class _CudaRunner:
+    """Runs on the first GPU, on device pointers, at the warmed batch sizes only.
+
+    cuDNN searches for each batch size that it has not seen, which takes seconds: other sizes are
+    padded to the next one, larger ones are cut.
+    """
+
+    def __init__(self, config: dict[str, Any], parameters: dict[str, str]) -> None:
+        import onnxruntime
+
+        onnxruntime.preload_dlls()  # CUDA and cuDNN of the nvidia-* packages
+        self._cuda = _Cuda()
+        self._input, self._output = config["input"][0]["name"], config["output"][0]["name"]
+        self._batches = sorted(int(size) for size in parameters["batches"].split(","))
+        self._in_dims, self._out_dims = _dims(config["input"][0]), _dims(config["output"][0])
+        self._item_bytes = int(np.prod(self._in_dims))
+        self._session = _cuda_session(onnxruntime, parameters["onnx_path"], self._cuda.stream)
+        largest = self._batches[-1]
+        most = -(-int(config["max_batch_size"]) // largest) * largest
+        self._staging = self._cuda.allocate(most * self._item_bytes)
+        self._rows = np.zeros((largest, *self._out_dims), np.float32)
+        for size in self._batches:
+            self._infer(self._staging, size)
+
+    def run(self, tensors: list[Any]) -> tuple[npt.NDArray[Any], list[int]]:
+        """Output rows of all tensors, and how many belong to each."""
+        inputs = [_Exported(tensor) for tensor in tensors]
+        sizes = [item.count for item in inputs]
+        return self._run(self._gather(inputs), sum(sizes)), sizes
+
+    def _gather(self, inputs: list[_Exported]) -> int:
+        """Address of all inputs behind one another on the device."""
+        first = inputs[0]
+        if len(inputs) == 1 and first.on_device and first.count in self._batches:
+            return first.address
+        at = self._staging
+        for item in inputs:
+            self._cuda.copy(at, item.address, item.count * self._item_bytes)
+            at += item.count * self._item_bytes
+        return self._staging
+
+    def _run(self, address: int, count: int) -> npt.NDArray[Any]:
+        rows = np.empty((count, *self._out_dims), np.float32)
+        largest = self._batches[-1]
+        for first in range(0, count, largest):
+            part = min(count - first, largest)
+            size = next(size for size in self._batches if size >= part)
+            self._infer(address + first * self._item_bytes, size)
+            rows[first : first + part] = self._rows[:part]
+        return rows
+
+    def _infer(self, address: int, size: int) -> None:
+        binding = self._session.io_binding()
+        shape = (size, *self._in_dims)
+        binding.bind_input(self._input, "cuda", 0, np.uint8, shape, address)
+        rows = self._rows[:size]
+        binding.bind_output(self._output, "cpu", 0, np.float32, rows.shape, rows.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        self._cuda.synchronize()
+
+
+class _Cuda:
+    """The few calls of the CUDA runtime that are needed, on a stream of their own."""
+
+    _ANY_TO_ANY = 4  # cudaMemcpyDefault
+    _NON_BLOCKING = 1  # cudaStreamNonBlocking
+
+    def __init__(self) -> None:
+        self._library = _cudart()
+        self._call("cudaSetDevice", 0)
+        stream = ctypes.c_void_p()
+        self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), self._NON_BLOCKING)
+        self.stream = int(stream.value or 0)
+
+    def allocate(self, byte_size: int) -> int:
+        address = ctypes.c_void_p()
+        self._call("cudaMalloc", ctypes.byref(address), ctypes.c_size_t(byte_size))
+        return int(address.value or 0)
+
+    def copy(self, target: int, source: int, byte_size: int) -> None:
+        self._call(
+            "cudaMemcpyAsync",
+            ctypes.c_void_p(target),
+            ctypes.c_void_p(source),
+            ctypes.c_size_t(byte_size),
+            self._ANY_TO_ANY,
+            ctypes.c_void_p(self.stream),
+        )
+
+    def synchronize(self) -> None:
+        self._call("cudaStreamSynchronize", ctypes.c_void_p(self.stream))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._library, name)(*arguments)
+        if status:
+            raise RuntimeError(f"{name} failed with CUDA error {status}")
+
+
+class _DLTensor(ctypes.Structure):
+    """`DLTensor` of dlpack.h, the beginning of what a capsule points to."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("dtype", ctypes.c_uint32),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+class _Exported:
+    """Where an input lies, on host or device.
+
+    Read from the capsule itself: `cupy.from_dlpack` of a stub's tensor crashes the stub.
+    """
+
+    _CUDA = 2  # kDLCUDA
+
+    def __init__(self, tensor: Any) -> None:
+        self._capsule = tensor.to_dlpack()  # keeps the memory
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype = ctypes.c_void_p
+        pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
+        found = _DLTensor.from_address(pointer(self._capsule, b"dltensor"))
+        self.address = int(found.data) + int(found.byte_offset)
+        self.count = int(found.shape[0])
+        self.on_device = found.device_type == self._CUDA
+
+
+def _cuda_session(onnxruntime: Any, onnx_path: str, stream: int) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(onnx_path, options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    cuda = {
+        "device_id": 0,
+        "prefer_nhwc": 1,  # the layout of the tensor cores
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "user_compute_stream": str(stream),
+    }
+    session = onnxruntime.InferenceSession(
+        onnx_path, options, providers=[("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
+    )
+    # ONNX Runtime falls back to the CPU without an error.
+    if "CUDAExecutionProvider" not in session.get_providers():
+        raise pb_utils.TritonModelException(
+            "ONNX Runtime cannot use CUDA: it needs onnxruntime-gpu, CUDA 13 and cuDNN 9 (pip "
+            "install 'dualface-client[run,gpu]'), and no plain onnxruntime beside it"
+        )
+    return session
+
+
+def _cudart() -> Any:
+    for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(name)
+    raise pb_utils.TritonModelException(
+        "the CUDA runtime is missing: pip install 'dualface-client[run,gpu]'"
+    )
+
+
+def _dims(tensor: dict[str, Any]) -> list[int]:
+    return [int(size) for size in tensor["dims"]]

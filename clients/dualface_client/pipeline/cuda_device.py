@@ -1,0 +1,206 @@
+"""The parts of a machine with an NVIDIA GPU: NVDEC, CUDA kernels, CUDA memory, NVENC or x264."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dualface_client.errors import PlatformError
+from dualface_client.imaging.cuda import CudaImaging
+from dualface_client.memory.cuda_region import CudaRegion
+from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.parts import FrameSink, FrameSource
+from dualface_client.pipeline.runner import Device
+from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES
+from dualface_client.settings.cuda import CudaStream, load_codec
+from dualface_client.settings.run import OutputSettings, RunSettings
+from dualface_client.types import (
+    ByteArray,
+    Crop,
+    FloatArray,
+    Letterbox,
+    Nv12Image,
+    TileLayout,
+    VideoInfo,
+)
+from dualface_client.video.nvenc import NvencSink
+from dualface_client.video.sink import NullSink, PyavSink
+from dualface_client.video.upload import DownloadingSink, HostSink, open_device_source
+
+_PACKAGES = ("cupy", "PyNvVideoCodec")
+_INSTALL = "pip install 'dualface-client[run,gpu]' (and no plain onnxruntime beside it)"
+
+
+def why_not_cuda(*, embedded_server: bool) -> str | None:
+    """What keeps this machine from `--device cuda`, None for nothing.
+
+    Args:
+        embedded_server: Whether the models run here too, and not in a server that runs already.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed: {_INSTALL}"
+    try:
+        CudaStream()
+        load_codec()
+    except PlatformError as error:
+        return str(error)
+    return _why_no_models() if embedded_server else None
+
+
+def _why_no_models() -> str | None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        return None
+    return f"this ONNX Runtime {onnxruntime.__version__} was built without CUDA: {_INSTALL}"
+
+
+def frames_held(settings: RunSettings) -> int:
+    """Frames of one stream that its loop may hold at once.
+
+    Requests in flight, one that is being filled and one whose frames are being decided on; those
+    that wait for the look-ahead; those that were read ahead; and one in each thread's hands.
+    """
+    detection = settings.detection
+    in_requests = detection.frames_per_request * (detection.requests_in_flight + 2)
+    return in_requests + MAX_LOOKAHEAD_FRAMES + 1 + settings.queues.frames_ahead + 4
+
+
+def for_cuda(settings: RunSettings) -> RunSettings:
+    """Settings with several frames of a file in one request: a GPU runs batches."""
+    return replace(settings, detection=replace(settings.detection, frames_per_request=8))
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamParts:
+    stream: CudaStream
+    imaging: CudaImaging
+
+
+class _ThreadsImaging:
+    """Pixel work on the calling thread's CUDA stream.
+
+    A video stream's loop has a thread of its own, and everything of it belongs on one CUDA stream;
+    the models' calls, which streams share, reach it by the thread they are called on.
+    """
+
+    def __init__(self, parts: Callable[[], _StreamParts]) -> None:
+        self._parts = parts
+
+    def letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: object) -> None:
+        self._parts().imaging.letterbox(image, fit, out_rgb)
+
+    def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: object) -> None:
+        self._parts().imaging.face_chip(image, landmarks_px, out_rgb)
+
+    def thumbnail(self, image: Nv12Image) -> ByteArray:
+        return self._parts().imaging.thumbnail(image)
+
+    def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
+        return self._parts().imaging.compose(image, crops, layout)
+
+
+class CudaDevice(Device):
+    """Makes sources, sinks and pixel work on one GPU.
+
+    A source, its sink and the loop between them belong to one thread, and through it to one CUDA
+    stream.
+
+    Args:
+        settings: Of the run; they say how many frames a stream holds.
+        device_id: Index of the GPU as CUDA counts them.
+    """
+
+    def __init__(self, settings: RunSettings, device_id: int = 0) -> None:
+        self._frames_limit = frames_held(settings)
+        self._device_id = device_id
+        self._threads = threading.local()
+        self.imaging = _ThreadsImaging(self._parts)
+
+    def _parts(self) -> _StreamParts:
+        found: _StreamParts | None = getattr(self._threads, "parts", None)
+        if found is None:
+            stream = CudaStream(self._device_id)
+            found = _StreamParts(stream, CudaImaging(stream))
+            found.imaging.warm_up()
+            self._threads.parts = found
+        return found
+
+    def make_region(self, byte_size: int) -> CudaRegion:
+        """GPU memory that Triton maps.
+
+        Raises:
+            MemoryRegionError: The GPU has not that much memory free, or refuses to export it.
+        """
+        return CudaRegion(byte_size, self._device_id)
+
+    @property
+    def outputs_in_region(self) -> bool:
+        """False: boxes and embeddings are needed on the host, and small."""
+        return False
+
+    def synchronize(self) -> None:
+        """Waits for the calling thread's CUDA stream."""
+        self._parts().stream.finish()
+
+    def open_source(self, path: Path) -> FrameSource:
+        """Opens a video with NVDEC, or with PyAV where NVDEC cannot decode it.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        return open_device_source(path, self._parts().stream, frames_limit=self._frames_limit)
+
+    def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FrameSink:
+        """Opens an NVENC output, an x264 one, or one that only counts.
+
+        Raises:
+            PlatformError: NVENC was asked for and the GPU has none.
+            SinkError: It cannot be written.
+            UsageError: It exists and must not be replaced.
+        """
+        if output.encoder == "none" or job.output is None:
+            return NullSink()
+        note = ""
+        if output.encoder != "x264":
+            try:
+                return NvencSink(
+                    job.output,
+                    info,
+                    output.canvas_wh_px,
+                    self._parts().stream,
+                    audio_from=job.input,
+                    overwrite=output.overwrite,
+                )
+            except PlatformError as error:
+                if output.encoder == "nvenc":
+                    raise
+                note = f"encoded by x264 on the CPU: {error}"
+        sink = PyavSink(
+            job.output,
+            info,
+            output.canvas_wh_px,
+            audio_from=job.input,
+            preset=output.preset,
+            crf=output.crf,
+            overwrite=output.overwrite,
+            threads=output.encoder_threads or "auto",
+        )
+        return _NotedSink(sink, self._parts().stream, note)
+
+
+class _NotedSink(DownloadingSink):
+    """x264 for canvases in GPU memory, with the reason."""
+
+    def __init__(self, sink: HostSink, stream: CudaStream, note: str) -> None:
+        super().__init__(sink, stream)
+        self._note = (note,) if note else ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was handled, and why x264 encodes."""
+        return (*self._note, *super().warnings)
