@@ -150,6 +150,7 @@ def test_bars_on_a_terminal() -> None:
     assert "50/100" in text
     assert "90/90" in text
     assert "second: failed: c.mp4: [red] is no video" in text
+    assert "0/?" not in text
 
 
 def test_a_partial_output_is_named() -> None:

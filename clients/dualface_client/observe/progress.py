@@ -170,8 +170,10 @@ def _print_if_finished(console: Console, report: StreamReport, finished: set[str
 
 def _show_bar(progress: Progress, tasks: dict[str, TaskID], report: StreamReport) -> None:
     total = report.frames_expected or None
-    if report.state == "done":
-        total = report.frames_out  # the container's count was an estimate
+    if report.state in _FINAL_STATES:
+        if not report.frames_out:
+            return  # nothing to show a bar of; the reason is printed
+        total = report.frames_out  # the container's count was an estimate, or it ended early
     if report.name not in tasks:
         tasks[report.name] = progress.add_task(report.name, total=total, rate="")
     rate = f"{report.fps:5.1f} fps" if report.state in ("running", "done") else report.state
