@@ -290,6 +290,16 @@ def test_streams_fail_alone(streams: int) -> None:
     assert all(source.closed for source in sources.values())
 
 
+def test_tracks_that_cannot_be_written_leave_no_open_output(tmp_path: Path) -> None:
+    device = FakeDevice({"a": FakeSource(5)})
+    statuses = new_statuses([job("a")])
+    models = Models(FakeDetector(), FakeEmbedder())
+    runner = Runner(device, models, RunSettings(), tracks=tmp_path / "no" / "t.txt")
+    runner.run([job("a")], statuses, threading.Event(), 1)
+    assert "cannot write tracks" in statuses[0].snapshot().error
+    assert device.sinks["a"].ended == "aborted"
+
+
 def test_streams_after_a_stop_are_not_begun() -> None:
     device = FakeDevice({"a": FakeSource(5)})
     statuses = new_statuses([job("a")])

@@ -170,17 +170,18 @@ class Runner:
         stop: threading.Event,
         clock: StageClock,
     ) -> str:
-        tracks = TrackLog(self._tracks_path(job)) if self._tracks else None
-        parts = StreamParts(
-            ends.source,
-            ends.sink,
-            self._device.imaging,
-            self._models.detector,
-            self._models.embedder,
-            tracks,
-        )
+        tracks: TrackLog | None = None
         complete = False
         try:
+            tracks = TrackLog(self._tracks_path(job)) if self._tracks else None
+            parts = StreamParts(
+                ends.source,
+                ends.sink,
+                self._device.imaging,
+                self._models.detector,
+                self._models.embedder,
+                tracks,
+            )
             StreamLoop(parts, self._settings, status, stop, clock).run()
             if not stop.is_set():
                 with clock.stage("finish"):
