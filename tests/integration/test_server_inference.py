@@ -91,6 +91,20 @@ def test_the_answer_is_the_in_process_one(
     np.testing.assert_array_equal(rows, in_process(real_models, name)(pixels))
 
 
+def test_answers_in_the_message_are_those_of_the_region(triton_server: EmbeddedServer) -> None:
+    rows = []
+    for in_region in (True, False):
+        with Session(triton_server.grpc_address, PLANS, outputs_in_region=in_region) as session:
+            with session.lease("face_reid", 1.0) as lease:
+                pixels = session.input_array("face_reid", lease)
+                pixels[:] = pixels_of(pixels.shape)
+                rows.append(session.infer_async("face_reid", lease).result())
+            slot = session.pool.region.view(lease.offset, (lease.byte_size,), np.dtype(np.uint8))
+            answer_in_slot = bool(slot[pixels.size :].any())
+        assert answer_in_slot is in_region
+    np.testing.assert_array_equal(rows[0], rows[1])
+
+
 def test_requests_that_are_batched_get_their_own_rows(
     triton_server: EmbeddedServer, real_models: tuple[EmbeddedModel, ...]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,19 @@ def test_a_model_directory_is_complete(tmp_path: Path) -> None:
     assert parsed(config).name == "face_detect"
     code = (tmp_path / "face_detect" / "1" / "model.py").read_text()
     assert "class TritonPythonModel" in code
+
+
+def test_a_gpu_model_keeps_inputs_on_the_device_and_runs_few_batch_sizes() -> None:
+    model = PythonModel(FACE_DETECT, Path("/m.onnx"), 2, 2, "cuda")
+    config = parsed(config_text(FACE_DETECT, python_serving(model)))
+    (group,) = config.instance_group
+    assert (group.kind, group.count, list(group.gpus)) == (PB.ModelInstanceGroup.KIND_GPU, 2, [0])
+    assert config.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value == "no"
+    assert config.parameters["batches"].string_value == "1,4,8,16"
+    assert config.dynamic_batching.preferred_batch_size == [8, 16]
+
+
+def test_no_batch_beyond_the_models_limit_is_prepared() -> None:
+    small = replace(FACE_DETECT, max_batch_size=6)
+    model = PythonModel(small, Path("/m.onnx"), 2, 1, "cuda")
+    assert python_serving(model).parameters["batches"] == "1,4"

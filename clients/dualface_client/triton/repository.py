@@ -10,9 +10,8 @@ from pathlib import Path
 from dualface_client.triton.description import ModelSpec, TensorSpec
 from dualface_client.triton.pbtxt import Message, Token, render, string_map
 
-#: Batch sizes that the GPU model runs at; cuDNN searches for algorithms anew for each unseen one,
-#: which takes seconds.
-CUDA_BATCHES = (1, 2, 4, 8, 16)
+#: Batch sizes that the GPU model runs at, each in a session of its own; see `_CudaRunner`.
+CUDA_BATCHES = (1, 4, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,10 +128,11 @@ class _CpuRunner:
 
 
 class _CudaRunner:
-    """Runs on the first GPU, on device pointers, at the warmed batch sizes only.
+    """Runs on the first GPU, on device pointers, at a few batch sizes with a session of each.
 
-    cuDNN searches for each batch size that it has not seen, which takes seconds: other sizes are
-    padded to the next one, larger ones are cut.
+    ONNX Runtime searches for convolutions anew whenever the batch size of a session changes, which
+    takes a second: no session ever sees two. Other sizes are padded to the next one, larger ones
+    are cut.
     """
 
     def __init__(self, config: dict[str, Any], parameters: dict[str, str]) -> None:
@@ -143,7 +144,10 @@ class _CudaRunner:
         self._batches = sorted(int(size) for size in parameters["batches"].split(","))
         self._in_dims, self._out_dims = _dims(config["input"][0]), _dims(config["output"][0])
         self._item_bytes = int(np.prod(self._in_dims))
-        self._session = _cuda_session(onnxruntime, parameters["onnx_path"], self._cuda.stream)
+        self._sessions = {
+            size: _cuda_session(onnxruntime, parameters["onnx_path"], self._cuda.stream)
+            for size in self._batches
+        }
         largest = self._batches[-1]
         most = -(-int(config["max_batch_size"]) // largest) * largest
         self._staging = self._cuda.allocate(most * self._item_bytes)
@@ -179,12 +183,13 @@ class _CudaRunner:
         return rows
 
     def _infer(self, address: int, size: int) -> None:
-        binding = self._session.io_binding()
+        session = self._sessions[size]
+        binding = session.io_binding()
         shape = (size, *self._in_dims)
         binding.bind_input(self._input, "cuda", 0, np.uint8, shape, address)
         rows = self._rows[:size]
         binding.bind_output(self._output, "cpu", 0, np.float32, rows.shape, rows.ctypes.data)
-        self._session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding)
         self._cuda.synchronize()
 
 

@@ -1,0 +1,39 @@
+"""What of the CUDA device can be checked without a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+
+from dualface_client.pipeline.cuda_device import for_cuda, frames_held, why_not_cuda
+from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES
+from dualface_client.settings.run import DetectionSettings, QueueSettings, RunSettings
+
+
+def test_every_place_where_a_frame_waits_has_a_buffer() -> None:
+    settings = RunSettings(
+        detection=DetectionSettings(frames_per_request=5, requests_in_flight=3),
+        queues=QueueSettings(frames_ahead=7),
+    )
+    filling, in_flight, deciding = 5, 15, 5
+    waiting = filling + in_flight + deciding + MAX_LOOKAHEAD_FRAMES + 7
+    assert frames_held(settings) > waiting
+    deeper = replace(settings.detection, requests_in_flight=4)
+    assert frames_held(replace(settings, detection=deeper)) == frames_held(settings) + 5
+
+
+def test_only_the_batch_changes_for_a_gpu() -> None:
+    plain = RunSettings()
+    changed = for_cuda(plain)
+    assert changed.detection.frames_per_request == 8
+    assert replace(changed, detection=plain.detection) == plain
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
+def test_a_machine_without_cupy_is_told_what_to_install() -> None:
+    reason = why_not_cuda(embedded_server=True)
+    assert reason is not None
+    assert "cupy" in reason
+    assert "dualface-client[run,gpu]" in reason
