@@ -1,0 +1,132 @@
+"""The whole program on a GPU: `run --device cuda --encoder none` on copies of a clip.
+
+    python benchmarks/gpu/end_to_end.py CLIP --out end_to_end.json --shapes 1x1 1x4 2x4 4x2
+
+A shape is processes x videos at a time in each, with `@N` for `--in-flight N`.
+All use one embedded server, started once. `frames_per_s` counts from a stream's opening to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from decode import repeated  # type: ignore[import-not-found] # the script beside this one
+
+from dualface_client.pipeline.server import ServerChoice, start_embedded
+
+
+class Smi:
+    """Samples utilisation twice a second while it is open; the busiest half is kept."""
+
+    FIELDS = "utilization.gpu,utilization.decoder,memory.used"
+
+    def __enter__(self) -> Smi:
+        self.rows: list[list[int]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        query = ["nvidia-smi", f"--query-gpu={self.FIELDS}", "--format=csv,noheader,nounits"]
+        while not self._stop.wait(0.5):
+            done = subprocess.run(query, capture_output=True, text=True, check=False)
+            if not done.returncode:
+                self.rows.append([int(part) for part in done.stdout.split(",")])
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def busiest(self) -> dict[str, int]:
+        """Largest of each field."""
+        names = ("gpu_percent", "decoder_percent", "gpu_used_mib")
+        return dict(zip(names, map(max, zip(*self.rows, strict=True)), strict=True))
+
+
+def row(
+    clip: Path, address: str, server_pid: int, shape: tuple[int, int], extra: list[str]
+) -> dict[str, Any]:
+    """One shape."""
+    processes, streams = shape
+    work = Path(tempfile.mkdtemp())
+    for index in range(streams):
+        (work / f"copy{index}{clip.suffix}").symlink_to(clip)
+    copies = [str(path) for path in sorted(work.glob("copy*"))]
+    command = [sys.executable, "-m", "dualface_client", "run", *copies, "--encoder", "none"]
+    command += ["--device", "cuda", "--server", address, "--streams", str(streams), "--quiet"]
+    command += extra
+    server_before = _tree_cpu_s(server_pid)
+    client_before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    with Smi() as smi:
+        running = [
+            subprocess.Popen([*command, "--summary", str(work / f"{n}.json")], stderr=-1, text=True)
+            for n in range(processes)
+        ]
+        errors = [process.communicate(timeout=60)[1][-600:] for process in running]
+    wall_s = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    client_s = used.ru_utime + used.ru_stime - client_before.ru_utime - client_before.ru_stime
+    server_s = _tree_cpu_s(server_pid) - server_before
+    summaries = [json.loads(p.read_text()) for p in sorted(work.glob("*.json"))]
+    reports = [report for summary in summaries for report in summary["streams"]]
+    frames = sum(report["frames_out"] for report in reports)
+    slowest_s = max((report["elapsed_s"] for report in reports), default=0.0)
+    return {
+        "processes": processes,
+        "streams_per_process": streams,
+        "frames": frames,
+        "frames_per_s": round(frames / slowest_s, 1) if slowest_s else 0.0,
+        "wall_s": round(wall_s, 2),
+        "client_cores": round(client_s / wall_s, 2),
+        "client_cpu_ms_per_frame": round(client_s / max(frames, 1) * 1e3, 3),
+        "server_cores": round(server_s / wall_s, 2),
+        **smi.busiest(),
+        "exit_statuses": sorted({process.returncode for process in running}),
+        "stages_of_first": reports[0].get("stages") if reports else None,
+        "warnings": sorted({w for report in reports for w in report["warnings"]}),
+        "errors": [text for text in errors if text] + [r["error"] for r in reports if r["error"]],
+    }
+
+
+def _tree_cpu_s(pid: int) -> float:
+    root = psutil.Process(pid)
+    times = [process.cpu_times() for process in [root, *root.children(recursive=True)]]
+    return sum(found.user + found.system for found in times)
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--shapes", nargs="+", default=["1x1", "1x4", "1x8", "2x4", "4x2"])
+    parser.add_argument("--repeat", type=int, default=10, help="times the clip is in the file")
+    options = parser.parse_args()
+    clip = repeated(options.clip, options.repeat)
+    rows: list[dict[str, Any]] = [{"cpus": os.cpu_count(), "repeat": options.repeat}]
+    with start_embedded(ServerChoice(device="cuda")) as server:
+        for shape in options.shapes:
+            name, _, in_flight = shape.partition("@")
+            processes, _, streams = name.partition("x")
+            extra = ["--in-flight", in_flight] if in_flight else []
+            size = int(processes), int(streams)
+            rows.append({"shape": shape, **row(clip, server.grpc_address, server.pid, size, extra)})
+            print(json.dumps(rows[-1]), flush=True)
+            options.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

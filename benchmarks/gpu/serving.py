@@ -1,0 +1,175 @@
+"""What Triton and the ways to hand pixels over cost, on a GPU, with the embedded server.
+
+    python benchmarks/gpu/serving.py --out serving.json
+
+`in_process` runs the embedded model's own code on the same file without Triton, batch after batch;
+`triton` sends the same batches from one client with several in flight; `request_ms` is one request
+of eight frames after the other by each way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import types
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton_grpc
+
+from dualface_client.memory.cuda_region import CudaRegion
+from dualface_client.memory.region import SystemRegion
+from dualface_client.pipeline.server import ServerChoice, start_embedded
+from dualface_client.settings.paths import models_dir
+from dualface_client.triton.description import FACE_DETECT
+from dualface_client.triton.repository import CUDA_BATCHES
+from dualface_client.triton.session import Session, SlotPlan
+
+NAME = FACE_DETECT.name
+SHAPES = ((1, 16), (8, 4), (8, 8), (16, 4), (16, 8))
+REQUESTS = 80
+
+
+def rate_of(step: Callable[[], object], items: int, seconds: float) -> float:
+    """Items per second of repeated steps."""
+    until = (start := time.perf_counter()) + seconds
+    steps = 0
+    while time.perf_counter() < until:
+        step()
+        steps += 1
+    return round(steps * items / (time.perf_counter() - start), 1)
+
+
+def in_process(seconds: float) -> dict[str, float]:
+    """Images per second by batch, without Triton."""
+    fake: Any = types.ModuleType("triton_python_backend_utils")
+    fake.TritonModelException = RuntimeError
+    sys.modules["triton_python_backend_utils"] = fake
+    from dualface_client.triton.embedded_model import model
+
+    tensors = {
+        key: [{"name": spec.name, "dims": spec.dims}]
+        for key, spec in (("input", FACE_DETECT.input), ("output", FACE_DETECT.output))
+    }
+    runner = model._CudaRunner(
+        {**tensors, "max_batch_size": FACE_DETECT.max_batch_size},
+        {
+            "onnx_path": str(models_dir() / f"{NAME}_fp16.onnx"),
+            "batches": ",".join(map(str, CUDA_BATCHES)),
+        },
+    )
+    return {
+        str(size): rate_of(lambda size=size: runner._run(runner._staging, size), size, seconds)  # type: ignore[misc] # a default binds
+        for size in CUDA_BATCHES
+    }
+
+
+def throughput(address: str, batch: int, depth: int, seconds: float) -> float:
+    """Images per second through Triton, pixels in CUDA shared memory."""
+    plans = {NAME: SlotPlan(batch, depth + 1)}
+    with Session(address, plans, make_region=CudaRegion, outputs_in_region=False) as session:
+        pending: deque[Any] = deque()
+
+        def step() -> None:
+            with session.lease(NAME, 10.0) as lease:
+                pending.append(session.infer_async(NAME, lease, batch))
+            if len(pending) >= depth:
+                pending.popleft().result()
+
+        rate_of(step, batch, 0.5)
+        rate = rate_of(step, batch, seconds)
+        while pending:
+            pending.popleft().result()
+        return rate
+
+
+def request_ms(address: str, batch: int) -> dict[str, float]:
+    """Median of one request after the other, milliseconds, by each way."""
+    pixels = np.random.default_rng(1).integers(0, 255, (batch, *FACE_DETECT.input.dims), np.uint8)
+    found = {
+        "cuda_shm": _shared_ms(address, batch, CudaRegion, in_region=False),
+        "system_shm": _shared_ms(address, batch, SystemRegion, in_region=True),
+    }
+    client = triton_grpc.InferenceServerClient(address)
+    tensor = triton_grpc.InferInput(FACE_DETECT.input.name, list(pixels.shape), "UINT8")
+
+    def step() -> None:
+        tensor.set_data_from_numpy(pixels)
+        client.infer(NAME, [tensor]).as_numpy(FACE_DETECT.output.name)
+
+    found["bytes"] = median_ms(step)
+    client.close()
+    return found
+
+
+def _shared_ms(address: str, batch: int, region: Any, *, in_region: bool) -> float:
+    plans = {NAME: SlotPlan(batch, 1)}
+    with Session(address, plans, make_region=region, outputs_in_region=in_region) as session:
+
+        def step() -> None:
+            with session.lease(NAME, 10.0) as lease:
+                pending = session.infer_async(NAME, lease, batch)
+            pending.result()
+
+        return median_ms(step)
+
+
+def median_ms(step: Callable[[], object]) -> float:
+    """Median time of a step after some to warm up."""
+    times = []
+    for _ in range(REQUESTS):
+        start = time.perf_counter()
+        step()
+        times.append((time.perf_counter() - start) * 1e3)
+    return round(statistics.median(times[REQUESTS // 4 :]), 3)
+
+
+def gpu_memory() -> list[str]:
+    """Used memory of the GPU and of each process on it."""
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[:1]
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--in-process", action="store_true", help="only that, printed as JSON")
+    options = parser.parse_args()
+    if options.in_process:
+        print(json.dumps(in_process(options.seconds)))
+        return
+    command = [sys.executable, __file__, "--out", "-", "--in-process"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows: dict[str, Any] = {"in_process": (done.stdout.strip().splitlines() or [""])[-1]}
+    if done.returncode:
+        rows["in_process_error"] = done.stderr[-1500:]
+    else:
+        rows["in_process"] = json.loads(rows["in_process"])
+    rows["gpu_memory_before"] = gpu_memory()
+    start = time.perf_counter()
+    with start_embedded(ServerChoice(device="cuda")) as server:
+        rows["server_start_s"] = round(time.perf_counter() - start, 1)
+        rows["gpu_memory_with_server"] = gpu_memory()
+        rows["request_ms_batch_8"] = request_ms(server.grpc_address, 8)
+        rows["triton"] = {
+            f"batch {batch} x {depth}": throughput(
+                server.grpc_address, batch, depth, options.seconds
+            )
+            for batch, depth in SHAPES
+        }
+        rows["log"] = server.log_tail(5)
+    options.out.write_text(json.dumps(rows, indent=1) + "\n")
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
