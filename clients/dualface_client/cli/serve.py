@@ -21,18 +21,28 @@ _POLL_S = 0.5
 Examples:
   dualface-client serve
   dualface-client serve --model-threads 1
+  dualface-client serve --device cuda
   dualface-client serve --detector-onnx face_detect_640x384.onnx
 """
 )
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where the models run.",
+)
 @embedded_server_options
-def serve(detector_onnx: Path | None, reid_onnx: Path | None, model_threads: int) -> int:
+def serve(
+    device: str, detector_onnx: Path | None, reid_onnx: Path | None, model_threads: int
+) -> int:
     """Run the embedded Triton server until Ctrl-C.
 
     Prints its gRPC address, which `dualface-client run --server` takes. It serves this machine
     alone (127.0.0.1).
     """
     reap_shared_memory()
-    choice = ServerChoice(None, detector_onnx, reid_onnx, model_threads)
+    choice = ServerChoice(None, detector_onnx, reid_onnx, model_threads, device)
     with stop_on_signal(lambda text: None) as stop, start_embedded(choice) as server:
         click.echo(f"gRPC on {server.grpc_address}, metrics on {server.metrics_url}")
         click.echo("Ctrl-C ends it.", err=True)
