@@ -175,7 +175,7 @@ def test_output_places_that_cannot_be(run: Run, tmp_path: Path) -> None:
     suffix = run(source, "-o", "out.avi")
     assert (suffix.returncode, ".avi cannot be written" in suffix.stderr) == (2, True)
     itself = run(source, "-o", "talk.mp4", options=["--overwrite"])
-    assert (itself.returncode, "is the input itself" in itself.stderr) == (1, True)
+    assert (itself.returncode, "is an input" in itself.stderr) == (2, True)
     for done in (missing, deep, itself):
         no_trace(done)
 
@@ -214,6 +214,22 @@ def test_a_full_disk_fails_that_stream_and_leaves_a_playable_part(
     assert f"the part so far: {part.name}" in done.stderr
     assert frames_of(part) > 0
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("option", ["--tracks", "--summary"])
+def test_side_files_never_replace_a_video_or_anything_unasked(
+    run: Run, tmp_path: Path, option: str
+) -> None:
+    source = make(tmp_path / "talk.mp4", SMALL)
+    before = source.read_bytes()
+    (tmp_path / "kept.txt").write_text("precious")
+    for name, reason in (("talk.mp4", "one of the videos"), ("o.mp4", "one of the videos")):
+        done = run(source, "-o", "o.mp4", options=[option, name, "--overwrite"])
+        assert (done.returncode, reason in done.stderr) == (2, True), done.stderr
+    done = run(source, "-o", "o.mp4", options=[option, "kept.txt"])
+    assert (done.returncode, "allow --overwrite" in done.stderr) == (2, True), done.stderr
+    assert source.read_bytes() == before
+    assert (tmp_path / "kept.txt").read_text() == "precious"
 
 
 def _noise(path: Path, frames: int) -> Path:

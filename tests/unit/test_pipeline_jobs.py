@@ -75,3 +75,18 @@ def test_outputs_that_cannot_be(tmp_path: Path, output: str, message: str) -> No
     inputs = [str(tmp_path / "a/talk.mp4"), str(tmp_path / "b/talk.mp4")]
     with pytest.raises(UsageError, match=message):
         plan_jobs(inputs, str(tmp_path / output))
+
+
+@pytest.mark.parametrize("output", ["x.mp4", "y.partial.mp4"])
+def test_an_input_is_never_what_a_job_replaces(tmp_path: Path, output: str) -> None:
+    """Not even as the partial file of the output, such as a killed run leaves behind."""
+    touch(tmp_path / "x.partial.mp4", tmp_path / "y.partial.mp4")
+    source = tmp_path / ("x.partial.mp4" if output == "x.mp4" else output)
+    with pytest.raises(UsageError, match="is an input, and would be replaced"):
+        plan_jobs([str(source)], str(tmp_path / output))
+
+
+def test_a_leftover_in_the_output_directory_is_not_eaten_by_another_job(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "a_dualface.partial.mp4")
+    with pytest.raises(UsageError, match=r"a_dualface\.partial\.mp4: is an input"):
+        plan_jobs([str(tmp_path)], str(tmp_path))

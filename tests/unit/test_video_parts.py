@@ -122,3 +122,10 @@ def test_scraps_are_read_without_an_error(tmp_path: Path, size: int) -> None:
         path.write_bytes((head + b"\xff" * 40)[:size])
         integrity.truncation(path)
         integrity.lacks_index(path)
+
+
+def test_our_own_outputs_are_walked_whole_however_many_fragments() -> None:
+    box = (8).to_bytes(4, "big") + b"moof"
+    stream, size = io.BytesIO(box * 12_000), 8 * 12_000
+    assert len(integrity.mp4_boxes(stream, size)) == 10_000
+    assert integrity.mp4_boxes(stream, size, limit=None)[-1] == ("moof", size)

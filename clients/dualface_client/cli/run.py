@@ -21,7 +21,7 @@ from dualface_client.observe.memory_peak import MemoryPeak
 from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.pipeline.cpu_device import CpuDevice
-from dualface_client.pipeline.jobs import Job, plan_jobs
+from dualface_client.pipeline.jobs import Job, plan_jobs, written_by
 from dualface_client.pipeline.runner import Device, new_statuses
 from dualface_client.pipeline.server import ServerChoice, server_for
 from dualface_client.pipeline.worker import run_worker
@@ -168,6 +168,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
         quiet=quiet,
     )
     _check_tracks(request)
+    _check_side_files(request, overwrite=overwrite)
     return execute(request, _for_device(settings, request))
 
 
@@ -257,6 +258,27 @@ def _device(request: RunRequest, settings: RunSettings) -> Device:
     from dualface_client.pipeline.cuda_device import CudaDevice
 
     return CudaDevice(settings)
+
+
+def _check_side_files(request: RunRequest, *, overwrite: bool) -> None:
+    """Refuses tracks and summaries that would destroy something, before anything starts."""
+    videos = {p.resolve() for job in request.jobs for p in (job.input, *written_by(job))}
+    for option, what, path in (
+        ("--tracks", "tracks", request.tracks),
+        ("--summary", "the summary", request.summary),
+    ):
+        if path is None or path.is_dir():
+            continue
+        reason = ""
+        if path.resolve() in videos:
+            reason = "it is one of the videos"
+        elif path.is_file() and not overwrite:
+            reason = "it exists; choose another name or allow --overwrite"
+        elif not path.parent.is_dir():
+            reason = f"{path.parent} is not a directory"
+        if reason:
+            raise UsageError(f"{option} {path}: cannot write {what}: {reason}")
+        videos.add(path.resolve())
 
 
 def _check_tracks(request: RunRequest) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dualface_client.errors import UsageError
+from dualface_client.video.outfile import partial_path_of
 
 #: What is taken from a directory. A file that is named directly is tried whatever its suffix.
 VIDEO_SUFFIXES = frozenset(
@@ -57,6 +58,7 @@ def plan_jobs(inputs: Sequence[str], output: str | None) -> list[Job]:
     if output is not None:
         found = _with_outputs(found, Path(output), text=output)
         _refuse_collisions(found)
+        _refuse_inputs_as_outputs(found)
     return _with_unique_names(found)
 
 
@@ -121,6 +123,22 @@ def _refuse_collisions(jobs: list[Job]) -> None:
                 "rename one or run them into different directories"
             )
         owners[job.output] = job.input
+
+
+def written_by(job: Job) -> list[Path]:
+    """The files a job makes: its output, and the partial file that becomes it."""
+    return [] if job.output is None else [job.output, partial_path_of(job.output)]
+
+
+def _refuse_inputs_as_outputs(jobs: list[Job]) -> None:
+    inputs = {job.input.resolve() for job in jobs}
+    for job in jobs:
+        for path in written_by(job):
+            if path.resolve() in inputs:
+                raise UsageError(
+                    f"{path}: is an input, and would be replaced while {job.input} is processed; "
+                    "rename it or write to another directory"
+                )
 
 
 def _with_unique_names(jobs: list[Job]) -> list[Job]:

@@ -11,19 +11,20 @@ from typing import BinaryIO
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
-_BOX_LIMIT = 10_000  # a fragmented file of hours stays below it
+_BOX_LIMIT = 10_000  # enough to judge an input; our own outputs are walked whole
 
 
-def mp4_boxes(stream: BinaryIO, size: int) -> list[tuple[str, int]]:
+def mp4_boxes(stream: BinaryIO, size: int, limit: int | None = _BOX_LIMIT) -> list[tuple[str, int]]:
     """Top-level boxes as (type, end offset); the end of a cut box lies beyond `size`.
 
     Args:
         stream: The file, opened for reading.
         size: Its length in bytes.
+        limit: Boxes looked at, None for all.
     """
     boxes: list[tuple[str, int]] = []
     offset = 0
-    while offset + 8 <= size and len(boxes) < _BOX_LIMIT:
+    while offset + 8 <= size and (limit is None or len(boxes) < limit):
         stream.seek(offset)
         header = stream.read(16)
         length = int.from_bytes(header[:4], "big")

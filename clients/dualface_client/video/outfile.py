@@ -109,7 +109,8 @@ class OutputFile:
         with os.fdopen(os.dup(self._fd), "rb") as stream:
             size = os.fstat(self._fd).st_size
             if integrity.is_mp4(os.pread(self._fd, 12, 0)):
-                ends = [end for _, end in integrity.mp4_boxes(stream, size) if end <= size]
+                boxes = integrity.mp4_boxes(stream, size, limit=None)
+                ends = [end for _, end in boxes if end <= size]
                 os.ftruncate(self._fd, max(ends, default=0))
 
     def _check_target(self) -> None:

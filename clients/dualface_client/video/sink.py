@@ -13,7 +13,7 @@ from dualface_client.video.audio import AudioCopy
 from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, ColorTags
 from dualface_client.video.convert import plane_view
 from dualface_client.video.ffmpeg import AV_ERRORS, av, sink_error, thread_count, ticks
-from dualface_client.video.outfile import OutputFile
+from dualface_client.video.outfile import OutputFile, partial_path_of
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -350,8 +350,10 @@ def _check_options(path: Path, audio_from: str | Path | None, encoder: str, crf:
         raise UsageError(f"encoder is {encoder!r}; on the CPU expected 'x264'")
     if not 0 <= crf <= _CRF_LIMIT:
         raise UsageError(f"crf is {crf}; expected 0 to {_CRF_LIMIT}")
-    if audio_from is not None and path.exists() and path.samefile(audio_from):
-        raise UsageError(f"{path}: is the input itself; choose another output")
+    # The partial file is replaced when the output is opened: it must not be the input either.
+    for written in (path, partial_path_of(path)):
+        if audio_from is not None and written.exists() and written.samefile(audio_from):
+            raise UsageError(f"{written}: is the input itself; choose another output")
 
 
 def _picture(image: Nv12Image) -> av.VideoFrame:
