@@ -14,7 +14,8 @@
         |-- ServerStartError             the embedded server died or hung at its start
         |-- ContractError                it serves other tensors than this client speaks
         |-- InferenceTimeoutError        a request got no answer in time
-        `-- InferenceFailedError         a request was answered with an error
+        |-- InferenceFailedError         a request was answered with an error
+        `-- StaleOutputError             a request was answered, but its output never written
 
 A class tells the caller what to do next; the message names the value, what was expected and the
 remedy. Errors of lower libraries (grpc, av, OSError) are mapped where they arise.
@@ -91,3 +92,7 @@ class InferenceTimeoutError(ServerError, TimeoutError):
 
 class InferenceFailedError(ServerError):
     """The server answered a request with an error."""
+
+
+class StaleOutputError(ServerError):
+    """The server reported success without having written the output; nothing of it is used."""

@@ -19,6 +19,7 @@ from dualface_client.errors import (
     LeaseTimeoutError,
     MemoryRegionError,
     ServerUnreachableError,
+    StaleOutputError,
 )
 from dualface_client.memory.names import OwnerState, owner_state
 from dualface_client.memory.region import SHM_DIR, SystemRegion
@@ -91,18 +92,52 @@ def test_the_answer_is_the_in_process_one(
     np.testing.assert_array_equal(rows, in_process(real_models, name)(pixels))
 
 
-def test_answers_in_the_message_are_those_of_the_region(triton_server: EmbeddedServer) -> None:
+def test_answers_apart_are_those_of_the_slots(triton_server: EmbeddedServer) -> None:
     rows = []
-    for in_region in (True, False):
-        with Session(triton_server.grpc_address, PLANS, outputs_in_region=in_region) as session:
+    for in_slots in (True, False):
+        with Session(triton_server.grpc_address, PLANS, outputs_in_region=in_slots) as session:
             with session.lease("face_reid", 1.0) as lease:
                 pixels = session.input_array("face_reid", lease)
                 pixels[:] = pixels_of(pixels.shape)
                 rows.append(session.infer_async("face_reid", lease).result())
             slot = session.pool.region.view(lease.offset, (lease.byte_size,), np.dtype(np.uint8))
             answer_in_slot = bool(slot[pixels.size :].any())
-        assert answer_in_slot is in_region
+            regions = registered_regions(session.connection)
+            mine = [name for name in regions if owner_state(name) is OwnerState.ALIVE]
+        assert answer_in_slot is in_slots
+        assert len(mine) == (1 if in_slots else 2)
     np.testing.assert_array_equal(rows[0], rows[1])
+
+
+@pytest.mark.parametrize("in_slots", [True, False])
+def test_an_answer_that_was_never_written_is_refused(
+    triton_server: EmbeddedServer, in_slots: bool
+) -> None:
+    """The server writes into other memory under the same name, and reports success."""
+    with Session(triton_server.grpc_address, PLANS, outputs_in_region=in_slots) as session:
+
+        def ask() -> np.ndarray[Any, Any]:
+            with session.lease("face_reid", 1.0) as lease:
+                session.input_array("face_reid", lease)[:] = 7
+                return session.infer_async("face_reid", lease).result()
+
+        ask()  # an old answer lies in the place from here on
+        names = registered_regions(session.connection)
+        name = next(n for n in names if in_slots or n != session.pool.region.name)
+        with SystemRegion(names[name]) as elsewhere:
+            unregister(session.connection, name)
+            session.connection.call(
+                "test",
+                "register_system_shared_memory",
+                name,
+                elsewhere.shm_key,
+                elsewhere.byte_size,
+            )
+            with pytest.raises(StaleOutputError, match="did not write 128 of 128 values") as caught:
+                ask()
+            assert name in str(caught.value)
+            unregister(session.connection, name)
+        assert session.pool.counts()["face_reid"].leased == 0
 
 
 def test_requests_that_are_batched_get_their_own_rows(

@@ -86,6 +86,7 @@ class _Shelf:
     """Free slots and figures of one class; guarded by the pool's lock."""
 
     def __init__(self, first_offset: int, size: SizeClass) -> None:
+        self.first_offset = first_offset
         self.size = size
         # Last in, first out: the slot used last is the one whose pages are still in the cache.
         self.free = [first_offset + size.stride * n for n in reversed(range(size.count))]
@@ -123,6 +124,7 @@ class Lease:
         self.size_class = size_class
         self.offset = offset
         self.byte_size = pool.size_of(size_class).byte_size
+        self.number = pool.number_of(size_class, offset)
         self.label = label
         self.since_s = time.monotonic()
 
@@ -227,6 +229,11 @@ class SlotPool:
     def size_of(self, size_class: str) -> SizeClass:
         """Size and count of a class."""
         return self._shelves[size_class].size
+
+    def number_of(self, size_class: str, offset: int) -> int:
+        """Which of its class a slot is, counted from 0."""
+        shelf = self._shelves[size_class]
+        return (offset - shelf.first_offset) // shelf.size.stride
 
     def lease(self, size_class: str, timeout_s: float, label: str = "") -> Lease:
         """Takes a slot, waiting for one if need be.

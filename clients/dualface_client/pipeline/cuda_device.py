@@ -140,7 +140,7 @@ class CudaDevice(Device):
 
     @property
     def outputs_in_region(self) -> bool:
-        """False: boxes and embeddings are needed on the host, and small."""
+        """False: boxes and embeddings are needed on the host, and go to a small region there."""
         return False
 
     def synchronize(self) -> None:

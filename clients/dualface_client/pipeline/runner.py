@@ -43,7 +43,7 @@ class Device:
 
     @property
     def outputs_in_region(self) -> bool:
-        """Whether the host can read answers from the region."""
+        """Whether the host can read answers from the region; else they get one of their own."""
         return True
 
     def synchronize(self) -> None:

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dualface_client.errors import ServerError
+from dualface_client.errors import ServerError, StaleOutputError
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.observe.report import StreamStatus
@@ -190,6 +190,8 @@ class StreamLoop:
         self._counts["reid_faces"] += len(landmarks_px)
         try:
             return self._parts.embedder.embed(frame.image, landmarks_px)
+        except StaleOutputError:
+            raise  # a server that answers with nothing is not to be believed at all
         except ServerError as error:
             self._counts["reid_failures"] += 1
             self._status.update(warnings=(f"ReID failed, motion decides: {error}",))

@@ -8,7 +8,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton_grpc
 
@@ -20,6 +19,7 @@ from dualface_client.errors import (
     ServerUnreachableError,
 )
 from dualface_client.memory.slots import Hold, Lease
+from dualface_client.triton.answers import AnswerPlace, Answers, AnswersInSlots
 from dualface_client.triton.connection import Connection, status_of, translate
 from dualface_client.triton.description import ModelSpec
 
@@ -108,26 +108,24 @@ class PendingInference:
 class InferenceClient:
     """Sends requests on leased slots; thread-safe, one per worker.
 
-    Inputs are read from the registered region and never copied into a message. Outputs go
-    through the region as well (see `_request`), or in the message.
+    Neither pixels nor answers travel in a message: they lie in registered regions.
     """
 
     def __init__(
         self,
         connection: Connection,
         request_timeout_s: float = 30.0,
-        *,
-        outputs_in_region: bool = True,
+        answers: Answers | None = None,
     ) -> None:
         """Uses a connection, which stays the caller's.
 
         Args:
             connection: To the server with which the leases' region is registered.
             request_timeout_s: Limit of every request, seconds.
-            outputs_in_region: False for a region that the host cannot read.
+            answers: Where answers go; None for behind the input in the slot.
         """
         self._connection = connection
-        self._outputs_in_region = outputs_in_region
+        self._answers = answers or AnswersInSlots()
         self._timeout_s = request_timeout_s
         self._idle = threading.Condition()
         self._in_flight: dict[PendingInference, Any] = {}
@@ -165,11 +163,12 @@ class InferenceClient:
         hold = lease.hold()
         self._admit(pending)
         try:
+            place = self._place(spec, lease, hold, layout, batch)
             call = self._connection.send(
                 what,
-                callback=self._on_answer(pending, hold, spec, layout, batch),
+                callback=self._on_answer(pending, hold, spec, place),
                 client_timeout=limit_s,
-                **self._request(spec, lease, layout, batch),
+                **self._request(spec, lease, layout, place),
             )
         except BaseException:
             hold.release()  # nothing was sent
@@ -178,13 +177,21 @@ class InferenceClient:
         self._remember(pending, call)
         return pending
 
+    def _place(
+        self, spec: ModelSpec, lease: Lease, hold: Hold, layout: SlotLayout, batch: int
+    ) -> AnswerPlace:
+        shape = (batch, *spec.output.dims)
+        place = self._answers.place(lease, hold, layout.output_at_byte, shape, spec.output.dtype)
+        place.poison()
+        return place
+
     def _on_answer(
-        self, pending: PendingInference, hold: Hold, spec: ModelSpec, layout: SlotLayout, batch: int
+        self, pending: PendingInference, hold: Hold, spec: ModelSpec, place: AnswerPlace
     ) -> Any:
         def on_answer(result: Any, error: Exception | None) -> None:
             try:
                 if error is None:
-                    outcome: Output | Exception = self._output(hold, spec, layout, batch, result)
+                    outcome: Output | Exception = self._output(spec, place, result)
                 else:
                     outcome = translate(error, self._connection.address, spec.name)
             except DualfaceError as failure:
@@ -220,35 +227,24 @@ class InferenceClient:
             self._idle.notify_all()
 
     def _request(
-        self, spec: ModelSpec, lease: Lease, layout: SlotLayout, batch: int
+        self, spec: ModelSpec, lease: Lease, layout: SlotLayout, place: AnswerPlace
     ) -> dict[str, Any]:
-        pixels = triton_grpc.InferInput(
-            spec.input.name, [batch, *spec.input.dims], spec.input.datatype
-        )
+        shape = [len(place.array), *spec.input.dims]
+        pixels = triton_grpc.InferInput(spec.input.name, shape, spec.input.datatype)
         pixels.set_shared_memory(lease.region_name, layout.input_bytes, lease.offset)
         rows = triton_grpc.InferRequestedOutput(spec.output.name)
-        # Output by region or in the message: 42.9 and 42.8 ms on 2 cores, no difference for so
-        # small a table (benchmarks/serving_cpu.py). By region, larger ones would cost no message.
-        if self._outputs_in_region:
-            rows.set_shared_memory(
-                lease.region_name, layout.output_bytes, lease.offset + layout.output_at_byte
-            )
+        rows.set_shared_memory(place.region_name, layout.output_bytes, place.offset)
         return {"model_name": spec.name, "inputs": [pixels], "outputs": [rows]}
 
-    def _output(
-        self, hold: Hold, spec: ModelSpec, layout: SlotLayout, batch: int, result: Any
-    ) -> Output:
-        shape = (batch, *spec.output.dims)
+    def _output(self, spec: ModelSpec, place: AnswerPlace, result: Any) -> Output:
         tensor = result.get_output(spec.output.name)
         got = None if tensor is None else (tensor.datatype, tuple(tensor.shape))
-        expected = spec.output.datatype, shape
+        expected = spec.output.datatype, place.array.shape
         if got != expected:
             raise ContractError(
                 f"{spec.name}: output {spec.output.name!r} came as {got}, expected {expected}"
             )
-        if self._outputs_in_region:
-            return np.array(hold.array(shape, spec.output.dtype, layout.output_at_byte))
-        return np.array(result.as_numpy(spec.output.name))
+        return place.take(f"{spec.name} at {self._connection.address}")
 
     @property
     def in_flight(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from dualface_client.errors import DualfaceError, MemoryRegionError
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.memory.slots import Lease, SizeClass, SlotPool, bytes_needed
+from dualface_client.triton.answers import AnswersApart
 from dualface_client.triton.client import InferenceClient, PendingInference, SlotLayout
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.contract import ServedModel, check_contract
@@ -56,8 +57,8 @@ class Session:
             ready_timeout_s: How long to wait for the server, seconds.
             request_timeout_s: Limit of every request, seconds.
             make_region: Makes the memory of a given byte size; a kind that Triton can register.
-            outputs_in_region: Whether answers come through the region or in the message; a region
-                that the host cannot read needs the latter.
+            outputs_in_region: Whether answers lie in the slots too; False for a region that the
+                host cannot read, whose answers get a small system region of their own.
 
         Raises:
             ServerUnreachableError: The server is not there or not ready in time.
@@ -74,9 +75,8 @@ class Session:
             undo.callback(self._free, region)
             register(self.connection, region)
             self.pool = SlotPool(region, classes)
-            self.client = InferenceClient(
-                self.connection, request_timeout_s, outputs_in_region=outputs_in_region
-            )
+            answers = None if outputs_in_region else self._answers_apart(undo, plans, classes)
+            self.client = InferenceClient(self.connection, request_timeout_s, answers)
             undo.callback(self.client.close)
             self._undo = undo.pop_all()
 
@@ -91,6 +91,22 @@ class Session:
             layout = SlotLayout.of(self.models[name].spec, plan.batch)
             classes[name] = SizeClass(layout.byte_size, plan.count)
         return classes
+
+    def _answers_apart(
+        self,
+        undo: contextlib.ExitStack,
+        plans: Mapping[str, SlotPlan],
+        classes: Mapping[str, SizeClass],
+    ) -> AnswersApart:
+        """A region for answers alone, registered."""
+        sizes = {
+            name: plan.batch * self.models[name].spec.output.byte_size
+            for name, plan in plans.items()
+        }
+        answers = AnswersApart(classes, sizes)
+        undo.callback(self._free, answers.region)
+        register(self.connection, answers.region)
+        return answers
 
     def _free(self, region: Region) -> None:
         kind = kind_of(region)
