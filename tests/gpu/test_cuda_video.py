@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -210,8 +210,9 @@ class Recorder:
         rows = frame.image.uv.reshape(frame.image.height_px // 2, -1)
         self.pictures.append(np.vstack([frame.image.y, rows]))
 
-    def close(self) -> None:
+    def close(self, stopped: Callable[[], bool] = lambda: False) -> bool:
         self.frame_count = 0
+        return not stopped()
 
     def abort(self) -> None:
         self.frame_count = 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -79,6 +80,21 @@ def test_every_frame_gets_one_window_in_order(lookahead_s: float) -> None:
     expected = min(round(lookahead_s * 25), MAX_LOOKAHEAD_FRAMES)
     assert len(got[0]) == expected + 1
     assert len(got[-1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "waiting"), [((1920, 1080), 24), ((3840, 2160), 10), ((7680, 4320), 2)]
+)
+def test_large_frames_wait_in_smaller_numbers(size_wh: tuple[int, int], waiting: int) -> None:
+    width, height = size_wh
+    image = Nv12Image(  # one byte of memory each
+        np.broadcast_to(np.uint8(0), (height, width)),
+        np.broadcast_to(np.uint8(0), (height // 2, width // 2, 2)),
+    )
+    frames = [replace(entry, frame=replace(entry.frame, image=image)) for entry in entries(60)]
+    got = list(windows(frames, 5.0))
+    assert [window[0].frame.index for window in got] == list(range(60))
+    assert max(len(window) for window in got) == waiting + 1
 
 
 def test_no_lookahead_holds_nothing_back() -> None:

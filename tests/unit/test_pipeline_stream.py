@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dualface_client.errors import InferenceFailedError, SinkError, SourceError
+from dualface_client.errors import (
+    InferenceFailedError,
+    InferenceTimeoutError,
+    LeaseTimeoutError,
+    SinkError,
+    SourceError,
+)
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
@@ -78,8 +84,9 @@ class FakeSink:
             raise SinkError("the disk melted")
         self.frames.append(frame)
 
-    def close(self) -> None:
-        self.ended = "closed"
+    def close(self, stopped: Callable[[], bool] = lambda: False) -> bool:
+        self.ended = "cut short" if stopped() else "closed"
+        return not stopped()
 
     def abort(self) -> None:
         self.ended = "aborted"
@@ -133,11 +140,14 @@ class FakeDetector:
 @dataclass
 class FakeEmbedder:
     fails: bool = False
+    errors: Iterator[Exception] = field(default_factory=lambda: iter(()))
     model_version: str = "fake/1"
     calls: int = 0
 
     def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> FloatArray:
         self.calls += 1
+        for error in self.errors:
+            raise error
         if self.fails:
             raise InferenceFailedError("no embedding today")
         vectors = np.zeros((len(landmarks_px), 128), np.float32)
@@ -214,7 +224,44 @@ def test_without_reid_motion_decides_and_a_note_says_so() -> None:
     report = stage.status.snapshot()
     assert report.frames_out == 60
     assert report.warnings == ("ReID failed, motion decides: no embedding today",)
+    assert report.reid_failures == stage.embedder.calls > 0
     assert sorted(report.sides.values()) == ["left", "right"]
+
+
+def test_reid_troubles_are_noted_once_per_cause_beside_other_notes() -> None:
+    troubles = [
+        LeaseTimeoutError("no slot in 10 s"),
+        InferenceTimeoutError("no answer in 10 s"),
+        LeaseTimeoutError("no slot in 10.1 s"),
+    ]
+    stage = Stage(FakeSource(250), embedder=FakeEmbedder(errors=iter(troubles)))
+    stage.status.warn("of the source")
+    stage.run()
+    report = stage.status.snapshot()
+    assert report.frames_out == 250
+    assert report.reid_failures == 3
+    assert report.warnings == (
+        "of the source",
+        "ReID failed, motion decides: no slot in 10 s",
+        "ReID failed, motion decides: no answer in 10 s",
+    )
+
+
+def test_a_stop_while_the_output_is_finished_is_a_stop() -> None:
+    device = FakeDevice({"a": FakeSource(5)})
+    statuses = new_statuses([job("a")])
+    models = Models(FakeDetector(), FakeEmbedder())
+    stop = threading.Event()
+
+    class Sink(FakeSink):
+        def close(self, stopped: Callable[[], bool] = lambda: False) -> bool:
+            stop.set()  # the user, while the sound is copied
+            return super().close(stopped)
+
+    device.make_sink = Sink
+    Runner(device, models, RunSettings()).run([job("a")], statuses, stop, 1)
+    assert device.sinks["a"].ended == "aborted"
+    assert statuses[0].snapshot().state == "stopped"
 
 
 @pytest.mark.parametrize(
@@ -254,6 +301,7 @@ class FakeDevice(Device):
         self.imaging = FakeImaging()
         self.sources = sources
         self.sinks: dict[str, FakeSink] = {}
+        self.make_sink: type[FakeSink] = FakeSink
 
     def open_source(self, path: Path) -> FakeSource:
         if path.name not in self.sources:
@@ -261,7 +309,7 @@ class FakeDevice(Device):
         return self.sources[path.name]
 
     def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FakeSink:
-        self.sinks[job.name] = FakeSink()
+        self.sinks[job.name] = self.make_sink()
         return self.sinks[job.name]
 
 

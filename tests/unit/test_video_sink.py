@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import replace
 from fractions import Fraction
@@ -94,6 +95,21 @@ def test_pictures_survive(tmp_path: Path) -> None:
     after = [f.image.y.astype(int) for f in PyavSource(tmp_path / "out.mp4", threads=1)]
     assert len(before) == len(after)
     assert max(np.abs(a - b).mean() for a, b in zip(before, after, strict=True)) < 1.5
+
+
+def test_a_stop_ends_a_long_audio_tail_with_a_playable_partial_file(tmp_path: Path) -> None:
+    audio = [Audio(seconds=20.0)]
+    source = PyavSource(media.make(tmp_path / "in.mp4", Clip(frames=25, audio=audio)), threads=1)
+    sink = open_sink(tmp_path / "out.mp4", source.info, audio_from=tmp_path / "in.mp4")
+    for frame in source:
+        sink.write(frame)
+    asked = itertools.count()
+    assert not sink.close(lambda: next(asked) == 3)
+    assert not sink.close()
+    assert not (tmp_path / "out.mp4").exists()
+    assert sink.partial_path is not None
+    assert len(media.times_of(sink.partial_path)) == 25
+    assert 1.0 <= media.packets_of(sink.partial_path, "audio")[-1][0] < 1.5
 
 
 def test_every_audio_stream_is_copied_bit_for_bit(tmp_path: Path) -> None:

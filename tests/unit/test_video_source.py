@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -256,10 +257,34 @@ def _pipe(path: Path) -> Path:
     return path
 
 
+def _picture_file(path: Path, kind: str, name: str) -> Path:
+    done, content = cv2.imencode(kind, np.full((48, 64, 3), 99, np.uint8))
+    assert done
+    path.with_name(name).write_bytes(content.tobytes())
+    return path.with_name(name)
+
+
+def _list_of(path: Path, head: str, name: str) -> Path:
+    """A list of a video that FFmpeg could well open through it."""
+    media.make(path.with_name("part.ts"))
+    path.with_name(name).write_text(head)
+    return path.with_name(name)
+
+
+_HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:0.4,\npart.ts\n#EXT-X-ENDLIST\n"
+
+
 @pytest.mark.parametrize(
     ("create", "says"),
     [
         (lambda path: path, "no such file"),
+        (lambda path: _picture_file(path, ".jpg", "a.jpg"), "is a picture, not a video"),
+        (lambda path: _picture_file(path, ".jpg", "jpeg-inside.mp4"), "is a picture"),
+        (lambda path: _picture_file(path, ".png", "a.png"), "is a picture"),
+        (lambda path: _picture_file(path, ".webp", "a.webp"), "is a picture"),
+        (lambda path: _list_of(path, _HLS, "a.m3u8"), "an HLS playlist, not a video itself"),
+        (lambda path: _list_of(path, "\ufeff" + _HLS, "bom.m3u8"), "an HLS playlist"),
+        (lambda path: _list_of(path, "ffconcat version 1.0\nfile part.ts\n", "a.txt"), "concat"),
         (lambda path: path.parent, "is a directory"),
         (_pipe, "not a regular file"),
         (_empty, "0 bytes"),
@@ -272,6 +297,13 @@ def _pipe(path: Path) -> Path:
     ],
     ids=[
         "missing",
+        "jpeg",
+        "jpeg-as-mp4",
+        "png",
+        "webp",
+        "hls",
+        "hls-bom",
+        "concat",
         "directory",
         "pipe",
         "empty",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,33 +54,36 @@ class DetectionRequest:
         ]
 
 
-class FaceDetector:
-    """Sends pictures to `face_detect`; thread-safe, shared by a worker's streams.
+@dataclass(frozen=True, slots=True)
+class ModelAccess:
+    """What a model's calls work with.
 
-    Args:
-        session: Open session with slots for `face_detect`.
+    Attributes:
+        session: Open session with slots for the model.
         imaging: Pixel work of the pictures' device.
-        score_threshold: Faces below it are left out, 0 to 1.
-        lease_timeout_s: How long to wait for a free slot.
+        timeout_s: How long to wait for a free slot, and again for an answer.
         synchronize: Waits until the calling thread's pixel work is done, so that the server finds
             the pixels in the slot.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        imaging: ModelImaging,
-        *,
-        score_threshold: float,
-        lease_timeout_s: float = 60.0,
-        synchronize: Callable[[], None] = _nothing,
-    ) -> None:
-        self._session = session
-        self._synchronize = synchronize
-        self._imaging = imaging
+    session: Session
+    imaging: ModelImaging
+    timeout_s: float = 60.0
+    synchronize: Callable[[], None] = _nothing
+
+
+class FaceDetector:
+    """Sends pictures to `face_detect`; thread-safe, shared by a worker's streams.
+
+    Args:
+        access: To the model.
+        score_threshold: Faces below it are left out, 0 to 1.
+    """
+
+    def __init__(self, access: ModelAccess, score_threshold: float) -> None:
+        self._access = access
         self._score_threshold = score_threshold
-        self._lease_timeout_s = lease_timeout_s
-        height, width, _ = session.models[FACE_DETECT.name].spec.input.dims
+        height, width, _ = access.session.models[FACE_DETECT.name].spec.input.dims
         self._input_wh_px = width, height
 
     def submit(self, images: Sequence[Nv12Image]) -> DetectionRequest:
@@ -96,12 +100,13 @@ class FaceDetector:
         fits = [
             Letterbox.fit((image.width_px, image.height_px), self._input_wh_px) for image in images
         ]
-        with self._session.lease(name, self._lease_timeout_s, "detect") as lease:
-            pixels = self._session.input_array(name, lease, len(images))
+        access, session = self._access, self._access.session
+        with session.lease(name, access.timeout_s, "detect") as lease:
+            pixels = session.input_array(name, lease, len(images))
             for image, fit, out_rgb in zip(images, fits, pixels, strict=True):
-                self._imaging.letterbox(image, fit, out_rgb)
-            self._synchronize()
-            pending = self._session.infer_async(name, lease, len(images))
+                access.imaging.letterbox(image, fit, out_rgb)
+            access.synchronize()
+            pending = session.infer_async(name, lease, len(images), access.timeout_s)
         return DetectionRequest(pending, fits, self._score_threshold)
 
 
@@ -109,32 +114,18 @@ class FaceEmbedder:
     """Sends aligned faces to `face_reid`; thread-safe, shared by a worker's streams.
 
     Args:
-        session: Open session with slots for `face_reid`.
-        imaging: Pixel work of the pictures' device.
+        access: To the model.
         batch: Faces of one request at most; more are sent in several.
-        lease_timeout_s: How long to wait for a free slot.
-        synchronize: As for `FaceDetector`.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        imaging: ModelImaging,
-        *,
-        batch: int,
-        lease_timeout_s: float = 60.0,
-        synchronize: Callable[[], None] = _nothing,
-    ) -> None:
-        self._session = session
-        self._synchronize = synchronize
-        self._imaging = imaging
+    def __init__(self, access: ModelAccess, batch: int) -> None:
+        self._access = access
         self._batch = batch
-        self._lease_timeout_s = lease_timeout_s
 
     @property
     def model_version(self) -> str:
         """Which model the server runs, as `NAME/VERSION`."""
-        return f"{FACE_REID.name}/{self._session.models[FACE_REID.name].version}"
+        return f"{FACE_REID.name}/{self._access.session.models[FACE_REID.name].version}"
 
     def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> FloatArray:
         """Embeds faces of one picture.
@@ -158,12 +149,13 @@ class FaceEmbedder:
 
     def _send(self, image: Nv12Image, landmarks_px: FloatArray) -> PendingInference:
         name, count = FACE_REID.name, len(landmarks_px)
-        with self._session.lease(name, self._lease_timeout_s, "embed") as lease:
-            chips = self._session.input_array(name, lease, count)
+        access, session = self._access, self._access.session
+        with session.lease(name, access.timeout_s, "embed") as lease:
+            chips = session.input_array(name, lease, count)
             for points, out_rgb in zip(landmarks_px, chips, strict=True):
-                self._imaging.face_chip(image, points, out_rgb)
-            self._synchronize()
-            return self._session.infer_async(name, lease, count)
+                access.imaging.face_chip(image, points, out_rgb)
+            access.synchronize()
+            return session.infer_async(name, lease, count, access.timeout_s)
 
 
 def faces_from_table(table: FloatArray, fit: Letterbox, score_threshold: float) -> Faces:

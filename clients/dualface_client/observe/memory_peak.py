@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from types import TracebackType
 
 import psutil
 
+from dualface_client.observe.closing import ClosesAtExit
 
-class MemoryPeak:
+
+class MemoryPeak(ClosesAtExit):
     """Samples resident memory of process trees until it is closed; a context manager.
 
     Args:
@@ -35,17 +36,6 @@ class MemoryPeak:
         """Takes a last sample and ends; safe to call twice."""
         self._stop.set()
         self._thread.join(5.0)
-
-    def __enter__(self) -> MemoryPeak:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _sample_on(self) -> None:
         while True:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -16,12 +15,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.report import StreamReport, StreamStatus
 
 _FINAL_STATES = ("done", "stopped", "failed")
 
 
-class ProgressDisplay:
+class ProgressDisplay(ClosesAtExit):
     """Shows the streams' reports from a thread until it is closed; a context manager.
 
     A stream that ends gets its result printed at once; `close` waits until all of it is shown.
@@ -105,17 +105,6 @@ class ProgressDisplay:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(5.0)
-
-    def __enter__(self) -> ProgressDisplay:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def progress_line(report: StreamReport) -> str:

@@ -28,6 +28,7 @@ class StreamReport:
         detections: Faces found above the threshold.
         reid_frames: Frames that cost a ReID request.
         reid_faces: Faces embedded.
+        reid_failures: Frames whose ReID request failed: motion alone decided them.
         sides: Side of each identity at the end.
         decode_errors: Packets or pictures that could not be decoded.
         warnings: What the user should know.
@@ -48,6 +49,7 @@ class StreamReport:
     detections: int = 0
     reid_frames: int = 0
     reid_faces: int = 0
+    reid_failures: int = 0
     sides: dict[int, str] = field(default_factory=dict)
     decode_errors: int = 0
     warnings: tuple[str, ...] = ()
@@ -86,6 +88,12 @@ class StreamStatus:
         """
         with self._lock:
             self._report = replace(self._report, **changes)
+
+    def warn(self, text: str) -> None:
+        """Adds a note for the user; one that is there already is not repeated."""
+        with self._lock:
+            notes = tuple(dict.fromkeys((*self._report.warnings, text)))
+            self._report = replace(self._report, warnings=notes)
 
     def snapshot(self) -> StreamReport:
         """The report as it is now."""

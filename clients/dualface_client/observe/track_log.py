@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 from dualface_client.errors import SinkError
+from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.types import Person, SlotAssignment
 
 
-class TrackLog:
+class TrackLog(ClosesAtExit):
     """Writes `frame,id,left,top,w,h,conf,-1,-1,-1` (MOTChallenge 2D; frames and ids 1-based).
 
     Args:
@@ -55,17 +55,6 @@ class TrackLog:
             self._file.close()
         except OSError as error:
             raise SinkError(f"{self._path}: cannot write tracks: {error.strerror}") from error
-
-    def __enter__(self) -> TrackLog:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _row(frame_number: int, person: Person) -> str:

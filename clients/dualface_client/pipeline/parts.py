@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,8 +62,15 @@ class FrameSink(Protocol):
             SinkError: The output can no longer be written.
         """
 
-    def close(self) -> None:
-        """Finishes the file and moves it to its final name."""
+    def close(self, stopped: Callable[[], bool] = ...) -> bool:
+        """Finishes the file and moves it to its final name.
+
+        Args:
+            stopped: Asked where finishing takes long; True ends it early, as `abort` does.
+
+        Returns:
+            Whether the output is complete.
+        """
 
     def abort(self) -> None:
         """Stops early and leaves what was written as a playable partial file."""

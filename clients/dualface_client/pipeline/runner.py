@@ -185,8 +185,7 @@ class Runner:
             StreamLoop(parts, self._settings, status, stop, clock).run()
             if not stop.is_set():
                 with clock.stage("finish"):
-                    ends.sink.close()
-                complete = True
+                    complete = ends.sink.close(stop.is_set)
         finally:
             if not complete:
                 ends.sink.abort()

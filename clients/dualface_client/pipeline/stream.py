@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dualface_client.errors import ServerError, StaleOutputError
+from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.observe.report import StreamStatus
@@ -35,6 +35,9 @@ from dualface_client.types import Faces, FloatArray, Frame, Side, SlotAssignment
 
 #: Frames that wait to be composed, at most: the bound on memory for very high frame rates.
 MAX_LOOKAHEAD_FRAMES = 24
+#: Bytes of one stream's frames that wait in one place, at most; two frames wait whatever their
+#: size. Ten frames of 4K, two of 8K: their cameras look less far ahead.
+MAX_WAITING_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class StreamLoop:
         self._director = Director(settings.tracking, (info.width_px, info.height_px))
         self._cameras = CameraPair(self._layout, (info.width_px, info.height_px), settings.framing)
         self._counts: Counter[str] = Counter()
+        self._reid_causes: set[str] = set()
         self._started = time.monotonic()
 
     def run(self) -> None:
@@ -117,7 +121,9 @@ class StreamLoop:
         """
         queues = self._settings.queues
         decoded = self._clock.timed("decode", self._parts.source)
-        reader = Reader(decoded, ahead=queues.frames_ahead, name="decode")
+        info = self._parts.source.info
+        ahead = min(queues.frames_ahead, frames_that_may_wait(info.width_px, info.height_px))
+        reader = Reader(decoded, ahead=ahead, name="decode")
         writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
         try:
             decided = (self._decided(*pair) for pair in self._detected(self._counted(reader)))
@@ -192,9 +198,12 @@ class StreamLoop:
             return self._parts.embedder.embed(frame.image, landmarks_px)
         except StaleOutputError:
             raise  # a server that answers with nothing is not to be believed at all
-        except ServerError as error:
+        except (ServerError, LeaseTimeoutError) as error:
             self._counts["reid_failures"] += 1
-            self._status.update(warnings=(f"ReID failed, motion decides: {error}",))
+            # Messages of one cause differ in their figures: the first one stands for all.
+            if (cause := type(error).__name__) not in self._reid_causes:
+                self._reid_causes.add(cause)
+                self._status.warn(f"ReID failed, motion decides: {error}")
             return None
 
     def _encode(self, canvas: Frame) -> None:
@@ -219,9 +228,15 @@ class StreamLoop:
             detections=self._counts["detections"],
             reid_frames=self._counts["reid_frames"],
             reid_faces=self._counts["reid_faces"],
+            reid_failures=self._counts["reid_failures"],
             decode_errors=self._parts.source.decode_errors,
             elapsed_s=time.monotonic() - self._started,
         )
+
+
+def frames_that_may_wait(width_px: int, height_px: int) -> int:
+    """NV12 frames of a size within `MAX_WAITING_BYTES`, at least two."""
+    return max(2, MAX_WAITING_BYTES // (width_px * height_px * 3 // 2))
 
 
 def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
@@ -241,15 +256,15 @@ def windows(decided: Iterable[Decided], lookahead_s: float) -> Iterator[list[Dec
 
     Args:
         decided: Frames in order.
-        lookahead_s: How far a window reaches, seconds; at most `MAX_LOOKAHEAD_FRAMES` frames.
+        lookahead_s: How far a window reaches, seconds; at most `MAX_LOOKAHEAD_FRAMES` frames and
+            `MAX_WAITING_BYTES`.
     """
     waiting: deque[Decided] = deque()
     for entry in decided:
         waiting.append(entry)
-        while (
-            entry.frame.time_s - waiting[0].frame.time_s >= lookahead_s
-            or len(waiting) > MAX_LOOKAHEAD_FRAMES
-        ):
+        image = entry.frame.image
+        limit = min(MAX_LOOKAHEAD_FRAMES, frames_that_may_wait(image.width_px, image.height_px))
+        while entry.frame.time_s - waiting[0].frame.time_s >= lookahead_s or len(waiting) > limit:
             yield list(waiting)
             waiting.popleft()
             if not waiting:

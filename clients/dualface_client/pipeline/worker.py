@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from dualface_client.models.faces import FaceDetector, FaceEmbedder
+from dualface_client.models.faces import FaceDetector, FaceEmbedder, ModelAccess
 from dualface_client.observe.report import StreamStatus
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.runner import Device, Models, Runner
@@ -54,21 +55,10 @@ def run_worker(
         make_region=device.make_region,
         outputs_in_region=device.outputs_in_region,
     ) as session:
+        access = ModelAccess(session, device.imaging, timeout_s, device.synchronize)
         models = Models(
-            FaceDetector(
-                session,
-                device.imaging,
-                score_threshold=settings.detection.score_threshold,
-                lease_timeout_s=timeout_s,
-                synchronize=device.synchronize,
-            ),
-            FaceEmbedder(
-                session,
-                device.imaging,
-                batch=_REID_BATCH,
-                lease_timeout_s=timeout_s,
-                synchronize=device.synchronize,
-            ),
+            FaceDetector(access, settings.detection.score_threshold),
+            FaceEmbedder(replace(access, timeout_s=settings.reid_timeout_s), _REID_BATCH),
         )
         Runner(device, models, settings, tracks).run(jobs, statuses, stop, streams)
 

@@ -62,10 +62,15 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """Everything a stream's loop is told."""
+    """Everything a stream's loop is told.
+
+    Attributes:
+        reid_timeout_s: How long a ReID answer may take; motion decides without it.
+    """
 
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     framing: FramingSettings = field(default_factory=FramingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
     queues: QueueSettings = field(default_factory=QueueSettings)
+    reid_timeout_s: float = 10.0

@@ -24,7 +24,15 @@ def spec_of_file(path: Path, spec: ModelSpec) -> ModelSpec:
         AssetError: The file is missing or is no model, or a tensor differs; the message names it.
         PlatformError: ONNX Runtime is not installed.
     """
-    session = _load(path)
+    return spec_of_model(path, load_model(path), spec)
+
+
+def spec_of_model(path: Path, session: Any, spec: ModelSpec) -> ModelSpec:
+    """As `spec_of_file`, of a file that is loaded already.
+
+    Raises:
+        AssetError: A tensor differs; the message names it.
+    """
     try:
         return compare_tensors(
             spec, _tensors(session.get_inputs()), _tensors(session.get_outputs())
@@ -33,7 +41,13 @@ def spec_of_file(path: Path, spec: ModelSpec) -> ModelSpec:
         raise AssetError(f"{path}: {error}") from None
 
 
-def _load(path: Path) -> Any:
+def load_model(path: Path) -> Any:
+    """An ONNX Runtime session that was not optimised: for looking, not for speed.
+
+    Raises:
+        AssetError: The file is missing or is no model.
+        PlatformError: ONNX Runtime is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -99,20 +98,28 @@ class AudioCopy:
         """Sets the seconds that are taken off every time stamp, before the first copy."""
         self._shift_s = shift_s
 
-    def copy_until(self, output: OutputContainer, time_s: Fraction | float) -> None:
+    def copy_until(
+        self,
+        output: OutputContainer,
+        time_s: Fraction | float,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Writes the packets that decode up to a time of the output.
 
         Args:
             output: The container of `attach`.
             time_s: Seconds on the output's clock; infinite for all the rest.
+            stopped: Asked before each packet; ends the copy early.
+
+        Returns:
+            Whether every packet up to there was written.
         """
         while self._head is not None and _time_s(self._head) - self._shift_s <= time_s:
+            if stopped():
+                return False
             self._copy(output, self._head)
             self._head = next(self._packets, None)
-
-    def copy_rest(self, output: OutputContainer) -> None:
-        """Writes what is left: audio may be longer than the video."""
-        self.copy_until(output, math.inf)
+        return True
 
     def close(self) -> None:
         """Closes the reader; may be repeated."""

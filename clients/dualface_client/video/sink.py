@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,11 @@ _BUFFER_BYTES = 1 << 20
 _GOP_S = 2
 _FALLBACK_RATE = Fraction(25)
 _CRF_LIMIT = 51
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
 
 
 class PyavSink:
@@ -153,8 +159,15 @@ class PyavSink:
             self._state = "failed"
             raise sink_error(self._path, error) from error
 
-    def close(self) -> None:
+    def close(self, stopped: Callable[[], bool] = never) -> bool:
         """Finishes the file and gives it its final name; a second call does nothing.
+
+        Args:
+            stopped: Asked while audio that is longer than the video is copied. True ends the
+                file there; it then keeps its partial name, as after `abort`.
+
+        Returns:
+            Whether the output is complete and has its final name.
 
         Raises:
             DiskFullError: No space is left for the end of the file.
@@ -162,7 +175,7 @@ class PyavSink:
                 the final name is taken; else the partial file stays, playable.
         """
         if self._state == "closed":
-            return
+            return self.partial_path is None
         failed = self._state == "failed"
         if failed or not self._frame_count:
             self.abort()
@@ -170,12 +183,16 @@ class PyavSink:
             raise SinkError(f"{self._path}: {why}; there is no output under this name")
         self._state = "failed"
         try:
-            self._finish(audio_until_s=math.inf)
+            complete = self._finish(math.inf, stopped)
         except DualfaceError:
             self._file.release()
             raise
-        self._file.publish()
         self._state = "closed"
+        if complete:
+            self._file.publish()
+        else:
+            self._file.release()
+        return complete
 
     def abort(self) -> None:
         """Stops early: what was written stays, playable, at `partial_path`.
@@ -192,7 +209,7 @@ class PyavSink:
             if failed:
                 self._close_parts()
             else:
-                self._finish(audio_until_s=self._video_end_s)
+                self._finish(self._video_end_s)
         except SinkError as error:
             self._notes.append(str(error))
         finally:
@@ -265,17 +282,20 @@ class PyavSink:
             self._container.mux(packet)
         self._raise_write_error()
 
-    def _finish(self, audio_until_s: Fraction | float) -> None:
+    def _finish(self, audio_until_s: Fraction | float, stopped: Callable[[], bool] = never) -> bool:
+        """Drains the encoder, copies audio and closes; whether all of it was copied."""
         assert self._container is not None  # noqa: S101 - open until `_close_parts`
+        complete = True
         try:
             self._mux(self._stream.encode(None))
             if self._audio is not None:
-                self._audio.copy_until(self._container, audio_until_s)
+                complete = self._audio.copy_until(self._container, audio_until_s, stopped)
         except AV_ERRORS as error:
             raise sink_error(self._path, error) from error
         finally:
             self._close_parts()
         self._raise_write_error()
+        return complete
 
     def _close_parts(self) -> None:
         """Ends the container and the audio reader; the trailer may fail on a full disk."""
@@ -333,8 +353,10 @@ class NullSink:
         del frame
         self._frame_count += 1
 
-    def close(self) -> None:
-        """Does nothing."""
+    def close(self, stopped: Callable[[], bool] = never) -> bool:
+        """Does nothing; always complete."""
+        del stopped
+        return True
 
     def abort(self) -> None:
         """Does nothing."""

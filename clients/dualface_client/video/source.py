@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import stat
 import threading
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # Demuxers that make a "video" of any text or picture list.
 _NOT_VIDEO = frozenset({"tty", "lrc"})
+_LISTS = {b"#EXTM3U": "an HLS playlist", b"ffconcat": "a concat list"}
 _ASPECT_LIMIT = 8  # sample aspect ratios beyond 1:8 are damage, not intent
 _FALLBACK_RATE = Fraction(25)
 _READ_RETRIES = 16
@@ -257,14 +259,21 @@ def _check_file(path: Path) -> None:
             raise SourceError(f"{path}: is a directory; name a video file")
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"{path}: is not a regular file; name a video file")
-        with path.open("rb"):
-            pass
+        with path.open("rb") as file:
+            head = file.read(16)
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file; check the path") from None
     except OSError as error:
         raise source_error(path, error, "check its permissions") from error
     if not status.st_size:
         raise SourceError(f"{path}: is empty (0 bytes); record or copy it again")
+    # Before FFmpeg opens what a list names: other files, of anybody's choice.
+    for mark, what in _LISTS.items():
+        if head.removeprefix(codecs.BOM_UTF8).startswith(mark):
+            raise SourceError(
+                f"{path}: is {what}, not a video itself; name the videos that it lists, or join "
+                "them first (`ffmpeg -i LIST -c copy joined.mkv`)"
+            )
 
 
 def _open(path: Path) -> InputContainer:
@@ -277,9 +286,16 @@ def _open(path: Path) -> InputContainer:
                 "it again, or repair it with a tool such as untrunc"
             ) from error
         raise source_error(path, error, _REMEDY_NOT_VIDEO) from error
-    if container.format.name in _NOT_VIDEO:
+    name = container.format.name
+    if name in _NOT_VIDEO:
         container.close()
         raise SourceError(f"{path}: is text, not a video; {_REMEDY_NOT_VIDEO}")
+    if name == "image2" or name.endswith("_pipe"):
+        container.close()
+        raise SourceError(
+            f"{path}: is a picture, not a video; make one of a picture sequence first "
+            "(`ffmpeg -framerate 25 -i frame%04d.jpg out.mp4`)"
+        )
     return container
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,8 +139,8 @@ class HostSink(Protocol):
     def write(self, frame: Frame) -> None:
         """Takes one canvas on the host and keeps nothing of it."""
 
-    def close(self) -> None:
-        """Finishes the file."""
+    def close(self, stopped: Callable[[], bool] = ...) -> bool:
+        """Finishes the file, or ends it early where `stopped`; whether it is complete."""
 
     def abort(self) -> None:
         """Stops early."""
@@ -199,9 +199,9 @@ class DownloadingSink:
         )
         self._sink.write(replace(frame, image=host))
 
-    def close(self) -> None:
-        """Finishes the file and moves it to its final name."""
-        self._sink.close()
+    def close(self, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Finishes the file and moves it to its final name; whether it is complete."""
+        return self._sink.close(stopped)
 
     def abort(self) -> None:
         """Stops early and leaves what was written as a playable partial file."""
