@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -70,7 +71,10 @@ class SlotMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = pool_of(a=(100, 3))
+        self.pool = pool_of(a=(100, 3), b=(ALIGNMENT, 1))
+        other = self.pool.lease("b", 0.0)  # its neighbour in the region
+        other.array((ALIGNMENT,), U8)[:] = 255
+        self.other = other
         self.leases: list[Lease] = []
         self.holds: list[tuple[Lease, Hold]] = []
         self.released: set[int] = set()
@@ -87,8 +91,10 @@ class SlotMachine(RuleBasedStateMachine):
             with pytest.raises(LeaseTimeoutError):
                 self.pool.lease("a", 0.0)
         else:
-            self.leases.append(self.pool.lease("a", 0.0))
-            assert self.leases[-1].offset not in busy
+            lease = self.pool.lease("a", 0.0)
+            self.leases.append(lease)
+            assert lease.offset not in busy
+            lease.array((100,), U8)[:] = len(self.leases) % 251
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
@@ -124,6 +130,14 @@ class SlotMachine(RuleBasedStateMachine):
         counts = self.pool.counts()["a"]
         assert (counts.leased, counts.quarantined) == (len(self.busy()), len(self.quarantined))
         assert counts.peak >= counts.leased
+        assert counts.grants == len(self.leases)
+
+    @invariant()
+    def contents_stay(self) -> None:
+        for number, lease in enumerate(self.leases, 1):
+            if id(lease) not in self.released:
+                assert (lease.array((100,), U8) == number % 251).all()
+        assert (self.other.array((ALIGNMENT,), U8) == 255).all()
 
 
 TestSlotMachine = SlotMachine.TestCase
@@ -185,7 +199,9 @@ def test_many_threads_never_share_a_slot() -> None:
 def test_an_empty_pool_says_who_holds_what() -> None:
     pool = pool_of(frames=(64, 2))
     leases = [pool.lease("frames", 0.0, label) for label in ("a.mp4 frame 7", "b.mp4 frame 3")]
-    with pytest.raises(LeaseTimeoutError, match=r"'frames' .* 0.01 s.* a.mp4 frame 7 for .*b.mp4"):
+    with pytest.raises(
+        LeaseTimeoutError, match=r"'frames' .* 0.01 s.* a.mp4 frame 7 .*for .*b.mp4"
+    ):
         pool.lease("frames", 0.01)
     assert len(leases) == 2
 
@@ -196,8 +212,40 @@ def test_old_leases_are_leaks() -> None:
     time.sleep(0.05)
     pool.lease("a", 0.0, "new")
     (leak,) = pool.leaks(older_than_s=0.04)
-    assert (leak.label, leak.offset, leak.size_class) == ("old", old.offset, "a")
+    assert (leak.label, leak.offset, leak.size_class) == ("old of MainThread", old.offset, "a")
     assert leak.age_s >= 0.05
+    assert (leak.quarantined, leak.place) == (False, "")
+    report = pool.report()
+    assert [entry.label for entry in report.leaks] == ["old of MainThread", "new of MainThread"]
+    assert report.classes["a"].capacity == 2
+
+
+def test_a_quarantined_slot_is_told_from_a_forgotten_one() -> None:
+    pool = pool_of(a=(64, 1))
+    with pool.lease("a", 0.0) as lease:
+        lease.hold().quarantine()
+    (leak,) = pool.leaks(0.0)
+    assert leak.quarantined
+    assert pool.reclaim_quarantined() == 1
+    assert pool.report().leaks == ()
+
+
+def test_debug_mode_says_where_a_lease_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"a": SizeClass(64, 1)}
+
+    def forgetful(pool: SlotPool) -> None:
+        pool.lease("a", 0.0)
+
+    monkeypatch.setenv("DUALFACE_DEBUG_LEASES", "1")
+    pool = SlotPool(HostRegion(bytes_needed(sizes)), sizes)
+    forgetful(pool)
+    (leak,) = pool.leaks(0.0)
+    assert re.match(r"unit/test_memory_slots.py:\d+ forgetful < ", leak.place)
+    with pytest.raises(LeaseTimeoutError, match=r"taken at unit/test_memory_slots\.py"):
+        pool.lease("a", 0.0)
+    for off in ("", "0", "false"):
+        monkeypatch.setenv("DUALFACE_DEBUG_LEASES", off)
+        assert not SlotPool(HostRegion(bytes_needed(sizes)), sizes).debug
 
 
 def test_arrays_stay_in_their_slot_and_end_with_the_lease() -> None:

@@ -7,8 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,6 +18,7 @@ from dualface_client import __version__
 from dualface_client.cli.options import embedded_server_options, parse_size
 from dualface_client.cli.signals import StopRequest, stop_on_signal
 from dualface_client.errors import PlatformError, UsageError
+from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.memory_peak import MemoryPeak
 from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
@@ -185,12 +187,12 @@ def execute(request: RunRequest, settings: RunSettings) -> int:
     started = time.monotonic()
     statuses = new_statuses(request.jobs)
     with stop_on_signal(lambda text: console.print(text, markup=False)) as stop:
-        server, peaks = _run_streams(request, settings, statuses, console, stop)
+        server, peaks, region = _run_streams(request, settings, statuses, console, stop)
     reports = tuple(status.snapshot() for status in statuses)
     elapsed_s = time.monotonic() - started
     _print_end(reports, console, elapsed_s)
     if request.summary is not None:
-        RunSummary(__version__, server, reports, elapsed_s, peaks).write(request.summary)
+        RunSummary(__version__, server, reports, elapsed_s, peaks, region).write(request.summary)
     return stop.exit_code or _exit_code(reports)
 
 
@@ -200,12 +202,12 @@ def _run_streams(
     statuses: Sequence[StreamStatus],
     console: Console,
     stop: StopRequest,
-) -> tuple[str, dict[str, int]]:
-    """Starts what is needed and runs; returns the server's description and memory peaks."""
+) -> tuple[str, dict[str, int], dict[str, Any]]:
+    """Starts what is needed and runs; returns the server's description, memory peaks, slots."""
     reap_shared_memory()
     if all(job.problem for job in request.jobs):
         with ProgressDisplay(statuses, console, quiet=request.quiet):
-            return "none", {}
+            return "none", {}, {}
     with ExitStack() as stack:
         if not request.choice.address:
             console.print("starting the embedded Triton server ...", markup=False)
@@ -213,7 +215,7 @@ def _run_streams(
         roots = {"client": os.getpid()} | ({"server": embedded.pid} if embedded else {})
         peak = stack.enter_context(MemoryPeak(roots))
         with ProgressDisplay(statuses, console, quiet=request.quiet):
-            run_worker(
+            region = run_worker(
                 address,
                 _device(request, settings),
                 request.jobs,
@@ -225,7 +227,19 @@ def _run_streams(
             )
         peak.close()
         description = f"{address} (embedded)" if embedded else address
-        return description, peak.peaks_bytes
+        _warn_of_leaks(region, console)
+        return description, peak.peaks_bytes, asdict(region)
+
+
+def _warn_of_leaks(region: PoolReport, console: Console) -> None:
+    for leak in region.leaks:
+        why = "no answer came to its request" if leak.quarantined else "never released: a bug"
+        where = f"; taken at {leak.place}" if leak.place else ""
+        console.print(
+            f"warning: a {leak.size_class} slot is still held by {leak.label} after "
+            f"{leak.age_s:.0f} s ({why}{where})",
+            markup=False,
+        )
 
 
 def _on_cuda(device: str, choice: ServerChoice) -> bool:

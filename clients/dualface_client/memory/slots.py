@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dualface_client.errors import LeaseTimeoutError, MemoryRegionError
+from dualface_client.memory.figures import Leak, PoolReport, SlotCounts, caller_place, debug_leases
 from dualface_client.memory.region import Region
 
 #: A page: keeps slots apart for copy engines and caches, and any element type aligned.
@@ -38,48 +39,6 @@ class SizeClass:
     def stride(self) -> int:
         """Bytes from one slot to the next."""
         return -(-self.byte_size // ALIGNMENT) * ALIGNMENT
-
-
-@dataclass(frozen=True, slots=True)
-class SlotCounts:
-    """What one size class went through.
-
-    Attributes:
-        capacity: Slots there are.
-        leased: Slots out now, quarantined ones included.
-        quarantined: Slots that a request without an answer may still be using.
-        peak: Most slots out at once.
-        grants: Leases given so far.
-        reuses: Leases of a slot that had been used before.
-        waits: Leases that had to wait.
-        wait_s: Time spent waiting, seconds.
-    """
-
-    capacity: int
-    leased: int
-    quarantined: int
-    peak: int
-    grants: int
-    reuses: int
-    waits: int
-    wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """A lease that is out for longer than allowed.
-
-    Attributes:
-        size_class: Its class.
-        label: What the lessee called itself.
-        age_s: Seconds since the lease was given.
-        offset: Slot's first byte in the region.
-    """
-
-    size_class: str
-    label: str
-    age_s: float
-    offset: int
 
 
 class _Shelf:
@@ -125,8 +84,10 @@ class Lease:
         self.offset = offset
         self.byte_size = pool.size_of(size_class).byte_size
         self.number = pool.number_of(size_class, offset)
-        self.label = label
+        thread = threading.current_thread().name
+        self.label = f"{label} of {thread}" if label else thread
         self.since_s = time.monotonic()
+        self.place = caller_place() if pool.debug else ""
 
     @property
     def region_name(self) -> str:
@@ -203,12 +164,15 @@ class SlotPool:
     The region is the caller's: the pool never closes it.
     """
 
-    def __init__(self, region: Region, classes: Mapping[str, SizeClass]) -> None:
+    def __init__(
+        self, region: Region, classes: Mapping[str, SizeClass], *, debug: bool | None = None
+    ) -> None:
         """Lays the classes out one after another.
 
         Args:
             region: Memory of at least `bytes_needed(classes)`.
             classes: Slot sizes by name.
+            debug: Whether leases remember the lines that took them; None asks the environment.
 
         Raises:
             ValueError: The region is too small.
@@ -219,6 +183,7 @@ class SlotPool:
                 f"region {region.name} has {region.byte_size} bytes; the slots need {needed}"
             )
         self.region = region
+        self.debug = debug_leases() if debug is None else debug
         self._free = threading.Condition()
         self._shelves: dict[str, _Shelf] = {}
         offset = 0
@@ -241,7 +206,7 @@ class SlotPool:
         Args:
             size_class: Name of the class.
             timeout_s: Longest wait, seconds.
-            label: Who asks, for the leak report.
+            label: What for; the leak report adds the thread's name.
 
         Raises:
             KeyError: There is no such class.
@@ -285,12 +250,21 @@ class SlotPool:
         now_s = time.monotonic()
         with self._free:
             found = [
-                Leak(name, lease.label, now_s - lease.since_s, lease.offset)
-                for name, shelf in self._shelves.items()
+                _leak(shelf, lease, now_s)
+                for shelf in self._shelves.values()
                 for lease in shelf.out.values()
                 if now_s - lease.since_s > older_than_s
             ]
         return tuple(sorted(found, key=lambda leak: -leak.age_s))
+
+    def report(self, older_than_s: float = 0.0) -> PoolReport:
+        """Everything above, for a summary.
+
+        Args:
+            older_than_s: Leases out for longer count as leaks; 0 when nobody should hold any.
+        """
+        leaks = self.leaks(older_than_s)
+        return PoolReport(self.region.name, self.region.byte_size, self.counts(), leaks)
 
     def reclaim_quarantined(self) -> int:
         """Puts quarantined slots back into use.
@@ -349,10 +323,17 @@ def bytes_needed(classes: Mapping[str, SizeClass]) -> int:
     return sum(size.stride * size.count for size in classes.values())
 
 
+def _leak(shelf: _Shelf, lease: Lease, now_s: float) -> Leak:
+    quarantined = lease.offset in shelf.quarantined
+    age_s = now_s - lease.since_s
+    return Leak(lease.size_class, lease.label, age_s, lease.offset, quarantined, lease.place)
+
+
 def _who(shelf: _Shelf) -> str:
     now_s = time.monotonic()
     return ", ".join(
-        f"{lease.label or 'unnamed'} for {now_s - lease.since_s:.1f} s"
-        + (" (quarantined)" if offset in shelf.quarantined else "")
-        for offset, lease in sorted(shelf.out.items())
+        f"{leak.label} for {leak.age_s:.1f} s"
+        + (" (quarantined)" if leak.quarantined else "")
+        + (f" (taken at {leak.place})" if leak.place else "")
+        for leak in (_leak(shelf, lease, now_s) for _, lease in sorted(shelf.out.items()))
     )

@@ -111,6 +111,7 @@ class RunSummary:
         streams: One report each, in the order of the inputs.
         elapsed_s: Seconds of the whole run, server start included.
         peak_memory_bytes: Largest resident size seen per process: `client`, `server`.
+        region: Figures of the shared memory region's slots; empty where no region was made.
     """
 
     version: str
@@ -118,6 +119,7 @@ class RunSummary:
     streams: tuple[StreamReport, ...]
     elapsed_s: float
     peak_memory_bytes: dict[str, int]
+    region: dict[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Writes JSON.
@@ -130,6 +132,7 @@ class RunSummary:
             "server": self.server,
             "elapsed_s": round(self.elapsed_s, 3),
             "peak_memory_bytes": self.peak_memory_bytes,
+            "region": self.region,
             "streams": [stream.as_dict() for stream in self.streams],
         }
         try:

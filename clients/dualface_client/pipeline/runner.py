@@ -137,6 +137,7 @@ class Runner:
         if stop.is_set():
             status.update(state="stopped")
             return
+        threading.current_thread().name = f"stream {job.name}"  # leases are reported by it
         started = time.monotonic()
         clock = StageClock()
         status.update(state="running")

@@ -252,6 +252,18 @@ class InferenceClient:
         with self._idle:
             return len(self._in_flight)
 
+    def wait_idle(self, wait_s: float) -> bool:
+        """Waits until every request has its answer.
+
+        Args:
+            wait_s: Longest wait, seconds.
+
+        Returns:
+            Whether none is left.
+        """
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._in_flight, wait_s)
+
     def close(self, wait_s: float = _CLOSE_WAIT_S) -> None:
         """Takes no more requests, cancels those in flight and waits for them; safe to call twice.
 
