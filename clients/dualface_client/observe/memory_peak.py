@@ -41,13 +41,14 @@ class MemoryPeak(ClosesAtExit):
         while True:
             stopping = self._stop.is_set()
             for name, pid in self._roots.items():
-                self._peaks[name] = max(self._peaks[name], _resident_bytes(pid))
+                self._peaks[name] = max(self._peaks[name], resident_bytes(pid))
             if stopping:
                 return
             self._stop.wait(self._interval_s)
 
 
-def _resident_bytes(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
+    """Resident size of a process with its children (of this process without); 0 if it is gone."""
     try:
         root = psutil.Process(pid)
         family = [root] if pid == os.getpid() else [root, *root.children(recursive=True)]

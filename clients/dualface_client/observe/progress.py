@@ -16,9 +16,7 @@ from rich.progress import (
 )
 
 from dualface_client.observe.closing import ClosesAtExit
-from dualface_client.observe.report import StreamReport, StreamStatus
-
-_FINAL_STATES = ("done", "stopped", "failed")
+from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 
 
 class ProgressDisplay(ClosesAtExit):
@@ -151,7 +149,7 @@ def _print(console: Console, line: str) -> None:
 
 
 def _print_if_finished(console: Console, report: StreamReport, finished: set[str]) -> None:
-    if report.state in _FINAL_STATES and report.name not in finished:
+    if report.state in FINAL_STATES and report.name not in finished:
         finished.add(report.name)
         for line in result_lines(report):
             _print(console, line)
@@ -159,7 +157,7 @@ def _print_if_finished(console: Console, report: StreamReport, finished: set[str
 
 def _show_bar(progress: Progress, tasks: dict[str, TaskID], report: StreamReport) -> None:
     total = report.frames_expected or None
-    if report.state in _FINAL_STATES:
+    if report.state in FINAL_STATES:
         if not report.frames_out:
             return  # nothing to show a bar of; the reason is printed
         total = report.frames_out  # the container's count was an estimate, or it ended early

@@ -10,6 +10,10 @@ from typing import Any
 
 from dualface_client.errors import SinkError
 from dualface_client.observe.stage_clock import StageTime
+from dualface_client.observe.timeline import Timeline
+
+#: States that a stream does not leave.
+FINAL_STATES = ("done", "stopped", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ class StreamReport:
         error_is_servers: Whether the inference server was the cause.
         partial_output: Where the part that was written lies, empty where it is complete.
         stages: Time per stage.
+        attempts: How often it was started; more than once where a worker died under it.
+        latency_p50_s: Median time from decoded to written, of the last 256 frames.
+        latency_p95_s: 95th percentile of the same.
+        timeline: Who sat where and when ReID ran; complete when the stream has ended.
     """
 
     name: str
@@ -57,6 +65,10 @@ class StreamReport:
     error_is_servers: bool = False
     partial_output: str = ""
     stages: dict[str, StageTime] = field(default_factory=dict)
+    attempts: int = 1
+    latency_p50_s: float = 0.0
+    latency_p95_s: float = 0.0
+    timeline: Timeline = field(default_factory=Timeline)
 
     @property
     def fps(self) -> float:

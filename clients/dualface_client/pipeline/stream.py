@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.timeline import TimelineRecorder
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.pipeline.parts import (
     FaceDetector,
@@ -110,6 +112,8 @@ class StreamLoop:
         self._cameras = CameraPair(self._layout, (info.width_px, info.height_px), settings.framing)
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
+        self._latency = LatencyMeter()
+        self._timeline = TimelineRecorder()
         self._started = time.monotonic()
 
     def run(self) -> None:
@@ -135,12 +139,14 @@ class StreamLoop:
             reader.close()
             writer.close()
             self._report()
+            self._status.update(timeline=self._timeline.timeline())
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
             if self._stop.is_set():
                 return
             self._counts["in"] += 1
+            self._latency.enter(frame.index)
             yield frame
 
     def _detected(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Faces]]:
@@ -168,6 +174,7 @@ class StreamLoop:
             assignment = self._decide(frame, faces)
         if self._parts.tracks is not None:
             self._parts.tracks.add(frame.index, assignment)
+        self._timeline.add(frame.time_s, assignment)
         self._count(faces, assignment)
         return Decided(frame, assignment)
 
@@ -209,6 +216,7 @@ class StreamLoop:
     def _encode(self, canvas: Frame) -> None:
         with self._clock.stage("encode"):
             self._parts.sink.write(canvas)
+        self._latency.leave(canvas.index)
         self._counts["out"] += 1
 
     def _count(self, faces: Faces, assignment: SlotAssignment) -> None:
@@ -222,6 +230,7 @@ class StreamLoop:
             self._status.update(sides=sides)
 
     def _report(self) -> None:
+        p50_s, p95_s = self._latency.quantiles_s()
         self._status.update(
             frames_in=self._counts["in"],
             frames_out=self._counts["out"],
@@ -231,6 +240,8 @@ class StreamLoop:
             reid_failures=self._counts["reid_failures"],
             decode_errors=self._parts.source.decode_errors,
             elapsed_s=time.monotonic() - self._started,
+            latency_p50_s=p50_s,
+            latency_p95_s=p95_s,
         )
 
 

@@ -1,0 +1,98 @@
+"""The plots of a run's report: what its samples say over its time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from dualface_client.observe.samples import Sample
+from dualface_client.observe.svg import Line, color_of, line_plot
+
+_MIB = 1 << 20
+_RATE_WINDOW_S = 2.0
+
+
+def plots(samples: Sequence[Sample]) -> Iterator[str]:
+    """The section with one figure for each quantity."""
+    end_s = samples[-1].time_s if samples else 0.0
+    yield '<section class="plots">'
+    for title, unit, lines in (
+        ("Throughput", "frames written per second", _throughput(samples)),
+        ("Latency", "ms from decoded to written; dashed: 95th percentile", _latency(samples)),
+        ("Memory", "MiB resident", _memory(samples)),
+        ("ReID", "frames with ReID so far", _counted(samples, "reid_frames")),
+        ("Decode errors", "packets and pictures so far", _counted(samples, "decode_errors")),
+    ):
+        if title == "Decode errors" and not any(y for line in lines for _, y in line.points):
+            continue
+        plot = line_plot(lines, label=f"{title}: {unit}", x_end_s=end_s)
+        caption = f"<figcaption><b>{title}</b> {unit}</figcaption>"
+        yield f"<figure>{caption}{plot}{_legend(lines)}</figure>"
+    yield "</section>"
+
+
+def _legend(lines: Sequence[Line]) -> str:
+    items = [
+        f'<li><i style="background:{line.color}"></i>{escape(line.name)}</li>'
+        for line in lines
+        if not line.dashed
+    ]
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def _names(samples: Sequence[Sample]) -> list[str]:
+    return list(dict.fromkeys(name for sample in samples for name in sample.streams))
+
+
+def _throughput(samples: Sequence[Sample]) -> list[Line]:
+    return [
+        Line(name, color_of(index), tuple(_rates(samples, name)))
+        for index, name in enumerate(_names(samples))
+    ]
+
+
+def _rates(samples: Sequence[Sample], name: str) -> Iterator[tuple[float, float]]:
+    """Frames per second over the last two seconds, so that curves are calm."""
+    window: deque[Sample] = deque()
+    for sample in samples:
+        window.append(sample)
+        while len(window) > 2 and sample.time_s - window[1].time_s >= _RATE_WINDOW_S:
+            window.popleft()
+        now, old = sample.streams[name], window[0].streams[name]
+        if len(window) > 1 and (now.is_running or old.is_running):
+            frames = max(0, now.frames_out - old.frames_out)
+            yield sample.time_s, frames / (sample.time_s - window[0].time_s)
+
+
+def _latency(samples: Sequence[Sample]) -> list[Line]:
+    lines = []
+    for index, name in enumerate(_names(samples)):
+        seen = [s for s in samples if s.streams[name].is_running and s.streams[name].frames_out]
+        p50 = tuple((s.time_s, 1e3 * s.streams[name].latency_p50_s) for s in seen)
+        p95 = tuple((s.time_s, 1e3 * s.streams[name].latency_p95_s) for s in seen)
+        lines += [Line(name, color_of(index), p50), Line(name, color_of(index), p95, dashed=True)]
+    return lines
+
+
+def _memory(samples: Sequence[Sample]) -> list[Line]:
+    names = list(dict.fromkeys(name for sample in samples for name in sample.memory_bytes))
+    return [
+        Line(
+            name,
+            color_of(index),
+            tuple((s.time_s, s.memory_bytes.get(name, 0) / _MIB) for s in samples),
+        )
+        for index, name in enumerate(names)
+    ]
+
+
+def _counted(samples: Sequence[Sample], what: str) -> list[Line]:
+    return [
+        Line(
+            name,
+            color_of(index),
+            tuple((s.time_s, float(getattr(s.streams[name], what))) for s in samples),
+        )
+        for index, name in enumerate(_names(samples))
+    ]

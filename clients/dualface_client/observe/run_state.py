@@ -1,0 +1,149 @@
+"""What a run is doing right now: one value that the state file and the health page both tell."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
+
+#: Of the JSON; a reader refuses another one.
+STATE_VERSION = 1
+_STALL_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """One worker process.
+
+    Attributes:
+        number: 1-based, constant over restarts.
+        pid: Of the process that runs now, 0 while none does.
+        restarts: How often it was started again.
+        streams: Names of the streams it works on.
+    """
+
+    number: int
+    pid: int
+    restarts: int
+    streams: tuple[str, ...]
+
+
+class RunState:
+    """Phase, server, workers and streams of one run; safe to use from several threads.
+
+    Args:
+        version: Of this program.
+        statuses: One per stream, in the order of the inputs.
+        inputs: Identity of each input by stream name, see `pipeline.resume`.
+        stall_s: A running stream without any progress for so long makes the run unhealthy.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        statuses: Sequence[StreamStatus],
+        inputs: Mapping[str, Mapping[str, Any]] | None = None,
+        stall_s: float = _STALL_S,
+    ) -> None:
+        self._version = version
+        self._statuses = tuple(statuses)
+        self._inputs = dict(inputs or {})
+        self._stall_s = stall_s
+        self._lock = threading.Lock()
+        self._phase = "starting"
+        self._server = ""
+        self._workers: dict[int, WorkerState] = {}
+        self._started_unix_s = time.time()
+        self._seen: dict[str, tuple[tuple[str, int, int], float]] = {}
+
+    def set_phase(self, phase: str) -> None:
+        """Moves on: `starting`, `running`, `stopping`, `ended`."""
+        with self._lock:
+            self._phase = phase
+
+    def set_server(self, server: str) -> None:
+        """Says which inference server is used."""
+        with self._lock:
+            self._server = server
+
+    def set_worker(self, worker: WorkerState) -> None:
+        """Says what a worker does now."""
+        with self._lock:
+            self._workers[worker.number] = worker
+
+    @property
+    def phase(self) -> str:
+        """Where the run stands."""
+        with self._lock:
+            return self._phase
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the run has its server and works on streams."""
+        return self.phase == "running"
+
+    def stalled(self, now_s: float | None = None) -> tuple[str, ...]:
+        """Running streams without progress for longer than the limit.
+
+        Looks at the streams; call it now and then, as progress is what changed since the last
+        call.
+
+        Args:
+            now_s: Monotonic time, None for now.
+        """
+        now_s = time.monotonic() if now_s is None else now_s
+        names = []
+        with self._lock:
+            for status in self._statuses:
+                report = status.snapshot()
+                mark = report.state, report.frames_in, report.frames_out
+                before = self._seen.get(report.name)
+                if before is None or before[0] != mark:
+                    self._seen[report.name] = mark, now_s
+                elif report.state == "running" and now_s - before[1] > self._stall_s:
+                    names.append(report.name)
+        return tuple(names)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        with self._lock:
+            workers = [asdict(worker) for _, worker in sorted(self._workers.items())]
+            head = {
+                "state_version": STATE_VERSION,
+                "version": self._version,
+                "pid": os.getpid(),
+                "phase": self._phase,
+                "server": self._server,
+                "started_unix_s": round(self._started_unix_s, 3),
+                "updated_unix_s": round(time.time(), 3),
+            }
+        streams = [self._stream(status.snapshot()) for status in self._statuses]
+        return {**head, "workers": workers, "streams": streams}
+
+    def _stream(self, report: StreamReport) -> dict[str, Any]:
+        return {
+            "name": report.name,
+            "state": report.state,
+            "input": report.input,
+            "output": report.output,
+            "frames_expected": report.frames_expected,
+            "frames_in": report.frames_in,
+            "frames_out": report.frames_out,
+            "elapsed_s": round(report.elapsed_s, 3),
+            "fps": round(report.fps, 3),
+            "decode_errors": report.decode_errors,
+            "attempts": report.attempts,
+            "error": report.error,
+            "partial_output": report.partial_output,
+            **({"source": self._inputs[report.name]} if report.name in self._inputs else {}),
+        }
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every stream has ended."""
+        return all(status.snapshot().state in FINAL_STATES for status in self._statuses)

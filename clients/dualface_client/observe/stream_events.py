@@ -1,0 +1,102 @@
+"""Tells the log what becomes of each stream: started, going on, noted, ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from dualface_client.observe.closing import ClosesAtExit
+from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
+from dualface_client.observe.run_log import log_event
+
+_LEVELS = {"failed": logging.ERROR, "stopped": logging.WARNING}
+
+
+class StreamEvents(ClosesAtExit):
+    """Watches the streams' reports from a thread until it is closed; a context manager.
+
+    Args:
+        statuses: One per stream.
+        interval_s: Between two looks; starts and ends are told that late at most.
+        progress_s: Between two `stream_progress` events of a stream.
+    """
+
+    def __init__(
+        self,
+        statuses: Sequence[StreamStatus],
+        *,
+        interval_s: float = 0.25,
+        progress_s: float = 5.0,
+    ) -> None:
+        self._statuses = statuses
+        self._interval_s = interval_s
+        self._looks = max(1, round(progress_s / interval_s))
+        self._states: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="events", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Tells what happened last and ends; safe to call twice."""
+        self._stop.set()
+        self._thread.join(5.0)
+
+    def _watch(self) -> None:
+        look = 0
+        ending = False
+        while not ending:
+            ending = self._stop.wait(self._interval_s)
+            look += 1
+            for status in self._statuses:
+                self._tell(status.snapshot(), progress=look % self._looks == 0)
+
+    def _tell(self, report: StreamReport, *, progress: bool) -> None:
+        before = self._states.get(report.name, "waiting")
+        self._states[report.name] = report.state
+        if before in FINAL_STATES:
+            return
+        if before == "waiting" != report.state:
+            _log("stream_started", f"{report.name}: started", report, input=report.input)
+        self._tell_warnings(report)
+        if report.state in FINAL_STATES:
+            _tell_end(report)
+        elif progress and report.state == "running":
+            _log("stream_progress", f"{report.name}: {report.frames_out} frames", report)
+
+    def _tell_warnings(self, report: StreamReport) -> None:
+        for text in report.warnings:
+            if (report.name, text) not in self._told:
+                self._told.add((report.name, text))
+                log_event("stream_note", text, stream=report.name, level=logging.WARNING)
+
+
+def _tell_end(report: StreamReport) -> None:
+    log_event(
+        f"stream_{report.state}",
+        f"{report.name}: {report.error or report.state}",
+        stream=report.name,
+        level=_LEVELS.get(report.state, logging.INFO),
+        frames_in=report.frames_in,
+        frames_out=report.frames_out,
+        elapsed_s=round(report.elapsed_s, 3),
+        fps=round(report.fps, 3),
+        reid_frames=report.reid_frames,
+        decode_errors=report.decode_errors,
+        output=report.output,
+        partial_output=report.partial_output,
+    )
+
+
+def _log(event: str, text: str, report: StreamReport, **fields: Any) -> None:
+    log_event(
+        event,
+        text,
+        stream=report.name,
+        frames_out=report.frames_out,
+        frames_expected=report.frames_expected,
+        fps=round(report.fps, 3),
+        **fields,
+    )

@@ -1,0 +1,397 @@
+"""JSON logs, the state file, the health page and the report of a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualface_client.errors import SinkError, UsageError
+from dualface_client.observe import svg
+from dualface_client.observe.health import HealthServer, answer
+from dualface_client.observe.html import RunRecord, Thumbnail, html_page, write_html
+from dualface_client.observe.latency import LatencyMeter
+from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
+from dualface_client.observe.run_log import Event, log_event, run_log
+from dualface_client.observe.run_state import RunState, WorkerState
+from dualface_client.observe.samples import Sample, Sampler, StreamSample, thin
+from dualface_client.observe.state_file import StateFile, read_state
+from dualface_client.observe.stream_events import StreamEvents
+from dualface_client.observe.svg import Line, line_plot, nice_ticks, seating_strip
+from dualface_client.observe.timeline import Seating, Timeline, TimelineRecorder
+from dualface_client.types import Person, SlotAssignment
+
+
+def status(name: str = "a", **fields: Any) -> StreamStatus:
+    return StreamStatus(StreamReport(name, f"{name}.mp4", f"out/{name}.mp4", **fields))
+
+
+def test_json_lines_have_time_level_stream_and_event() -> None:
+    lines: list[str] = []
+    with run_log("json", lines.append) as recorder:
+        log_event("worker_died", "worker 1 died", stream="a", level=logging.WARNING, pid=7)
+        logging.getLogger("dualface_client.triton").error("no %s", "answer")
+        log_event("odd", "a path", place=Path("x"), time="must not replace the record's")
+    log_event("after", "the run is over")
+    first, second, third = (json.loads(line) for line in lines)
+    assert first | {"time": ""} == {
+        "time": "", "level": "warning", "stream": "a", "event": "worker_died",
+        "text": "worker 1 died", "pid": 7,
+    }  # fmt: skip
+    assert first["time"].endswith("Z")
+    assert second["event"] == "log"
+    assert second["text"] == "no answer"
+    assert third["place"] == "x"
+    assert "must not" not in third["time"]
+    assert [event.event for event in recorder.events] == ["worker_died", "log", "odd"]
+
+
+def test_a_line_break_in_a_name_stays_inside_its_json_line() -> None:
+    lines: list[str] = []
+    with run_log("json", lines.append):
+        log_event("stream_failed", "odd\nname", stream="a\nb")
+    assert "\n" not in lines[0]
+    assert json.loads(lines[0])["stream"] == "a\nb"
+
+
+def test_text_has_warnings_alone_because_progress_is_shown_otherwise() -> None:
+    lines: list[str] = []
+    with run_log("text", lines.append) as recorder:
+        log_event("stream_started", "a: started")
+        log_event("worker_died", "worker 1 died", level=logging.WARNING)
+    assert lines == ["worker 1 died"]
+    assert len(recorder.events) == 2
+
+
+def test_streams_are_told_from_start_to_end_once() -> None:
+    lines: list[str] = []
+    one, two = status("a"), status("b", state="failed", error="b.mp4: is empty")
+    with run_log("json", lines.append):
+        with StreamEvents([one, two], interval_s=0.01, progress_s=0.02):
+            one.update(state="running", warnings=("odd size",), frames_out=3)
+            time.sleep(0.15)
+            one.update(state="done", frames_out=9, warnings=("odd size", "late note"))
+        told = [json.loads(line) for line in lines]
+    of_a = [record["event"] for record in told if record["stream"] == "a"]
+    assert of_a[:2] == ["stream_started", "stream_note"]
+    assert of_a.count("stream_progress") >= 2
+    assert of_a[-2:] == ["stream_note", "stream_done"]
+    assert of_a.count("stream_note") == 2
+    (end,) = [r for r in told if r["stream"] == "b" and r["event"] == "stream_failed"]
+    assert end["level"] == "error"
+    assert end["text"] == "b: b.mp4: is empty"
+
+
+def test_state_file_is_whole_at_every_moment_and_ends_with_the_last_state(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    one = status("a")
+    state = RunState("0.1", [one], {"a": {"size_bytes": 5}})
+    stop = threading.Event()
+    broken: list[str] = []
+
+    def read_on() -> None:
+        while not stop.is_set():
+            try:
+                read_state(path)
+            except UsageError as error:
+                broken.append(str(error))
+
+    with StateFile(path, state, interval_s=0.001):
+        reader = threading.Thread(target=read_on)
+        reader.start()
+        for count in range(200):
+            one.update(frames_out=count)
+            time.sleep(0.001)
+        stop.set()
+        reader.join()
+        state.set_phase("ended")
+        state.set_worker(WorkerState(1, 42, 2, ("a",)))
+    assert broken == []
+    final = read_state(path)
+    assert (final["phase"], final["streams"][0]["frames_out"]) == ("ended", 199)
+    assert final["streams"][0]["source"] == {"size_bytes": 5}
+    assert final["workers"] == [{"number": 1, "pid": 42, "restarts": 2, "streams": ["a"]}]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_state_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
+    assert read_state(tmp_path / "none.json") == {}
+    path = tmp_path / "state.json"
+    for text in ("{", "[]", '{"state_version": 99, "streams": []}', '{"state_version": 1}'):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=r"state\.json"):
+            read_state(path)
+    with pytest.raises(SinkError, match="cannot write the state"):
+        StateFile(tmp_path / "no" / "state.json", RunState("0.1", []))
+
+
+def test_a_state_file_that_cannot_be_written_any_more_is_said_once(tmp_path: Path) -> None:
+    place = tmp_path / "gone"
+    place.mkdir()
+    lines: list[str] = []
+    state = RunState("0.1", [])
+    with run_log("text", lines.append), StateFile(place / "s.json", state, interval_s=0.01):
+        (place / "s.json").unlink()
+        place.rmdir()
+        time.sleep(0.1)
+    assert len(lines) == 1
+    assert "cannot write the state: No such file" in lines[0]
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_readiness_follows_the_phase_and_health_does_not() -> None:
+    state = RunState("0.1", [status("a", state="running", frames_out=4)])
+    with HealthServer(state) as server:
+        assert server.address.startswith("127.0.0.1:")
+        code, text = get(server.address, "/readyz")
+        assert (code, json.loads(text)["ok"]) == (503, False)
+        state.set_phase("running")
+        code, text = get(server.address, "/readyz?verbose=1")
+        assert code == 200
+        assert json.loads(text)["streams"][0]["frames_out"] == 4
+        state.set_phase("stopping")
+        assert get(server.address, "/readyz")[0] == 503
+        assert get(server.address, "/healthz")[0] == 200
+        assert get(server.address, "/secrets")[0] == 404
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", int(server.address.split(":")[1])), 1)
+
+
+def test_a_stalled_stream_makes_the_run_unhealthy_until_it_moves() -> None:
+    one, waiting = status("a", state="running"), status("b")
+    state = RunState("0.1", [one, waiting], stall_s=10)
+    state.set_phase("running")
+    assert state.stalled(now_s=100) == ()
+    assert state.stalled(now_s=109) == ()
+    assert state.stalled(now_s=111) == ("a",)
+    one.update(frames_in=1)
+    assert state.stalled(now_s=112) == ()
+    stuck = RunState("0.1", [one], stall_s=-1)
+    assert answer(stuck, "/healthz")[0] == 200  # the first look sees it for the first time
+    code, _, body = answer(stuck, "/healthz")
+    assert (code, json.loads(body)["stalled"]) == (503, ["a"])
+
+
+def test_a_silent_client_does_not_block_the_next_one() -> None:
+    with HealthServer(RunState("0.1", [])) as server:
+        host, port = server.address.split(":")
+        with socket.create_connection((host, int(port))):
+            assert get(server.address, "/healthz")[0] == 200
+
+
+def test_a_taken_port_is_a_clear_error() -> None:
+    with HealthServer(RunState("0.1", [])) as server:
+        port = int(server.address.split(":")[1])
+        with pytest.raises(UsageError, match=f"--health-port {port}: cannot listen"):
+            HealthServer(RunState("0.1", []), port=port)
+
+
+def test_metrics_are_prometheus_text() -> None:
+    state = RunState("0.1", [status('a"b', frames_out=7), status("c", state="done")])
+    state.set_worker(WorkerState(1, 42, 3, ()))
+    text = answer(state, "/metrics")[2].decode()
+    assert 'dualface_frames_out_total{stream="a\\"b"} 7\n' in text
+    assert 'dualface_streams{state="done"} 1\n' in text
+    assert "dualface_worker_restarts_total 3\n" in text
+    named = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    samples = {
+        line.split("{")[0].split()[0] for line in text.splitlines() if not line.startswith("#")
+    }
+    assert samples == named
+
+
+def seated(left: int, right: int, *, reid: bool = False) -> SlotAssignment:
+    return SlotAssignment(Person(left), Person(right), reid_ran=reid)
+
+
+def test_timeline_keeps_changes_and_counts_reid() -> None:
+    recorder = TimelineRecorder()
+    for index in range(100):
+        recorder.add(5 + index / 25, seated(1, 2 if index < 50 else 3, reid=index in (0, 50, 51)))
+    timeline = recorder.timeline()
+    assert timeline.seatings == (Seating(5.0, 1, 2), Seating(7.0, 1, 3))
+    assert sum(timeline.reid_frames) == 3
+    assert timeline.reid_frames[int(2 / timeline.bin_s)] == 2
+    assert timeline.end_s == pytest.approx(8.96)
+
+
+def test_timeline_of_a_day_stays_small() -> None:
+    recorder = TimelineRecorder()
+    for second in range(0, 86_400, 7):
+        recorder.add(float(second), seated(second % 5, 2, reid=True))
+    timeline = recorder.timeline()
+    assert len(timeline.reid_frames) <= 240
+    assert sum(timeline.reid_frames) == len(range(0, 86_400, 7))
+    assert len(timeline.seatings) <= 2000
+
+
+def test_latency_is_measured_between_enter_and_leave() -> None:
+    meter = LatencyMeter()
+    assert meter.quantiles_s() == (0.0, 0.0)
+    for index in range(3):
+        meter.enter(index)
+    time.sleep(0.05)
+    for index in range(3):
+        meter.leave(index)
+    meter.leave(99)
+    p50_s, p95_s = meter.quantiles_s()
+    assert 0.05 <= p50_s <= p95_s
+
+
+def stream_sample(frames: int, *, running: bool = True) -> StreamSample:
+    return StreamSample(frames, frames // 10, 0, 0.05, 0.08, running)
+
+
+def samples(count: int = 20) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(0.5 * i, {"a": stream_sample(10 * i)}, {"client": 100 << 20}) for i in range(count)
+    )
+
+
+def test_sampler_sees_frames_and_memory() -> None:
+    import os
+
+    one = status("a", state="running")
+    with Sampler([one], lambda: {"client": os.getpid()}, interval_s=0.02) as sampler:
+        time.sleep(0.1)
+        one.update(frames_out=5)
+    assert sampler.samples[0].streams["a"].frames_out == 0
+    assert sampler.samples[-1].streams["a"].frames_out == 5
+    assert sampler.samples[-1].memory_bytes["client"] > 1 << 20
+    assert thin(list(samples(9)), limit=8) == (list(samples(9))[::2], True)
+    assert thin(list(samples(8)), limit=8)[1] is False
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and complains where tags are not balanced."""
+
+    VOID = ("meta", "img", "link", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def record(*reports: StreamReport, events: tuple[Event, ...] = ()) -> RunRecord:
+    summary = RunSummary("0.1.0", "embedded", reports, 10.0, {"client": 200 << 20})
+    thumbs = {"a": [Thumbnail(1.5, b"\xff\xd8jpeg")]}
+    return RunRecord(summary, samples(), events, thumbs, 1_800_000_000.0)
+
+
+def test_report_is_one_page_without_any_outside_resource(tmp_path: Path) -> None:
+    history = Timeline((Seating(0.0, 1, 2), Seating(4.0, 1, 3)), (1, 0, 2), 0.5, 0.0, 8.0)
+    done = StreamReport(
+        "a", "a.mp4", "out/a.mp4", "done", 200, 200, 200, 9.5, reid_frames=3, timeline=history
+    )
+    evil = StreamReport("b<script>", "b.mp4", "", "failed", error="<img src=http://x>")
+    failed = Event(1_800_000_003.5, "error", "b", "stream_failed", "b & co failed")
+    path = tmp_path / "report.html"
+    write_html(record(done, evil, events=(failed,)), path)
+    page = Page(path.read_text())
+    assert len(page.links) == 1
+    assert page.links[0].startswith("data:image/jpeg;base64,")
+    assert "script" not in page.tags
+    assert page.tags.count("svg") == 5  # four plots and one seating
+    for text in ("1 of 2", "200 frames in 9.5 s", "<img src=http://x>", "3.5 s", "b & co failed"):
+        assert text in page.text
+    assert "url(" not in path.read_text()
+    with pytest.raises(SinkError, match="cannot write the report"):
+        write_html(record(done), tmp_path / "no" / "r.html")
+
+
+def test_report_of_a_run_that_did_nothing_is_a_page_too() -> None:
+    empty = RunRecord(RunSummary("0.1.0", "none", (), 0.0, {}), (), (), {}, 0.0)
+    page = Page(html_page(empty))
+    assert "0 of 0" in page.text
+    assert "Nothing went wrong." in page.text
+
+
+def parsed(plot: str) -> ET.Element:
+    return ET.fromstring(plot)  # noqa: S314 - our own text
+
+
+def points_of(plot: str) -> list[list[tuple[float, float]]]:
+    lines = parsed(plot).findall("polyline")
+    return [
+        [(float(x), float(y)) for x, y in (p.split(",") for p in line.attrib["points"].split())]
+        for line in lines
+    ]
+
+
+def test_plots_put_values_where_their_axes_say() -> None:
+    plot = line_plot([Line("a", "#000", ((0, 0), (5, 50), (10, 100)))], label="l", x_end_s=10)
+    ((x0, y0), (x1, y1), (x2, y2)) = points_of(plot)[0]
+    assert x1 - x0 == pytest.approx(x2 - x1)
+    assert y0 - y1 == pytest.approx(y1 - y2)
+    texts = {t.text: t.attrib for t in parsed(plot).findall("text")}
+    assert float(texts["100"]["y"]) == pytest.approx(y2 + 4, abs=0.1)
+    assert float(texts["10 s"]["x"]) == pytest.approx(x2, abs=0.1)
+    assert "too short" in line_plot([], label="l", x_end_s=1)
+
+
+@pytest.mark.parametrize("highest", [0.003, 0.9, 1.0, 7.0, 87.0, 1e4, 123_456.0])
+def test_ticks_are_few_round_and_reach_the_highest(highest: float) -> None:
+    ticks = nice_ticks(highest)
+    assert 2 <= len(ticks) <= 6
+    assert ticks[-2] < highest <= ticks[-1]
+    assert nice_ticks(0.0) == nice_ticks(float("nan")) == [0.0, 1.0]
+
+
+def test_seating_strip_spans_the_lane_without_gaps() -> None:
+    history = Timeline((Seating(2.0, 1, 0), Seating(4.0, 2, 1)), (0, 5), 1.0, 2.0, 10.0)
+    rects = parsed(seating_strip(history)).findall("rect")
+    left = [r for r in rects if "left:" in (r.findtext("title") or "")]
+    ends = [float(r.attrib["x"]) + float(r.attrib["width"]) for r in left]
+    assert ends[0] == pytest.approx(float(left[1].attrib["x"]), abs=0.11)
+    assert (ends[0] - float(left[0].attrib["x"])) * 3 == pytest.approx(
+        ends[1] - float(left[1].attrib["x"]), abs=0.5
+    )
+    assert "nobody yet" in (rects[2].findtext("title") or "")
+    assert left[0].attrib["fill"] != left[1].attrib["fill"]
+
+
+def test_svg_doctest() -> None:
+    import doctest
+
+    from dualface_client.observe import html
+
+    assert doctest.testmod(svg).failed == doctest.testmod(html).failed == 0
