@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import stand_in  # type: ignore[import-not-found] # the script beside this one
 from decode import repeated  # type: ignore[import-not-found] # the script beside this one
 
 from dualface_client.pipeline.server import ServerChoice, start_embedded
@@ -114,10 +115,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shapes", nargs="+", default=["1x1", "1x4", "1x8", "2x4", "4x2"])
     parser.add_argument("--repeat", type=int, default=10, help="times the clip is in the file")
+    parser.add_argument("--instant", action="store_true", help="a detector of no cost")
     options = parser.parse_args()
     clip = repeated(options.clip, options.repeat)
     rows: list[dict[str, Any]] = [{"cpus": os.cpu_count(), "repeat": options.repeat}]
-    with start_embedded(ServerChoice(device="cuda")) as server:
+    choice = ServerChoice(device="cuda")
+    if options.instant:
+        stand_in.write(file := options.out.with_suffix(".onnx").absolute())
+        choice = ServerChoice(device="cuda", detector_onnx=file)
+    with start_embedded(choice) as server:
         for shape in options.shapes:
             name, _, in_flight = shape.partition("@")
             processes, _, streams = name.partition("x")
