@@ -9,6 +9,7 @@ import click
 
 from dualface_client import __version__
 from dualface_client.cli.doctor import doctor
+from dualface_client.cli.guard import guard
 from dualface_client.cli.reap import reap
 from dualface_client.cli.run import run
 from dualface_client.cli.serve import serve
@@ -31,6 +32,7 @@ cli.add_command(run)
 cli.add_command(serve)
 cli.add_command(reap)
 cli.add_command(doctor)
+cli.add_command(guard)
 
 
 def main() -> NoReturn:

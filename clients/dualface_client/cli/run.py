@@ -24,6 +24,7 @@ from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.pipeline.cpu_device import CpuDevice
 from dualface_client.pipeline.jobs import Job, plan_jobs, written_by
+from dualface_client.pipeline.pool_watch import watched_pools
 from dualface_client.pipeline.runner import Device, new_statuses
 from dualface_client.pipeline.server import ServerChoice, server_for
 from dualface_client.pipeline.worker import run_worker
@@ -214,6 +215,16 @@ def _run_streams(
         address, embedded = stack.enter_context(server_for(request.choice))
         roots = {"client": os.getpid()} | ({"server": embedded.pid} if embedded else {})
         peak = stack.enter_context(MemoryPeak(roots))
+        on_gpu = request.choice.device == "cuda"
+        stack.enter_context(
+            watched_pools(
+                embedded,
+                statuses,
+                stop.event,
+                lambda text: console.print(text, markup=False),
+                gpu=on_gpu,
+            )
+        )
         with ProgressDisplay(statuses, console, quiet=request.quiet):
             region = run_worker(
                 address,

@@ -1,6 +1,7 @@
 """`GET /healthz`, `/readyz` and `/metrics` of a run, by the standard library's HTTP server.
 
-`/healthz` asks whether the run moves: 503 where a running stream has stalled. `/readyz` asks
+`/healthz` asks whether the run moves: 503 where a running stream has stalled, or where the server's
+memory pools have run dry. `/readyz` asks
 whether it works on streams: 503 while it starts, stops or has ended. Both answer with the run's
 state as JSON. `/metrics` is Prometheus text (exposition format 0.0.4).
 """
@@ -86,7 +87,8 @@ def answer(state: RunState, path: str) -> tuple[int, str, bytes]:
         text = "\n".join(metrics_lines(state)) + "\n"
         return 200, "text/plain; version=0.0.4; charset=utf-8", text.encode()
     stalled = state.stalled()
-    checks = {"/healthz": not stalled, "/readyz": state.is_ready and not stalled}
+    healthy = not stalled and not state.pool_fault
+    checks = {"/healthz": healthy, "/readyz": state.is_ready and healthy}
     if path not in checks:
         return _json(404, {"error": f"{path}: not here; try {' '.join((*checks, '/metrics'))}"})
     body = {"ok": checks[path], "stalled": list(stalled), **state.as_dict()}
@@ -106,6 +108,13 @@ def metrics_lines(state: RunState) -> Iterator[str]:
         yield f'dualface_streams{{state="{name}"}} {states.count(name)}'
     yield from _metric("dualface_worker_restarts_total", "counter", "Workers started again.")
     yield f"dualface_worker_restarts_total {sum(w['restarts'] for w in data['workers'])}"
+    yield from _metric(
+        "dualface_pool_fallbacks_total",
+        "counter",
+        "Lines of Triton's log that say one of its memory pools did not do.",
+    )
+    for kind, count in sorted(data["pool_fallbacks"].items()):
+        yield f'dualface_pool_fallbacks_total{{kind="{_label(kind)}"}} {count}'
     for key, help_text in (
         ("frames_in", "Frames decoded."),
         ("frames_out", "Frames written."),

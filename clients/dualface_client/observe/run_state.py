@@ -59,6 +59,8 @@ class RunState:
         self._server = ""
         self._workers: dict[int, WorkerState] = {}
         self._started_unix_s = time.time()
+        self._pool_fallbacks: dict[str, int] = {}
+        self._pool_fault = ""
         self._seen: dict[str, tuple[tuple[str, int, int], float]] = {}
 
     def set_phase(self, phase: str) -> None:
@@ -75,6 +77,23 @@ class RunState:
         """Says what a worker does now."""
         with self._lock:
             self._workers[worker.number] = worker
+
+    def set_pool(self, fallbacks: Mapping[str, int], fault: str) -> None:
+        """Says how the server's memory pools did.
+
+        Args:
+            fallbacks: Lines of its log that say one did not do, by kind.
+            fault: What makes results doubtful or slow, empty while all is well.
+        """
+        with self._lock:
+            self._pool_fallbacks = dict(fallbacks)
+            self._pool_fault = fault
+
+    @property
+    def pool_fault(self) -> str:
+        """What is wrong with the server's memory pools, empty while all is well."""
+        with self._lock:
+            return self._pool_fault
 
     @property
     def phase(self) -> str:
@@ -119,6 +138,8 @@ class RunState:
                 "pid": os.getpid(),
                 "phase": self._phase,
                 "server": self._server,
+                "pool_fallbacks": dict(self._pool_fallbacks),
+                "pool_fault": self._pool_fault,
                 "started_unix_s": round(self._started_unix_s, 3),
                 "updated_unix_s": round(time.time(), 3),
             }

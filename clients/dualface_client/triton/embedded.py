@@ -118,6 +118,11 @@ class EmbeddedServer:
         """Process id of `tritonserver`."""
         return self._pid
 
+    @property
+    def log_path(self) -> Path:
+        """The file that it logs to, its Python processes too; gone after `stop`."""
+        return self._log
+
     def is_alive(self) -> bool:
         """Whether the server process runs."""
         return self._keeper is not None and self._keeper.poll() is None

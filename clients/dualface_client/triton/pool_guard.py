@@ -1,0 +1,219 @@
+"""Sees in Triton's log that its memory pools have run dry, as nothing else tells it.
+
+Triton has no metric of its CUDA pool. Where the pool is exhausted it goes on with other memory and
+logs one line, some of them once per process; one form has lost output without an error (server
+issue 8177). Each form below is the literal text of Triton's or its Python backend's source.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from dualface_client.errors import ServerError
+
+#: How long a line may stay unseen, seconds.
+POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way in which the log says that a pool did not do.
+
+    Attributes:
+        kind: Label of the metric.
+        pattern: What the line contains.
+        meaning: What happened, for the user.
+        is_fault: Whether the run must not go on; else the data is right and only slower.
+        on_cpu: Whether it means anything on a server without GPUs, where no pinned pool exists.
+    """
+
+    kind: str
+    pattern: re.Pattern[str]
+    meaning: str
+    is_fault: bool = True
+    on_cpu: bool = False
+
+
+FORMS: tuple[Form, ...] = (
+    # python_backend pb_stub.cc: the copy failed, the answer is sent all the same.
+    Form(
+        "lost_output",
+        re.compile(r"occurred while trying to load GPU buffers in the Python backend stub"),
+        "a Python model's output was lost and answers may be garbage (server issue 8177)",
+        on_cpu=True,
+    ),
+    # core pinned_memory_manager.cc
+    Form(
+        "pinned_pool",
+        re.compile(r"falling back to non-pinned system memory"),
+        "the pinned memory pool is exhausted; Triton uses plain host memory",
+    ),
+    # core memory.cc; once per process
+    Form(
+        "cuda_pool",
+        re.compile(
+            r"falling back to pinned system memory|CNMEM_STATUS_OUT_OF_MEMORY(?!.*CUDA IPC)"
+        ),
+        "the CUDA memory pool is exhausted; Triton uses host memory",
+        on_cpu=True,
+    ),
+    # python_backend infer_response.cc; once per response
+    Form(
+        "output_by_ipc",
+        re.compile(r"Failed to allocate memory from CUDA memory pool for output tensor"),
+        "the CUDA memory pool is exhausted; a Python model's outputs travel by CUDA IPC",
+        on_cpu=True,
+    ),
+    # python_backend python_be.cc and pb_stub.cc
+    Form(
+        "pool_not_shared",
+        re.compile(
+            r"Failed to share CUDA memory pool with stub process"
+            r"|Failed to initialize CUDA shared memory pool in Python stub"
+        ),
+        "a Python model could not map the CUDA memory pool; its tensors travel one by one",
+        is_fault=False,
+    ),
+    # core pinned_memory_manager.cc at the start
+    Form(
+        "no_pinned_pool",
+        re.compile(r"pinned memory pool will not be available"),
+        "there is no pinned memory pool",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """One line that was recognised.
+
+    Attributes:
+        form: Which form.
+        line: The line.
+    """
+
+    form: Form
+    line: str
+
+    def error(self) -> ServerError:
+        """As an error with the remedy."""
+        return ServerError(
+            f"Triton's memory pool: {self.form.meaning}. Remedy: larger pools "
+            "(--cuda-memory-pool-byte-size, --pinned-memory-pool-byte-size; `dualface-client plan` "
+            f"computes them) or fewer requests in flight. The log says: {self.line}"
+        )
+
+
+def recognise(line: str, *, gpu: bool = True) -> Fallback | None:
+    """The first form that a line of the log has.
+
+    Args:
+        line: One line.
+        gpu: Whether the server has GPUs; without, it never has a pinned pool.
+    """
+    for form in FORMS:
+        if (gpu or form.on_cpu) and form.pattern.search(line):
+            return Fallback(form, line.strip()[:1000])
+    return None
+
+
+class Log(Protocol):
+    """Where lines come from: `triton.log_lines`."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no more."""
+
+    def lines(self) -> Iterator[str]:
+        """Lines that were completed since the last call; does not wait."""
+
+    def close(self) -> None:
+        """Closes it; safe to call twice."""
+
+
+class PoolGuard:
+    """Follows a log on a thread, counts fallbacks and tells of the first fault.
+
+    A context manager; thread-safe.
+
+    Args:
+        log: Lines of the server's log.
+        tell: Called on the guard's thread with each fallback of a kind not seen before.
+        gpu: Whether the server has GPUs.
+        poll_s: Between two looks.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        tell: Callable[[Fallback], None],
+        *,
+        gpu: bool = True,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._log = log
+        self._tell = tell
+        self._gpu = gpu
+        self._poll_s = poll_s
+        self._counts = {form.kind: 0 for form in FORMS}
+        self._fault: Fallback | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="pool-guard", daemon=True)
+        self._thread.start()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Fallback lines by kind, every kind listed."""
+        return dict(self._counts)
+
+    @property
+    def fault(self) -> Fallback | None:
+        """The first fallback that makes results doubtful or slow, None while all is well."""
+        return self._fault
+
+    @property
+    def ended(self) -> bool:
+        """Whether the log has come to its end and was read."""
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Reads what is there and ends; safe to call twice."""
+        self._stop.set()
+        self._thread.join(5.0)
+
+    def __enter__(self) -> PoolGuard:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _follow(self) -> None:
+        while True:
+            stopping = self._stop.is_set() or self._log.ended
+            for line in self._log.lines():
+                self._take(line)
+            if stopping:
+                self._log.close()
+                return
+            self._stop.wait(self._poll_s)
+
+    def _take(self, line: str) -> None:
+        found = recognise(line, gpu=self._gpu)
+        if found is None:
+            return
+        kind = found.form.kind
+        self._counts[kind] += 1
+        if found.form.is_fault and self._fault is None:
+            self._fault = found
+        if self._counts[kind] == 1:
+            self._tell(found)

@@ -1,0 +1,188 @@
+"""Every form of a fallback line is seen, nothing else is, and the log may be cut or replaced."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dualface_client.triton.log_lines import LogFile, LogPipe
+from dualface_client.triton.pool_guard import FORMS, PoolGuard, recognise
+
+# As Triton 2.51 and its Python backend print them; sizes and places are examples.
+LINES = {
+    "cuda_pool": (
+        "W1121 06:39:42.582024 10231 memory.cc:212] Failed to allocate CUDA memory with byte size "
+        "6291456 on GPU 0: CNMEM_STATUS_OUT_OF_MEMORY, falling back to pinned system memory"
+    ),
+    "pinned_pool": (
+        'W1121 06:39:42.582024 10231 pinned_memory_manager.cc:170] "failed to allocate pinned '
+        'system memory, falling back to non-pinned system memory"'
+    ),
+    "output_by_ipc": (
+        "W1121 06:39:42 10231 infer_response.cc:350] Failed to allocate memory from CUDA memory "
+        "pool for output tensor: CNMEM_STATUS_OUT_OF_MEMORY, will use CUDA IPC for GPU output "
+        "transfer."
+    ),
+    "lost_output": (
+        "E1121 06:39:42 10231 pb_stub.cc:402] An error occurred while trying to load GPU buffers "
+        "in the Python backend stub: failed to copy data: invalid argument"
+    ),
+    "pool_not_shared": (
+        "W1121 06:39:42 10231 python_be.cc:900] Failed to share CUDA memory pool with stub "
+        "process: failed to allocate. Will use CUDA IPC."
+    ),
+    "no_pinned_pool": (
+        'W1121 06:39:42.582024 10231 pinned_memory_manager.cc:273] "Unable to allocate pinned '
+        "system memory, pinned memory pool will not be available: CUDA driver version is "
+        'insufficient for CUDA runtime version"'
+    ),
+}
+HARMLESS = (
+    'I1121 06:39:42.5 10231 cuda_memory_manager.cc:117] "CUDA memory pool disabled"',
+    'I1121 06:39:42.5 1 cuda_memory_manager.cc:107] "CUDA memory pool is created on device 0 with '
+    'size 67108864"',
+    "I1121 06:39:42.5 1 pinned_memory_manager.cc:275] \"Pinned memory pool is created at '0x7f' "
+    'with size 268435456"',
+    "I1121 06:39:43.1 10231 model_lifecycle.cc:839] \"successfully loaded 'face_reid'\"",
+    "",
+)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    end_s = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_each_form_is_recognised(kind: str) -> None:
+    found = recognise(LINES[kind])
+    assert found is not None
+    assert found.form.kind == kind
+    assert "dualface-client plan" in str(found.error())
+    assert LINES[kind] in str(found.error())
+
+
+def test_there_is_an_example_of_every_form() -> None:
+    assert {form.kind for form in FORMS} == set(LINES)
+
+
+@pytest.mark.parametrize("line", HARMLESS)
+def test_ordinary_lines_are_not(line: str) -> None:
+    assert recognise(line) is None
+
+
+def test_a_server_without_gpus_has_no_pinned_pool_to_lose() -> None:
+    kinds = {kind for kind, line in LINES.items() if recognise(line, gpu=False)}
+    assert kinds == {"cuda_pool", "lost_output", "output_by_ipc"}
+
+
+def test_a_growing_cut_and_replaced_file_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = LogFile(path)
+    assert list(log.lines()) == []
+    with path.open("w") as out:
+        print("one\ntw", end="", file=out, flush=True)
+        assert list(log.lines()) == ["one"]
+        print("o\nthree", file=out, flush=True)
+        assert list(log.lines()) == ["two", "three"]
+    path.write_text("cut\n")
+    assert list(log.lines()) == ["cut"]
+    with path.open("a") as old:
+        print("late", file=old)
+        path.rename(tmp_path / "log.1")
+        path.write_text("new\n")
+        old.flush()
+    assert list(log.lines()) == ["late", "new"]
+    assert list(log.lines()) == []
+    log.close()
+
+
+def test_the_first_fault_is_told_at_once_and_all_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("\n".join(HARMLESS) + "\n")
+    told: list[str] = []
+    with PoolGuard(LogFile(path), lambda f: told.append(f.form.kind), poll_s=0.01) as guard:
+        with path.open("a") as out:
+            print(LINES["pool_not_shared"], file=out, flush=True)
+            wait_until(lambda: told)
+            assert guard.fault is None
+            for _ in range(3):
+                print(LINES["output_by_ipc"], file=out, flush=True)
+            wait_until(lambda: guard.counts["output_by_ipc"] == 3)
+        assert guard.fault is not None
+        with path.open("a") as out:
+            print(LINES["lost_output"], file=out)  # seen by the last look
+    assert told == ["pool_not_shared", "output_by_ipc", "lost_output"]
+    assert guard.fault.form.kind == "output_by_ipc"
+    assert guard.counts["cuda_pool"] == 0
+
+
+def test_a_pipe_ends_with_its_writer() -> None:
+    reader, writer = os.pipe()
+    log = LogPipe(reader)
+    assert list(log.lines()) == []
+    os.write(writer, b"one\ntwo")
+    assert list(log.lines()) == ["one"]
+    os.close(writer)
+    assert list(log.lines()) == ["two"]
+    assert log.ended
+    os.close(reader)
+
+
+def guard_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dualface_client", "guard", *arguments]
+
+
+@pytest.mark.parametrize(("kind", "code"), [("cuda_pool", 3), ("pool_not_shared", 0), (None, 0)])
+def test_the_health_check_fails_by_exit_code(tmp_path: Path, kind: str | None, code: int) -> None:
+    path = tmp_path / "log"
+    path.write_text("".join(f"{line}\n" for line in (*HARMLESS, *([LINES[kind]] if kind else []))))
+    command = guard_command("--log", str(path), "--once")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert ("exhausted" in done.stderr) == (code == 3)
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=5)
+    connection.request("GET", path)
+    with connection.getresponse() as answer:
+        found = answer.status, answer.read().decode()
+    connection.close()
+    return found
+
+
+def test_guard_reads_a_pipe_and_answers_health_checks() -> None:
+    command = guard_command("--log", "-", "--health-port", "0")
+    guard = subprocess.Popen(command, stdin=-1, stderr=-1, text=True)
+    assert guard.stderr is not None
+    assert guard.stdin is not None
+    address = guard.stderr.readline().split()[-1]
+    assert get(address, "/healthz")[0] == 200
+    print(LINES["cuda_pool"], file=guard.stdin, flush=True)
+    assert "error: Triton's memory pool" in guard.stderr.readline()
+    wait_until(lambda: get(address, "/healthz")[0] == 503)
+    assert 'dualface_pool_fallbacks_total{kind="cuda_pool"} 1' in get(address, "/metrics")[1]
+    guard.communicate(timeout=10)
+    assert guard.returncode == 3
+
+
+def test_a_missing_log_is_an_error_of_the_user() -> None:
+    command = guard_command("--log", "/nonexistent/log", "--once")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "no such file" in done.stderr) == (2, True)
+
+
+def test_no_thread_stays(tmp_path: Path) -> None:
+    PoolGuard(LogFile(tmp_path / "log"), lambda fallback: None).close()
+    assert "pool-guard" not in {thread.name for thread in threading.enumerate()}
