@@ -29,7 +29,7 @@ def compiled(cupti: Path, work: Path) -> Path:
     """The counting library; `cupti` has `include/` and `lib/` or `lib64/`."""
     library = next(path for path in sorted(cupti.glob("lib*/libcupti.so*")) if path.is_file())
     out = work / "counts.so"
-    flags = [f"-I{cupti / 'include'}", library, f"-Wl,-rpath,{library.parent}"]
+    flags = [f"-I{cupti / 'include'}", str(library), f"-Wl,-rpath,{library.parent}"]
     subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", out, SOURCE, *flags], check=True)
     return out
 
