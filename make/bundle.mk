@@ -5,8 +5,9 @@ PROFILE ?= gpu
 KEY := docker/secrets/triton_key
 
 .PHONY: render
-render: $(STAMP) ## Renew model_repository's configs from the description of the models
+render: $(STAMP) ## Renew what is generated: model_repository's configs, the settings' page and defaults
 	@$(BIN)/python scripts/render_repository.py
+	@$(BIN)/python scripts/render_configuration.py
 
 .PHONY: check-engines
 check-engines: models ## Build both models with TensorRT-RTX, without a GPU (96 MB to download, once)

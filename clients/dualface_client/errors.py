@@ -2,6 +2,7 @@
 
     DualfaceError (exit 1)
     |-- UsageError (exit 2)              the request itself is wrong: fix it and run again
+    |   `-- ConfigError                  settings are wrong; every one of them is listed
     |-- AssetError (exit 2)              a model or clip file is missing or has the wrong checksum
     |-- PlatformError (exit 2)           this machine lacks something the chosen mode needs
     |-- SourceError (exit 1)             one input cannot be read
@@ -34,6 +35,10 @@ class UsageError(DualfaceError):
     """The request is wrong as it stands: an option, a path, a combination."""
 
     exit_code = 2
+
+
+class ConfigError(UsageError):
+    """Settings are wrong: a file, a variable or an option; the message has a line for each."""
 
 
 class AssetError(DualfaceError):

@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from dualface_client import __version__
+from dualface_client.cli.config import config
 from dualface_client.cli.doctor import doctor
 from dualface_client.cli.guard import guard
 from dualface_client.cli.reap import reap
@@ -33,6 +34,7 @@ cli.add_command(serve)
 cli.add_command(reap)
 cli.add_command(doctor)
 cli.add_command(guard)
+cli.add_command(config)
 
 
 def main() -> NoReturn:

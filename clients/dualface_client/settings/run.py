@@ -15,7 +15,7 @@ class DetectionSettings:
     Attributes:
         score_threshold: Faces below it are ignored, 0 to 1. Low on purpose: the tracker's second
             association lives on uncertain detections.
-        frames_per_request: Frames of one stream in a request.
+        frames_per_request: Frames of one stream in a request; `auto` is 8 on a GPU, 1 on a CPU.
         requests_in_flight: Requests of one stream that are under way at a time.
         timeout_s: How long an answer may take.
     """
@@ -32,8 +32,9 @@ class OutputSettings:
 
     Attributes:
         canvas_wh_px: Output size; each tile has half the width.
-        encoder: `auto`, `x264` or `none` (decode, detect and compose only).
-        preset: x264 preset, `ultrafast` to `placebo`.
+        encoder: `auto` is NVENC where the device is cuda and has it, else `x264`; `none` writes no
+            video (decode, detect and compose only).
+        preset: x264 preset, from `ultrafast` to `placebo`: slower makes smaller files.
         crf: x264 quality, 1 (best) to 51; the High profile has no lossless 0.
         overwrite: Whether an existing output is replaced.
         encoder_threads: Threads of x264, 0 for its own choice.

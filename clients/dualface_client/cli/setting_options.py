@@ -1,0 +1,148 @@
+"""Every setting of the table as a command line option."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dualface_client.settings.kinds import Choice, Or, Switch
+from dualface_client.settings.stack import Effective, effective, find_files
+from dualface_client.settings.table import Setting, settings_table
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_PREFIX = "setting_"
+_OPTIONS_SHOWN = 6
+
+
+class SettingType(click.ParamType[str]):
+    """The text of one setting, checked as in files and variables.
+
+    Args:
+        setting: Which.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self.name = metavar_of(setting)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Returns the text as it came.
+
+        Raises:
+            click.BadParameter: It is not accepted.
+        """
+        text = str(value)
+        try:
+            self._setting.kind.read(text)
+        except ValueError as error:
+            self.fail(f"{text}: {error}.", param, ctx)
+        return text
+
+
+def config_options(command: Command) -> Command:
+    """`--config` and `--config-fallback`."""
+    for option in (
+        click.option(
+            "--config-fallback",
+            is_flag=True,
+            help="Go on without a broken configuration file, with a note.",
+        ),
+        click.option(
+            "--config",
+            "config_path",
+            type=click.Path(path_type=Path),
+            help="Directory of manual.yaml, auto_detected.yaml and fallback.yaml, or one file.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds an option for each setting; the command gets the given ones as `given`, by key.
+
+    Uncommon ones are in `--help-all` alone.
+    """
+
+    @functools.wraps(command)
+    def with_given(*args: Any, **kwargs: Any) -> Any:
+        taken = {key: kwargs.pop(_parameter(key)) for key in settings_table()}
+        given = {key: _text(value) for key, value in taken.items() if value is not None}
+        return command(*args, given=given, **kwargs)
+
+    decorated: Callable[..., Any] = with_given
+    for setting in reversed(tuple(settings_table().values())):
+        decorated = _option(setting)(decorated)
+    return click.option(
+        "--help-all",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show_all,
+        help="Show this message with every setting and exit.",
+    )(decorated)
+
+
+def read_settings(config: Path | None, given: dict[str, str], *, fallback: bool) -> Effective:
+    """The effective settings of a command, its notes said.
+
+    Raises:
+        ConfigError: A layer is wrong.
+    """
+    found = effective(find_files(config), os.environ, given, config_fallback=fallback)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    return found
+
+
+def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    shown = setting.kind.show(setting.default)
+    name = _parameter(setting.key)
+    text = f"{setting.description} [default: {shown}]"
+    if isinstance(setting.kind, Switch):
+        negative = setting.flag.replace("--", "--no-", 1)
+        return click.option(
+            f"{setting.flag}/{negative}", name, default=None, help=text, hidden=not setting.common
+        )
+    return click.option(
+        setting.flag,
+        name,
+        type=SettingType(setting),
+        metavar=metavar_of(setting),
+        help=text,
+        hidden=not setting.common,
+    )
+
+
+def _parameter(key: str) -> str:
+    return _PREFIX + key.replace(".", "__")
+
+
+def metavar_of(setting: Setting) -> str:
+    """What stands for the value in help texts."""
+    kind = setting.kind.kind if isinstance(setting.kind, Or) else setting.kind
+    if isinstance(kind, Choice):
+        return "|".join(kind.options) if len(kind.options) < _OPTIONS_SHOWN else "NAME"
+    words = {"Integer": "N", "Real": "X", "Size": "WxH", "Address": "HOST:PORT"}
+    return words.get(type(kind).__name__, "FILE")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _show_all(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del parameter
+    if not value or context.resilient_parsing:
+        return
+    for option in context.command.params:
+        if isinstance(option, click.Option):
+            option.hidden = False
+    click.echo(context.get_help())
+    context.exit()

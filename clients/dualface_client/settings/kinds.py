@@ -1,0 +1,292 @@
+"""Kinds of setting values: how each is read from text, checked and shown.
+
+YAML files, environment variables and command lines all carry text, and all go through `read`: what
+is accepted, and what is said about the rest, is the same everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+_TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
+_WITH_UNIT = re.compile(r"[-+]?[\d.,]+\s*(%|[A-Za-z]+)")
+
+
+class Kind(Protocol):
+    """What one setting may hold."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, to follow the word "expected"."""
+
+    def read(self, text: str) -> Any:
+        """The value that a text stands for.
+
+        Raises:
+            ValueError: It stands for none; the message says what was expected and what to do.
+        """
+
+    def show(self, value: Any) -> str:
+        """The text that `read` turns into this value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number.
+
+    Attributes:
+        low: Smallest.
+        high: Largest, None for any.
+    """
+
+    low: int
+    high: int | None = None
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        upper = "or more" if self.high is None else f"to {self.high}"
+        return f"a whole number, {self.low} {upper}"
+
+    def read(self, text: str) -> int:
+        """The number; see `Kind.read`."""
+        if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", text):
+            raise ValueError(f"expected {self.expected}{_hint(text, whole=True)}")
+        value = int(text)
+        if value < self.low or (self.high is not None and value > self.high):
+            raise ValueError(f"expected {self.expected}")
+        return value
+
+    def show(self, value: int) -> str:
+        """As digits."""
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A number, finite.
+
+    Attributes:
+        low: Smallest.
+        high: Largest, None for any.
+    """
+
+    low: float
+    high: float | None = None
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return f"a number, {self.low:g} {'or more' if self.high is None else f'to {self.high:g}'}"
+
+    def read(self, text: str) -> float:
+        """The number; see `Kind.read`."""
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"expected {self.expected}{_hint(text, whole=False)}") from None
+        high = math.inf if self.high is None else self.high
+        if not (math.isfinite(value) and self.low <= value <= high):
+            raise ValueError(f"expected {self.expected}")
+        return value
+
+    def show(self, value: float) -> str:
+        """In the fewest digits that give it back."""
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """True or false."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return "true or false"
+
+    def read(self, text: str) -> bool:
+        """The truth; see `Kind.read`."""
+        word = text.lower()
+        if word not in _TRUE + _FALSE:
+            raise ValueError(f"expected {self.expected}")
+        return word in _TRUE
+
+    def show(self, value: bool) -> str:
+        """As YAML 1.2 writes it."""
+        return "true" if value else "false"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words.
+
+    Attributes:
+        options: The words.
+    """
+
+    options: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return f"one of {', '.join(self.options)}"
+
+    def read(self, text: str) -> str:
+        """The word; see `Kind.read`."""
+        if text not in self.options:
+            raise ValueError(f"expected {self.expected}{did_you_mean(text, self.options)}")
+        return text
+
+    def show(self, value: str) -> str:
+        """The word itself."""
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """`WIDTHxHEIGHT` in pixels, as two 4:2:0 tiles need it."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return (
+            "WIDTHxHEIGHT such as 1920x1080, the width a multiple of 4, the height of 2, "
+            "each from 16 to 16384"
+        )
+
+    def read(self, text: str) -> tuple[int, int]:
+        """Width and height; see `Kind.read`."""
+        match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
+        size = (int(match[1]), int(match[2])) if match else (0, 0)
+        if size[0] % 4 or size[1] % 2 or not all(16 <= side <= 16384 for side in size):
+            nearest = f"; nearest: {_nearest_size(size)}" if match else ""
+            raise ValueError(f"expected {self.expected}{nearest}")
+        return size
+
+    def show(self, value: tuple[int, int]) -> str:
+        """As `WIDTHxHEIGHT`."""
+        return f"{value[0]}x{value[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`HOST:PORT`."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return "HOST:PORT such as 127.0.0.1:8001"
+
+    def read(self, text: str) -> str:
+        """The address; see `Kind.read`."""
+        if "://" in text:
+            scheme = text.partition("://")[0]
+            raise ValueError(f"expected {self.expected}; leave out {scheme}://")
+        host, colon, port = text.rpartition(":")
+        if not (host and colon and re.fullmatch(r"\d{1,5}", port) and 0 < int(port) < 65536):
+            raise ValueError(f"expected {self.expected}; Triton's gRPC port is usually 8001")
+        return text
+
+    def show(self, value: str) -> str:
+        """The address itself."""
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingFile:
+    """A file that is there."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return "an existing file"
+
+    def read(self, text: str) -> Path:
+        """The path, `~` expanded; see `Kind.read`."""
+        path = Path(text).expanduser()
+        if not path.is_file():
+            near = difflib.get_close_matches(path.name, _names_in(path.parent), 1)
+            hint = f"; did you mean {path.parent / near[0]}?" if near else "; check the path"
+            raise ValueError(f"expected {self.expected}{hint}")
+        return path
+
+    def show(self, value: Path) -> str:
+        """The path itself."""
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Another kind's values, or a word that leaves the choice to the program.
+
+    Attributes:
+        word: Read as None.
+        kind: The others.
+    """
+
+    word: str
+    kind: Kind
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return f"{self.word}, or {self.kind.expected}"
+
+    def read(self, text: str) -> Any:
+        """None for the word; see `Kind.read`."""
+        if text == self.word:
+            return None
+        try:
+            return self.kind.read(text)
+        except ValueError as error:
+            text = str(error).replace("expected ", f"expected {self.word}, or ", 1)
+            raise ValueError(text) from None
+
+    def show(self, value: Any) -> str:
+        """The word for None."""
+        return self.word if value is None else self.kind.show(value)
+
+
+def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """`; did you mean X?` with the nearest known word, whatever its case, or nothing.
+
+    Args:
+        word: What was written.
+        known: What there is.
+        cutoff: Likeness that counts as near, 0 to 1 (see `difflib.get_close_matches`).
+    """
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, 1, cutoff)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def _hint(text: str, *, whole: bool) -> str:
+    """What is probably wrong with something that should have been a number."""
+    if _WITH_UNIT.fullmatch(text):
+        return "; write a bare number, without a unit"
+    if re.fullmatch(r"[-+]?\d+,\d+", text):
+        return f"; write {text.replace(',', '.')}, with a point"
+    if whole and re.fullmatch(r"[-+]?0\d+", text):
+        return "; write it without leading zeros"
+    if whole and re.fullmatch(r"[-+]?\d*\.\d*", text):
+        return "; write it without a fraction"
+    return ""
+
+
+def _nearest_size(size: tuple[int, int]) -> str:
+    width, height = (min(16384, max(16, side)) for side in size)
+    return f"{width - width % 4}x{height - height % 2}"
+
+
+def _names_in(directory: Path) -> list[str]:
+    try:
+        return [entry.name for entry in directory.iterdir()]
+    except OSError:
+        return []
