@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dualface_client.errors import DualfaceError, UsageError
 from dualface_client.settings import paths
 from dualface_client.types import ByteArray
-from scripts.clips.compositor import Actor, Studio, compose
+from scripts.clips.compositor import Cast, Studio, compose
+from scripts.clips.people import Actor, Passer
 from scripts.clips.scenarios import SCENARIOS, Stage
 from scripts.clips.sources import SOURCES, Detector
 from scripts.clips.truth import FrameTruth, Truth
@@ -86,7 +87,8 @@ class Composer:
             Actor(identity, clips_dir, detector, int(start), plan.seconds)
             for identity, start in zip(SOURCES, starts, strict=True)
         )
-        self._actors = (first, second)
+        passer = Passer(clips_dir, detector) if plan.scenario.startswith("passer_by") else None
+        self._cast = Cast((first, second), passer)
         self._studio = Studio(plan.size_wh, plan.seed)
         self._motion = SCENARIOS[plan.scenario](Stage.draw(plan.seed, plan.seconds))
         self._frames: list[FrameTruth] = []
@@ -96,7 +98,7 @@ class Composer:
         for index in range(self._plan.frame_count):
             time_s = float(index / self._plan.fps)
             scene = self._motion(time_s)
-            picture, people = compose(scene, time_s, self._actors, self._studio)
+            picture, people = compose(scene, time_s, self._cast, self._studio)
             pts = round(index / self._plan.fps / TIME_BASE)
             self._frames.append(FrameTruth(index, pts, scene.shot, people))
             yield self._spoil(picture, index)

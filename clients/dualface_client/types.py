@@ -289,6 +289,23 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackView:
+    """A confirmed track in one frame.
+
+    Attributes:
+        id: Track id, positive.
+        identity: Whose face it is thought to be, 0 for nobody.
+        box_xyxy_px: Shape `(4,)`, float32: detection or prediction.
+        score: Score of the detection, 0 where predicted.
+    """
+
+    id: int
+    identity: int
+    box_xyxy_px: FloatArray
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class SlotAssignment:
     """Who sits where in one frame.
 
@@ -298,6 +315,8 @@ class SlotAssignment:
         scene_cut: True on the first frame of a new shot: cameras jump instead of gliding.
         reid_ran: True where this frame cost a ReID request.
         risk: Swap risk, 0 (none) to 1.
+        risk_parts: The riskiest pair's parts that are not 0, by name, each 0 to 1.
+        tracks: All confirmed tracks, seen or lost, by id.
     """
 
     left: Person
@@ -305,6 +324,8 @@ class SlotAssignment:
     scene_cut: bool = False
     reid_ran: bool = False
     risk: float = 0.0
+    risk_parts: tuple[tuple[str, float], ...] = ()
+    tracks: tuple[TrackView, ...] = ()
 
     def of(self, side: Side) -> Person:
         """The person of a side."""

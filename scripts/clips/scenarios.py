@@ -6,7 +6,7 @@ Positions are fractions of the picture, so that every size works; times are seco
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi, sin
 
 import numpy as np
@@ -38,11 +38,13 @@ class Scene:
         poses: Of person 1 and person 2.
         shot: Counts scene cuts; each shot has its own background.
         occluder_x: Centre of the object in front, share of the width; None where there is none.
+        passer_by: A third person's; None where there is none.
     """
 
     poses: tuple[Pose, Pose]
     shot: int = 0
     occluder_x: float | None = None
+    passer_by: Pose | None = None
 
 
 Motion = Callable[[float], Scene]
@@ -138,6 +140,47 @@ def near_miss(stage: Stage) -> Motion:
     return at
 
 
+def meet_and_part(stage: Stage) -> Motion:
+    """They put their heads together, one nearly behind the other, and part again, twice.
+
+    What constant velocity expects is a crossing, so motion alone tends to swap them.
+    """
+    middle, radius = (stage.left_x + stage.right_x) / 2, (stage.right_x - stage.left_x) / 2
+    closest = 0.012
+
+    def at(t: float) -> Scene:
+        share = 0.5 - 0.5 * cos(4 * pi * t / stage.duration_s)
+        apart = radius - (radius - closest) * share
+        return stage.scene(Pose(middle - apart), Pose(middle + apart, depth=2), t)
+
+    return at
+
+
+def hide_behind(stage: Stage) -> Motion:
+    """The one on the right stays behind the other for a second and comes out on either side.
+
+    Longer than a tracker waits for a face, and nothing in the motion tells which side it will be.
+    """
+    span, length = stage.right_x - stage.left_x, stage.duration_s
+    middle = (stage.left_x + stage.right_x) / 2
+    returns = stage.sway_phase < pi
+    end = 0.3 * span if returns else -0.3 * span
+
+    def at(t: float) -> Scene:
+        came, left = _glide(t, 0.1 * length, 0.35 * length), _glide(t, 0.6 * length, 0.85 * length)
+        front = stage.left_x + (middle - stage.left_x) * came - 0.7 * end * left
+        back = stage.right_x + (middle - stage.right_x) * came + end * left
+        return stage.scene(Pose(front), Pose(back, 0.9 * USUAL_HEIGHT, depth=2), t)
+
+    return at
+
+
+def huddle(stage: Stage) -> Motion:
+    """They sit cheek by cheek for the whole clip: face boxes overlap a little all the time."""
+    middle, apart = (stage.left_x + stage.right_x) / 2, 0.049
+    return lambda t: stage.scene(Pose(middle - apart), Pose(middle + apart, depth=2), t)
+
+
 def leave_and_return(stage: Stage) -> Motion:
     """The one on the right walks out of the picture and comes back on the same side."""
     length = stage.duration_s
@@ -206,6 +249,34 @@ def sizes(stage: Stage) -> Motion:
     return at
 
 
+def _walk_past(t: float, start: float, end: float) -> Pose:
+    """Through the picture from right to left, behind everybody."""
+    return Pose(1.12 - 1.24 * (t - start) / (end - start), 0.8 * USUAL_HEIGHT, depth=3)
+
+
+def passer_by(stage: Stage) -> Motion:
+    """A third person walks past behind the two who sit."""
+    length = stage.duration_s
+
+    def at(t: float) -> Scene:
+        scene = stage.scene(Pose(stage.left_x), Pose(stage.right_x, depth=2), t)
+        return replace(scene, passer_by=_walk_past(t, 0.2 * length, 0.8 * length))
+
+    return at
+
+
+def passer_by_while_away(stage: Stage) -> Motion:
+    """The one on the right is out of the picture while a third person walks past."""
+    length = stage.duration_s
+    leaves_and_returns = leave_and_return(stage)
+
+    def at(t: float) -> Scene:
+        walk = _walk_past(t, 0.3 * length, 0.75 * length)
+        return replace(leaves_and_returns(t), passer_by=walk)
+
+    return at
+
+
 #: Every scenario by its name on the command line.
 SCENARIOS: dict[str, Callable[[Stage], Motion]] = {
     build.__name__: build
@@ -214,10 +285,15 @@ SCENARIOS: dict[str, Callable[[Stage], Motion]] = {
         cross_once,
         cross_often,
         near_miss,
+        meet_and_part,
+        hide_behind,
+        huddle,
         leave_and_return,
         leave_and_return_other_side,
         occlusion,
         scene_cut,
         sizes,
+        passer_by,
+        passer_by_while_away,
     )
 }

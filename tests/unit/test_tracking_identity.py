@@ -171,14 +171,19 @@ def test_of_three_people_the_two_most_established_sit() -> None:
     assert (sides.holder(Side.LEFT), sides.holder(Side.RIGHT)) == (2, 3)
 
 
-def test_a_passer_by_on_a_free_side_is_forgotten_sooner() -> None:
-    settled = SideSettings(forget_s=10.0, forget_passer_by_s=2.0)
-    for visible_s, holder in ((1.0, 3), (10.0, 2)):
-        sides = SideBook(1000, settled)
+@pytest.mark.parametrize(
+    ("visible_s", "waited_s"), [(0.1, 2.0), (1.5, 3.0), (3.0, 6.0), (5.0, 10.0), (60.0, 10.0)]
+)
+def test_a_side_is_kept_for_as_long_as_its_person_has_earned(
+    visible_s: float, waited_s: float
+) -> None:
+    rules = SideSettings(forget_s=10.0, forget_ratio=2.0, forget_least_s=2.0)
+    for away_s, holder in ((waited_s - 0.1, 2), (waited_s + 0.1, 3)):
+        sides = SideBook(1000, rules)
         people = {1: person(1, 200), 2: person(2, 800, visible_s=visible_s)}
         sides.update(people, people, 0.0)
         people[3] = person(3, 700)
-        sides.update(people, [1, 3], 5.0)
+        sides.update(people, [1, 3], away_s)
         assert sides.holder(Side.RIGHT) == holder
 
 

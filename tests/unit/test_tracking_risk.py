@@ -180,9 +180,25 @@ def test_a_pair_that_separates_is_asked_about_at_once_and_once() -> None:
     assert 1 not in checks
 
 
+def test_a_swap_is_dated_to_the_last_peak_of_the_risk() -> None:
+    checks, tracks = CheckList(), _two_tracks().confirmed
+    for frame, value in enumerate((0.6, 0.9, 0.9, 0.7, 0.5)):
+        checks.watch([_pair(value)], tracks, frame / 10)
+    checks.watch([], tracks, 0.5)
+    check = checks.get(1)
+    assert check is not None
+    assert (check.since_s, check.doubtful_s) == (0.5, 0.2)
+
+
+def test_the_parts_of_a_risk_are_named_and_add_up() -> None:
+    parts = RiskParts(overlap=0.5, jump=0.5)
+    assert parts.named == (("overlap", 0.5), ("jump", 0.5))
+    assert parts.value == pytest.approx(1 - (1 - 0.5) * (1 - 0.8 * 0.5))
+
+
 def test_a_request_that_decides_nothing_is_repeated_a_few_times() -> None:
     checks = CheckList(RiskSettings(retry_s=0.1, retry_limit=3))
-    checks.add(1, Reason.NEWCOMER, 0.0)
+    checks.add(1, Reason.NEWCOMER, 0.0, 0.0)
     assert checks.postpone(1, 0.0)
     check = checks.get(1)
     assert check is not None

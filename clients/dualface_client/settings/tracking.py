@@ -125,10 +125,11 @@ class SideSettings:
             tentative decision.
         settle_s: Sides stay tentative for so long after the first person is seen.
         join_s: A later person must be visible for so long to take a free side.
-        forget_s: A side falls free when its person was away for longer than this.
-        establish_s: Who was visible for less in all is not established: a passer-by on a free
-            side, who is forgotten sooner.
-        forget_passer_by_s: `forget_s` of those.
+        forget_s: The side of a person who was away for longer than this falls free. A person is
+            established, and waited for so long, once visible for `forget_s / forget_ratio`.
+        forget_ratio: Who was visible for less in all is waited for this many times as long as
+            that: a passer-by on a free side loses it sooner.
+        forget_least_s: Everybody is waited for at least so long.
         predict_s: A lost face is reported at its predicted place for so long.
     """
 
@@ -137,8 +138,8 @@ class SideSettings:
     settle_s: float = 0.5
     join_s: float = 0.3
     forget_s: float = 10.0
-    establish_s: float = 3.0
-    forget_passer_by_s: float = 2.0
+    forget_ratio: float = 2.0
+    forget_least_s: float = 2.0
     predict_s: float = 0.4
 
 
@@ -152,6 +153,8 @@ class TrackingSettings:
         scene: When a new shot begins.
         identity: Tracks to people.
         sides: People to tiles.
+        reid: When faces are compared with the gallery: `conditional` (above the risk threshold),
+            `always` (every face of every frame) or `never` (motion alone).
     """
 
     association: AssociationSettings = field(default_factory=AssociationSettings)
@@ -159,3 +162,4 @@ class TrackingSettings:
     scene: SceneSettings = field(default_factory=SceneSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     sides: SideSettings = field(default_factory=SideSettings)
+    reid: str = "conditional"

@@ -31,21 +31,25 @@ class Check:
         reason: Why it is asked.
         since_s: Since when.
         next_s: Earliest time of the next request.
+        doubtful_s: The track may have shown somebody else since then.
         attempts: Requests that decided nothing.
     """
 
     reason: Reason
     since_s: float
     next_s: float
+    doubtful_s: float
     attempts: int = 0
 
 
 @dataclass(slots=True)
 class _PairWatch:
-    """A pair at risk: when it may be asked about next, and the pause after that."""
+    """A pair at risk: when it may be asked about next, the pause after that, the latest peak."""
 
     next_s: float
     pause_s: float
+    peak: float = 0.0
+    peak_s: float = 0.0
 
 
 class CheckList:
@@ -72,9 +76,9 @@ class CheckList:
         """The question about a track, None where there is none."""
         return self._checks.get(track_id)
 
-    def add(self, track_id: int, reason: Reason, time_s: float) -> None:
+    def add(self, track_id: int, reason: Reason, time_s: float, doubtful_s: float) -> None:
         """Asks; an older question about the same track stays."""
-        self._checks.setdefault(track_id, Check(reason, time_s, time_s))
+        self._checks.setdefault(track_id, Check(reason, time_s, time_s, doubtful_s))
 
     def close(self, track_id: int) -> None:
         """The question is answered."""
@@ -115,19 +119,21 @@ class CheckList:
         values = {pair.ids: pair.value for pair in pairs}
         for ids, value in values.items():
             if value >= self._settings.threshold:
-                self._enter(ids, time_s)
+                self._enter(ids, value, time_s)
         for ids in [ids for ids in self._watched if values.get(ids, 0.0) < self._settings.release]:
-            del self._watched[ids]
+            watch = self._watched.pop(ids)
             for track_id in ids:
-                self.add(track_id, Reason.SEPARATED, time_s)
+                self.add(track_id, Reason.SEPARATED, time_s, watch.peak_s)
         for ids, watch in self._watched.items():
             self._keep_asking(ids, watch, time_s)
         self._look_for_reacquired(tracks, time_s)
         self._keep_only({track.id for track in tracks})
 
-    def _enter(self, ids: tuple[int, int], time_s: float) -> None:
+    def _enter(self, ids: tuple[int, int], value: float, time_s: float) -> None:
         pause_s = self._settings.cooldown_s
-        self._watched.setdefault(ids, _PairWatch(time_s + pause_s, pause_s))
+        watch = self._watched.setdefault(ids, _PairWatch(time_s + pause_s, pause_s))
+        if value >= watch.peak:
+            watch.peak, watch.peak_s = value, time_s
 
     def _keep_asking(self, ids: tuple[int, int], watch: _PairWatch, time_s: float) -> None:
         for track_id in ids:
@@ -136,7 +142,7 @@ class CheckList:
             watch.pause_s = min(2 * watch.pause_s, self._settings.cooldown_limit_s)
             watch.next_s = time_s + watch.pause_s
             for track_id in ids:
-                self.add(track_id, Reason.OVERLAP, time_s)
+                self.add(track_id, Reason.OVERLAP, time_s, watch.peak_s)
 
     def _look_for_reacquired(self, tracks: Collection[Track], time_s: float) -> None:
         """Long gaps, and short ones soon after a risk; during a risk the pair's turn comes."""
@@ -145,7 +151,7 @@ class CheckList:
             long_gap = track.gap_s >= self._settings.reacquired_s
             after_risk = self.is_risky(track.id, time_s) and track.id not in watched
             if long_gap or (track.gap_s > 0 and after_risk):
-                self.add(track.id, Reason.REACQUIRED, time_s)
+                self.add(track.id, Reason.REACQUIRED, time_s, time_s)
 
     def _keep_only(self, alive: set[int]) -> None:
         for track_id in [key for key in self._checks if key not in alive]:

@@ -19,7 +19,9 @@ import numpy as np
 from dualface_client.settings.tracking import TrackingSettings
 from dualface_client.tracking.bytetrack import ByteTracker, Track
 from dualface_client.tracking.checks import CheckList, Reason
-from dualface_client.tracking.identity import Identity, IdentityBook, Verdict, normalised
+from dualface_client.tracking.enquiry import Enquiry
+from dualface_client.tracking.identity import IdentityBook, Verdict, normalised
+from dualface_client.tracking.links import LinkBook, Relink
 from dualface_client.tracking.quality import face_quality
 from dualface_client.tracking.risk import PairRisk, RiskMeter
 from dualface_client.tracking.scene import CutDetector
@@ -32,12 +34,11 @@ from dualface_client.types import (
     Person,
     Side,
     SlotAssignment,
+    TrackView,
 )
 
 _WEIGHT_MEMORY_S = 30.0
 _MAX_STEP_S = 0.2  # a gap in the stream counts as visible time at most so long
-_MAX_REQUEST = 4  # faces of one request; the largest ones
-_JOIN_ENROL_SHARE = 0.5  # an enrolment takes others along that are due within this share of a pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,13 @@ class Director:
         self._checks = CheckList(self._settings.risk)
         self._book = IdentityBook(self._settings.identity)
         self._sides = SideBook(source_wh_px[0], self._settings.sides)
-        self._links: dict[int, int] = {}  # track id to identity
+        self._links = LinkBook(self._book, self._sides)
+        self._enquiry = Enquiry(self._settings, self._checks, self._book, self._links)
         self._counts = DirectorCounts()
         self._faces = Faces.empty()
         self._asked: list[Track] = []
         self._cut = False
-        self._risk = 0.0
+        self._worst: PairRisk | None = None
         self._time_s: float | None = None
         self._elapsed_s = 0.0
 
@@ -110,11 +112,12 @@ class Director:
     @property
     def visible(self) -> dict[int, Track]:
         """The track of each identity that is seen in this frame."""
-        return {
-            self._links[track.id]: track
-            for track in self._tracker.confirmed
-            if track.face_row >= 0 and track.id in self._links
-        }
+        return self._links.visible(self._tracker.confirmed)
+
+    @property
+    def relinks(self) -> tuple[Relink, ...]:
+        """What this frame found out about its tracks, for `tracking.hindsight`."""
+        return self._links.fresh
 
     def observe(self, faces: Faces, thumbnail: ByteArray | None, time_s: float) -> EmbeddingRequest:
         """First half of a frame: motion, risk, and what must be looked at more closely.
@@ -134,19 +137,31 @@ class Director:
             self._checks.clear()
         self._tracker.update(faces, time_s)
         tracks = self._tracker.confirmed
+        self._links.begin(tracks)
         risks = self._meter.update(tracks, self._cut)
-        self._risk = max((pair.value for pair in risks), default=float(self._cut))
+        self._worst = max(risks, key=lambda pair: pair.value, default=None)
         self._checks.watch(risks if not self._cut else (), tracks, time_s)
         self._meet_newcomers(tracks, time_s)
-        return self._request(tracks, tuple(risks), time_s)
+        seen = [track for track in tracks if track.face_row >= 0]
+        self._asked = self._enquiry.choose(seen, faces, time_s)
+        rows = np.array([track.face_row for track in self._asked], np.int64)
+        reasons = tuple(self._enquiry.reason(track) for track in self._asked)
+        return EmbeddingRequest(rows, reasons, tuple(risks))
 
-    def decide(self, embeddings: FloatArray | None, model_version: str) -> SlotAssignment:
+    def decide(
+        self,
+        embeddings: FloatArray | None,
+        model_version: str,
+        sharpness: FloatArray | None = None,
+    ) -> SlotAssignment:
         """Second half: takes the embeddings in and says who sits where.
 
         Args:
             embeddings: Shape `(k, d)`, float32, one row per requested face; None where none were
                 requested or could be had: motion then decides.
             model_version: Version of the ReID model that made them.
+            sharpness: Shape `(k,)`, float32, of the same faces, see `imaging.sharpness`; None
+                where it is not known.
 
         Raises:
             ValueError: Their number is not the requested one.
@@ -159,20 +174,15 @@ class Director:
                 "one row per entry of face_rows is expected"
             )
         if embeddings is not None and ran:
-            self._learn(normalised(embeddings), model_version, time_s)
+            self._book.use_version(model_version)
+            self._learn(normalised(embeddings), self._qualities(sharpness), time_s)
         else:
             self._do_without(time_s)
         self._name_by_motion(time_s, at_once=self._cut and not ran)
         self._asked = []
         self._age_people(time_s)
         self._count(ran, 0 if embeddings is None else len(embeddings))
-        return SlotAssignment(
-            self._person(Side.LEFT, time_s),
-            self._person(Side.RIGHT, time_s),
-            scene_cut=self._cut,
-            reid_ran=ran,
-            risk=self._risk,
-        )
+        return self._assignment(ran, time_s)
 
     # -- links ------------------------------------------------------------------------------------
 
@@ -181,123 +191,48 @@ class Director:
 
         While both holders are in sight nobody else matters: passers-by cost no ReID.
         """
-        alive = {track.id for track in tracks}
-        self._links = {key: value for key, value in self._links.items() if key in alive}
-        for track in tracks:
-            if track.face_row < 0 or track.id in self._links:
-                continue
-            if self._missed():
+        for track in self._links.unnamed(tracks):
+            if self._links.missed(tracks):
                 reason = Reason.SCENE_CUT if self._cut else Reason.NEWCOMER
-                self._checks.add(track.id, reason, time_s)
+                self._checks.add(track.id, reason, time_s, track.started_s)
             else:
-                self._links[track.id] = self._book.create(track.box, time_s).id
-
-    def _absent(self) -> list[Identity]:
-        """People who are not seen in this frame."""
-        visible = self.visible
-        return [person for key, person in self._book.people.items() if key not in visible]
-
-    def _missed(self) -> list[Identity]:
-        """Absent holders; while a side has no holder, everyone who is absent."""
-        holders = self._sides.holders
-        return [p for p in self._absent() if p.id in holders or len(holders) < len(Side)]
-
-    def _link(self, track: Track, identity: int) -> None:
-        """Links a track; whoever had the identity before loses it."""
-        self._links = {key: value for key, value in self._links.items() if value != identity}
-        self._links[track.id] = identity
-
-    def _adopt(self, track: Track, time_s: float) -> None:
-        """Names a face that is nobody's of the enrolled: an absent unenrolled holder, or new."""
-        holders = self._sides.holders
-        nameless = [p for p in self._absent() if not len(p.gallery) and p.id in holders]
-        person = nameless[0] if nameless else self._book.create(track.box, time_s)
-        self._link(track, person.id)
+                self._links.create(track, time_s)
 
     def _name_by_motion(self, time_s: float, at_once: bool) -> None:
         """Names faces that no embedding could name in time, the nearest first."""
-        holders = self._sides.holders
-        for track in self._tracker.confirmed:
-            if track.face_row < 0 or track.id in self._links:
-                continue
+        tracks = self._tracker.confirmed
+        for track in self._links.unnamed(tracks):
             check = self._checks.get(track.id)
             patience_s = 0.0 if at_once else self._settings.identity.patience_s
-            if check is not None and time_s - check.since_s < patience_s:
-                continue
-            absent = [person for person in self._absent() if person.id in holders]
-            if absent:
-                self._link(track, min(absent, key=lambda p: _distance(p, track)).id)
-            else:
-                self._link(track, self._book.create(track.box, time_s).id)
+            if check is None or time_s - check.since_s >= patience_s:
+                self._links.guess(track, tracks, time_s)
 
     # -- embeddings -------------------------------------------------------------------------------
 
-    def _request(
-        self, tracks: list[Track], risks: tuple[PairRisk, ...], time_s: float
-    ) -> EmbeddingRequest:
-        seen = [track for track in tracks if track.face_row >= 0]
-        asked = self._to_check(seen, time_s) or self._to_enrol(seen, time_s)
-        asked.sort(key=lambda track: track.box[1] - track.box[3])
-        self._asked = asked[:_MAX_REQUEST]
-        reasons = tuple(
-            check.reason if (check := self._checks.get(track.id)) else Reason.ENROL
-            for track in self._asked
-        )
-        rows = np.array([track.face_row for track in self._asked], np.int64)
-        return EmbeddingRequest(rows, reasons, risks)
-
-    def _to_check(self, seen: list[Track], time_s: float) -> list[Track]:
-        """Where a question is due, the holders' faces as well: one says little about a swap."""
-        if not any(len(person.gallery) for person in self._book.people.values()):
-            return []
-        if any(self._is_due(track, time_s) for track in seen):
-            return [track for track in seen if track.id in self._checks or self._holds(track)]
-        return []
-
-    def _holds(self, track: Track) -> bool:
-        return self._links.get(track.id, 0) in self._sides.holders
-
-    def _is_due(self, track: Track, time_s: float) -> bool:
-        check = self._checks.get(track.id)
-        if check is None or time_s < check.next_s:
-            return False
-        settings = self._settings.identity
-        if check.reason is Reason.SCENE_CUT or time_s - check.since_s >= settings.patience_s / 2:
-            return True
-        return face_quality(self._faces, track.face_row) >= settings.min_quality
-
-    def _to_enrol(self, seen: list[Track], time_s: float) -> list[Track]:
-        holding = [track for track in seen if self._holds(track)]
-        if not any(self._enrolment_is_due(track, time_s, share=0.0) for track in holding):
-            return []
+    def _qualities(self, sharpness: FloatArray | None) -> list[float]:
+        """Of the requested faces."""
+        sharp = [None] * len(self._asked) if sharpness is None else sharpness.tolist()
         return [
-            track
-            for track in holding
-            if self._enrolment_is_due(track, time_s, share=_JOIN_ENROL_SHARE)
+            face_quality(self._faces, track.face_row, value)
+            for track, value in zip(self._asked, sharp, strict=True)
         ]
 
-    def _enrolment_is_due(self, track: Track, time_s: float, share: float) -> bool:
-        person = self._book.people[self._links[track.id]]
-        if time_s < person.enrol_s - share * person.enrol_pause_s:
-            return False
-        if track.id in self._checks or self._checks.is_risky(track.id, time_s):
-            return False
-        quality = face_quality(self._faces, track.face_row)
-        return quality >= self._settings.identity.min_quality
-
-    def _learn(self, embeddings: FloatArray, model_version: str, time_s: float) -> None:
-        self._book.use_version(model_version)
-        links = [self._links.get(track.id, 0) for track in self._asked]
+    def _learn(self, embeddings: FloatArray, qualities: list[float], time_s: float) -> None:
+        links = [self._links.of(track.id) for track in self._asked]
         verdicts = self._book.judge(embeddings, links)
         claimed = {verdict.identity for verdict in verdicts if verdict.changes}
-        for track, verdict, link in zip(self._asked, verdicts, links, strict=True):
+        for track, verdict, link, quality in zip(
+            self._asked, verdicts, links, qualities, strict=True
+        ):
             if link and verdict.changes and not verdict.identity and link not in claimed:
-                self._doubt(track, time_s)
+                self._doubt(track, quality, time_s)
             else:
                 self._apply(track, verdict, link, time_s)
-        self._enrol_sure(embeddings, verdicts, time_s)
+        self._enrol_sure(embeddings, verdicts, qualities, time_s)
 
     def _apply(self, track: Track, verdict: Verdict, link: int, time_s: float) -> None:
+        check = self._checks.get(track.id)
+        since_s = check.doubtful_s if check else time_s
         if verdict.decided:
             self._checks.close(track.id)
         elif self._checks.postpone(track.id, time_s):
@@ -305,37 +240,42 @@ class Director:
         if verdict.changes or not link:
             self._correct(link)
             if verdict.identity:
-                self._link(track, verdict.identity)
+                self._links.link(track, verdict.identity, since_s)
             else:
-                self._adopt(track, time_s)
+                self._links.adopt(track, self._tracker.confirmed, since_s, time_s)
 
-    def _doubt(self, track: Track, time_s: float) -> None:
+    def _doubt(self, track: Track, quality: float, time_s: float) -> None:
         """A face looks like a stranger: believed only if it does so to the last, at good quality.
 
         A hand, a turned head or the other person's shoulder spoil an embedding just as well.
         """
-        self._checks.add(track.id, Reason.DOUBT, time_s)
+        self._checks.add(track.id, Reason.DOUBT, time_s, time_s)
         if self._checks.postpone(track.id, time_s):
             return
-        quality = face_quality(self._faces, track.face_row)
         if quality >= self._settings.identity.min_quality:
-            self._correct(self._links.get(track.id, 0))
-            self._adopt(track, time_s)
+            self._correct(self._links.of(track.id))
+            self._links.adopt(track, self._tracker.confirmed, time_s, time_s)
 
     def _correct(self, link: int) -> None:
         if link:
             self._counts = replace(self._counts, corrections=self._counts.corrections + 1)
 
-    def _enrol_sure(self, embeddings: FloatArray, verdicts: list[Verdict], time_s: float) -> None:
+    def _enrol_sure(
+        self,
+        embeddings: FloatArray,
+        verdicts: list[Verdict],
+        qualities: list[float],
+        time_s: float,
+    ) -> None:
         """Enrols whom the embeddings confirm; the others are not asked again for a while."""
-        for track, verdict, embedding in zip(self._asked, verdicts, embeddings, strict=True):
-            if not self._holds(track) or not self._enrolment_is_due(
-                track, time_s, share=_JOIN_ENROL_SHARE
-            ):
+        for track, verdict, embedding, quality in zip(
+            self._asked, verdicts, embeddings, qualities, strict=True
+        ):
+            if not self._enquiry.enrolment_is_due(track, self._faces, time_s):
                 continue
-            person = self._book.people[self._links[track.id]]
-            if verdict.decided and not verdict.changes:
-                quality = face_quality(self._faces, track.face_row)
+            person = self._book.people[self._links.of(track.id)]
+            good = quality >= self._settings.identity.min_quality
+            if verdict.decided and not verdict.changes and good:
                 self._book.enrol(person, embedding, quality, time_s)
             else:
                 self._book.skip(person, time_s)
@@ -345,8 +285,8 @@ class Director:
         for track in self._asked:
             if track.id in self._checks:
                 self._checks.postpone(track.id, time_s)
-            elif track.id in self._links:
-                self._book.skip(self._book.people[self._links[track.id]], time_s)
+            elif self._links.of(track.id):
+                self._book.skip(self._book.people[self._links.of(track.id)], time_s)
 
     # -- people -----------------------------------------------------------------------------------
 
@@ -365,12 +305,29 @@ class Director:
         for person in self._book.people.values():
             person.weight *= 1.0 - min(self._elapsed_s / _WEIGHT_MEMORY_S, 1.0)
         self._sides.update(self._book.people, visible, time_s)
-        self._book.forget(keep=self._sides.holders | set(self._links.values()))
+        self._book.forget(keep=self._sides.holders | self._links.people)
 
-    def _person(self, side: Side, time_s: float) -> Person:
+    def _assignment(self, ran: bool, time_s: float) -> SlotAssignment:
+        tracks = self._tracker.confirmed
+        worst = self._worst
+        return SlotAssignment(
+            self._person(Side.LEFT, tracks, time_s),
+            self._person(Side.RIGHT, tracks, time_s),
+            scene_cut=self._cut,
+            reid_ran=ran,
+            risk=worst.value if worst else float(self._cut),
+            risk_parts=worst.parts.named if worst else (),
+            tracks=tuple(self._view(track) for track in tracks),
+        )
+
+    def _view(self, track: Track) -> TrackView:
+        box = np.array(track.box, np.float32)
+        return TrackView(track.id, self._links.of(track.id), box, track.score)
+
+    def _person(self, side: Side, tracks: list[Track], time_s: float) -> Person:
         identity = self._sides.holder(side)
-        for track in self._tracker.confirmed:
-            if identity and self._links.get(track.id) == identity:
+        for track in tracks:
+            if identity and self._links.of(track.id) == identity:
                 if time_s - track.seen_s <= self._settings.sides.predict_s:
                     return Person(identity, np.array(track.box, np.float32), track.score)
                 break
@@ -385,10 +342,3 @@ class Director:
             reid_faces=counts.reid_faces + faces,
             cuts=counts.cuts + int(self._cut),
         )
-
-
-def _distance(person: Identity, track: Track) -> float:
-    """Squared distance of a face from where a person was last seen."""
-    dx = person.box[0] + person.box[2] - track.box[0] - track.box[2]
-    dy = person.box[1] + person.box[3] - track.box[1] - track.box[3]
-    return dx * dx + dy * dy

@@ -1,4 +1,4 @@
-"""How well a detected face serves for recognition, from its geometry alone."""
+"""How well a detected face serves for recognition."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dualface_client.types import Faces
 
 _FULL_HEIGHT_PX = 80.0  # a face of this height has all the detail that a 150 px chip needs
 _MIN_HEIGHT_PX = 24.0
+_SHARP = 0.05  # sharpness from which on more of it changes nothing
 
 
-def face_quality(faces: Faces, row: int) -> float:
-    """Product of size, frontality, freedom from overlap and detection score.
+def face_quality(faces: Faces, row: int, sharpness: float | None = None) -> float:
+    """Product of size, frontality, freedom from overlap, detection score and sharpness.
 
     Frontality is the nose's offset from the middle of the eyes along the eye line, in eye
     distances: about 0 from the front, 0.5 where the nose reaches an eye in profile.
@@ -18,6 +19,7 @@ def face_quality(faces: Faces, row: int) -> float:
     Args:
         faces: Detections of the frame.
         row: Whose quality.
+        sharpness: From `imaging.sharpness`; None counts as sharp.
 
     Returns:
         0 (useless) to 1.
@@ -28,8 +30,9 @@ def face_quality(faces: Faces, row: int) -> float:
     covered = max(
         (cover(boxes[row], box) for other, box in enumerate(boxes) if other != row), default=0.0
     )
-    score = float(faces.scores[row])
-    return _unit(size) * _frontality(faces, row) * _unit(1.0 - 4.0 * covered) * _unit(score)
+    quality = _unit(size) * _frontality(faces, row) * _unit(1.0 - 4.0 * covered)
+    quality *= _unit(float(faces.scores[row]))
+    return quality if sharpness is None else quality * _unit(sharpness / _SHARP)
 
 
 def _frontality(faces: Faces, row: int) -> float:

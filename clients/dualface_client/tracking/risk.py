@@ -53,6 +53,12 @@ class RiskParts:
             calm *= 1.0 - weight * getattr(self, name)
         return 1.0 - calm
 
+    @property
+    def named(self) -> tuple[tuple[str, float], ...]:
+        """The parts that are not 0, by name."""
+        found = ((name, float(getattr(self, name))) for name, _ in _WEIGHTS)
+        return tuple((name, value) for name, value in found if value > 0)
+
 
 _WEIGHTS = (
     ("overlap", 1.0),

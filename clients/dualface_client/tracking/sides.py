@@ -132,9 +132,9 @@ class SideBook:
         if holder is None:
             return True
         settings = self._settings
-        established = holder.visible_s >= settings.establish_s
-        limit_s = settings.forget_s if established else settings.forget_passer_by_s
-        return holder.id not in visible and time_s - holder.seen_s > limit_s
+        earned_s = max(settings.forget_ratio * holder.visible_s, settings.forget_least_s)
+        away_s = time_s - holder.seen_s
+        return holder.id not in visible and away_s > min(earned_s, settings.forget_s)
 
     def _seat(self, holders: dict[Side, int], time_s: float) -> None:
         for side, identity in holders.items():

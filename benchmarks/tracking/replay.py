@@ -1,0 +1,109 @@
+"""Plays a cached clip through the program's tracking and framing, with one of three policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from benchmarks.tracking.cache import Seen, Sight
+from dualface_client.framing.camera import CameraPair
+from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.settings.framing import FramingSettings
+from dualface_client.settings.tracking import TrackingSettings
+from dualface_client.tracking.bytetrack import ByteTracker
+from dualface_client.tracking.director import Director
+from dualface_client.types import Crop, FloatArray, IntArray, SlotAssignment, TileLayout
+
+#: What is compared, by its name in the table.
+TRACKERS = ("bytetrack", "always", "conditional")
+
+
+@dataclass(slots=True)
+class Played:
+    """What came of a clip.
+
+    Attributes:
+        ids: Of each frame's visible faces, shape `(n,)`: tracks for ByteTrack, else identities.
+        boxes: Of the same faces, shape `(n, 4)`, xyxy.
+        shown: Who sits where, as composed.
+        crops: What each tile shows.
+        reid_faces: Embeddings asked for, per frame.
+    """
+
+    ids: list[IntArray] = field(default_factory=list)
+    boxes: list[FloatArray] = field(default_factory=list)
+    shown: list[SlotAssignment] = field(default_factory=list)
+    crops: list[tuple[Crop, Crop]] = field(default_factory=list)
+    reid_faces: list[int] = field(default_factory=list)
+
+
+def play(
+    seen: Seen,
+    tracker: str,
+    tracking: TrackingSettings | None = None,
+    framing: FramingSettings | None = None,
+) -> Played:
+    """Replays one clip.
+
+    Args:
+        seen: The clip's cache.
+        tracker: One of `TRACKERS`.
+        tracking: Settings to try; the default ones otherwise.
+        framing: The same for the cameras.
+    """
+    policy = {"bytetrack": "never"}.get(tracker, tracker)
+    tracking = replace(tracking or TrackingSettings(), reid=policy)
+    framing = framing or FramingSettings()
+    played = Played()
+    director = Director(tracking, seen.truth.size)
+    for sight in seen.sights:
+        played.shown.append(_decide(director, sight, played))
+        played.ids.append(np.array(list(director.visible), np.int64))
+        boxes = [track.box for track in director.visible.values()]
+        played.boxes.append(np.array(boxes, np.float32).reshape(-1, 4))
+    if tracker == "bytetrack":
+        played.ids, played.boxes = _tracks(seen.sights, tracking)
+    times_s = [sight.time_s for sight in seen.sights]
+    played.crops = _film(times_s, played.shown, seen.truth.size, framing)
+    return played
+
+
+def _decide(director: Director, sight: Sight, played: Played) -> SlotAssignment:
+    rows = director.observe(sight.faces, sight.thumbnail, sight.time_s).face_rows
+    played.reid_faces.append(len(rows))
+    return director.decide(
+        sight.embeddings[rows] if len(rows) else None, "cache", sight.sharpness[rows]
+    )
+
+
+def _tracks(
+    sights: Sequence[Sight], tracking: TrackingSettings
+) -> tuple[list[IntArray], list[FloatArray]]:
+    """ByteTrack by itself: what it calls the same face."""
+    tracker = ByteTracker(tracking.association)
+    found = [tracker.update(sight.faces, sight.time_s) for sight in sights]
+    seen = [tracks.face_rows >= 0 for tracks in found]
+    ids = [tracks.ids[mask] for tracks, mask in zip(found, seen, strict=True)]
+    boxes = [tracks.boxes_xyxy_px[mask] for tracks, mask in zip(found, seen, strict=True)]
+    return ids, boxes
+
+
+def _film(
+    times_s: Sequence[float],
+    shown: Sequence[SlotAssignment],
+    size_wh: tuple[int, int],
+    framing: FramingSettings,
+) -> list[tuple[Crop, Crop]]:
+    """The cameras with the stream loop's look-ahead."""
+    cameras = CameraPair(TileLayout(), size_wh, framing)
+    crops = []
+    end = 0
+    for index, time_s in enumerate(times_s):
+        while end < len(times_s) and times_s[end] - time_s < framing.lookahead_s:
+            end += 1
+        # The stream loop composes a frame when the one that far ahead has been decided.
+        window = shown[index : min(end + 1, len(shown))]
+        crops.append(cameras.update(lead_assignment(window), time_s))
+    return crops

@@ -1,0 +1,100 @@
+"""Which faces of a frame ReID has to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dualface_client.settings.tracking import IdentitySettings, TrackingSettings
+from dualface_client.tracking.bytetrack import Track
+from dualface_client.tracking.checks import CheckList, Reason
+from dualface_client.tracking.identity import IdentityBook
+from dualface_client.tracking.links import LinkBook
+from dualface_client.tracking.quality import face_quality
+from dualface_client.types import Faces
+
+_MAX_REQUEST = 4  # faces of one request; the largest ones
+_JOIN_ENROL_SHARE = 0.5  # an enrolment takes others along that are due within this share of a pause
+
+
+class Enquiry:
+    """Chooses the faces of a request from open questions and due enrolments.
+
+    Args:
+        settings: Policy and times.
+        checks: Open questions.
+        people: Everyone known.
+        links: Who is who.
+    """
+
+    def __init__(
+        self, settings: TrackingSettings, checks: CheckList, people: IdentityBook, links: LinkBook
+    ) -> None:
+        self._policy = settings.reid
+        self._settings: IdentitySettings = settings.identity
+        self._checks = checks
+        self._people = people
+        self._links = links
+
+    def choose(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:
+        """The tracks to ask about, largest first; none on quiet frames.
+
+        Args:
+            seen: Confirmed tracks with a detection in this frame.
+            faces: The frame's detections.
+            time_s: Presentation time in seconds.
+        """
+        if self._policy == "never":
+            return []
+        if self._policy == "always":
+            asked = list(seen)
+        else:
+            asked = self._to_check(seen, faces, time_s) or self._to_enrol(seen, faces, time_s)
+        asked.sort(key=lambda track: track.box[1] - track.box[3])
+        return asked[:_MAX_REQUEST]
+
+    def reason(self, track: Track) -> Reason:
+        """Why a chosen face is asked about."""
+        check = self._checks.get(track.id)
+        return check.reason if check else Reason.ENROL
+
+    def enrolment_is_due(
+        self, track: Track, faces: Faces, time_s: float, share: float = _JOIN_ENROL_SHARE
+    ) -> bool:
+        """Whether a holder's face may go into the gallery now.
+
+        Args:
+            track: A seen track.
+            faces: The frame's detections.
+            time_s: Presentation time in seconds.
+            share: So much of the pause before an enrolment may be missing still.
+        """
+        if not self._links.holds(track):
+            return False
+        person = self._people.people[self._links.of(track.id)]
+        if time_s < person.enrol_s - share * person.enrol_pause_s:
+            return False
+        if track.id in self._checks or self._checks.is_risky(track.id, time_s):
+            return False
+        return face_quality(faces, track.face_row) >= self._settings.min_quality
+
+    def _to_check(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:
+        """Where a question is due, the holders' faces as well: one says little about a swap."""
+        if not any(len(person.gallery) for person in self._people.people.values()):
+            return []
+        if any(self._is_due(track, faces, time_s) for track in seen):
+            return [track for track in seen if track.id in self._checks or self._links.holds(track)]
+        return []
+
+    def _is_due(self, track: Track, faces: Faces, time_s: float) -> bool:
+        check = self._checks.get(track.id)
+        if check is None or time_s < check.next_s:
+            return False
+        waited = time_s - check.since_s >= self._settings.patience_s / 2
+        if check.reason is Reason.SCENE_CUT or waited:
+            return True
+        return face_quality(faces, track.face_row) >= self._settings.min_quality
+
+    def _to_enrol(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:
+        if not any(self.enrolment_is_due(track, faces, time_s, share=0.0) for track in seen):
+            return []
+        return [track for track in seen if self.enrolment_is_due(track, faces, time_s)]
