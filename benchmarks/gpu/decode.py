@@ -66,9 +66,9 @@ def pixels(clip: Path, seconds: float, start: Any, counts: list[int]) -> None:
     count = 0
     batch: list[Frame] = []
     for frame in frames_of(clip, stream, seconds, start):
-        imaging.letterbox(frame.image, fit, slots[len(batch)])
         batch.append(frame)
         if len(batch) == BATCH:
+            imaging.letterbox([done.image for done in batch], [fit] * BATCH, slots)
             imaging.finish()
             for done in batch:
                 imaging.thumbnail(done.image)

@@ -88,15 +88,21 @@ def main() -> None:
         for _ in range(PICTURES):
             buffer = stream.cupy.asarray(rng.integers(16, 236, (1620, 1920), np.uint8))
             pictures.append(Nv12Image(buffer[:1080], buffer[1080:].reshape(540, 960, 2)))
-        slot = stream.cupy.empty((640, 640, 3), np.uint8)
+        slots = stream.cupy.empty((8, 640, 640, 3), np.uint8)
         chip = stream.cupy.empty((150, 150, 3), np.uint8)
+    slot = slots[:1]
+
+    def eight(n: int) -> list[Nv12Image]:
+        return [pictures[(n * 8 + k) % PICTURES] for k in range(8)]
+
     fit = Letterbox.fit((1920, 1080), (640, 640))
     points = np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32) * np.float32(2) + np.float32(300)
     layout = TileLayout()
     enlarged = Crop(300.3, 200.2, 480.0, 540.0), Crop(1000.7, 200.9, 480.0, 540.0)
     shrunk = Crop(0.3, 0.2, 959.0, 1078.9), Crop(900.7, 0.9, 1400.0, 1575.0)
     works: dict[str, Callable[[int], Any]] = {
-        "letterbox+thumbnail": lambda n: imaging.letterbox(pictures[n % PICTURES], fit, slot),
+        "letterbox+thumbnail": lambda n: imaging.letterbox([pictures[n % PICTURES]], [fit], slot),
+        "letterbox+thumbnail of 8": lambda n: imaging.letterbox(eight(n), [fit] * 8, slots),
         "thumbnail": lambda n: imaging.thumbnail_async(pictures[n % PICTURES]),
         "face_chip, face of 300 px": lambda n: imaging.face_chip(
             pictures[n % PICTURES], points, chip

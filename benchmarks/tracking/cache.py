@@ -110,7 +110,7 @@ class Models:
         height, width, _ = FACE_DETECT.input.dims
         fit = Letterbox.fit((image.width_px, image.height_px), (width, height))
         pixels = np.zeros((1, *FACE_DETECT.input.dims), np.uint8)
-        self._imaging.letterbox(image, fit, pixels[0])
+        self._imaging.letterbox([image], [fit], pixels)
         (table,) = self._detect.run([FACE_DETECT.output.name], {FACE_DETECT.input.name: pixels})
         return faces_from_table(table[0], fit, self._min_score)
 

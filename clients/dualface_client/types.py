@@ -119,7 +119,7 @@ class Frame:
     @property
     def time_s(self) -> float:
         """Presentation time in seconds, for display and dynamics."""
-        return float(self.pts * self.time_base)
+        return self.pts * self.time_base.numerator / self.time_base.denominator
 
 
 @dataclass(frozen=True, slots=True)

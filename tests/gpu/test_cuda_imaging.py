@@ -74,14 +74,35 @@ def test_letterbox_agrees(
     image = natural_picture(*size, color=color)
     fit = Letterbox.fit(size, target)
     expected = np.empty((target[1], target[0], 3), np.uint8)
-    CpuImaging().letterbox(image, fit, expected)
+    CpuImaging().letterbox([image], [fit], expected[None])
     with stream:
         out = stream.cupy.full(expected.shape, 77, np.uint8)
-    imaging.letterbox(upload(image, stream), fit, out)
+    imaging.letterbox([upload(image, stream)], [fit], out[None])
     found = download(out, stream)
     assert mean_difference(found, expected) <= LETTERBOX_LEVELS
     inside = found[fit.y_px : fit.y_px + fit.height_px, fit.x_px : fit.x_px + fit.width_px]
     assert int(found.astype(np.int64).sum()) == int(inside.astype(np.int64).sum())
+
+
+@pytest.mark.parametrize("count", [1, 8, 16, 19])
+def test_a_batch_is_as_one_after_the_other(
+    imaging: CudaImaging, stream: CudaStream, count: int
+) -> None:
+    sizes = [(1920, 1080), (640, 480), (320, 180)]
+    pictures = [natural_picture(*sizes[n % 3]) for n in range(count)]
+    images = [upload(picture, stream) for picture in pictures]
+    fits = [Letterbox.fit(sizes[n % 3], (64, 64)) for n in range(count)]
+    with stream:
+        alone = stream.cupy.zeros((count, 64, 64, 3), np.uint8)
+        together = stream.cupy.zeros((count, 64, 64, 3), np.uint8)
+    thumbnails = []
+    for n in range(count):
+        imaging.letterbox(images[n : n + 1], fits[n : n + 1], alone[n : n + 1])
+        thumbnails.append(imaging.thumbnail(images[n]))
+    imaging.letterbox(images, fits, together)
+    assert np.array_equal(download(together, stream), download(alone, stream))
+    for image, expected in zip(images, thumbnails, strict=True):
+        assert np.array_equal(imaging.thumbnail(image), expected)
 
 
 def test_letterbox_fills_a_leased_slot(
@@ -90,14 +111,14 @@ def test_letterbox_fills_a_leased_slot(
     shape = (640, 640, 3)
     fit = Letterbox.fit((1920, 1080), (640, 640))
     expected = np.empty(shape, np.uint8)
-    CpuImaging().letterbox(picture, fit, expected)
+    CpuImaging().letterbox([picture], [fit], expected[None])
     with CudaRegion(1) as region:
         assert region.byte_size == BLOCK_BYTES
         pool = SlotPool(region, {"input": SizeClass(640 * 640 * 3, 1)})
         lease = pool.lease("input", 1.0)
         slot = lease.array(shape, UINT8)
         assert not download(slot, stream).any()
-        imaging.letterbox(upload(picture, stream), fit, slot)
+        imaging.letterbox([upload(picture, stream)], [fit], slot[None])
         imaging.finish()
         assert mean_difference(download(slot, stream), expected) <= LETTERBOX_LEVELS
         lease.release()
@@ -194,10 +215,10 @@ def test_thumbnail_made_with_the_letterbox_belongs_to_its_picture(
         return Nv12Image(memory[:180], memory[180:].reshape(90, 160, 2))
 
     first = frame(50)
-    imaging.letterbox(first, fit, out)
+    imaging.letterbox([first], [fit], out[None])
     second = frame(90)  # the same memory, another frame
     assert set(imaging.thumbnail(second).ravel()) == {90}
-    imaging.letterbox(first, fit, out)
+    imaging.letterbox([first], [fit], out[None])
     assert set(imaging.thumbnail(first).ravel()) == {90}
 
 

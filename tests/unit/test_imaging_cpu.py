@@ -139,7 +139,7 @@ def test_letterbox_centres_pads_and_converts() -> None:
     image.uv[...] = (90, 240)  # red in BT.601; in BT.709 a slightly different one
     fit = Letterbox.fit((160, 90), (64, 64))
     out = np.full((64, 64, 3), 7, np.uint8)
-    CpuImaging().letterbox(image, fit, out)
+    CpuImaging().letterbox([image], [fit], out[None])
     assert (fit.x_px, fit.y_px, fit.width_px, fit.height_px) == (0, 14, 64, 36)
     assert not out[:14].any()
     assert not out[50:].any()
@@ -151,9 +151,9 @@ def test_letterbox_writes_into_a_strided_slot() -> None:
     image = smooth_picture(320, 180)
     slot = np.zeros((64, 80, 3), np.uint8)
     fit = Letterbox.fit((320, 180), (64, 64))
-    CpuImaging().letterbox(image, fit, slot[:, 8:72])
+    CpuImaging().letterbox([image], [fit], slot[None, :, 8:72])
     alone = np.zeros((64, 64, 3), np.uint8)
-    CpuImaging().letterbox(image, fit, alone)
+    CpuImaging().letterbox([image], [fit], alone[None])
     assert np.array_equal(slot[:, 8:72], alone)
     assert not slot[:, :8].any()
 

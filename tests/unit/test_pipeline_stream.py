@@ -93,7 +93,9 @@ class FakeSink:
 
 
 class FakeImaging:
-    def letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: Any) -> None:
+    def letterbox(
+        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
+    ) -> None:
         raise AssertionError("the fake detector does not letterbox")
 
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:

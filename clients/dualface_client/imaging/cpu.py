@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor
 
 import cv2
@@ -38,14 +39,20 @@ THUMBNAIL_WH_PX = (32, 18)
 class CpuImaging:
     """Implements `pipeline.parts.Imaging` for NumPy pictures. Holds no state."""
 
-    def letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: ByteArray) -> None:
+    def letterbox(
+        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: ByteArray
+    ) -> None:
         """Scales, pads with 0 and converts to RGB.
 
         Args:
-            image: Host picture.
-            fit: Placement made for this picture and this target.
-            out_rgb: Target, shape `(height, width, 3)` uint8; written in full.
+            images: Host pictures.
+            fits: Placement made for each picture and this target.
+            out_rgb: Target, shape `(n, height, width, 3)` uint8; written in full.
         """
+        for image, fit, target in zip(images, fits, out_rgb, strict=True):
+            self._letterbox(image, fit, target)
+
+    def _letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: ByteArray) -> None:
         x, y, width, height = fit.x_px, fit.y_px, fit.width_px, fit.height_px
         out_rgb[:y] = 0
         out_rgb[y + height :] = 0

@@ -8,6 +8,7 @@ thumbnails within a mean difference of one level, canvases of at least 45 dB PSN
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from math import ceil, floor
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ THUMBNAIL_WH_PX = (32, 18)
 _THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * THUMBNAIL_WH_PX[1]
 # Thumbnails in pinned host memory at once; one is overwritten that many thumbnails later.
 _THUMBNAIL_SLOTS = 256
+#: Pictures of one launch at most; as in kernels.cu.
+BATCH = 16
 _BLOCK = (32, 8)
 _THUMBNAIL_THREADS = 128
 
@@ -69,7 +72,9 @@ _LETTERBOX = _struct(
     ("content_xywh", "i4", (4,)),
     ("rgb", "f4", (3, 4)),
 )
+_LETTERBOX_BATCH = _struct(("items", _LETTERBOX, (BATCH,)))
 _THUMBNAIL = _struct(("source", _PICTURE), ("out", "u8"), ("wh", "i4", (2,)))
+_THUMBNAIL_BATCH = _struct(("items", _THUMBNAIL, (BATCH,)))
 _WARP = _struct(("matrix", "f4", (2, 3)), ("samples", "i4"))
 _CHIP = _struct(
     ("source", _PICTURE),
@@ -144,9 +149,9 @@ class CudaImaging:
         with self._stream:
             buffer = cupy.zeros((96, 128), np.uint8)
             picture = Nv12Image(buffer[:64], buffer[64:].reshape(32, 64, 2))
-            out = cupy.empty((64, 64, 3), np.uint8)
+            out = cupy.empty((1, 64, 64, 3), np.uint8)
             chip = cupy.empty((FACE_CHIP_PX, FACE_CHIP_PX, 3), np.uint8)
-        self.letterbox(picture, Letterbox.fit((128, 64), (64, 64)), out)
+        self.letterbox([picture], [Letterbox.fit((128, 64), (64, 64))], out)
         self.face_chip(picture, np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32), chip)
         crop = Crop(0.0, 0.0, 32.0, 32.0)
         self.compose(picture, (crop, crop), TileLayout((64, 32)))
@@ -157,27 +162,40 @@ class CudaImaging:
         """Waits for everything queued so far. Call it before a request goes to Triton."""
         self._stream.finish()
 
-    def letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: Any) -> None:
-        """Scales, pads with 0 and converts to RGB, in one kernel.
+    def letterbox(
+        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
+    ) -> None:
+        """Scales, pads with 0 and converts to RGB, in one kernel for up to 16 pictures.
 
-        The picture's thumbnail is made on the way: the frame is then still in the cache, and
+        The pictures' thumbnails are made on the way: the frames are then still in the cache, and
         `thumbnail` need not wait for later work of the stream.
 
         Args:
-            image: Device picture.
-            fit: Placement made for this picture and this target.
-            out_rgb: Device target, shape `(height, width, 3)` uint8, even sizes, rows of pixels
+            images: Device pictures.
+            fits: Placement made for each picture and this target.
+            out_rgb: Device target, shape `(n, height, width, 3)` uint8, even sizes, rows of pixels
                 without gaps; written in full.
         """
-        height, width = out_rgb.shape[:2]
-        args = np.zeros((), _LETTERBOX)
-        args["source"] = _picture(image)
-        args["out"], args["out_pitch"] = out_rgb.data.ptr, _row_pitch(out_rgb)
-        args["out_wh"] = width, height
-        args["content_xywh"] = fit.x_px, fit.y_px, fit.width_px, fit.height_px
-        args["rgb"] = rgb_matrix(image.color)
-        self._launch("letterbox", _grid(width // 2, height // 2), _BLOCK, args)
-        self._remember(image, self.thumbnail_async(image))
+        for first in range(0, len(images), BATCH):
+            part = slice(first, first + BATCH)
+            self._letterbox(images[part], fits[part], out_rgb[part])
+            pending = self._thumbnails_of(images[part])
+            for image, thumbnail in zip(images[part], pending, strict=True):
+                self._remember(image, thumbnail)
+
+    def _letterbox(
+        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
+    ) -> None:
+        count, height, width = out_rgb.shape[:3]
+        args = np.zeros((), _LETTERBOX_BATCH)
+        items = args["items"][: len(images)]
+        items["source"] = [_picture(image) for image in images]
+        items["out"] = out_rgb.data.ptr + out_rgb.strides[0] * np.arange(count, dtype=np.uint64)
+        items["out_pitch"] = _row_pitch(out_rgb)
+        items["out_wh"] = width, height
+        items["content_xywh"] = [(f.x_px, f.y_px, f.width_px, f.height_px) for f in fits]
+        items["rgb"] = [rgb_matrix(image.color) for image in images]
+        self._launch("letterbox", (*_grid(width // 2, height // 2), count), _BLOCK, args)
 
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
         """Warps one face onto the ReID model's chip, in one kernel.
@@ -206,15 +224,25 @@ class CudaImaging:
 
     def thumbnail_async(self, image: Nv12Image) -> PendingThumbnail:
         """Starts a thumbnail: 576 bytes, written into pinned host memory without a copy."""
+        return self._thumbnails_of([image])[0]
+
+    def _thumbnails_of(self, images: Sequence[Nv12Image]) -> list[PendingThumbnail]:
+        rows = [self._next_row() for _ in images]
+        args = np.zeros((), _THUMBNAIL_BATCH)
+        items = args["items"][: len(images)]
+        items["source"] = [_picture(image) for image in images]
+        items["out"] = [pixels.ctypes.data for pixels in rows]
+        items["wh"] = THUMBNAIL_WH_PX
+        grid = (*THUMBNAIL_WH_PX, len(images))
+        self._launch("thumbnail", grid, (_THUMBNAIL_THREADS,), args)
+        done = self._stream.record()
+        return [PendingThumbnail(pixels, done) for pixels in rows]
+
+    def _next_row(self) -> ByteArray:
         slot = self._next_thumbnail
         self._next_thumbnail = (slot + 1) % _THUMBNAIL_SLOTS
-        pixels = self._thumbnails[slot]
-        args = np.zeros((), _THUMBNAIL)
-        args["source"] = _picture(image)
-        args["out"] = pixels.ctypes.data
-        args["wh"] = THUMBNAIL_WH_PX
-        self._launch("thumbnail", THUMBNAIL_WH_PX, (_THUMBNAIL_THREADS,), args)
-        return PendingThumbnail(pixels, self._stream.record())
+        row: ByteArray = self._thumbnails[slot]
+        return row
 
     def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
         """Draws the two tiles, in one launch.
@@ -277,12 +305,12 @@ def _picture(image: Nv12Image) -> tuple[int, ...]:
 
 
 def _row_pitch(out_rgb: Any) -> int:
-    if out_rgb.strides[1:] != (3, 1) or out_rgb.dtype != np.uint8:
+    if out_rgb.strides[-2:] != (3, 1) or out_rgb.dtype != np.uint8:
         raise ValueError(
             f"target of {out_rgb.dtype} with strides {out_rgb.strides}: "
             "expected uint8 RGB rows without gaps"
         )
-    return int(out_rgb.strides[0])
+    return int(out_rgb.strides[-3])
 
 
 def _grid(width: int, height: int) -> tuple[int, int]:

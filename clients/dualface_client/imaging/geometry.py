@@ -17,6 +17,7 @@ Indices outside the source are clamped to its border everywhere.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
@@ -37,6 +38,7 @@ LUMA_COEFFICIENTS: dict[ColorMatrix, tuple[float, float]] = {
 }
 
 
+@lru_cache(maxsize=16)
 def rgb_matrix(color: ColorSpec) -> Matrix:
     """Affine map from 8-bit Y, Cb, Cr to 8-bit R, G, B (unclipped).
 
@@ -44,8 +46,8 @@ def rgb_matrix(color: ColorSpec) -> Matrix:
         color: Matrix and range of the samples.
 
     Returns:
-        Shape `(3, 4)`; the last column is the offset. From R = Y + 2(1-Kr)Cr and its siblings in
-        ITU-T H.273, with 219/224 steps for limited range and 255 for full range.
+        Shape `(3, 4)`, read-only; the last column is the offset. From R = Y + 2(1-Kr)Cr and its
+        siblings in ITU-T H.273, with 219/224 steps for limited range and 255 for full range.
     """
     kr, kb = LUMA_COEFFICIENTS[color.matrix]
     kg = 1.0 - kr - kb
@@ -58,7 +60,9 @@ def rgb_matrix(color: ColorSpec) -> Matrix:
         ]
     ) * np.array([y_scale, c_scale, c_scale])
     offset = -to_rgb @ np.array([y_offset, 128.0, 128.0])
-    return np.hstack([to_rgb, offset[:, None]])
+    matrix = np.hstack([to_rgb, offset[:, None]])
+    matrix.flags.writeable = False
+    return matrix
 
 
 def black(color: ColorSpec) -> int:

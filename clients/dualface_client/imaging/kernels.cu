@@ -89,6 +89,13 @@ struct LetterboxArgs {
     float rgb[12];
 };
 
+// Pictures of one launch, one for each blockIdx.z.
+const int BATCH = 16;
+
+struct LetterboxBatch {
+    LetterboxArgs items[BATCH];
+};
+
 static __device__ float resized_luma(const LetterboxArgs& a, int x, int y) {
     const Axis h(x, (float)a.source.width / a.width, a.source.width);
     const Axis v(y, (float)a.source.height / a.height, a.source.height);
@@ -119,7 +126,8 @@ static __device__ float2 resized_chroma(const LetterboxArgs& a, int x, int y) {
 }
 
 // One thread makes a block of 2 x 2 output pixels: they share nine chroma samples.
-extern "C" __global__ void letterbox(const LetterboxArgs a) {
+extern "C" __global__ void letterbox(const __grid_constant__ LetterboxBatch batch) {
+    const LetterboxArgs& a = batch.items[blockIdx.z];
     const int bx = blockIdx.x * blockDim.x + threadIdx.x;
     const int by = blockIdx.y * blockDim.y + threadIdx.y;
     const int x0 = 2 * bx, y0 = 2 * by;
@@ -159,8 +167,13 @@ struct ThumbnailArgs {
     int height;
 };
 
+struct ThumbnailBatch {
+    ThumbnailArgs items[BATCH];
+};
+
 // One block per cell, 128 threads: the mean luma of the part of the picture it stands for.
-extern "C" __global__ void thumbnail(const ThumbnailArgs a) {
+extern "C" __global__ void thumbnail(const __grid_constant__ ThumbnailBatch batch) {
+    const ThumbnailArgs& a = batch.items[blockIdx.z];
     __shared__ float sums[4];
     const Axis h(blockIdx.x, (float)a.source.width / a.width, a.source.width);
     const Axis v(blockIdx.y, (float)a.source.height / a.height, a.source.height);

@@ -21,8 +21,10 @@ def _nothing() -> None:
 class ModelImaging(Protocol):
     """The pixel work that models need; `pipeline.parts.Imaging` has more."""
 
-    def letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: Any) -> None:
-        """Fills a detector input."""
+    def letterbox(
+        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
+    ) -> None:
+        """Fills a detector input of several pictures."""
 
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
         """Fills a ReID input."""
@@ -103,8 +105,7 @@ class FaceDetector:
         access, session = self._access, self._access.session
         with session.lease(name, access.timeout_s, "detect") as lease:
             pixels = session.input_array(name, lease, len(images))
-            for image, fit, out_rgb in zip(images, fits, pixels, strict=True):
-                access.imaging.letterbox(image, fit, out_rgb)
+            access.imaging.letterbox(images, fits, pixels)
             access.synchronize()
             pending = session.infer_async(name, lease, len(images), access.timeout_s)
         return DetectionRequest(pending, fits, self._score_threshold)

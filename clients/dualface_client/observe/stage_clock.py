@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,16 +32,11 @@ class StageClock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._totals: dict[str, StageTime] = {}
+        self._totals: dict[str, tuple[float, float, int]] = {}
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """Times the body as one call of the stage."""
-        wall, cpu = time.perf_counter(), time.thread_time()
-        try:
-            yield
-        finally:
-            self._add(name, time.perf_counter() - wall, time.thread_time() - cpu)
+        return _Stage(self._add, name)
 
     def timed(self, name: str, items: Iterable[T]) -> Iterator[T]:
         """Yields the items, timing the making of each."""
@@ -56,12 +51,29 @@ class StageClock:
     def totals(self) -> dict[str, StageTime]:
         """A copy of the totals so far."""
         with self._lock:
-            return dict(self._totals)
+            return {name: StageTime(*numbers) for name, numbers in self._totals.items()}
 
     def _add(self, name: str, wall_s: float, cpu_s: float) -> None:
         with self._lock:
-            old = self._totals.get(name, StageTime())
-            self._totals[name] = StageTime(old.wall_s + wall_s, old.cpu_s + cpu_s, old.calls + 1)
+            wall, cpu, calls = self._totals.get(name, (0.0, 0.0, 0))
+            self._totals[name] = wall + wall_s, cpu + cpu_s, calls + 1
+
+
+class _Stage:
+    """One call of a stage. Several run for every frame, so it is no generator."""
+
+    __slots__ = ("_add", "_cpu", "_name", "_wall")
+
+    def __init__(self, add: Callable[[str, float, float], None], name: str) -> None:
+        self._add = add
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.thread_time()
+
+    def __exit__(self, *error: object) -> None:
+        wall_s, cpu_s = time.perf_counter() - self._wall, time.thread_time() - self._cpu
+        self._add(self._name, wall_s, cpu_s)
 
 
 class _End:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,8 +91,10 @@ class _ThreadsImaging:
     def __init__(self, parts: Callable[[], _StreamParts]) -> None:
         self._parts = parts
 
-    def letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: object) -> None:
-        self._parts().imaging.letterbox(image, fit, out_rgb)
+    def letterbox(
+        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: object
+    ) -> None:
+        self._parts().imaging.letterbox(images, fits, out_rgb)
 
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: object) -> None:
         self._parts().imaging.face_chip(image, landmarks_px, out_rgb)

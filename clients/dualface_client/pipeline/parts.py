@@ -79,8 +79,10 @@ class FrameSink(Protocol):
 class Imaging(Protocol):
     """Pixel work on one device."""
 
-    def letterbox(self, image: Nv12Image, fit: Letterbox, out_rgb: Any) -> None:
-        """Scales, pads with 0 and converts to RGB, into `out_rgb` `(height, width, 3)` uint8."""
+    def letterbox(
+        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
+    ) -> None:
+        """Scales, pads with 0 and converts to RGB, into `out_rgb` `(n, height, width, 3)` uint8."""
 
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
         """Warps one face, given its five landmarks, into `out_rgb` `(150, 150, 3)` uint8."""

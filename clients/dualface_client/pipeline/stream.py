@@ -41,6 +41,8 @@ MAX_LOOKAHEAD_FRAMES = 24
 #: size. Ten frames of 4K, two of 8K: their cameras look less far ahead.
 MAX_WAITING_BYTES = 128 << 20
 
+_REPORT_EVERY_S = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class StreamParts:
@@ -114,7 +116,8 @@ class StreamLoop:
         self._reid_causes: set[str] = set()
         self._latency = LatencyMeter()
         self._timeline = TimelineRecorder()
-        self._started = time.monotonic()
+        self._sides: dict[int, str] = {}
+        self._started = self._report_at_s = time.monotonic()
 
     def run(self) -> None:
         """Processes every frame; returns early where `stop` is set.
@@ -133,7 +136,7 @@ class StreamLoop:
             decided = (self._decided(*pair) for pair in self._detected(self._counted(reader)))
             for window in windows(decided, self._settings.framing.lookahead_s):
                 writer.put(self._show(window))
-                self._report()
+                self._report_now_and_then()
             writer.finish()
         finally:
             reader.close()
@@ -226,8 +229,14 @@ class StreamLoop:
             for side in Side
             if (person := assignment.of(side)).identity > 0
         }
-        if sides:
+        if sides and sides != self._sides:
+            self._sides = sides
             self._status.update(sides=sides)
+
+    def _report_now_and_then(self) -> None:
+        if time.monotonic() >= self._report_at_s:
+            self._report_at_s = time.monotonic() + _REPORT_EVERY_S
+            self._report()
 
     def _report(self) -> None:
         p50_s, p95_s = self._latency.quantiles_s()
