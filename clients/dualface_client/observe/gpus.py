@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _MPS_PIPES = Path("/tmp/nvidia-mps")  # noqa: S108 - the control daemon's own default
+#: NVML's numbers (nvml.h): brands whose drivers limit NVENC sessions, and a compute mode.
+_CONSUMER_BRANDS = (5, 6, 15, 16)  # GeForce, Titan, and their RTX names
+_PROHIBITED = 2
+#: Reasons for lower clocks that mean trouble (nvml.h, `nvmlClocksEventReason*`). A power cap and
+#: an idle GPU are everyday and not among them.
+_TROUBLE = {
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "external power brake",
+}
+_POWER_CAP = 0x04
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +35,12 @@ class GpuFacts:
         compute_capability: Such as `9.0`.
         mig_on: Whether it is split into GPU instances.
         decoders: NVDEC load can be read (`video` driver capability present).
+        cuda: Newest CUDA version that the driver runs, such as `13.0`; empty where unknown.
+        is_consumer: GeForce or Titan: the driver limits NVENC sessions.
+        encoder_sessions: NVENC sessions open now, by anybody; None where unknown.
+        is_prohibited: Compute mode forbids every context.
+        pcie: Link such as `gen 5 x16`, empty where unknown.
+        uuid: Identifies it, empty where unknown.
     """
 
     name: str
@@ -32,27 +50,154 @@ class GpuFacts:
     compute_capability: str
     mig_on: bool
     decoders: bool
+    cuda: str = ""
+    is_consumer: bool = False
+    encoder_sessions: int | None = None
+    is_prohibited: bool = False
+    pcie: str = ""
+    uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """One GPU at one moment; what it cannot tell is None.
+
+    Attributes:
+        memory_used_bytes: Device memory in use, by anybody.
+        memory_total_bytes: Device memory.
+        load: Share of the time in which a kernel ran, 0 to 1.
+        decoder_load: The same of NVDEC.
+        encoder_load: The same of NVENC.
+        temperature_c: Of the chip.
+        power_w: Drawn now.
+        pcie_rx_bytes_s: To the GPU.
+        pcie_tx_bytes_s: From the GPU.
+        throttled: Why clocks are lowered, where that means trouble.
+        power_capped: Whether the power limit lowers clocks.
+    """
+
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    load: float | None = None
+    decoder_load: float | None = None
+    encoder_load: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    pcie_rx_bytes_s: int | None = None
+    pcie_tx_bytes_s: int | None = None
+    throttled: tuple[str, ...] = ()
+    power_capped: bool = False
+
+
+class Nvml:
+    """An open NVML; one thread at a time.
+
+    Raises:
+        OSError: It cannot be had; the message says why.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import pynvml
+        except ImportError as error:
+            raise OSError("nvidia-ml-py is not installed: pip install nvidia-ml-py") from error
+        self._nvml: Any = pynvml
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise OSError(
+                f"NVML cannot be read ({error}): no driver, or no access to it"
+            ) from error
+        count = int(self._ask(pynvml.nvmlDeviceGetCount) or 0)
+        handles = (self._ask(pynvml.nvmlDeviceGetHandleByIndex, index) for index in range(count))
+        self._handles = [handle for handle in handles if handle is not None]
+
+    def facts(self) -> list[GpuFacts]:
+        """What does not change, of every GPU."""
+        return [self._facts(handle) for handle in self._handles]
+
+    def sample(self) -> tuple[GpuSample, ...]:
+        """What changes, of every GPU; takes some 40 ms each for the PCIe counters."""
+        return tuple(self._sample(handle) for handle in self._handles)
+
+    def close(self) -> None:
+        """Shuts NVML down; nothing may be asked afterwards."""
+        self._ask(self._nvml.nvmlShutdown)
+
+    def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
+        """An answer, None where the card or driver does not know the question."""
+        try:
+            return question(*arguments)
+        except self._nvml.NVMLError:
+            return None
+
+    def _facts(self, device: Any) -> GpuFacts:
+        nvml, ask = self._nvml, self._ask
+        memory = ask(nvml.nvmlDeviceGetMemoryInfo, device)
+        capability = ask(nvml.nvmlDeviceGetCudaComputeCapability, device) or (0, 0)
+        cuda = ask(nvml.nvmlSystemGetCudaDriverVersion) or 0
+        encoder = ask(nvml.nvmlDeviceGetEncoderStats, device)
+        return GpuFacts(
+            _text(ask(nvml.nvmlDeviceGetName, device)),
+            _text(ask(nvml.nvmlSystemGetDriverVersion)),
+            int(memory.total) if memory else 0,
+            int(memory.used) if memory else 0,
+            f"{capability[0]}.{capability[1]}",
+            (ask(nvml.nvmlDeviceGetMigMode, device) or (0,))[0] == 1,
+            ask(nvml.nvmlDeviceGetDecoderUtilization, device) is not None,
+            f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else "",
+            ask(nvml.nvmlDeviceGetBrand, device) in _CONSUMER_BRANDS,
+            int(encoder[0]) if encoder else None,
+            ask(nvml.nvmlDeviceGetComputeMode, device) == _PROHIBITED,
+            self._pcie(device),
+            _text(ask(nvml.nvmlDeviceGetUUID, device)),
+        )
+
+    def _pcie(self, device: Any) -> str:
+        generation = self._ask(self._nvml.nvmlDeviceGetMaxPcieLinkGeneration, device)
+        width = self._ask(self._nvml.nvmlDeviceGetCurrPcieLinkWidth, device)
+        return f"gen {generation} x{width}" if generation and width else ""
+
+    def _sample(self, device: Any) -> GpuSample:
+        nvml, ask = self._nvml, self._ask
+        memory = ask(nvml.nvmlDeviceGetMemoryInfo, device)
+        load = ask(nvml.nvmlDeviceGetUtilizationRates, device)
+        decoder = ask(nvml.nvmlDeviceGetDecoderUtilization, device)
+        encoder = ask(nvml.nvmlDeviceGetEncoderUtilization, device)
+        reasons = int(ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, device) or 0)
+        rx_kib_s = ask(nvml.nvmlDeviceGetPcieThroughput, device, nvml.NVML_PCIE_UTIL_RX_BYTES)
+        tx_kib_s = ask(nvml.nvmlDeviceGetPcieThroughput, device, nvml.NVML_PCIE_UTIL_TX_BYTES)
+        power_mw = ask(nvml.nvmlDeviceGetPowerUsage, device)
+        return GpuSample(
+            int(memory.used) if memory else None,
+            int(memory.total) if memory else None,
+            _share(load and load.gpu),
+            _share(decoder and decoder[0]),
+            _share(encoder and encoder[0]),
+            ask(nvml.nvmlDeviceGetTemperature, device, nvml.NVML_TEMPERATURE_GPU),
+            None if power_mw is None else power_mw / 1000,
+            None if rx_kib_s is None else int(rx_kib_s) << 10,
+            None if tx_kib_s is None else int(tx_kib_s) << 10,
+            tuple(text for bit, text in _TROUBLE.items() if reasons & bit),
+            bool(reasons & _POWER_CAP),
+        )
 
 
 def read_gpus() -> list[GpuFacts] | None:
-    """Asks NVML.
+    """Asks NVML once.
 
     Returns:
         The GPUs, empty where there is a driver and no GPU, None where NVML cannot be had (no
         `nvidia-ml-py`, no driver, no access).
     """
     try:
-        import pynvml as nvml
-    except ImportError:
+        nvml = Nvml()
+    except OSError:
         return None
     try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
-        return None
-    try:
-        return [_facts(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+        return nvml.facts()
     finally:
-        nvml.nvmlShutdown()
+        nvml.close()
 
 
 def mps_pipe_directory(environ: Mapping[str, str] | None = None) -> Path | None:
@@ -66,27 +211,9 @@ def mps_pipe_directory(environ: Mapping[str, str] | None = None) -> Path | None:
     return directory if (directory / "control").exists() else None
 
 
-def _facts(nvml: Any, index: int) -> GpuFacts:
-    device = nvml.nvmlDeviceGetHandleByIndex(index)
-    memory = nvml.nvmlDeviceGetMemoryInfo(device)
-    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(device)
-    return GpuFacts(
-        _text(nvml.nvmlDeviceGetName(device)),
-        _text(nvml.nvmlSystemGetDriverVersion()),
-        int(memory.total),
-        int(memory.used),
-        f"{major}.{minor}",
-        _supported(nvml, lambda: nvml.nvmlDeviceGetMigMode(device)[0] == 1),
-        _supported(nvml, lambda: nvml.nvmlDeviceGetDecoderUtilization(device) is not None),
-    )
+def _share(percent: int | None) -> float | None:
+    return None if percent is None else percent / 100
 
 
-def _supported(nvml: Any, ask: Any) -> bool:
-    try:
-        return bool(ask())
-    except nvml.NVMLError:  # an old card or driver does not know the question
-        return False
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _text(value: str | bytes | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""

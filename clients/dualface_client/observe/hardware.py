@@ -1,0 +1,173 @@
+"""Watches the machine while a run lasts, and says what to do about it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import Any
+
+from dualface_client.observe.closing import ClosesAtExit
+from dualface_client.observe.gpus import GpuSample, Nvml
+from dualface_client.observe.machine import read_host
+from dualface_client.observe.run_log import log_event
+from dualface_client.observe.watch import Alert, HardwareSample, Watch
+from dualface_client.settings.machine import MonitorSettings
+
+_ALERTS_KEPT = 100
+
+
+class HardwareReader:
+    """Reads samples of this process, its host and its GPUs.
+
+    Attributes:
+        note: Why there are no GPU figures, empty where there are.
+    """
+
+    def __init__(self) -> None:
+        self.note = ""
+        self._nvml: Nvml | None = None
+        try:
+            self._nvml = Nvml()
+        except OSError as error:
+            self.note = str(error)
+
+    def read(self) -> HardwareSample:
+        """The machine now."""
+        return HardwareSample(read_host(), self._nvml.sample() if self._nvml else ())
+
+    def close(self) -> None:
+        """Lets NVML go."""
+        if self._nvml is not None:
+            self._nvml.close()
+
+
+class HardwareMonitor(ClosesAtExit):
+    """Samples on one thread and acts by thresholds; a context manager, safe to ask from anywhere.
+
+    Args:
+        settings: Interval and thresholds; an interval of 0 never samples and always admits.
+        tell: Gets a line for the user at every alert's beginning and end.
+        read: Gives a sample; None reads this machine.
+    """
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        tell: Callable[[str], None],
+        read: Callable[[], HardwareSample] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._read = read
+        self._watch = Watch(settings)
+        self._peaks = _Peaks()
+        self._alerts: list[dict[str, Any]] = []
+        self._note = ""
+        self._admits, self._is_slowed = True, False
+        self._started_s = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample_on, name="hardware", daemon=True)
+        if settings.interval_s > 0:
+            self._thread.start()
+
+    def admit(self) -> bool:
+        """Whether a further stream may be started."""
+        return self._admits
+
+    def in_flight(self, wanted: int) -> int:
+        """Requests that a stream should have under way: half of what it wants while slowed."""
+        return max(1, wanted // 2) if self._is_slowed else wanted
+
+    def summary(self) -> dict[str, Any]:
+        """For the run's summary: samples, peaks, alerts."""
+        return {
+            "samples": self._peaks.samples,
+            "note": self._note,
+            "peaks": self._peaks.as_dict(),
+            "alerts": list(self._alerts),
+        }
+
+    def close(self) -> None:
+        """Ends; safe to call twice. Afterwards everything is admitted."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+        self._admits, self._is_slowed = True, False
+
+    def _sample_on(self) -> None:
+        reader = None if self._read else HardwareReader()
+        read = self._read or (reader.read if reader else None)
+        self._note = reader.note if reader else ""
+        try:
+            while read is not None and not self._stop.is_set():
+                self.take(read())
+                self._stop.wait(self._settings.interval_s)
+        except Exception as error:  # a run must not end for want of its monitor
+            self._note = f"the monitor stopped: {error!r}"
+            self._admits, self._is_slowed = True, False
+            self._tell(f"hardware monitor: {self._note}")
+        finally:
+            if reader is not None:
+                reader.close()
+
+    def take(self, sample: HardwareSample) -> None:
+        """Acts on a sample; the thread's own step."""
+        self._peaks.add(sample)
+        for alert in self._watch.update(sample):
+            self._report(alert)
+        self._admits, self._is_slowed = self._watch.admits, self._watch.is_slowed
+
+    def _report(self, alert: Alert) -> None:
+        since_s = round(time.monotonic() - self._started_s, 3)
+        if len(self._alerts) < _ALERTS_KEPT:
+            self._alerts.append({"time_s": since_s, **asdict(alert)})
+        level = logging.INFO if alert.is_over else logging.WARNING
+        log_event(
+            "hardware_alert",
+            str(alert),
+            level=level,
+            name=alert.name,
+            effect=alert.effect,
+            is_over=alert.is_over,
+        )
+        self._tell(str(alert))
+
+
+class _Peaks:
+    """Largest figures seen."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._host: dict[str, float] = {}
+        self._gpus: list[dict[str, float]] = []
+
+    def add(self, sample: HardwareSample) -> None:
+        self.samples += 1
+        host = sample.host
+        _raise(self._host, "memory_share", host.memory_share)
+        _raise(self._host, "resident_bytes", host.resident_bytes)
+        _raise(self._host, "open_files", host.open_files)
+        self._gpus += [{} for _ in range(len(sample.gpus) - len(self._gpus))]
+        for peaks, gpu in zip(self._gpus, sample.gpus, strict=False):
+            for name in _GPU_FIGURES:
+                _raise(peaks, name, getattr(gpu, name))
+            if gpu.power_capped:
+                peaks["samples_power_capped"] = peaks.get("samples_power_capped", 0) + 1
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"host": dict(self._host), "gpus": [dict(gpu) for gpu in self._gpus]}
+
+
+_GPU_FIGURES = tuple(
+    field.name
+    for field in fields(GpuSample)
+    if field.name not in {"throttled", "power_capped", "memory_total_bytes"}
+)
+
+
+def _raise(peaks: dict[str, float], name: str, value: float | None) -> None:
+    if value is not None:
+        peaks[name] = max(value, peaks.get(name, value))
