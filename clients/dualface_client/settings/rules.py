@@ -56,9 +56,9 @@ ORDERED = (
         "the gallery would never take a second look of a face",
     ),
     AtMost(
-        "tracking.sides.forget_passer_by_s",
+        "tracking.sides.forget_least_s",
         "tracking.sides.forget_s",
-        "a passer-by would be remembered longer than a participant",
+        "a passer-by would be waited for longer than a participant",
     ),
     AtMost("monitor.gpu_memory_low", "monitor.gpu_memory_high", _HYSTERESIS, strict=True),
     AtMost("monitor.temperature_low_c", "monitor.temperature_high_c", _HYSTERESIS, strict=True),

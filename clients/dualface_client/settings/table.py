@@ -147,6 +147,9 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "jump_window_s": Row(_SECONDS),
         "jump_distance": Row(_RATE),
     },
+    "tracking:stream.tracking": {
+        "reid": Row(Choice(("conditional", "always", "never")), "--reid", common=True),
+    },
     "tracking.association:stream.tracking.association": {
         "high_score": Row(_SHARE),
         "low_score": Row(_SHARE),
@@ -192,8 +195,8 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "settle_s": Row(_SECONDS),
         "join_s": Row(_SECONDS),
         "forget_s": Row(_SECONDS),
-        "establish_s": Row(_SECONDS),
-        "forget_passer_by_s": Row(_SECONDS),
+        "forget_ratio": Row(Real(0.01, 1000)),
+        "forget_least_s": Row(_SECONDS),
         "predict_s": Row(_SECONDS),
     },
     "monitor": {
