@@ -107,6 +107,11 @@ class StreamStatus:
             notes = tuple(dict.fromkeys((*self._report.warnings, text)))
             self._report = replace(self._report, warnings=notes)
 
+    def take(self, report: StreamReport) -> None:
+        """Replaces the whole report, by one that came from another process."""
+        with self._lock:
+            self._report = report
+
     def snapshot(self) -> StreamReport:
         """The report as it is now."""
         with self._lock:

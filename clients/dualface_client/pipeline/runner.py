@@ -131,9 +131,16 @@ class Runner:
         with ThreadPoolExecutor(streams, thread_name_prefix="stream") as pool:
             for job, status in zip(jobs, statuses, strict=True):
                 if not job.problem:
-                    pool.submit(self._run_job, job, status, stop)
+                    pool.submit(self.run_job, job, status, stop)
 
-    def _run_job(self, job: Job, status: StreamStatus, stop: threading.Event) -> None:
+    def run_job(self, job: Job, status: StreamStatus, stop: threading.Event) -> None:
+        """Runs one job; how it ended is in its status.
+
+        Args:
+            job: One that may be tried.
+            status: Its own, kept up to date.
+            stop: Set from outside to end early.
+        """
         if stop.is_set():
             status.update(state="stopped")
             return

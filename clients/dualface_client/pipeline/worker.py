@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dualface_client.triton.session import Session, SlotPlan
 #: Faces of one ReID request: both people and a few passers-by.
 _REID_BATCH = 4
 #: A stopped stream leaves requests behind; what is leased after their answers is a leak.
-_LAST_ANSWERS_S = 2.0
+LAST_ANSWERS_S = 2.0
 
 
 def run_worker(
@@ -52,6 +53,17 @@ def run_worker(
         ServerError: The server is not there, not ready, or serves something else.
         MemoryRegionError: No shared memory, or the server refuses it.
     """
+    with open_runner(address, device, settings, streams, tracks) as (runner, session):
+        runner.run(jobs, statuses, stop, streams)
+        session.client.wait_idle(LAST_ANSWERS_S)
+        return session.pool.report()
+
+
+@contextmanager
+def open_runner(
+    address: str, device: Device, settings: RunSettings, streams: int, tracks: Path | None
+) -> Iterator[tuple[Runner, Session]]:
+    """A runner on a session of its own; arguments and errors as of `run_worker`."""
     plans = slot_plans(settings, streams)
     timeout_s = settings.detection.timeout_s
     with Session(
@@ -66,9 +78,7 @@ def run_worker(
             FaceDetector(access, settings.detection.score_threshold),
             FaceEmbedder(replace(access, timeout_s=settings.reid_timeout_s), _REID_BATCH),
         )
-        Runner(device, models, settings, tracks).run(jobs, statuses, stop, streams)
-        session.client.wait_idle(_LAST_ANSWERS_S)
-        return session.pool.report()
+        yield Runner(device, models, settings, tracks), session
 
 
 def slot_plans(settings: RunSettings, streams: int) -> dict[str, SlotPlan]:

@@ -1,0 +1,366 @@
+"""Several worker processes on one server: hands out jobs, and starts again what dies.
+
+A worker that dies takes its streams with it; they are started again, each alone in a worker, so
+that the one that kills its worker is told from those that were only near. A stream under which
+three workers died is put aside and its report says how. Restarts of a worker wait, longer each
+time. What a dead worker left in shared memory, and registered with the server, is taken back.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from dualface_client import errors
+from dualface_client.errors import DualfaceError
+from dualface_client.memory.figures import PoolReport
+from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
+from dualface_client.observe.run_log import log_event
+from dualface_client.observe.run_state import RunState, WorkerState
+from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.messages import build
+from dualface_client.pipeline.runner import new_statuses
+from dualface_client.pipeline.worker_link import Heard, WorkerLink, start_worker
+from dualface_client.pipeline.worker_process import WorkerSetup
+from dualface_client.triton.connection import Connection
+from dualface_client.triton.reaper import reap_server, reap_shared_memory
+from dualface_client.video.outfile import partial_path_of
+
+#: Workers that may die under one stream.
+STRIKES = 3
+_POLL_S = 0.1
+_QUEUE_LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the supervisor waits for what.
+
+    Attributes:
+        backoff_s: Before the first restart of a worker; doubles each time.
+        backoff_limit_s: Longest such wait.
+        silence_s: A worker that says nothing for so long is killed.
+        start_s: The same until its session stands.
+        stop_s: After a stop, workers have so long to finish their files.
+    """
+
+    backoff_s: float = 0.5
+    backoff_limit_s: float = 30.0
+    silence_s: float = 30.0
+    start_s: float = 120.0
+    stop_s: float = 8.0
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A worker's place over its restarts."""
+
+    number: int
+    link: WorkerLink | None = None
+    restarts: int = 0
+    deaths_in_row: int = 0
+    start_at_s: float = 0.0
+
+
+class Supervisor:
+    """Runs jobs in worker processes until all have ended or a stop was asked for.
+
+    Args:
+        setup: What each worker is told.
+        workers: How many processes.
+        state: Told what the workers do, None for nobody.
+        patience: Waiting times.
+    """
+
+    def __init__(
+        self,
+        setup: WorkerSetup,
+        workers: int,
+        state: RunState | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._setup = setup
+        self._state = state
+        self._patience = patience or Patience()
+        self._seats = [_Seat(number) for number in range(1, workers + 1)]
+        self._heard: queue.Queue[Heard] = queue.Queue(_QUEUE_LIMIT)
+        self._closing = threading.Event()
+        self._waiting: deque[Job] = deque()
+        self._strikes: Counter[str] = Counter()
+        self._statuses: dict[str, StreamStatus] = {}
+        self._regions: dict[str, PoolReport] = {}
+        self._refusals = 0
+        self._ever_ready = False
+        self._died = False
+        self._stop_at_s = 0.0
+
+    def run(
+        self, jobs: Sequence[Job], statuses: Sequence[StreamStatus], stop: threading.Event
+    ) -> dict[str, PoolReport]:
+        """Runs every job that may be tried; a stream's failure ends up in its status.
+
+        Args:
+            jobs: From `plan_jobs`.
+            statuses: From `new_statuses`, kept up to date.
+            stop: Set from outside to end early: streams leave playable partial files.
+
+        Returns:
+            Figures of each worker's region, by worker.
+
+        Raises:
+            ServerError: No worker could open its session.
+            MemoryRegionError: The same, for want of shared memory.
+        """
+        for job, status in zip(jobs, statuses, strict=True):
+            if status.snapshot().state not in FINAL_STATES:
+                self._waiting.append(job)
+                self._statuses[job.name] = status
+        try:
+            while not self._is_over():
+                if stop.is_set():
+                    self._ask_to_stop()
+                self._start_due()
+                self._hand_out()
+                self._listen()
+                self._kill_silent()
+        finally:
+            self._close()
+        return self._regions
+
+    def _is_over(self) -> bool:
+        ended = all(s.snapshot().state in FINAL_STATES for s in self._statuses.values())
+        if not ended:
+            return False
+        for seat in self._seats:
+            if seat.link is not None:
+                seat.link.end()
+        if not self._stop_at_s:
+            self._stop_at_s = time.monotonic() + self._patience.stop_s
+        return all(seat.link is None for seat in self._seats) or self._is_late()
+
+    def _is_late(self) -> bool:
+        return bool(self._stop_at_s) and time.monotonic() > self._stop_at_s
+
+    def _ask_to_stop(self) -> None:
+        if not self._stop_at_s:
+            self._stop_at_s = time.monotonic() + self._patience.stop_s
+            for seat in self._seats:
+                if seat.link is not None:
+                    seat.link.send("stop")
+        while self._waiting:
+            self._statuses[self._waiting.popleft().name].update(state="stopped")
+        if self._is_late():
+            for status in self._statuses.values():
+                if status.snapshot().state not in FINAL_STATES:
+                    status.update(state="stopped")
+                    status.warn("its worker did not stop in time and was killed")
+
+    def _start_due(self) -> None:
+        for seat in self._seats:
+            wanted = self._waiting and seat.link is None and not self._stop_at_s
+            if wanted and time.monotonic() >= seat.start_at_s:
+                seat.link = start_worker(seat.number, self._setup, self._heard, self._closing)
+                self._tell(seat)
+
+    def _hand_out(self) -> None:
+        for seat in self._seats:
+            link = seat.link
+            while link is not None and link.ready and not link.told_to_end:
+                job = self._next_for(link)
+                if job is None:
+                    break
+                self._waiting.remove(job)
+                link.give(job)
+                self._tell(seat)
+
+    def _next_for(self, link: WorkerLink) -> Job | None:
+        """The next job that this worker may take: one that has killed a worker runs alone."""
+        if any(self._strikes[name] for name in link.running):
+            return None
+        if len(link.running) >= self._setup.streams:
+            return None
+        fit = (job for job in self._waiting if not link.running or not self._strikes[job.name])
+        return next(fit, None)
+
+    def _listen(self) -> None:
+        try:
+            heard = self._heard.get(timeout=_POLL_S)
+        except queue.Empty:
+            return
+        seat = self._seats[heard.link.number - 1]
+        heard.link.heard_s = time.monotonic()
+        if heard.message is None:
+            self._on_end(seat, heard.link)
+        else:
+            self._on_message(seat, heard.link, heard.message)
+
+    def _on_message(self, seat: _Seat, link: WorkerLink, message: dict[str, object]) -> None:
+        kind = message["kind"]
+        if kind == "ready":
+            link.ready = self._ever_ready = True
+            self._refusals = 0
+        elif kind == "refused":
+            link.refused = str(message["error_class"]), str(message["error"])
+        elif kind in ("report", "ended"):
+            self._take(link, build(StreamReport, message["report"]))
+            if kind == "ended":
+                seat.deaths_in_row = 0
+                self._tell(seat)
+        elif kind == "closed":
+            self._regions[f"worker {link.number}"] = build(PoolReport, message["region"])
+        elif kind == "log":
+            log_event(
+                str(message["event"]),
+                str(message["text"]),
+                stream=str(message["stream"]),
+                level=int(str(message["level"])),
+                worker=link.number,
+            )
+
+    def _take(self, link: WorkerLink, report: StreamReport) -> None:
+        status = self._statuses[report.name]
+        before = status.snapshot()
+        notes = tuple(dict.fromkeys((*before.warnings, *report.warnings)))
+        status.take(replace(report, warnings=notes, attempts=before.attempts))
+        if report.state in FINAL_STATES:
+            link.running.pop(report.name, None)
+
+    def _on_end(self, seat: _Seat, link: WorkerLink) -> None:
+        seat.link = None
+        link.close()
+        self._tell(seat)
+        orderly = link.told_to_end and not link.process.returncode
+        if not (orderly or link.ready):
+            self._on_refusal(seat, link)
+        elif not orderly:
+            self._on_death(seat, link)
+        self._tell(seat)
+
+    def _on_refusal(self, seat: _Seat, link: WorkerLink) -> None:
+        """It never got as far as a stream: the server's or the machine's fault."""
+        self._refusals += 1
+        kind, text = link.refused
+        text = text or f"{link.how_it_ended()} before it was ready: {' | '.join(link.tail)}"
+        if not self._ever_ready or self._refusals >= STRIKES * len(self._seats):
+            found = getattr(errors, kind, DualfaceError)
+            raise found(text)
+        self._schedule(seat, f"worker {link.number} has no session: {text}")
+
+    def _on_death(self, seat: _Seat, link: WorkerLink) -> None:
+        how = link.how_it_ended()
+        victims = list(link.running.values())
+        names = ", ".join(job.name for job in victims) or "no stream"
+        self._died = True
+        self._reap()
+        if self._stop_at_s:
+            log_event(
+                "worker_died",
+                f"worker {link.number} died while stopping ({how})",
+                level=logging.ERROR,
+            )
+            for job in victims:
+                self._statuses[job.name].update(state="stopped")
+            return
+        self._schedule(seat, f"worker {link.number} died ({how}) under {names}")
+        for job in reversed(victims):
+            self._strike(job, how, link)
+
+    def _schedule(self, seat: _Seat, text: str) -> None:
+        wait_s = min(
+            self._patience.backoff_s * 2**seat.deaths_in_row, self._patience.backoff_limit_s
+        )
+        seat.deaths_in_row += 1
+        seat.restarts += 1
+        seat.start_at_s = time.monotonic() + wait_s
+        log_event(
+            "worker_died",
+            f"{text}; it is started again in {wait_s:g} s",
+            level=logging.WARNING,
+            worker=seat.number,
+        )
+
+    def _strike(self, job: Job, how: str, link: WorkerLink) -> None:
+        self._strikes[job.name] += 1
+        status = self._statuses[job.name]
+        if self._strikes[job.name] >= STRIKES:
+            last = f"; its last words: {' | '.join(link.tail)}" if link.tail else ""
+            status.update(
+                state="failed",
+                error=f"{job.input}: put aside, as {STRIKES} workers died under it ({how}){last}",
+                partial_output=_left_by(job),
+            )
+            return
+        (fresh,) = new_statuses([job])
+        before = status.snapshot()
+        note = f"its worker died ({how}); started again from its beginning"
+        status.take(
+            replace(
+                fresh.snapshot(),
+                warnings=tuple(dict.fromkeys((*before.warnings, note))),
+                attempts=before.attempts + 1,
+            )
+        )
+        self._waiting.appendleft(job)
+
+    def _reap(self) -> None:
+        """What a dead worker had: its files, and what the server still holds of them."""
+        connection = Connection(self._setup.address)
+        try:
+            with suppress(DualfaceError):
+                reap_server(connection)
+        finally:
+            connection.close()
+        reap_shared_memory()
+
+    def _kill_silent(self) -> None:
+        now_s = time.monotonic()
+        for seat in self._seats:
+            link = seat.link
+            if link is None or link.process.poll() is not None:
+                continue
+            limit_s = self._patience.silence_s if link.ready else self._patience.start_s
+            if now_s - link.heard_s > limit_s:
+                log_event(
+                    "worker_silent",
+                    f"worker {link.number} said nothing for {limit_s:g} s and is killed",
+                    level=logging.WARNING,
+                    worker=link.number,
+                )
+                link.heard_s = now_s
+                link.kill()
+
+    def _tell(self, seat: _Seat) -> None:
+        if self._state is None:
+            return
+        link = seat.link
+        self._state.set_worker(
+            WorkerState(
+                seat.number,
+                link.process.pid if link else 0,
+                seat.restarts,
+                tuple(link.running) if link else (),
+            )
+        )
+
+    def _close(self) -> None:
+        self._closing.set()
+        for seat in self._seats:
+            if seat.link is not None:
+                seat.link.close()
+                seat.link = None
+                self._tell(seat)
+                self._died = True
+        if self._died:
+            self._reap()  # again: the first time the server was still at a dead one's last request
+
+
+def _left_by(job: Job) -> str:
+    """The unfinished output of a dead worker, empty where there is none."""
+    partial = partial_path_of(job.output) if job.output is not None else None
+    return str(partial) if partial is not None and partial.exists() else ""
