@@ -59,9 +59,20 @@ def leaves_of_yaml(node: object, path: tuple[str, ...] = ()) -> list[tuple[str, 
     return [leaf for key, child in node.items() for leaf in leaves_of_yaml(child, (*path, key))]
 
 
-def test_every_field_of_the_settings_is_in_the_table_once() -> None:
-    in_table = [setting.path for setting in settings_table().values()]
-    assert sorted(in_table) == sorted(leaves(ProgramSettings()))
+def test_variables_that_the_project_reads_are_known() -> None:
+    """No variable of another part of the bundle is mistaken for a misspelt setting."""
+    root = PAGE.parents[1]
+    sources = [*(root / "clients").rglob("*.py"), *(root / "docker").rglob("*")]
+    sources += [root / "compose.yaml", *root.glob("compose.*.yaml"), *(root / "configs").iterdir()]
+    names = {
+        name
+        for path in sources
+        if path.is_file()
+        for name in re.findall(r"\bDUALFACE_[A-Z_]+\b", path.read_text())
+    }
+    assert "DUALFACE_HOME" in names
+    settings = {setting.env for setting in settings_table().values()}
+    assert names - settings - OTHER_VARIABLES == set()
 
 
 def test_names_are_unique_and_variables_are_nobody_elses() -> None:
@@ -115,7 +126,20 @@ def test_every_setting_reaches_its_field() -> None:
 
 def other_value(key: str) -> Given:
     kind, default = settings_table()[key].kind, settings_table()[key].default
-    for text in ("cpu", "x264", "slow", "7", "0.77", "64x64", "a:1", "true", "false", "1.5", "0"):
+    for text in (
+        "cpu",
+        "x264",
+        "slow",
+        "always",
+        "7",
+        "0.77",
+        "64x64",
+        "a:1",
+        "true",
+        "false",
+        "1.5",
+        "0",
+    ):
         try:
             value = kind.read(text)
         except ValueError:
