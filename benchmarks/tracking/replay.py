@@ -10,11 +10,24 @@ import numpy as np
 from benchmarks.tracking.cache import Seen, Sight
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.pipeline.stream import Decided, windows
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.settings.tracking import TrackingSettings
 from dualface_client.tracking.bytetrack import ByteTracker
 from dualface_client.tracking.director import Director
-from dualface_client.types import Crop, FloatArray, IntArray, SlotAssignment, TileLayout
+from dualface_client.types import (
+    Crop,
+    FloatArray,
+    Frame,
+    IntArray,
+    Nv12Image,
+    SlotAssignment,
+    TileLayout,
+)
+from scripts.clips.writing import TIME_BASE
+
+#: Stands for the pixels of a frame, which nothing here looks at.
+NO_PIXELS = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
 
 #: What is compared, by its name in the table.
 TRACKERS = ("bytetrack", "always", "conditional")
@@ -58,15 +71,21 @@ def play(
     framing = framing or FramingSettings()
     played = Played()
     director = Director(tracking, seen.truth.size)
-    for sight in seen.sights:
-        played.shown.append(_decide(director, sight, played))
+    cameras = CameraPair(TileLayout(), seen.truth.size, framing)
+    decided: list[Decided] = []
+    for index, sight in enumerate(seen.sights):
+        assignment = _decide(director, sight, played)
+        frame = Frame(index, round(sight.time_s / TIME_BASE), TIME_BASE, NO_PIXELS)
+        decided.append(Decided(frame, assignment, director.relinks))
         played.ids.append(np.array(list(director.visible), np.int64))
         boxes = [track.box for track in director.visible.values()]
         played.boxes.append(np.array(boxes, np.float32).reshape(-1, 4))
     if tracker == "bytetrack":
         played.ids, played.boxes = _tracks(seen.sights, tracking)
-    times_s = [sight.time_s for sight in seen.sights]
-    played.crops = _film(times_s, played.shown, seen.truth.size, framing)
+    for window in windows(decided, framing.lookahead_s):
+        lead = lead_assignment([entry.assignment for entry in window])
+        played.shown.append(window[0].assignment)
+        played.crops.append(cameras.update(lead, window[0].frame.time_s))
     return played
 
 
@@ -88,22 +107,3 @@ def _tracks(
     ids = [tracks.ids[mask] for tracks, mask in zip(found, seen, strict=True)]
     boxes = [tracks.boxes_xyxy_px[mask] for tracks, mask in zip(found, seen, strict=True)]
     return ids, boxes
-
-
-def _film(
-    times_s: Sequence[float],
-    shown: Sequence[SlotAssignment],
-    size_wh: tuple[int, int],
-    framing: FramingSettings,
-) -> list[tuple[Crop, Crop]]:
-    """The cameras with the stream loop's look-ahead."""
-    cameras = CameraPair(TileLayout(), size_wh, framing)
-    crops = []
-    end = 0
-    for index, time_s in enumerate(times_s):
-        while end < len(times_s) and times_s[end] - time_s < framing.lookahead_s:
-            end += 1
-        # The stream loop composes a frame when the one that far ahead has been decided.
-        window = shown[index : min(end + 1, len(shown))]
-        crops.append(cameras.update(lead_assignment(window), time_s))
-    return crops

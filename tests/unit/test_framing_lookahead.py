@@ -10,7 +10,15 @@ from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES, Decided, windows
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.types import Frame, Nv12Image, Person, SlotAssignment, TileLayout
+from dualface_client.tracking.links import Relink
+from dualface_client.types import (
+    Frame,
+    Nv12Image,
+    Person,
+    SlotAssignment,
+    TileLayout,
+    TrackView,
+)
 
 TINY = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
 
@@ -95,6 +103,18 @@ def test_large_frames_wait_in_smaller_numbers(size_wh: tuple[int, int], waiting:
     got = list(windows(frames, 5.0))
     assert [window[0].frame.index for window in got] == list(range(60))
     assert max(len(window) for window in got) == waiting + 1
+
+
+def test_what_a_frame_finds_out_is_put_right_in_the_frames_that_wait() -> None:
+    box = np.array([10, 10, 20, 20], np.float32)
+    unnamed = SlotAssignment(Person(1), Person(2), tracks=(TrackView(7, 0, box, 0.9),))
+    frames = [replace(entry, assignment=unnamed) for entry in entries(10)]
+    frames[6] = replace(frames[6], relinks=(Relink(7, 2, 4 / 25),))
+    shown = [window[0].assignment.right.box_xyxy_px for window in windows(frames, 0.2)]
+    # Frame 0 had been composed when frame 6 came; frames 1 to 3 are older than the doubt.
+    assert [index for index, each in enumerate(shown) if each is not None] == [4, 5]
+    live = [window[0].assignment.right.box_xyxy_px for window in windows(frames, 0.0)]
+    assert all(each is None for each in live)
 
 
 def test_no_lookahead_holds_nothing_back() -> None:

@@ -14,9 +14,12 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.imaging.sharpness import face_sharpness
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
@@ -33,6 +36,8 @@ from dualface_client.pipeline.parts import (
 from dualface_client.pipeline.stages import Reader, Writer
 from dualface_client.settings.run import RunSettings
 from dualface_client.tracking.director import Director
+from dualface_client.tracking.hindsight import revised
+from dualface_client.tracking.links import Relink
 from dualface_client.types import Faces, FloatArray, Frame, Side, SlotAssignment, TileLayout
 
 #: Frames that wait to be composed, at most: the bound on memory for very high frame rates.
@@ -72,10 +77,12 @@ class Decided:
     Attributes:
         frame: The source's frame.
         assignment: Who sits where in it.
+        relinks: What it says of the tracks of earlier frames.
     """
 
     frame: Frame
     assignment: SlotAssignment
+    relinks: tuple[Relink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +182,13 @@ class StreamLoop:
         """Decides who is where."""
         with self._clock.stage("track"):
             assignment = self._decide(frame, faces)
-        if self._parts.tracks is not None:
-            self._parts.tracks.add(frame.index, assignment)
-        self._timeline.add(frame.time_s, assignment)
         self._count(faces, assignment)
-        return Decided(frame, assignment)
+        return Decided(frame, assignment, self._director.relinks)
 
     def _show(self, window: Sequence[Decided]) -> Frame:
         """Draws the canvas of the window's first frame."""
         frame = window[0].frame
+        self._log(frame, window[0].assignment)
         with self._clock.stage("track"):
             lead = lead_assignment([entry.assignment for entry in window])
             crops = self._cameras.update(lead, frame.time_s)
@@ -191,14 +196,25 @@ class StreamLoop:
             canvas = self._parts.imaging.compose(frame.image, crops, self._layout)
         return replace(frame, image=canvas)
 
+    def _log(self, frame: Frame, assignment: SlotAssignment) -> None:
+        """Writes down what is final now: nothing that comes can change this frame any more."""
+        if self._parts.tracks is not None:
+            self._parts.tracks.add(frame.index, assignment)
+        self._timeline.add(frame.time_s, assignment)
+
     def _decide(self, frame: Frame, faces: Faces) -> SlotAssignment:
         thumbnail = self._parts.imaging.thumbnail(frame.image)
         rows = self._director.observe(faces, thumbnail, frame.time_s).face_rows
         embeddings: FloatArray | None = None
+        sharpness: FloatArray | None = None
         if len(rows):
             with self._clock.stage("reid"):
                 embeddings = self._embed(frame, faces.landmarks_px[rows])
-        return self._director.decide(embeddings, self._parts.embedder.model_version)
+                boxes = faces.boxes_xyxy_px[rows]
+                values = [face_sharpness(frame.image, box) for box in boxes]
+                sharpness = np.array(values, np.float32)
+        version = self._parts.embedder.model_version
+        return self._director.decide(embeddings, version, sharpness)
 
     def _embed(self, frame: Frame, landmarks_px: FloatArray) -> FloatArray | None:
         """Embeddings, or None where the server could not make them: motion then decides."""
@@ -254,6 +270,11 @@ class StreamLoop:
         )
 
 
+def _with_hindsight(entry: Decided, relinks: tuple[Relink, ...]) -> Decided:
+    assignment = revised(entry.assignment, entry.frame.time_s, relinks)
+    return entry if assignment is entry.assignment else replace(entry, assignment=assignment)
+
+
 def frames_that_may_wait(width_px: int, height_px: int) -> int:
     """NV12 frames of a size within `MAX_WAITING_BYTES`, at least two."""
     return max(2, MAX_WAITING_BYTES // (width_px * height_px * 3 // 2))
@@ -274,6 +295,8 @@ def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
 def windows(decided: Iterable[Decided], lookahead_s: float) -> Iterator[list[Decided]]:
     """Each frame together with those that follow it within `lookahead_s`.
 
+    What a frame finds out about the tracks of frames that still wait is put right in them.
+
     Args:
         decided: Frames in order.
         lookahead_s: How far a window reaches, seconds; at most `MAX_LOOKAHEAD_FRAMES` frames and
@@ -281,6 +304,8 @@ def windows(decided: Iterable[Decided], lookahead_s: float) -> Iterator[list[Dec
     """
     waiting: deque[Decided] = deque()
     for entry in decided:
+        if entry.relinks:
+            waiting = deque(_with_hindsight(each, entry.relinks) for each in waiting)
         waiting.append(entry)
         image = entry.frame.image
         limit = min(MAX_LOOKAHEAD_FRAMES, frames_that_may_wait(image.width_px, image.height_px))
