@@ -11,6 +11,7 @@ from dualface_client import __version__
 from dualface_client.cli.config import config
 from dualface_client.cli.doctor import doctor
 from dualface_client.cli.guard import guard
+from dualface_client.cli.probe import probe
 from dualface_client.cli.reap import reap
 from dualface_client.cli.run import run
 from dualface_client.cli.serve import serve
@@ -35,6 +36,7 @@ cli.add_command(reap)
 cli.add_command(doctor)
 cli.add_command(guard)
 cli.add_command(config)
+cli.add_command(probe)
 
 
 def main() -> NoReturn:

@@ -15,10 +15,13 @@ class WorkSettings:
     Attributes:
         device: Where pixels live; `auto` is `cuda` where that works.
         streams: Videos processed at a time; `auto` is one per 4 cores.
+        workers: Processes that share the streams; `auto` is one for every four. From two on, one
+            that dies is started again.
     """
 
     device: str = "auto"
     streams: int | None = None
+    workers: int | None = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
     "run": {
         "device": _global(Choice(("auto", "cpu", "cuda")), "--device", common=True),
         "streams": _global(Or("auto", Integer(1, 1024)), "--streams", common=True),
+        "workers": _global(Or("auto", Integer(1, 64)), "--workers", common=True),
     },
     "server": {
         "address": _global(Or("embedded", Address()), "--server", common=True),

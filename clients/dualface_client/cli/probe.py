@@ -1,0 +1,63 @@
+"""`dualface-client probe`: what can this machine carry?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  dualface-client probe
+  dualface-client probe --output -
+  dualface-client probe --output /etc/dualface/auto_detected.yaml --disk /srv/videos
+"""
+)
+@click.option(
+    "--output",
+    metavar="FILE|-",
+    help="Where the layer goes; - prints it [default: auto_detected.yaml in ./configs, or else in "
+    "the user's configuration directory].",
+)
+@click.option(
+    "--disk",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    show_default="the current directory",
+    help="Directory of the outputs, whose disk is measured.",
+)
+@click.option("--no-disk", is_flag=True, help="Measure no disk: write nothing but the layer.")
+def probe(output: str | None, disk: Path, no_disk: bool) -> int:
+    """Look at GPU, video engines, cores, memory and disk, and write fitting settings.
+
+    They stand below your own `manual.yaml`. Takes some seconds and needs no GPU.
+    """
+    from datetime import UTC, datetime
+
+    from dualface_client.pipeline.derive import summary_lines
+    from dualface_client.pipeline.probe import layer_text, write_layer
+    from dualface_client.pipeline.probe import probe as look
+
+    facts = look(disk.absolute(), measure_disk=not no_disk)
+    text = layer_text(facts, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    if output == "-":
+        click.echo(text, nl=False)
+        return 0
+    path = Path(output) if output else _usual_place()
+    write_layer(path, text)
+    for line in summary_lines(facts):
+        click.echo(line)
+    click.echo(f"written: {path}")
+    return 0
+
+
+def _usual_place() -> Path:
+    from dualface_client.settings.stack import user_directory
+
+    here = Path("configs")
+    directory = here if here.is_dir() else user_directory(os.environ)
+    return directory / "auto_detected.yaml"

@@ -1,0 +1,258 @@
+"""From what a machine is to how it is best used: pure rules, each with its reason.
+
+The figures behind the rules were measured on one H200 and on CPUs (docs/performance.md); on another
+GPU they are a start, and `manual.yaml` has the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualface_client.observe.gpus import GpuFacts
+from dualface_client.observe.machine import MachineFacts
+from dualface_client.triton.description import FACE_DETECT
+from dualface_client.video.capabilities import VideoFacts
+
+_MIB = 1 << 20
+#: With more streams a process loses speed to Python's lock.
+_STREAMS_PER_WORKER = 4
+#: A further process beyond these added nothing: the GPU was at 100 %.
+_WORKERS_MAX = 2
+#: Cores that a worker of four streams and the server's processes used.
+_CORES_PER_WORKER = 2
+_CORES_PER_CPU_STREAM = 4
+#: VRAM: of a client process, of each of its streams, of Triton, of one process of a model.
+_WORKER_MIB, _STREAM_MIB, _TRITON_MIB, _INSTANCE_MIB = 600, 110, 776, 1913
+#: Host memory on a CPU machine: server with its models, client, each further stream.
+_CPU_SERVER_MIB, _CPU_CLIENT_MIB, _CPU_STREAM_MIB = 700, 450, 250
+_GPU_BATCH = 8
+#: Not more than this share of a memory is planned for.
+_PLANNED_SHARE = 0.8
+#: Consumer cards: NVENC sessions of all processes together since driver 551 (NVIDIA's Video Encode
+#: and Decode GPU Support Matrix); earlier drivers allow 5 or 3.
+_CONSUMER_SESSIONS, _CONSUMER_SESSIONS_BEFORE, _CONSUMER_DRIVER = 8, 5, 551
+_X264_WRITE_BYTES_S = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFacts:
+    """What the probe found.
+
+    Attributes:
+        machine: Cores and memory.
+        gpus: From NVML, empty without one.
+        gpu_note: Why there are none, empty where there are.
+        gpu_nodes: The kernel shows GPUs, whatever NVML says.
+        video: The first GPU's video engines.
+        cuda_problem: What keeps `--device cuda` from working, empty where it works.
+        mps: The MPS daemon's pipes.
+        shm_bytes: Size of /dev/shm.
+        disk_bytes_s: How fast a disk takes an output, None where it was not tried.
+        disk: Which.
+    """
+
+    machine: MachineFacts
+    gpus: tuple[GpuFacts, ...]
+    gpu_note: str
+    gpu_nodes: bool
+    video: VideoFacts
+    cuda_problem: str
+    mps: Path | None
+    shm_bytes: int
+    disk_bytes_s: float | None
+    disk: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A setting that the probe chose.
+
+    Attributes:
+        key: Of the table of settings.
+        text: Its value.
+        reason: Why, in a line or two.
+    """
+
+    key: str
+    text: str
+    reason: str
+
+
+def derive(facts: ProbeFacts) -> list[Chosen]:
+    """How to use the machine, in the order of the table."""
+    on_gpu = bool(facts.gpus) and not facts.cuda_problem
+    return [*(_on_gpu(facts) if on_gpu else _on_cpu(facts)), *_encoding(facts, on_gpu=on_gpu)]
+
+
+def _on_cpu(facts: ProbeFacts) -> list[Chosen]:
+    device, why = "cpu", facts.cuda_problem if facts.gpus else f"no GPU: {facts.gpu_note}"
+    if facts.gpu_nodes and not facts.gpus:
+        device, why = "auto", f"/dev has GPUs that cannot be looked at: {facts.gpu_note}"
+    cores = facts.machine.usable_cores
+    by_cores = max(1, cores // _CORES_PER_CPU_STREAM)
+    room_mib = facts.machine.memory_bytes * _PLANNED_SHARE / _MIB - _CPU_SERVER_MIB
+    by_memory = max(1, int((room_mib - _CPU_CLIENT_MIB) // _CPU_STREAM_MIB) + 1)
+    streams = min(by_cores, by_memory)
+    bound = f"{facts.machine.memory_bytes // _MIB} MiB of memory"
+    if by_cores <= by_memory:
+        bound = f"{cores} cores, and a stream keeps about {_CORES_PER_CPU_STREAM} busy"
+    return [
+        Chosen("run.device", device, why),
+        Chosen("run.streams", str(streams), f"{bound}; detection takes the most"),
+        Chosen("run.workers", "1", "one process keeps these cores busy"),
+        Chosen("server.model_threads", "0", "one thread per core: streams take turns"),
+        Chosen("server.detector_instances", "1", "one model run uses every core already"),
+        Chosen("detection.frames_per_request", "1", "a CPU gains nothing from larger batches"),
+        Chosen(
+            "detection.requests_in_flight",
+            "2",
+            "one is computed while the next one's picture is made",
+        ),
+    ]
+
+
+def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
+    gpu = facts.gpus[0]
+    instances = _instances(gpu)
+    workers, streams, bound = _spread(facts, instances)
+    batch = min(_GPU_BATCH, FACE_DETECT.max_batch_size)
+    in_flight = 4 if streams == 1 else 2
+    return [
+        Chosen("run.device", "cuda", f"{gpu.name}, CuPy and PyNvVideoCodec work"),
+        Chosen(
+            "run.streams",
+            str(streams * workers),
+            f"{streams} in each of {workers} processes: {bound}",
+        ),
+        Chosen(
+            "run.workers",
+            str(workers),
+            f"a process with more than {_STREAMS_PER_WORKER} streams loses speed, and a third "
+            "process found the GPU full (H200)",
+        ),
+        Chosen(
+            "server.detector_instances",
+            str(instances),
+            "while one prepares a batch, the other's runs"
+            if instances > 1
+            else f"a second one needs {_INSTANCE_MIB} MiB more of {gpu.memory_total_bytes // _MIB}",
+        ),
+        Chosen("server.cuda_pool_mib", str(_pool_mib(instances)), _pool_reason(instances)),
+        Chosen(
+            "detection.frames_per_request",
+            str(batch),
+            "batches of 8 with several in flight reach 99 % of batches of 16 (H200), sooner",
+        ),
+        Chosen(
+            "detection.requests_in_flight",
+            str(in_flight),
+            "a single stream gains 12 % from four (H200)"
+            if streams == 1
+            else "the streams of a process fill each other's gaps",
+        ),
+    ]
+
+
+def _instances(gpu: GpuFacts) -> int:
+    """Detector processes: two where they leave half of the GPU's memory to clients."""
+    both_mib = _TRITON_MIB + 3 * _INSTANCE_MIB
+    return 2 if both_mib <= gpu.memory_total_bytes / _MIB / 2 else 1
+
+
+def _spread(facts: ProbeFacts, instances: int) -> tuple[int, int, str]:
+    """Workers, streams in each, and what limits them."""
+    total_mib = facts.gpus[0].memory_total_bytes / _MIB
+    room_mib = total_mib * _PLANNED_SHARE - _TRITON_MIB - (instances + 1) * _INSTANCE_MIB
+    cores = facts.machine.usable_cores
+    workers = max(1, min(_WORKERS_MAX, cores // _CORES_PER_WORKER))
+    full_mib = _WORKER_MIB + _STREAMS_PER_WORKER * _STREAM_MIB
+    if room_mib >= workers * full_mib:
+        bound = "enough cores and memory" if workers == _WORKERS_MAX else f"{cores} cores"
+        return workers, _STREAMS_PER_WORKER, bound
+    if room_mib >= full_mib:
+        return 1, _STREAMS_PER_WORKER, f"{total_mib:.0f} MiB of GPU memory"
+    streams = max(1, int((room_mib - _WORKER_MIB) // _STREAM_MIB))
+    return 1, streams, f"{total_mib:.0f} MiB of GPU memory"
+
+
+def _pool_mib(instances: int) -> int:
+    """Two batches of the largest size for each detector process, as a power of two from 256."""
+    wanted = 2 * instances * FACE_DETECT.max_batch_size * FACE_DETECT.input.byte_size / _MIB
+    return max(256, 1 << (int(wanted) - 1).bit_length())
+
+
+def _pool_reason(instances: int) -> str:
+    each = FACE_DETECT.max_batch_size * FACE_DETECT.input.byte_size / _MIB
+    return f"two batches of {each:.0f} MiB on their way to each of {instances} detectors, and more"
+
+
+def _encoding(facts: ProbeFacts, *, on_gpu: bool) -> list[Chosen]:
+    video = facts.video
+    if not on_gpu:
+        return [_x264("frames are on the CPU", facts)]
+    if not video.encoders:
+        reason = video.encoder_note or "no NVENC"
+        return [_x264(reason, facts), Chosen("limits.nvenc_sessions", "0", reason)]
+    engines = f"{video.encoder_engines or 'its'} NVENC engines"
+    return [
+        Chosen("output.encoder", "auto", f"{engines} encode {', '.join(video.encoders)}"),
+        _sessions(facts.gpus[0]),
+    ]
+
+
+def _x264(reason: str, facts: ProbeFacts) -> Chosen:
+    speed = facts.disk_bytes_s
+    slow = speed is not None and speed < _X264_WRITE_BYTES_S
+    disk = f"; the disk takes only {speed / 1e6:.1f} MB/s" if slow and speed else ""
+    return Chosen("output.encoder", "x264", reason + disk)
+
+
+def _sessions(gpu: GpuFacts) -> Chosen:
+    key = "limits.nvenc_sessions"
+    if not gpu.is_consumer:
+        return Chosen(key, "unknown", "data centre and workstation cards have no fixed limit")
+    major = gpu.driver.partition(".")[0]
+    recent = major.isdigit() and int(major) >= _CONSUMER_DRIVER
+    limit = _CONSUMER_SESSIONS if recent else _CONSUMER_SESSIONS_BEFORE
+    used = gpu.encoder_sessions or 0
+    others = f", {used} in use by others" if used else ""
+    return Chosen(key, str(max(0, limit - used)), f"{limit} on consumer cards{others}")
+
+
+def summary_lines(facts: ProbeFacts) -> list[str]:
+    """What was found, for people."""
+    machine = facts.machine
+    quota = f", limited to {machine.core_quota:g}" if machine.core_quota is not None else ""
+    lines = [
+        f"CPU: {machine.cpu}, {machine.cores} cores{quota}",
+        f"memory: {machine.memory_bytes / 1e9:.1f} GB, /dev/shm {facts.shm_bytes / 1e9:.1f} GB",
+    ]
+    if facts.disk_bytes_s is not None:
+        lines.append(f"disk: {facts.disk} takes {facts.disk_bytes_s / 1e6:.0f} MB/s")
+    lines += _gpu_lines(facts.gpus) or [f"GPU: none ({facts.gpu_note})"]
+    if facts.gpus:
+        lines += _video_lines(facts.video)
+        lines.append(f"CUDA: {facts.cuda_problem or 'CuPy, PyNvVideoCodec and ONNX Runtime work'}")
+        lines.append(f"MPS: {f'control daemon in {facts.mps}' if facts.mps else 'not running'}")
+    return lines
+
+
+def _gpu_lines(gpus: Sequence[GpuFacts]) -> list[str]:
+    return [
+        f"GPU {index}: {gpu.name}, capability {gpu.compute_capability}, "
+        f"{gpu.memory_total_bytes // _MIB} MiB ({gpu.memory_used_bytes // _MIB} in use), "
+        f"driver {gpu.driver}, CUDA {gpu.cuda or 'unknown'}, PCIe {gpu.pcie or 'unknown'}, "
+        f"MIG {'on' if gpu.mig_on else 'off'}"
+        for index, gpu in enumerate(gpus)
+    ]
+
+
+def _video_lines(video: VideoFacts) -> list[str]:
+    decoders = ", ".join(map(str, video.decoders)) or "nothing"
+    lines = [f"NVDEC: {video.engines or 'unknown number of'} engines, decodes {decoders}"]
+    if video.note:
+        lines.append(f"NVDEC: {video.note}")
+    encoders = ", ".join(video.encoders)
+    return [*lines, f"NVENC: {encoders or video.encoder_note or 'none'}"]
