@@ -42,6 +42,8 @@ class Slots:
         reid_faces: Embeddings.
         tiles: Tiles of the frames that count.
         centred: Of these, tiles with the own face's centre in the middle 40 %.
+        uncentred: Of the others, tiles in which it could have been there: the source's edge is not
+            in the way.
     """
 
     counted: int = 0
@@ -55,6 +57,7 @@ class Slots:
     reid_faces: int = 0
     tiles: int = 0
     centred: int = 0
+    uncentred: int = 0
 
     def __add__(self, other: Slots) -> Slots:
         return Slots(
@@ -91,6 +94,11 @@ class Slots:
         """Share of tiles in which the own face is central."""
         return self.centred / max(self.tiles, 1)
 
+    @property
+    def centred_share_off_edge(self) -> float:
+        """The same without the tiles in which the source's edge forbids it."""
+        return self.centred / max(self.centred + self.uncentred, 1)
+
 
 def total(parts: Iterable[Slots]) -> Slots:
     """All clips in one."""
@@ -101,7 +109,7 @@ def slots(played: Played, truth: Truth) -> Slots:
     """Judges a clip."""
     owners = (truth.expected_left, truth.expected_right)
     step_s = float(1 / Fraction(truth.fps))
-    counted = right = sides_right = swaps = centred = 0
+    counted = right = sides_right = swaps = centred = uncentred = 0
     lost_s = 0.0
     swapped = False
     for frame, crops, shown in zip(truth.frames, played.crops, played.shown, strict=True):
@@ -114,9 +122,10 @@ def slots(played: Played, truth: Truth) -> Slots:
         sides_right += not any(
             _is_other(frame, who, box) for who, box in zip(owners, boxes, strict=True)
         )
-        centred += sum(
-            _is_central(frame.person(who), crop) for who, crop in zip(owners, crops, strict=True)
-        )
+        for who, crop in zip(owners, crops, strict=True):
+            central = _is_central(frame.person(who), crop)
+            centred += central
+            uncentred += not central and _could_be_central(frame.person(who), crop, truth.size)
         swaps += not good and not swapped
         swapped = not good
         lost_s += 0.0 if good else step_s
@@ -132,6 +141,7 @@ def slots(played: Played, truth: Truth) -> Slots:
         sum(played.reid_faces),
         2 * counted,
         centred,
+        uncentred,
     )
 
 
@@ -158,6 +168,18 @@ def _place(person: PersonTruth, crop: Crop) -> tuple[float, float]:
 
 def _is_central(person: PersonTruth, crop: Crop) -> bool:
     return all(abs(place - 0.5) <= CENTRAL_SHARE / 2 for place in _place(person, crop))
+
+
+def _could_be_central(person: PersonTruth, crop: Crop, size_wh: tuple[int, int]) -> bool:
+    """Whether a crop of this size has room on all sides to centre the face."""
+    x1, y1, x2, y2 = person.box
+    return all(
+        (0.5 - CENTRAL_SHARE / 2) * length <= place <= limit - (0.5 - CENTRAL_SHARE / 2) * length
+        for place, length, limit in (
+            ((x1 + x2) / 2, crop.width_px, size_wh[0]),
+            ((y1 + y2) / 2, crop.height_px, size_wh[1]),
+        )
+    )
 
 
 def _is_other(frame: FrameTruth, who: int, box: object) -> bool:

@@ -85,7 +85,8 @@ def play(
     for window in windows(decided, framing.lookahead_s):
         lead = lead_assignment([entry.assignment for entry in window])
         played.shown.append(window[0].assignment)
-        played.crops.append(cameras.update(lead, window[0].frame.time_s))
+        left, right = cameras.update(lead, window[0].frame.time_s)
+        played.crops.append((left.crop, right.crop))
     return played
 
 

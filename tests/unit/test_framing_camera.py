@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import exp, sin
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ def film(
     noise_px: float = 0.0,
     source: tuple[int, int] = HD,
     times: Iterable[float] | None = None,
-    **changes: float,
+    **changes: Any,
 ) -> Array:
     """Rows of time, crop x, y, width, height and the true face's centre (NaN while missing)."""
     rng = np.random.default_rng(0)
@@ -46,7 +47,7 @@ def film(
         box = None
         if place is not None:
             box = (make_box(*place) + rng.normal(0, noise_px, 4)).astype(np.float32)
-        crop, _ = cameras.update(SlotAssignment(Person(1, box), Person()), time_s)
+        crop = cameras.update(SlotAssignment(Person(1, box), Person()), time_s)[0].crop
         centre = place[:2] if place else (np.nan, np.nan)
         rows.append((time_s, crop.x_px, crop.y_px, crop.width_px, crop.height_px, *centre))
     return np.array(rows)
@@ -108,6 +109,26 @@ def test_the_face_stays_in_the_middle_of_its_tile(path: Path, fps: float) -> Non
     assert middle.mean() >= 0.99
 
 
+def test_a_resting_camera_lets_the_face_wander_and_recentres_unseen() -> None:
+    rows = film(lambda t: (600.0 if t < 1 else 645.0, 420.0, 200.0), seconds=12)
+    assert np.abs(np.diff(rows[:, 1])).max() * 960 / rows[0, 3] < 1.0  # output pixels per frame
+    assert abs(in_tile(rows)[0][-1] - 0.5) < 0.02
+    still = film(lambda t: (600 + 50 * sin(5 * t), 420.0, 200.0), seconds=12, recentre_s=1e9)
+    assert np.ptp(still[:, 1]) < 1.0
+    follows = film(lambda t: (600 + 50 * sin(5 * t), 420.0, 200.0), seconds=12, rest_zone=0.0)
+    assert np.ptp(follows[:, 1]) > 50
+
+
+def test_a_camera_rests_again_after_a_walk() -> None:
+    walk = film(lambda t: (600 + 200 * min(max(t - 1, 0), 2), 420.0, 200.0), seconds=8)
+    assert in_tile(walk)[0][60] == pytest.approx(0.5, abs=0.15)
+    nods = film(
+        lambda t: (600 + 200 * min(max(t - 1, 0), 2) + (t > 5) * 40 * sin(6 * t), 420.0, 200.0),
+        seconds=8,
+    )
+    assert np.abs(nods[-60:, 1] - walk[-60:, 1]).max() < 10
+
+
 def test_a_step_is_followed_without_overshoot() -> None:
     rows = film(lambda t: (600.0 if t < 2 else 800.0, 420.0, 200.0), seconds=6)
     assert np.all(np.diff(rows[:, 1]) >= -1e-9)
@@ -139,7 +160,8 @@ def test_zoom_waits_for_a_clear_change_of_size() -> None:
     small = film(lambda t: (600.0, 420.0, 200.0 if t < 1 else 220.0), seconds=6)
     assert np.ptp(small[:, 4]) == pytest.approx(0.0, abs=1e-6)
     large = film(lambda t: (600.0, 420.0, 200.0 if t < 1 else 300.0), seconds=10)
-    assert large[-1, 4] == pytest.approx(900 / 1.15, rel=0.01)
+    zone = FramingSettings().zoom_dead_zone
+    assert large[-1, 4] == pytest.approx(900 / (1 + zone), rel=0.01)
     assert np.abs(np.diff(np.log(large[:, 4]))).max() * 30 <= 0.8 + 1e-9
 
 
@@ -153,6 +175,33 @@ def test_a_missing_face_is_held_then_shown_wide_then_found_again() -> None:
     assert np.abs(np.diff(rows[:, 4])).max() < 40  # it eases both ways
 
 
+@pytest.mark.parametrize("missing", ["hold", "freeze", "placeholder"])
+def test_other_policies_than_wide_leave_the_crop_alone(missing: str) -> None:
+    rows = film(lambda t: None if 2 <= t < 6 else (600.0, 420.0, 200.0), seconds=7, missing=missing)
+    assert np.ptp(rows[:, 1:5], axis=0).max() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_face_is_away_after_the_hold_and_seen_at_once() -> None:
+    cameras = CameraPair(LAYOUT, HD, FramingSettings(hold_s=1.0))
+    marks = []
+    for frame in range(120):
+        box = None if 30 <= frame < 90 else make_box(600, 420, 200)
+        left, right = cameras.update(SlotAssignment(Person(1, box), Person()), frame / 30)
+        marks.append((left.seen, left.away, right.seen, right.away))
+    assert marks[29] == (True, False, False, False)
+    assert marks[45] == (False, False, False, True)
+    assert marks[75] == (False, True, False, True)
+    assert marks[90] == (True, False, False, True)
+
+
+def test_who_returns_elsewhere_is_cut_to_and_not_panned_to() -> None:
+    rows = film(lambda t: None if 2 <= t < 5 else (500.0 if t < 2 else 1300.0, 420.0, 200.0), 6)
+    steps = np.abs(np.diff(rows[:, 1]))
+    assert steps.argmax() == 149
+    assert in_tile(rows)[0][150] == pytest.approx(0.5, abs=0.05)
+    assert steps[150:].max() < 2
+
+
 def test_a_short_gap_moves_nothing() -> None:
     rows = film(lambda t: None if 2 <= t < 2.8 else (600.0, 420.0, 200.0), seconds=4)
     assert np.ptp(rows[:, 1:5], axis=0).max() == pytest.approx(0.0, abs=1e-6)
@@ -161,7 +210,8 @@ def test_a_short_gap_moves_nothing() -> None:
 def test_nobody_ever_shows_the_sources_halves() -> None:
     cameras = CameraPair(LAYOUT, HD)
     for frame in range(90):
-        crops = cameras.update(SlotAssignment(Person(), Person()), frame / 30)
+        shots = cameras.update(SlotAssignment(Person(), Person()), frame / 30)
+    crops = [shot.crop for shot in shots]
     assert crops[0].x_px == pytest.approx(0, abs=1e-6)
     assert crops[1].x_px == pytest.approx(960)
     assert all((crop.y_px, crop.height_px) == pytest.approx((0, 1080)) for crop in crops)
@@ -179,7 +229,7 @@ def update(
     cameras: CameraPair, x: float, time_s: float, identity: int = 1, cut: bool = False
 ) -> Crop:
     person = Person(identity, make_box(x, 420, 200), 0.9)
-    return cameras.update(SlotAssignment(person, Person(), scene_cut=cut), time_s)[0]
+    return cameras.update(SlotAssignment(person, Person(), scene_cut=cut), time_s)[0].crop
 
 
 @pytest.mark.parametrize(
@@ -205,9 +255,9 @@ def test_a_cut_without_a_face_starts_at_the_half() -> None:
     cameras = CameraPair(LAYOUT, HD)
     for frame in range(60):
         update(cameras, 1500, frame / 30)
-    crops = cameras.update(SlotAssignment(Person(1), Person(), scene_cut=True), 2.0)
-    assert crops[0].x_px == pytest.approx(0, abs=1e-6)
-    assert crops[0].height_px == pytest.approx(1080)
+    crop = cameras.update(SlotAssignment(Person(1), Person(), scene_cut=True), 2.0)[0].crop
+    assert crop.x_px == pytest.approx(0, abs=1e-6)
+    assert crop.height_px == pytest.approx(1080)
     assert update(cameras, 600, 2.1).height_px == pytest.approx(600)
 
 
@@ -247,7 +297,7 @@ def test_the_crop_has_the_tiles_aspect_and_lies_inside_whatever_happens(
             box = rng.uniform(-500, 8500, 4).astype(np.float32) if rng.random() < 0.8 else None
             people.append(Person(int(rng.integers(0, 3)), box))
         assignment = SlotAssignment(people[0], people[1], scene_cut=bool(rng.random() < 0.1))
-        for crop in cameras.update(assignment, time_s):
+        for crop in (shot.crop for shot in cameras.update(assignment, time_s)):
             assert crop.width_px > 0
             assert crop.width_px / crop.height_px == pytest.approx(tile_w / tile_h)
             assert crop.x_px >= 0
@@ -284,5 +334,5 @@ def test_a_box_without_area_counts_as_missing(box: tuple[float, ...]) -> None:
     before = update(cameras, 600, 0.0)
     person = Person(1, np.array(box, np.float32))
     for frame in range(1, 20):
-        after, _ = cameras.update(SlotAssignment(person, Person()), frame / 30)
+        after = cameras.update(SlotAssignment(person, Person()), frame / 30)[0].crop
     assert after == before

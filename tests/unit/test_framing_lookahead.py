@@ -64,7 +64,7 @@ def test_the_camera_no_longer_lags_behind_a_walking_person(fps: int) -> None:
         offsets = []
         for n, entry in enumerate(walk[: 2 * fps]):
             lead = lead_assignment([entry, *walk[n + 1 : n + 1 + ahead]])
-            crop, _ = cameras.update(lead, n / fps)
+            crop = cameras.update(lead, n / fps)[0].crop
             offsets.append(abs((500 + 300 * n / fps - crop.x_px) / crop.width_px - 0.5))
         worst[lookahead_s] = max(offsets[fps:])
     assert worst[FramingSettings().lookahead_s] < 0.06

@@ -35,6 +35,7 @@ from dualface_client.types import (
     Frame,
     Letterbox,
     Nv12Image,
+    Side,
     TileLayout,
     VideoInfo,
 )
@@ -106,6 +107,18 @@ class FakeImaging:
 
     def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
         return image
+
+    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
+        return 1.0
+
+    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
+        return canvas
+
+    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
+        raise AssertionError("no tile is missing here")
+
+    def upload_tile(self, tile: Nv12Image) -> Nv12Image:
+        return tile
 
 
 def two_faces() -> Faces:

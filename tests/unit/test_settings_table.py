@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualface_client.cli.config import show
-from dualface_client.settings.kinds import Integer, Kind, Real, Size, Switch
+from dualface_client.settings.kinds import Choice, Integer, Kind, Real, Size, Switch
 from dualface_client.settings.layers import OTHER_VARIABLES, environment_layer, file_layer
 from dualface_client.settings.machine import LimitSettings, ProgramSettings
 from dualface_client.settings.reference import template
@@ -126,6 +126,8 @@ def test_every_setting_reaches_its_field() -> None:
 
 def other_value(key: str) -> Given:
     kind, default = settings_table()[key].kind, settings_table()[key].default
+    if isinstance(kind, Choice):
+        return Given(next(o for o in kind.options if o != default), Origin("manual"))
     for text in (
         "cpu",
         "x264",

@@ -21,6 +21,22 @@ _ARRIVED = 0.02
 
 
 @dataclass(frozen=True, slots=True)
+class Shot:
+    """What a tile has to show in one frame.
+
+    Attributes:
+        crop: Part of the source, with the tile's aspect, inside the source.
+        seen: The face is there now.
+        away: The face has been missing for longer than `FramingSettings.hold_s`, or was never seen
+            in this shot.
+    """
+
+    crop: Crop
+    seen: bool
+    away: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Face:
     """Centre and height of a face box, source pixels."""
 
@@ -73,6 +89,10 @@ class Camera:
         self._shot_s = 0.0
         self._identity = 0
         self._easing = False
+        self._widens = settings.missing == "wide"
+        self._resting = True
+        self._still_since_s = 0.0
+        self._still_at = self._aim
         self._go_home()
 
     @property
@@ -100,10 +120,18 @@ class Camera:
         face = _Face.of(person)
         if face is not None:
             self._follow(face, person.identity, time_s, dt_s)
-        elif self._seen_s is not None and time_s - self._seen_s > self._settings.hold_s:
+        elif self._seen_s is not None and self._widens and self._is_away(time_s):
             self._widen()
         self._move(dt_s)
         return self.crop
+
+    def shot(self, person: Person, time_s: float) -> Shot:
+        """What `update` has just settled for this person and time."""
+        return Shot(self.crop, _Face.of(person) is not None, self._is_away(time_s))
+
+    def _is_away(self, time_s: float) -> bool:
+        since_s = self._shot_s if self._seen_s is None else self._seen_s
+        return time_s - since_s > self._settings.hold_s
 
     def _advance(self, time_s: float, scene_cut: bool) -> float:
         """Sets the clock; a new shot starts at home. Returns the seconds since the last frame."""
@@ -138,7 +166,10 @@ class Camera:
         else:
             self._zoom_aim = _drag(self._zoom_aim, wanted, log1p(self._settings.zoom_dead_zone))
         self._seen_s, self._identity = time_s, identity
-        self._aim_at(face, exact=jump)
+        if jump:
+            self._aim = (face.x_px, face.y_px)
+        else:
+            self._aim_at(face, time_s, dt_s)
         if jump:
             self._jump()
         self._easing = not jump and (away or self._easing) and not self._arrived()
@@ -148,9 +179,16 @@ class Camera:
             return time_s - self._shot_s <= self._settings.jump_window_s
         if identity != self._identity and identity and self._identity:
             return True
+        if time_s - self._seen_s > self._settings.hold_s and not self._shows(face):
+            return True  # a pan from where the person left would show everybody else
         width = exp(self._zoom.value) * self._aspect
         distance = max(abs(face.x_px - self._aim[0]), abs(face.y_px - self._aim[1]))
         return distance > self._settings.jump_distance * width
+
+    def _shows(self, face: _Face) -> bool:
+        crop = self.crop
+        across = 0 <= face.x_px - crop.x_px <= crop.width_px
+        return across and 0 <= face.y_px - crop.y_px <= crop.height_px
 
     def _smooth_size(self, face: _Face, restart: bool, dt_s: float) -> float:
         size_log = log(max(face.height_px, 1.0))
@@ -164,13 +202,32 @@ class Camera:
         height = exp(size_log) / self._settings.face_share
         return log(min(max(height, self._closest_px), self._widest_px))
 
-    def _aim_at(self, face: _Face, exact: bool) -> None:
+    def _aim_at(self, face: _Face, time_s: float, dt_s: float) -> None:
+        """Lets a resting camera rest, and a following one keep up."""
         height = exp(self._zoom_aim)
-        slack = 0.0 if exact else self._settings.dead_zone * height
+        away = max(
+            abs(face.x_px - self._aim[0]) / (height * self._aspect),
+            abs(face.y_px - self._aim[1]) / height,
+        )
+        if self._resting and away <= self._settings.rest_zone:
+            drift = 1.0 - exp(-dt_s / self._settings.recentre_s)
+            self._aim = (
+                self._aim[0] + drift * (face.x_px - self._aim[0]),
+                self._aim[1] + drift * (face.y_px - self._aim[1]),
+            )
+            return
+        if self._resting:
+            self._resting, self._still_since_s, self._still_at = False, time_s, self._aim
+        slack = self._settings.dead_zone * height
         self._aim = (
             _drag(self._aim[0], face.x_px, slack * self._aspect),
             _drag(self._aim[1], face.y_px, slack),
         )
+        moved = max(abs(self._aim[0] - self._still_at[0]), abs(self._aim[1] - self._still_at[1]))
+        if moved > slack:
+            self._still_since_s, self._still_at = time_s, self._aim
+        elif time_s - self._still_since_s >= self._settings.rest_after_s:
+            self._resting = True
 
     def _targets(self, height: float) -> tuple[float, float]:
         """Centre of a crop of this height that has the aim in its place, inside the source."""
@@ -181,6 +238,7 @@ class Camera:
         return x_px, y_px
 
     def _jump(self) -> None:
+        self._resting = True
         self._zoom.jump(self._zoom_aim)
         x_px, y_px = self._targets(exp(self._zoom_aim))
         self._x.jump(x_px)
@@ -188,7 +246,7 @@ class Camera:
 
     def _move(self, dt_s: float) -> None:
         settings = self._settings
-        zoom_rate = min(settings.zoom_rate, settings.ease_rate)
+        zoom_rate = settings.ease_rate if self._easing else settings.zoom_rate
         height = exp(self._zoom.step(self._zoom_aim, dt_s, zoom_rate, settings.max_zoom_speed))
         height = min(height, self._widest_px)
         x_px, y_px = self._targets(height)
@@ -234,16 +292,18 @@ class CameraPair:
         self._left = Camera(Side.LEFT, layout.tile_wh_px, source_wh_px, settings)
         self._right = Camera(Side.RIGHT, layout.tile_wh_px, source_wh_px, settings)
 
-    def update(self, assignment: SlotAssignment, time_s: float) -> tuple[Crop, Crop]:
-        """The left and the right tile's crop for one frame.
+    def update(self, assignment: SlotAssignment, time_s: float) -> tuple[Shot, Shot]:
+        """What the left and the right tile show in one frame.
 
         Args:
             assignment: Who sits where.
             time_s: Presentation time in seconds, not decreasing.
         """
+        for camera, person in ((self._left, assignment.left), (self._right, assignment.right)):
+            camera.update(person, time_s, assignment.scene_cut)
         return (
-            self._left.update(assignment.left, time_s, assignment.scene_cut),
-            self._right.update(assignment.right, time_s, assignment.scene_cut),
+            self._left.shot(assignment.left, time_s),
+            self._right.shot(assignment.right, time_s),
         )
 
 

@@ -21,6 +21,8 @@ from dualface_client.imaging.geometry import (
     supersampling,
     tile_scale,
 )
+from dualface_client.imaging.sharpness import face_sharpness
+from dualface_client.imaging.tiles import copy_tile, put_tile
 from dualface_client.types import (
     FACE_CHIP_TEMPLATE_PX,
     ByteArray,
@@ -107,6 +109,22 @@ class CpuImaging:
             covered = covered_part(crop, (image.width_px, image.height_px), (width, height))
             _blacken_outside(tile_y, tile_uv, covered, image.color)
         return Nv12Image(y, uv, image.color)
+
+    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
+        """How sharp a face is, see `imaging.sharpness`."""
+        return face_sharpness(image, box_xyxy_px)
+
+    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
+        """A copy of one tile."""
+        return copy_tile(canvas, side, layout)
+
+    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
+        """Replaces one tile of a canvas."""
+        put_tile(canvas, side, layout, tile)
+
+    def upload_tile(self, tile: Nv12Image) -> Nv12Image:
+        """The picture itself."""
+        return tile
 
 
 def _draw_tile(image: Nv12Image, crop: Crop, y: ByteArray, uv: ByteArray) -> None:

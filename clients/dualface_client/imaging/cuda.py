@@ -28,6 +28,8 @@ from dualface_client.imaging.geometry import (
     supersampling,
     tile_scale,
 )
+from dualface_client.imaging.sharpness import face_sharpness
+from dualface_client.imaging.tiles import copy_tile, put_tile
 from dualface_client.settings.cuda import CudaStream
 from dualface_client.types import (
     FACE_CHIP_PX,
@@ -37,6 +39,7 @@ from dualface_client.types import (
     FloatArray,
     Letterbox,
     Nv12Image,
+    Side,
     TileLayout,
 )
 
@@ -269,6 +272,27 @@ class CudaImaging:
         args["tiles"] = [_tile(crop, source_wh, layout.tile_wh_px) for crop in crops]
         self._launch("compose", (*_grid(width, height), 2), _BLOCK, args)
         return Nv12Image(luma, chroma, image.color)
+
+    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
+        """How sharp a face is, see `imaging.sharpness`."""
+        with self._stream:
+            return face_sharpness(image, box_xyxy_px)
+
+    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
+        """A copy of one tile."""
+        with self._stream:
+            return copy_tile(canvas, side, layout)
+
+    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
+        """Replaces one tile of a canvas."""
+        with self._stream:
+            put_tile(canvas, side, layout, tile)
+
+    def upload_tile(self, tile: Nv12Image) -> Nv12Image:
+        """The picture in device memory."""
+        cupy = self._stream.cupy
+        with self._stream:
+            return Nv12Image(cupy.asarray(tile.y), cupy.asarray(tile.uv), tile.color)
 
     def _launch(
         self,

@@ -23,6 +23,7 @@ from dualface_client.types import (
     FloatArray,
     Letterbox,
     Nv12Image,
+    Side,
     TileLayout,
     VideoInfo,
 )
@@ -104,6 +105,18 @@ class _ThreadsImaging:
 
     def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
         return self._parts().imaging.compose(image, crops, layout)
+
+    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
+        return self._parts().imaging.sharpness(image, box_xyxy_px)
+
+    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
+        return self._parts().imaging.copy_tile(canvas, side, layout)
+
+    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
+        self._parts().imaging.put_tile(canvas, side, layout, tile)
+
+    def upload_tile(self, tile: Nv12Image) -> Nv12Image:
+        return self._parts().imaging.upload_tile(tile)
 
 
 class CudaDevice(Device):

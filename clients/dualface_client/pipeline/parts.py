@@ -17,6 +17,7 @@ from dualface_client.types import (
     Frame,
     Letterbox,
     Nv12Image,
+    Side,
     TileLayout,
     VideoInfo,
 )
@@ -92,6 +93,18 @@ class Imaging(Protocol):
 
     def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
         """The canvas: left crop in the left tile, right crop in the right one."""
+
+    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
+        """How sharp a face is, see `imaging.sharpness`."""
+
+    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
+        """A copy of one tile, on the same device."""
+
+    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
+        """Replaces one tile of a canvas by one of the same device."""
+
+    def upload_tile(self, tile: Nv12Image) -> Nv12Image:
+        """A host picture on this device."""
 
 
 class PendingFaces(Protocol):

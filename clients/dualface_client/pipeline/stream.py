@@ -19,12 +19,12 @@ import numpy as np
 from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
-from dualface_client.imaging.sharpness import face_sharpness
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.timeline import TimelineRecorder
 from dualface_client.observe.track_log import TrackLog
+from dualface_client.pipeline.canvases import CanvasMaker
 from dualface_client.pipeline.parts import (
     FaceDetector,
     FaceEmbedder,
@@ -116,9 +116,10 @@ class StreamLoop:
         self._stop = stop
         self._clock = clock
         info = parts.source.info
-        self._layout = TileLayout(settings.output.canvas_wh_px)
         self._director = Director(settings.tracking, (info.width_px, info.height_px))
-        self._cameras = CameraPair(self._layout, (info.width_px, info.height_px), settings.framing)
+        layout = TileLayout(settings.output.canvas_wh_px)
+        self._cameras = CameraPair(layout, (info.width_px, info.height_px), settings.framing)
+        self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
         self._latency = LatencyMeter()
@@ -191,9 +192,9 @@ class StreamLoop:
         self._log(frame, window[0].assignment)
         with self._clock.stage("track"):
             lead = lead_assignment([entry.assignment for entry in window])
-            crops = self._cameras.update(lead, frame.time_s)
+            shots = self._cameras.update(lead, frame.time_s)
         with self._clock.stage("compose"):
-            canvas = self._parts.imaging.compose(frame.image, crops, self._layout)
+            canvas = self._canvases.draw(frame.image, shots)
         return replace(frame, image=canvas)
 
     def _log(self, frame: Frame, assignment: SlotAssignment) -> None:
@@ -211,7 +212,7 @@ class StreamLoop:
             with self._clock.stage("reid"):
                 embeddings = self._embed(frame, faces.landmarks_px[rows])
                 boxes = faces.boxes_xyxy_px[rows]
-                values = [face_sharpness(frame.image, box) for box in boxes]
+                values = [self._parts.imaging.sharpness(frame.image, box) for box in boxes]
                 sharpness = np.array(values, np.float32)
         version = self._parts.embedder.model_version
         return self._director.decide(embeddings, version, sharpness)
@@ -263,6 +264,7 @@ class StreamLoop:
             reid_frames=self._counts["reid_frames"],
             reid_faces=self._counts["reid_faces"],
             reid_failures=self._counts["reid_failures"],
+            compose_failures=self._canvases.failures,
             decode_errors=self._parts.source.decode_errors,
             elapsed_s=time.monotonic() - self._started,
             latency_p50_s=p50_s,

@@ -134,7 +134,10 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
     "framing:stream.framing": {
         "face_share": Row(Real(0.05, 1)),
         "centre_y": Row(_SHARE),
+        "rest_zone": Row(_SHARE),
         "dead_zone": Row(_SHARE),
+        "rest_after_s": Row(_SECONDS),
+        "recentre_s": Row(Real(0.01, 1e9)),
         "zoom_dead_zone": Row(_SHARE),
         "size_smoothing_s": Row(_SECONDS),
         "pan_rate": Row(_RATE),
@@ -143,6 +146,9 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "max_speed": Row(_RATE),
         "max_zoom_speed": Row(_RATE),
         "max_upscale": Row(Real(1, 100)),
+        "missing": Row(
+            Choice(("wide", "hold", "freeze", "placeholder")), "--missing-face", common=True
+        ),
         "hold_s": Row(_SECONDS),
         "lookahead_s": Row(Real(0, 5)),
         "jump_window_s": Row(_SECONDS),

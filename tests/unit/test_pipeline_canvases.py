@@ -1,0 +1,105 @@
+"""Every frame gets a canvas: policies for a missing face, and pictures that cannot be drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dualface_client.framing.camera import Shot
+from dualface_client.imaging.cpu import CpuImaging
+from dualface_client.pipeline.canvases import MAX_FAILURES_IN_A_ROW, CanvasMaker
+from dualface_client.types import Crop, Nv12Image, Side, TileLayout
+
+LAYOUT = TileLayout((320, 180))
+CROP = Crop(0, 0, 160, 180)
+SEEN = Shot(CROP, seen=True, away=False)
+HELD = Shot(CROP, seen=False, away=False)
+AWAY = Shot(CROP, seen=False, away=True)
+
+
+def picture(luma: int) -> Nv12Image:
+    return Nv12Image(np.full((180, 320), luma, np.uint8), np.full((90, 160, 2), 100, np.uint8))
+
+
+class Brittle(CpuImaging):
+    """Real pixel work that cannot draw black pictures."""
+
+    def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
+        if not image.y.any():
+            raise ValueError("nothing to draw")
+        return super().compose(image, crops, layout)
+
+
+def maker(missing: str = "wide") -> tuple[CanvasMaker, list[str]]:
+    warnings: list[str] = []
+    return CanvasMaker(Brittle(), LAYOUT, missing, warnings.append), warnings
+
+
+def tiles(canvas: Nv12Image) -> tuple[float, float]:
+    """Mean luma of both tiles."""
+    return float(canvas.y[:, :160].mean()), float(canvas.y[:, 160:].mean())
+
+
+@pytest.mark.parametrize("missing", ["wide", "hold"])
+def test_an_empty_crop_is_shown_live(missing: str) -> None:
+    canvases, _ = maker(missing)
+    canvases.draw(picture(50), (SEEN, SEEN))
+    assert tiles(canvases.draw(picture(90), (SEEN, AWAY))) == (90, 90)
+
+
+def test_freeze_shows_the_last_picture_with_the_face() -> None:
+    canvases, _ = maker("freeze")
+    canvases.draw(picture(50), (SEEN, SEEN))
+    assert tiles(canvases.draw(picture(70), (SEEN, HELD))) == (70, 70)
+    frozen = canvases.draw(picture(90), (SEEN, AWAY))
+    assert tiles(frozen) == (90, 50)
+    assert (frozen.uv == 100).all()
+    assert tiles(canvases.draw(picture(110), (SEEN, SEEN))) == (110, 110)
+    assert tiles(canvases.draw(picture(130), (AWAY, SEEN))) == (110, 130)
+
+
+def test_freeze_without_any_picture_shows_what_is_there() -> None:
+    canvases, _ = maker("freeze")
+    assert tiles(canvases.draw(picture(90), (AWAY, AWAY))) == (90, 90)
+
+
+def test_a_placeholder_is_dark_and_neutral_with_somebody_in_it() -> None:
+    canvases, _ = maker("placeholder")
+    canvas = canvases.draw(picture(200), (SEEN, AWAY))
+    left, right = tiles(canvas)
+    assert left == 200
+    assert 32 < right < 62
+    assert len(np.unique(canvas.y[:, 160:])) == 2
+    assert canvas.y[72, 240] > canvas.y[5, 165]
+    assert (canvas.uv[:, 80:] == 128).all()
+
+
+def test_a_frame_that_cannot_be_drawn_shows_the_last_good_one_and_is_counted() -> None:
+    canvases, warnings = maker()
+    canvases.draw(picture(50), (SEEN, SEEN))
+    for _ in range(3):
+        assert tiles(canvases.draw(picture(0), (SEEN, SEEN))) == (50, 50)
+    assert canvases.failures == 3
+    assert len(warnings) == 1
+    assert "nothing to draw" in warnings[0]
+    assert tiles(canvases.draw(picture(60), (SEEN, SEEN))) == (60, 60)
+
+
+def test_a_stream_that_can_draw_nothing_fails() -> None:
+    canvases, _ = maker()
+    with pytest.raises(ValueError, match="nothing to draw"):
+        canvases.draw(picture(0), (SEEN, SEEN))
+    canvases.draw(picture(50), (SEEN, SEEN))
+    for _ in range(MAX_FAILURES_IN_A_ROW):
+        canvases.draw(picture(0), (SEEN, SEEN))
+    with pytest.raises(ValueError, match="nothing to draw"):
+        canvases.draw(picture(0), (SEEN, SEEN))
+
+
+def test_a_kept_tile_is_a_copy() -> None:
+    imaging, canvas = CpuImaging(), picture(50)
+    canvas = imaging.compose(canvas, (CROP, CROP), LAYOUT)
+    kept = imaging.copy_tile(canvas, Side.RIGHT, LAYOUT)
+    canvas.y[:] = 0
+    assert (kept.y == 50).all()
+    assert (kept.width_px, kept.height_px) == LAYOUT.tile_wh_px
