@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,32 @@ from rich.console import Console
 from dualface_client import __version__
 from dualface_client.cli.options import embedded_server_options, parse_size
 from dualface_client.cli.signals import StopRequest, stop_on_signal
-from dualface_client.errors import PlatformError, UsageError
+from dualface_client.cli.unattended import (
+    RunWatch,
+    Unattended,
+    check_unattended,
+    unattended_options,
+    watched_run,
+)
+from dualface_client.errors import DualfaceError, PlatformError, UsageError
 from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.memory_peak import MemoryPeak
-from dualface_client.observe.progress import ProgressDisplay, result_lines
-from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
-from dualface_client.pipeline.cpu_device import CpuDevice
+from dualface_client.observe.report import (
+    FINAL_STATES,
+    RunSummary,
+    StreamReport,
+    StreamStatus,
+)
+from dualface_client.observe.state_file import read_state
+from dualface_client.pipeline.devices import make_device
 from dualface_client.pipeline.jobs import Job, plan_jobs, written_by
 from dualface_client.pipeline.pool_watch import watched_pools
-from dualface_client.pipeline.runner import Device, new_statuses
+from dualface_client.pipeline.resume import identities, skip_finished
+from dualface_client.pipeline.runner import new_statuses
 from dualface_client.pipeline.server import ServerChoice, server_for
+from dualface_client.pipeline.supervisor import Supervisor
 from dualface_client.pipeline.worker import run_worker
+from dualface_client.pipeline.worker_process import WorkerSetup
 from dualface_client.settings.run import DetectionSettings, OutputSettings, RunSettings
 from dualface_client.triton.reaper import reap_shared_memory
 
@@ -41,6 +57,8 @@ Examples:
   dualface-client run 'day?/*.mkv' -o out/ --streams 2 --overwrite
   dualface-client run talk.mp4 -o tiles.mp4 --tracks tracks.txt --quiet
   dualface-client run talk.mp4 -o tiles.mp4 --server 127.0.0.1:8001
+  dualface-client run night/ -o out/ --workers 2 --state out/state.json --resume
+  dualface-client run day/ -o out/ --report report.html --health-port 8080 --log-format json
 """
 
 
@@ -55,6 +73,7 @@ class RunRequest:
         tracks: File or directory for tracks.
         summary: File for the JSON summary.
         quiet: Say nothing but errors.
+        unattended: Workers, state, health, logs, report.
     """
 
     jobs: list[Job]
@@ -63,6 +82,7 @@ class RunRequest:
     tracks: Path | None
     summary: Path | None
     quiet: bool
+    unattended: Unattended = field(default_factory=Unattended)
 
 
 @click.command(epilog=_EPILOG)
@@ -129,6 +149,7 @@ class RunRequest:
 )
 @click.option("--summary", type=click.Path(path_type=Path, dir_okay=False), help="JSON summary.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@unattended_options
 def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     inputs: tuple[str, ...],
     output: str | None,
@@ -147,6 +168,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     tracks: Path | None,
     summary: Path | None,
     quiet: bool,
+    unattended: Unattended,
 ) -> int:
     """Turn each INPUT into a video with its two people side by side.
 
@@ -169,7 +191,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
         tracks=tracks,
         summary=summary,
         quiet=quiet,
+        unattended=unattended,
     )
+    check_unattended(unattended)
     _check_tracks(request)
     _check_side_files(request, overwrite=overwrite)
     return execute(request, _for_device(settings, request))
@@ -184,72 +208,116 @@ def execute(request: RunRequest, settings: RunSettings) -> int:
     Raises:
         DualfaceError: The server could not be had, or the summary not be written.
     """
-    console = Console(stderr=True, quiet=request.quiet)
+    quiet = request.quiet or request.unattended.log_format == "json"
+    console = Console(stderr=True, quiet=quiet)
     started = time.monotonic()
     statuses = new_statuses(request.jobs)
-    with stop_on_signal(lambda text: console.print(text, markup=False)) as stop:
-        server, peaks, region = _run_streams(request, settings, statuses, console, stop)
-    reports = tuple(status.snapshot() for status in statuses)
-    elapsed_s = time.monotonic() - started
-    _print_end(reports, console, elapsed_s)
-    if request.summary is not None:
-        RunSummary(__version__, server, reports, elapsed_s, peaks, region).write(request.summary)
+    _resume(request, settings, statuses)
+    inputs = identities(request.jobs)
+    with watched_run(request.unattended, statuses, console, inputs) as watch:
+        try:
+            with stop_on_signal(watch.stopping) as stop:
+                server, peaks, region = _run_streams(request, settings, statuses, watch, stop)
+            reports = tuple(status.snapshot() for status in statuses)
+            elapsed_s = time.monotonic() - started
+            summary = RunSummary(__version__, server, reports, elapsed_s, peaks, region)
+            _write_end(summary, request, watch)
+        except DualfaceError as error:
+            watch.fail(error)
+            return error.exit_code
     return stop.exit_code or _exit_code(reports)
+
+
+def _resume(request: RunRequest, settings: RunSettings, statuses: Sequence[StreamStatus]) -> None:
+    if request.unattended.resume:
+        path = request.unattended.state
+        recorded = read_state(path) if path is not None else {}
+        skip_finished(request.jobs, statuses, recorded, overwrite=settings.output.overwrite)
+
+
+def _write_end(summary: RunSummary, request: RunRequest, watch: RunWatch) -> None:
+    _say_end(summary, watch, quiet=request.quiet)
+    watch.end()
+    if request.summary is not None:
+        summary.write(request.summary)
+    watch.write_report(summary)
 
 
 def _run_streams(
     request: RunRequest,
     settings: RunSettings,
     statuses: Sequence[StreamStatus],
-    console: Console,
+    watch: RunWatch,
     stop: StopRequest,
 ) -> tuple[str, dict[str, int], dict[str, Any]]:
     """Starts what is needed and runs; returns the server's description, memory peaks, slots."""
     reap_shared_memory()
-    if all(job.problem for job in request.jobs):
-        with ProgressDisplay(statuses, console, quiet=request.quiet):
+    if all(status.snapshot().state in FINAL_STATES for status in statuses):
+        with watch.display(statuses):
             return "none", {}, {}
     with ExitStack() as stack:
         if not request.choice.address:
-            console.print("starting the embedded Triton server ...", markup=False)
+            watch.say("server_starting", "starting the embedded Triton server ...")
         address, embedded = stack.enter_context(server_for(request.choice))
-        roots = {"client": os.getpid()} | ({"server": embedded.pid} if embedded else {})
-        peak = stack.enter_context(MemoryPeak(roots))
+        watch.serves(address, embedded.pid if embedded else None)
+        peak = stack.enter_context(MemoryPeak(watch.processes))
         on_gpu = request.choice.device == "cuda"
         stack.enter_context(
             watched_pools(
                 embedded,
                 statuses,
                 stop.event,
-                lambda text: console.print(text, markup=False),
+                lambda text: watch.say("server_pool", text, logging.WARNING),
                 gpu=on_gpu,
             )
         )
-        with ProgressDisplay(statuses, console, quiet=request.quiet):
-            region = run_worker(
-                address,
-                _device(request, settings),
-                request.jobs,
-                statuses,
-                settings,
-                stop.event,
-                streams=request.streams,
-                tracks=request.tracks,
-            )
+        with watch.display(statuses):
+            regions = _work(address, request, settings, statuses, watch, stop)
         peak.close()
-        description = f"{address} (embedded)" if embedded else address
-        _warn_of_leaks(region, console)
-        return description, peak.peaks_bytes, asdict(region)
+        for region in regions.values():
+            _warn_of_leaks(region, watch)
+        return watch.server, peak.peaks_bytes, _plain(regions)
 
 
-def _warn_of_leaks(region: PoolReport, console: Console) -> None:
+def _work(
+    address: str,
+    request: RunRequest,
+    settings: RunSettings,
+    statuses: Sequence[StreamStatus],
+    watch: RunWatch,
+    stop: StopRequest,
+) -> dict[str, PoolReport]:
+    """Runs the streams here, or in worker processes; figures of each process's region."""
+    workers = request.unattended.workers_for(request.streams, len(request.jobs))
+    if request.unattended.workers == 1 or (not request.unattended.workers and workers == 1):
+        device = make_device(request.choice.device, settings)
+        jobs, tracks, streams = request.jobs, request.tracks, request.streams
+        return {
+            "client": run_worker(
+                address, device, jobs, statuses, settings, stop.event, streams=streams,
+                tracks=tracks,
+            )
+        }  # fmt: skip
+    each = -(-request.streams // workers)
+    setup = WorkerSetup(address, request.choice.device, settings, each, request.tracks)
+    return Supervisor(setup, workers, watch.state).run(request.jobs, statuses, stop.event)
+
+
+def _plain(regions: dict[str, PoolReport]) -> dict[str, Any]:
+    """One region as it is, several by worker."""
+    plain = {name: asdict(region) for name, region in regions.items()}
+    return plain.get("client", plain)
+
+
+def _warn_of_leaks(region: PoolReport, watch: RunWatch) -> None:
     for leak in region.leaks:
         why = "no answer came to its request" if leak.quarantined else "never released: a bug"
         where = f"; taken at {leak.place}" if leak.place else ""
-        console.print(
+        watch.say(
+            "slot_leaked",
             f"warning: a {leak.size_class} slot is still held by {leak.label} after "
             f"{leak.age_s:.0f} s ({why}{where})",
-            markup=False,
+            logging.WARNING,
         )
 
 
@@ -277,27 +345,22 @@ def _for_device(settings: RunSettings, request: RunRequest) -> RunSettings:
     return for_cuda(settings)
 
 
-def _device(request: RunRequest, settings: RunSettings) -> Device:
-    if request.choice.device == "cpu":
-        return CpuDevice()
-    from dualface_client.pipeline.cuda_device import CudaDevice
-
-    return CudaDevice(settings)
-
-
 def _check_side_files(request: RunRequest, *, overwrite: bool) -> None:
     """Refuses tracks and summaries that would destroy something, before anything starts."""
     videos = {p.resolve() for job in request.jobs for p in (job.input, *written_by(job))}
+    replaced = {"--state"} | ({"--summary", "--report"} if request.unattended.resume else set())
     for option, what, path in (
         ("--tracks", "tracks", request.tracks),
         ("--summary", "the summary", request.summary),
+        ("--report", "the report", request.unattended.report),
+        ("--state", "the state", request.unattended.state),
     ):
         if path is None or path.is_dir():
             continue
         reason = ""
         if path.resolve() in videos:
             reason = "it is one of the videos"
-        elif path.is_file() and not overwrite:
+        elif path.is_file() and not (overwrite or option in replaced):
             reason = "it exists; choose another name or allow --overwrite"
         elif not path.parent.is_dir():
             reason = f"{path.parent} is not a directory"
@@ -316,16 +379,17 @@ def _check_tracks(request: RunRequest) -> None:
         )
 
 
-def _print_end(reports: Sequence[StreamReport], console: Console, elapsed_s: float) -> None:
+def _say_end(summary: RunSummary, watch: RunWatch, *, quiet: bool) -> None:
     """The run in a line; with --quiet the failures alone."""
-    if console.quiet:
-        for report in reports:
+    if quiet:
+        for report in summary.streams:
             if report.state == "failed":
-                click.echo("\n".join(result_lines(report)), err=True)
-    states = Counter(report.state for report in reports)
-    if len(reports) > 1:
-        text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        console.print(f"{len(reports)} videos: {text}, {elapsed_s:.1f} s", highlight=False)
+                watch.say_failed(report)
+        return
+    states = Counter(report.state for report in summary.streams)
+    text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    text = f"{len(summary.streams)} videos: {text}, {summary.elapsed_s:.1f} s"
+    watch.say_end(text, **states, elapsed_s=round(summary.elapsed_s, 3))
 
 
 def _exit_code(reports: Sequence[StreamReport]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import psutil
 
@@ -15,14 +15,15 @@ class MemoryPeak(ClosesAtExit):
     """Samples resident memory of process trees until it is closed; a context manager.
 
     Args:
-        roots: Process ids by name; each counts with its children, this process without.
+        roots: Process ids by name, asked before each sample, as processes come and go; each
+            counts with its children, this process without.
         interval_s: Between two samples.
     """
 
-    def __init__(self, roots: Mapping[str, int], interval_s: float = 0.5) -> None:
-        self._roots = dict(roots)
+    def __init__(self, roots: Callable[[], Mapping[str, int]], interval_s: float = 0.5) -> None:
+        self._roots = roots
         self._interval_s = interval_s
-        self._peaks: dict[str, int] = dict.fromkeys(self._roots, 0)
+        self._peaks: dict[str, int] = dict.fromkeys(roots(), 0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample_on, name="memory", daemon=True)
         self._thread.start()
@@ -40,8 +41,8 @@ class MemoryPeak(ClosesAtExit):
     def _sample_on(self) -> None:
         while True:
             stopping = self._stop.is_set()
-            for name, pid in self._roots.items():
-                self._peaks[name] = max(self._peaks[name], resident_bytes(pid))
+            for name, pid in self._roots().items():
+                self._peaks[name] = max(self._peaks.get(name, 0), resident_bytes(pid))
             if stopping:
                 return
             self._stop.wait(self._interval_s)

@@ -129,6 +129,8 @@ def result_lines(report: StreamReport) -> list[str]:
     """
     if report.state == "failed":
         first = f"{report.name}: failed: {report.error}"
+    elif report.resumed:
+        first = f"{report.name}: done by an earlier run, {report.frames_out} frames, verified"
     else:
         who = ", ".join(f"person {identity} {side}" for identity, side in report.sides.items())
         first = (

@@ -42,6 +42,7 @@ class StreamReport:
         partial_output: Where the part that was written lies, empty where it is complete.
         stages: Time per stage.
         attempts: How often it was started; more than once where a worker died under it.
+        resumed: Whether an earlier run had finished it: nothing was done but to verify it.
         latency_p50_s: Median time from decoded to written, of the last 256 frames.
         latency_p95_s: 95th percentile of the same.
         timeline: Who sat where and when ReID ran; complete when the stream has ended.
@@ -68,6 +69,7 @@ class StreamReport:
     partial_output: str = ""
     stages: dict[str, StageTime] = field(default_factory=dict)
     attempts: int = 1
+    resumed: bool = False
     latency_p50_s: float = 0.0
     latency_p95_s: float = 0.0
     timeline: Timeline = field(default_factory=Timeline)

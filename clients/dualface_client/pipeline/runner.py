@@ -12,7 +12,7 @@ from typing import Any
 
 from dualface_client.errors import DualfaceError, ServerError
 from dualface_client.memory.region import Region, SystemRegion
-from dualface_client.observe.report import StreamReport, StreamStatus
+from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.pipeline.jobs import Job
@@ -130,7 +130,7 @@ class Runner:
         """
         with ThreadPoolExecutor(streams, thread_name_prefix="stream") as pool:
             for job, status in zip(jobs, statuses, strict=True):
-                if not job.problem:
+                if status.snapshot().state not in FINAL_STATES:
                     pool.submit(self.run_job, job, status, stop)
 
     def run_job(self, job: Job, status: StreamStatus, stop: threading.Event) -> None:

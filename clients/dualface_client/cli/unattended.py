@@ -1,0 +1,295 @@
+"""Options for runs that nobody watches, and what they set up: logs, state, health, report."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from dualface_client import __version__
+from dualface_client.errors import DualfaceError
+from dualface_client.observe.health import HealthServer
+from dualface_client.observe.html import RunRecord, write_html
+from dualface_client.observe.progress import ProgressDisplay, result_lines
+from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
+from dualface_client.observe.run_log import EventRecorder, log_event, run_log
+from dualface_client.observe.run_state import RunState
+from dualface_client.observe.samples import Sampler
+from dualface_client.observe.state_file import StateFile, read_state
+from dualface_client.observe.stream_events import StreamEvents
+from dualface_client.pipeline.record import pictures_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unattended:
+    """What the user asked for.
+
+    Attributes:
+        workers: Processes that run streams; 0 lets the program decide.
+        resume: Skip videos whose outputs are finished and verified.
+        state: State file.
+        report: HTML report.
+        health_port: Port of the health page, None for no page.
+        health_host: Address that it listens on.
+        log_format: `text` or `json`.
+    """
+
+    workers: int = 1
+    resume: bool = False
+    state: Path | None = None
+    report: Path | None = None
+    health_port: int | None = None
+    health_host: str = "127.0.0.1"
+    log_format: str = "text"
+
+    def workers_for(self, streams: int, videos: int) -> int:
+        """Worker processes for so many streams at a time: about four in each, where not said."""
+        wanted = self.workers or max(1, -(-min(streams, videos) // _STREAMS_PER_WORKER))
+        return max(1, min(wanted, videos))
+
+
+#: Measured on an H200: more streams in one process lose speed to Python's lock.
+_STREAMS_PER_WORKER = 4
+
+
+def unattended_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options; the command gets them as `unattended`."""
+
+    @functools.wraps(command)
+    def with_unattended(**kwargs: Any) -> Any:
+        names = Unattended.__dataclass_fields__
+        chosen = {name: kwargs.pop(name) for name in names}
+        return command(unattended=Unattended(**chosen), **kwargs)
+
+    decorated: Callable[..., Any] = with_unattended
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+class _Workers(click.ParamType[int]):
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == "auto":
+            return 0
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if not 1 <= number <= 64:
+            self.fail(f"{value}: expected 'auto' or a number from 1 to 64.", param, ctx)
+        return number
+
+
+_OPTIONS = (
+    click.option(
+        "--workers",
+        type=_Workers(),
+        default=1,
+        show_default=True,
+        metavar="N|auto",
+        help="Processes that share the streams; from 2 on (auto: four streams each) one that "
+        "dies is started again.",
+    ),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Skip videos whose outputs exist and are verified; see --state.",
+    ),
+    click.option("--state", type=_FILE, help="JSON with the run's state, always whole."),
+    click.option("--report", type=_FILE, help="HTML page about the run, complete in itself."),
+    click.option(
+        "--health-port",
+        type=click.IntRange(0, 65535),
+        metavar="PORT",
+        help="Answer /healthz, /readyz and /metrics; 0 picks a free port.",
+    ),
+    click.option(
+        "--health-host",
+        default="127.0.0.1",
+        show_default=True,
+        metavar="HOST",
+        help="Address that the health page listens on.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="json writes one object per event instead of progress.",
+    ),
+)
+
+
+class RunWatch:
+    """Tells the user, the log, the state file and the report about one run.
+
+    Attributes:
+        state: Where the run stands.
+    """
+
+    def __init__(
+        self, chosen: Unattended, console: Console, state: RunState, recorder: EventRecorder
+    ) -> None:
+        self.state = state
+        self._chosen = chosen
+        self._console = console
+        self._recorder = recorder
+        self._server_pid = 0
+        self._sampler: Sampler | None = None
+        self._started_unix_s = time.time()
+
+    def say(self, event: str, text: str, level: int = logging.INFO) -> None:
+        """One line for the user: on the console, or in the JSON log."""
+        if self._chosen.log_format == "text" and level < logging.WARNING:
+            self._console.print(text, markup=False, highlight=False)
+        log_event(event, text, level=level)
+
+    def stopping(self, text: str) -> None:
+        """A signal asked for the end."""
+        self.state.set_phase("stopping")
+        self.say("stopping", text)
+
+    def say_end(self, text: str, **figures: Any) -> None:
+        """The run in a line; on the console where there were several videos."""
+        if len(self.state.as_dict()["streams"]) > 1 and self._chosen.log_format == "text":
+            self._console.print(text, markup=False, highlight=False)
+        log_event("run_ended", text, **figures)
+
+    def say_failed(self, report: StreamReport) -> None:
+        """A failure on a quiet console; the JSON log has it already."""
+        if self._chosen.log_format == "text":
+            click.echo("\n".join(result_lines(report)), err=True)
+
+    def fail(self, error: DualfaceError) -> None:
+        """The run could not be done at all.
+
+        Raises:
+            DualfaceError: Again, where people read; the JSON log tells it by itself.
+        """
+        if self._chosen.log_format == "text":
+            raise error
+        log_event("run_failed", str(error), level=logging.ERROR, exit_code=error.exit_code)
+
+    def end(self) -> None:
+        """All streams have ended: no more samples, and the state says so."""
+        self.state.set_phase("ended")
+        if self._sampler is not None:
+            self._sampler.close()
+
+    @property
+    def server(self) -> str:
+        """Address of the server, and whether it is embedded."""
+        return str(self.state.as_dict()["server"])
+
+    def display(self, statuses: Sequence[StreamStatus]) -> AbstractContextManager[object]:
+        """Progress for people, or stream events for machines."""
+        if self._chosen.log_format == "json":
+            return StreamEvents(statuses)
+        return ProgressDisplay(statuses, self._console, quiet=self._console.quiet)
+
+    def serves(self, address: str, pid: int | None) -> None:
+        """The server is there and the streams start; its pid where it is ours."""
+        self._server_pid = pid or 0
+        self.state.set_server(f"{address} (embedded)" if pid else address)
+        self.state.set_phase("running")
+
+    def processes(self) -> dict[str, int]:
+        """The run's processes by name."""
+        server = {"server": self._server_pid} if self._server_pid else {}
+        workers = self.state.as_dict()["workers"]
+        return {
+            "client": os.getpid(),
+            **server,
+            **{f"worker {worker['number']}": worker["pid"] for worker in workers if worker["pid"]},
+        }
+
+    def sample(self, statuses: Sequence[StreamStatus]) -> AbstractContextManager[object]:
+        """Collects figures for the report while the body runs, where one was asked for."""
+        if self._chosen.report is None:
+            return ExitStack()
+        self._sampler = Sampler(statuses, self.processes)
+        return self._sampler
+
+    def write_report(self, summary: RunSummary) -> None:
+        """Writes the HTML report where one was asked for.
+
+        Raises:
+            SinkError: It cannot be written.
+        """
+        if self._chosen.report is None:
+            return
+        record = RunRecord(
+            summary,
+            self._sampler.samples if self._sampler else (),
+            self._recorder.events,
+            {report.name: pictures_of(report) for report in summary.streams},
+            self._started_unix_s,
+        )
+        write_html(record, self._chosen.report)
+        self.say("report_written", f"report: {self._chosen.report}")
+
+
+@contextmanager
+def watched_run(
+    chosen: Unattended,
+    statuses: Sequence[StreamStatus],
+    console: Console,
+    inputs: dict[str, dict[str, Any]],
+) -> Iterator[RunWatch]:
+    """Logs, writes the state and answers health checks while its body runs.
+
+    Args:
+        chosen: What was asked for.
+        statuses: Of the streams.
+        console: Where text goes.
+        inputs: What the state file says of each input, by stream name.
+
+    Raises:
+        UsageError: The health page's address is taken.
+        SinkError: The state file cannot be written.
+    """
+
+    def write(line: str) -> None:
+        if chosen.log_format == "json":
+            click.echo(line, err=True)
+        else:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    state = RunState(__version__, statuses, inputs)
+    with ExitStack() as stack:
+        recorder = stack.enter_context(run_log(chosen.log_format, write))
+        watch = RunWatch(chosen, console, state, recorder)
+        if chosen.state is not None:
+            stack.enter_context(StateFile(chosen.state, state))
+        if chosen.health_port is not None:
+            page = HealthServer(state, chosen.health_host, chosen.health_port)
+            stack.enter_context(page)
+            watch.say("health_page", f"health: http://{page.address}/healthz")
+        stack.callback(state.set_phase, "ended")
+        stack.enter_context(watch.sample(statuses))
+        yield watch
+
+
+def check_unattended(chosen: Unattended) -> None:
+    """Refuses to replace a file that is no state file.
+
+    Raises:
+        UsageError: It is another one.
+    """
+    if chosen.state is not None:
+        read_state(chosen.state)

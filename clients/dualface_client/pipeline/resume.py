@@ -1,0 +1,96 @@
+"""Goes on with a batch that was cut off: what is finished is verified and not done again.
+
+An output appears under its name only when it is complete, so that a batch cut off at any moment,
+also by `kill -9`, has whole outputs and partial files; the latter are made anew. An output is taken
+as finished where it can be read to its end and has as many frames as the run that wrote it recorded
+in its state file for this very input, or, without such a record, as its input has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dualface_client.errors import SourceError
+from dualface_client.observe.report import FINAL_STATES, StreamStatus
+from dualface_client.pipeline.jobs import Job
+from dualface_client.video.check import readable_frames
+
+
+def identities(jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+    """What tells an input from a later file of its name, by stream name; for the state file."""
+    return {job.name: found for job in jobs if (found := _identity(job.input))}
+
+
+def skip_finished(
+    jobs: Sequence[Job],
+    statuses: Sequence[StreamStatus],
+    recorded: Mapping[str, Any],
+    *,
+    overwrite: bool,
+) -> None:
+    """Sets the streams whose outputs are finished to `done`.
+
+    A stream whose output exists and is not verified fails, unless it may be replaced.
+
+    Args:
+        jobs: Of the run.
+        statuses: From `new_statuses`.
+        recorded: State of the earlier run, empty without one.
+        overwrite: Whether such outputs are made anew.
+    """
+    earlier = {entry.get("output"): entry for entry in recorded.get("streams", ())}
+    for job, status in zip(jobs, statuses, strict=True):
+        if job.output is None or status.snapshot().state in FINAL_STATES:
+            continue
+        if not job.output.is_file():
+            continue
+        entry = earlier.get(str(job.output), {})
+        frames, problem = _verify(job.input, job.output, entry)
+        if not problem:
+            status.update(
+                state="done",
+                resumed=True,
+                frames_expected=frames,
+                frames_in=int(entry.get("frames_in", frames)),
+                frames_out=frames,
+                elapsed_s=float(entry.get("elapsed_s", 0.0)),
+                decode_errors=int(entry.get("decode_errors", 0)),
+            )
+        elif not overwrite:
+            status.update(
+                state="failed",
+                error=f"{job.output}: exists and is not the finished output of {job.input}: "
+                f"{problem}; move it away, or allow --overwrite",
+            )
+
+
+def _verify(source: Path, output: Path, entry: Mapping[str, Any]) -> tuple[int, str]:
+    """Frames of the output, and what is wrong with it, empty for nothing."""
+    try:
+        frames = readable_frames(output)
+        if _is_of(entry, source):
+            wanted, whose = int(entry["frames_out"]), "the run that made it wrote"
+        else:
+            wanted, whose = readable_frames(source), "its input has"
+    except SourceError as error:
+        return 0, str(error)
+    return frames, "" if frames == wanted else f"it has {frames} frames, {whose} {wanted}"
+
+
+def _is_of(entry: Mapping[str, Any], source: Path) -> bool:
+    """Whether a finished stream's record is about this very input."""
+    return (
+        entry.get("state") == "done"
+        and entry.get("input") == str(source)
+        and entry.get("source") == _identity(source)
+    )
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    try:
+        status = path.stat()
+    except OSError:
+        return {}
+    return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}

@@ -1,0 +1,44 @@
+"""Whether a finished output is what it should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dualface_client.errors import SourceError
+from dualface_client.video import integrity
+from dualface_client.video.ffmpeg import AV_ERRORS, av, file_url, reason
+
+
+def readable_frames(path: Path) -> int:
+    """Counts the pictures of a video without decoding all of them.
+
+    Every packet is read; the last group of pictures is decoded, because that is what a cut or a
+    full disk takes first.
+
+    Args:
+        path: A video.
+
+    Returns:
+        Packets of its video stream, that is its pictures.
+
+    Raises:
+        SourceError: It cannot be read, or its end cannot be decoded.
+    """
+    try:
+        cut = integrity.truncation(path)
+        if cut is not None:
+            raise SourceError(f"{path}: is cut short ({cut})")
+        with av.open(file_url(path)) as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None:
+                raise SourceError(f"{path}: has no video stream")
+            stamps = [p.pts or 0 for p in container.demux(stream) if p.size]
+            if stamps:
+                container.seek(max(stamps), stream=stream)
+                if not any(True for _ in container.decode(stream)):
+                    raise SourceError(f"{path}: its end cannot be decoded")
+    except SourceError:
+        raise
+    except AV_ERRORS as error:
+        raise SourceError(f"{path}: cannot be read as a video ({reason(error)})") from error
+    return len(stamps)
