@@ -11,6 +11,7 @@ from dualface_client import __version__
 from dualface_client.cli.config import config
 from dualface_client.cli.doctor import doctor
 from dualface_client.cli.guard import guard
+from dualface_client.cli.plan import plan
 from dualface_client.cli.probe import probe
 from dualface_client.cli.reap import reap
 from dualface_client.cli.run import run
@@ -35,6 +36,7 @@ cli.add_command(serve)
 cli.add_command(reap)
 cli.add_command(doctor)
 cli.add_command(guard)
+cli.add_command(plan)
 cli.add_command(config)
 cli.add_command(probe)
 

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualface_client.observe.gpus import read_gpus
 from dualface_client.settings import paths
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
 from dualface_client.triton.onnx_file import spec_of_file
+from dualface_client.triton.pool_file import pools_of_environment
 
 _LOOPBACK = ("127.", "localhost:", "[::1]")
 #: Processes on a GPU: while one prepares the next batch, the other's runs. ReID is rare.
@@ -52,6 +54,7 @@ def start_embedded(choice: ServerChoice) -> EmbeddedServer:
             message names the tensor.
         PlatformError: This machine cannot run it.
         ServerStartError: It died or hung.
+        UsageError: The environment asks for memory pools that make no sense.
     """
     cuda = choice.device == "cuda"
     files = (
@@ -63,9 +66,15 @@ def start_embedded(choice: ServerChoice) -> EmbeddedServer:
         for spec, path in files
     ]
     threads = choice.model_threads or len(os.sched_getaffinity(0))
+    gpus = read_gpus() if cuda else None
+    cuda_pool, pinned_pool = pools_of_environment(
+        None, gpus[0].memory_total_bytes if gpus else None
+    )
     options = EmbeddedOptions(
         intra_op_threads=threads,
         device=choice.device,
+        cuda_pool_bytes=cuda_pool,
+        pinned_pool_bytes=pinned_pool,
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
     return EmbeddedServer(paths.tritonserver_dir(), models, options)

@@ -28,6 +28,8 @@ from dualface_client.triton.repository import PythonModel, write_python_model
 from dualface_client.triton.server_files import Host, ServerFiles, check_host, find_server_files
 
 _PORT_ATTEMPTS = 3
+#: What the GPU figures were measured with; the two models alone need less (`dualface-client plan`).
+_CUDA_POOL_BYTES = 256 << 20
 _PORT_TAKEN = re.compile(r"already in use|[Ff]ailed to bind", re.ASCII)
 
 
@@ -56,6 +58,9 @@ class EmbeddedOptions:
         device: `cpu` or `cuda`, which needs onnxruntime-gpu.
         ready_timeout_s: How long a start may take, seconds.
         stop_grace_s: How long a stop may take before the server is killed, seconds.
+        cuda_pool_bytes: Of the first GPU; None for 256 MiB.
+        pinned_pool_bytes: None for Triton's default.
+        repositories: Model repositories to serve besides, with all that is in them.
     """
 
     intra_op_threads: int = 0
@@ -63,6 +68,9 @@ class EmbeddedOptions:
     device: str = "cpu"
     ready_timeout_s: float = 60.0
     stop_grace_s: float = 10.0
+    cuda_pool_bytes: int | None = None
+    pinned_pool_bytes: int | None = None
+    repositories: tuple[Path, ...] = ()
 
 
 class EmbeddedServer:
@@ -208,7 +216,9 @@ class EmbeddedServer:
             f"--model-repository={directory / 'models'}",
             f"--backend-directory={directory / 'backends'}",
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+            *(f"--model-repository={path}" for path in self._options.repositories),
             *_device_arguments(self._options.device),
+            *_pool_arguments(self._options),
             "--disable-auto-complete-config",
             "--strict-readiness=true",
             "--allow-http=false",
@@ -260,6 +270,7 @@ def _fill(
         (backend / source.name).symlink_to(source.absolute())
     stub = Path(shutil.copy(files.stub, backend))
     stub.chmod(0o700)
+    (directory / "models").mkdir()
     for model in models:
         write_python_model(
             directory / "models",
@@ -284,9 +295,17 @@ def _device_arguments(device: str) -> list[str]:
     return [
         # Finding the fastest convolutions at the start takes longer than the usual 30 s.
         "--backend-config=python,stub-timeout-seconds=240",
-        # Inputs of batches on their way to the stubs.
-        f"--cuda-memory-pool-byte-size=0:{256 << 20}",
     ]
+
+
+def _pool_arguments(options: EmbeddedOptions) -> list[str]:
+    arguments = []
+    if options.device != "cpu":
+        size = options.cuda_pool_bytes or _CUDA_POOL_BYTES
+        arguments.append(f"--cuda-memory-pool-byte-size=0:{size}")
+    if options.pinned_pool_bytes is not None:
+        arguments.append(f"--pinned-memory-pool-byte-size={options.pinned_pool_bytes}")
+    return arguments
 
 
 def _environment(files: ServerFiles, device: str) -> dict[str, str]:

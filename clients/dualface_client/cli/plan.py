@@ -1,0 +1,171 @@
+"""`dualface-client plan`: how much memory a deployment needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from dualface_client.errors import UsageError
+from dualface_client.observe.gpus import read_gpus
+from dualface_client.triton.ensembles import read_ensembles
+from dualface_client.triton.pool_file import write_pools
+from dualface_client.triton.pool_plan import (
+    CUDA_KEY,
+    MARGIN,
+    MIB,
+    PINNED_KEY,
+    Deployment,
+    PoolPlan,
+    Term,
+    checked_pool,
+    plan_pools,
+)
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  dualface-client plan --streams 8
+  dualface-client plan --streams 16 --in-flight 3 --write configs/gpu.env
+  dualface-client plan --streams 4 --backend python --shared-memory system
+  dualface-client plan --streams 8 --repository my_models --dims prepare/pixels=3,640,640
+"""
+)
+@click.option("--streams", type=int, default=1, show_default=True, help="Streams at a time.")
+@click.option(
+    "--in-flight", type=int, default=2, show_default=True, help="Requests of one stream under way."
+)
+@click.option("--batch", type=int, default=8, show_default=True, help="Frames of one request.")
+@click.option(
+    "--backend",
+    type=click.Choice(["tensorrt", "python"]),
+    default="tensorrt",
+    show_default=True,
+    help="'python' is the embedded server.",
+)
+@click.option(
+    "--shared-memory",
+    type=click.Choice(["cuda", "system"]),
+    default="cuda",
+    show_default=True,
+    help="Where clients' pixels lie.",
+)
+@click.option(
+    "--instances",
+    multiple=True,
+    metavar="MODEL=N",
+    help="Copies of a model on the GPU [default: face_detect=2, face_reid=1].",
+)
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Model repository whose ensembles run too.",
+)
+@click.option(
+    "--dims",
+    multiple=True,
+    metavar="MODEL/TENSOR=D,D,...",
+    help="Largest shape of a tensor whose config leaves it open.",
+)
+@click.option(
+    "--bls-bytes",
+    type=int,
+    default=0,
+    help="GPU memory of the requests that Python models make themselves, per request.",
+)
+@click.option("--cuda-pool", metavar="BYTES", help="Compare a CUDA pool that you have.")
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Set both sizes in this environment file (configs/gpu.env).",
+)
+def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
+    streams: int,
+    in_flight: int,
+    batch: int,
+    backend: str,
+    shared_memory: str,
+    instances: tuple[str, ...],
+    repository: Path | None,
+    dims: tuple[str, ...],
+    bls_bytes: int,
+    cuda_pool: str | None,
+    write: Path | None,
+) -> int:
+    """Compute Triton's memory pools for a deployment, term by term, each with its source."""
+    shapes = _dims(dims)
+    deployment = Deployment(
+        streams=streams,
+        requests_in_flight=in_flight,
+        batch=batch,
+        backend=backend,
+        instances={**Deployment().instances, **_instances(instances)},
+        cuda_shared_memory=shared_memory == "cuda",
+        warm_up=backend == "tensorrt",
+        ensembles=read_ensembles(repository, shapes) if repository else (),
+        bls_bytes=bls_bytes,
+    )
+    found = plan_pools(deployment)
+    gpus = read_gpus()
+    total_bytes = gpus[0].memory_total_bytes if gpus else None
+    checked_pool(CUDA_KEY, str(found.cuda_bytes), total_bytes)
+    _show(found)
+    if cuda_pool is not None:
+        _compare(checked_pool("--cuda-pool", cuda_pool, total_bytes), found)
+    if write is not None:
+        comment = f"dualface-client plan --streams {streams} --in-flight {in_flight}"
+        write_pools(write, found, f"{comment} --batch {batch} --backend {backend}")
+        click.echo(f"written to {write}")
+    return 0
+
+
+def _show(found: PoolPlan) -> None:
+    for name, key, terms, size in (
+        ("CUDA pool", CUDA_KEY, found.cuda_terms, found.cuda_bytes),
+        ("Pinned pool", PINNED_KEY, found.pinned_terms, found.pinned_bytes),
+    ):
+        click.echo(f"{name}")
+        _show_terms(terms)
+        needed = sum(term.byte_size for term in terms)
+        click.echo(f"  {needed:>15,}  bytes in all")
+        click.echo(f"  {size:>15,}  with margin {MARGIN:g}, whole MiB, at least what must exist")
+        click.echo(f"  {key}={size}\n")
+
+
+def _show_terms(terms: Sequence[Term]) -> None:
+    for term in terms:
+        click.echo(f"  {term.byte_size:>15,}  {term.what}: {term.how}")
+        click.echo(f"  {'':>15}    [{term.source}]")
+
+
+def _compare(given_bytes: int, found: PoolPlan) -> None:
+    if given_bytes < found.cuda_bytes:
+        raise UsageError(
+            f"--cuda-pool {given_bytes}: {found.cuda_bytes} bytes are planned; Triton would fall "
+            "back to host memory at full load"
+        )
+    click.echo(f"{given_bytes / MIB:g} MiB are enough: {found.cuda_bytes / MIB:g} MiB are planned")
+
+
+def _instances(pairs: Sequence[str]) -> dict[str, int]:
+    found = {}
+    for pair in pairs:
+        name, equals, count = pair.partition("=")
+        if not (name and equals and count.isdigit() and int(count)):
+            raise UsageError(f"--instances {pair}: expected MODEL=N, such as face_detect=2")
+        found[name] = int(count)
+    return found
+
+
+def _dims(pairs: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    found = {}
+    for pair in pairs:
+        name, _, shape = pair.partition("=")
+        sizes = shape.split(",")
+        if "/" not in name or not all(size.isdigit() for size in sizes):
+            raise UsageError(f"--dims {pair}: expected MODEL/TENSOR=D,D,..., such as a/b=3,640,640")
+        found[name] = tuple(int(size) for size in sizes)
+    return found
