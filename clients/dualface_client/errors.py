@@ -5,6 +5,7 @@
     |   `-- ConfigError                  settings are wrong; every one of them is listed
     |-- AssetError (exit 2)              a model or clip file is missing or has the wrong checksum
     |-- PlatformError (exit 2)           this machine lacks something the chosen mode needs
+    |-- StoppedError (exit 130)          the caller asked to stop before anything was processed
     |-- SourceError (exit 1)             one input cannot be read
     |-- SinkError (exit 1)               one output cannot be written
     |   `-- DiskFullError
@@ -16,6 +17,8 @@
         |-- ContractError                it serves other tensors than this client speaks
         |-- InferenceTimeoutError        a request got no answer in time
         |-- InferenceFailedError         a request was answered with an error
+        |   |-- RegionUnknownError       the server does not know our memory: it was restarted
+        |   `-- ModelDiedError           the server's process for the model died
         `-- StaleOutputError             a request was answered, but its output never written
 
 A class tells the caller what to do next; the message names the value, what was expected and the
@@ -51,6 +54,12 @@ class PlatformError(DualfaceError):
     """The machine lacks what the chosen mode needs (operating system, libc, GPU, library)."""
 
     exit_code = 2
+
+
+class StoppedError(DualfaceError):
+    """A stop was asked for while the server was started or awaited; nothing of it is left."""
+
+    exit_code = 130  # as after Ctrl-C; the command line knows better which signal it was
 
 
 class SourceError(DualfaceError):
@@ -97,6 +106,14 @@ class InferenceTimeoutError(ServerError, TimeoutError):
 
 class InferenceFailedError(ServerError):
     """The server answered a request with an error."""
+
+
+class RegionUnknownError(InferenceFailedError):
+    """The server does not know the request's memory region, as after a restart."""
+
+
+class ModelDiedError(InferenceFailedError):
+    """The server's Python process for the model died; only a restart brings it back."""
 
 
 class StaleOutputError(ServerError):

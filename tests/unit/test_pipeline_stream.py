@@ -132,6 +132,7 @@ def two_faces() -> Faces:
 class FakePending:
     faces: list[Faces]
     fails: bool
+    resends: int = 0
 
     def result(self) -> list[Faces]:
         if self.fails:

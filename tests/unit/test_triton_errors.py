@@ -17,6 +17,8 @@ from dualface_client.errors import (
     InferenceFailedError,
     InferenceTimeoutError,
     MemoryRegionError,
+    ModelDiedError,
+    RegionUnknownError,
     ServerUnreachableError,
 )
 from dualface_client.memory.region import SystemRegion
@@ -40,7 +42,7 @@ def raised(status: str, message: str) -> InferenceServerException:
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", InferenceTimeoutError, "no answer in time"),
         ("CANCELLED", "Locally cancelled", InferenceFailedError, "cancelled"),
         ("INTERNAL", "onnx failed", InferenceFailedError, "INTERNAL: onnx failed"),
-        ("INTERNAL", STUB, InferenceFailedError, "restart the server"),
+        ("INTERNAL", STUB, ModelDiedError, "restart the server"),
         ("INVALID_ARGUMENT", "unexpected shape", InferenceFailedError, "unexpected shape"),
         ("UNIMPLEMENTED", DISABLED, MemoryRegionError, "--allow-client-shm=true"),
         (
@@ -49,7 +51,7 @@ def raised(status: str, message: str) -> InferenceServerException:
             ContractError,
             "models of this bundle",
         ),
-        ("NOT_FOUND", "Unable to find shared memory region", InferenceFailedError, "region"),
+        ("NOT_FOUND", "Unable to find shared memory region", RegionUnknownError, "region"),
     ],
 )
 def test_every_status_has_one_error(

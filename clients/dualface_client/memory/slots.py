@@ -236,6 +236,12 @@ class SlotPool:
                 f"are held: {_who(shelf)}. Remedy: more slots, or find why they are kept"
             )
 
+    def is_worn(self, size_class: str) -> bool:
+        """Whether half of a class's slots, and at least one, are in quarantine."""
+        shelf = self._shelves[size_class]
+        with self._free:
+            return len(shelf.quarantined) >= max(1, shelf.size.count // 2)
+
     def counts(self) -> dict[str, SlotCounts]:
         """Figures of every class."""
         with self._free:

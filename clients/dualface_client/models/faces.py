@@ -8,10 +8,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dualface_client.triton.client import PendingInference
+from dualface_client.errors import InferenceTimeoutError, ServerError
+from dualface_client.triton.client import Output, PendingInference
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.triton.recovery import PASSING
 from dualface_client.triton.session import Session
 from dualface_client.types import Faces, FloatArray, Letterbox, Nv12Image
+
+_MAX_RESENDS = 5
+#: How often a wait looks whether the user wants to stop.
+_LOOK_S = 0.5
 
 
 def _nothing() -> None:
@@ -30,26 +36,93 @@ class ModelImaging(Protocol):
         """Fills a ReID input."""
 
 
+class _Request:
+    """One request that is sent again, from its pictures, where its failure is a passing one."""
+
+    def __init__(
+        self,
+        access: ModelAccess,
+        model: str,
+        count: int,
+        fill: Callable[[Any], None],
+        *,
+        timeouts: int,
+    ) -> None:
+        """Sends it.
+
+        Args:
+            access: To the model.
+            model: Its name.
+            count: Items of the request.
+            fill: Writes them into the slot's input.
+            timeouts: How often it is sent again for want of an answer in time.
+        """
+        self._access, self._model, self._count, self._fill = access, model, count, fill
+        self._timeouts_left, self.resends = timeouts, 0
+        self._pending = self._send()
+
+    def _send(self) -> PendingInference:
+        access, session = self._access, self._access.session
+        with session.lease(self._model, access.timeout_s, self._model) as lease:
+            self._fill(session.input_array(self._model, lease, self._count))
+            access.synchronize()
+            return session.infer_async(self._model, lease, self._count, access.timeout_s)
+
+    def result(self) -> Output:
+        """Waits for the output, shape `(count, *dims)`.
+
+        Raises:
+            ServerError: The request failed for good.
+            StoppedError: The user wants to stop.
+        """
+        session = self._access.session
+        while True:
+            try:
+                while not self._pending.wait(_LOOK_S):
+                    session.check()
+                    self._pending.refuse_overdue()
+                return self._pending.result()
+            except PASSING as error:
+                if not self._may_be_sent_again(error):
+                    raise
+                session.recover(error, self._pending.epoch)
+            self._pending = self._send()
+
+    def _may_be_sent_again(self, error: ServerError) -> bool:
+        # A picture that kills the server each time must not do so for ever.
+        self.resends += 1
+        self._timeouts_left -= isinstance(error, InferenceTimeoutError)
+        return self.resends <= _MAX_RESENDS and self._timeouts_left >= 0
+
+
 class DetectionRequest:
     """Faces on their way. Made by `FaceDetector.submit`."""
 
     def __init__(
-        self, pending: PendingInference, fits: Sequence[Letterbox], score_threshold: float
+        self, request: _Request, fits: Sequence[Letterbox], score_threshold: float
     ) -> None:
-        self._pending = pending
+        self._request = request
         self._fits = fits
         self._score_threshold = score_threshold
 
+    @property
+    def resends(self) -> int:
+        """How often the pictures had to be sent again so far."""
+        return self._request.resends
+
     def result(self) -> list[Faces]:
-        """Waits for the answer.
+        """Waits for the answer; on the thread that submitted the request.
+
+        The pictures are sent again where the server went away meanwhile, and once where no answer
+        came in time: whoever was suspended, client or server, goes on where it was.
 
         Returns:
             Faces of each picture, in source pixels, best score first.
 
         Raises:
-            ServerError: The request failed or got no answer in time.
+            ServerError: The request failed, or got no answer in time again.
         """
-        tables = self._pending.result()
+        tables = self._request.result()
         return [
             faces_from_table(table, fit, self._score_threshold)
             for table, fit in zip(tables, self._fits, strict=True)
@@ -102,13 +175,12 @@ class FaceDetector:
         fits = [
             Letterbox.fit((image.width_px, image.height_px), self._input_wh_px) for image in images
         ]
-        access, session = self._access, self._access.session
-        with session.lease(name, access.timeout_s, "detect") as lease:
-            pixels = session.input_array(name, lease, len(images))
-            access.imaging.letterbox(images, fits, pixels)
-            access.synchronize()
-            pending = session.infer_async(name, lease, len(images), access.timeout_s)
-        return DetectionRequest(pending, fits, self._score_threshold)
+
+        def fill(pixels: Any) -> None:
+            self._access.imaging.letterbox(images, fits, pixels)
+
+        request = _Request(self._access, name, len(images), fill, timeouts=1)
+        return DetectionRequest(request, fits, self._score_threshold)
 
 
 class FaceEmbedder:
@@ -143,20 +215,17 @@ class FaceEmbedder:
             ServerError: The request failed or got no answer in time.
         """
         requests = [
-            self._send(image, landmarks_px[first : first + self._batch])
+            self._request(image, landmarks_px[first : first + self._batch])
             for first in range(0, len(landmarks_px), self._batch)
         ]
         return np.concatenate([request.result() for request in requests])
 
-    def _send(self, image: Nv12Image, landmarks_px: FloatArray) -> PendingInference:
-        name, count = FACE_REID.name, len(landmarks_px)
-        access, session = self._access, self._access.session
-        with session.lease(name, access.timeout_s, "embed") as lease:
-            chips = session.input_array(name, lease, count)
+    def _request(self, image: Nv12Image, landmarks_px: FloatArray) -> _Request:
+        def fill(chips: Any) -> None:
             for points, out_rgb in zip(landmarks_px, chips, strict=True):
-                access.imaging.face_chip(image, points, out_rgb)
-            access.synchronize()
-            return session.infer_async(name, lease, count, access.timeout_s)
+                self._access.imaging.face_chip(image, points, out_rgb)
+
+        return _Request(self._access, FACE_REID.name, len(landmarks_px), fill, timeouts=0)
 
 
 def faces_from_table(table: FloatArray, fit: Letterbox, score_threshold: float) -> Faces:

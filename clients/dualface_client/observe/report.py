@@ -34,6 +34,7 @@ class StreamReport:
         reid_faces: Faces embedded.
         reid_failures: Frames whose ReID request failed: motion alone decided them.
         compose_failures: Frames that could not be composed: the last good one was shown again.
+        resends: Detection requests that were sent again, as the server went away meanwhile.
         sides: Side of each identity at the end.
         decode_errors: Packets or pictures that could not be decoded.
         warnings: What the user should know.
@@ -61,6 +62,7 @@ class StreamReport:
     reid_faces: int = 0
     reid_failures: int = 0
     compose_failures: int = 0
+    resends: int = 0
     sides: dict[int, str] = field(default_factory=dict)
     decode_errors: int = 0
     warnings: tuple[str, ...] = ()

@@ -110,6 +110,10 @@ class Imaging(Protocol):
 class PendingFaces(Protocol):
     """A detection on its way."""
 
+    @property
+    def resends(self) -> int:
+        """How often it had to be sent again, as the server went away."""
+
     def result(self) -> list[Faces]:
         """Faces of each submitted picture, in order.
 

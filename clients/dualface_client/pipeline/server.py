@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dualface_client.observe.gpus import read_gpus
+from dualface_client.pipeline.server_watch import ServerWatch
 from dualface_client.settings import paths
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
@@ -91,11 +92,13 @@ def _exported(spec: ModelSpec, *, half: bool) -> Path:
 def server_for(choice: ServerChoice) -> Iterator[tuple[str, EmbeddedServer | None]]:
     """The address to use, and the embedded server where one had to be started.
 
+    The latter is restarted where it dies, at the same address.
+
     Raises:
         DualfaceError: As `start_embedded`.
     """
     if choice.address:
         yield choice.address, None
         return
-    with start_embedded(choice) as server:
+    with start_embedded(choice) as server, ServerWatch(server):
         yield server.grpc_address, server

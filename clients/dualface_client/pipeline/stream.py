@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError
+from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError, StoppedError
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.observe.latency import LatencyMeter
@@ -146,6 +146,8 @@ class StreamLoop:
                 writer.put(self._show(window))
                 self._report_now_and_then()
             writer.finish()
+        except StoppedError:
+            pass  # as if the stop had been seen before the next frame
         finally:
             reader.close()
             writer.close()
@@ -177,6 +179,12 @@ class StreamLoop:
     def _finished(self, batch: _Batch) -> Iterator[tuple[Frame, Faces]]:
         with self._clock.stage("wait"):
             results = batch.pending.result()
+        if batch.pending.resends:
+            self._counts["resends"] += batch.pending.resends
+            self._status.warn(
+                "the server was restarted, or it or this program was suspended; what it had not "
+                "answered was sent again"
+            )
         yield from zip(batch.frames, results, strict=True)
 
     def _decided(self, frame: Frame, faces: Faces) -> Decided:
@@ -265,6 +273,7 @@ class StreamLoop:
             reid_faces=self._counts["reid_faces"],
             reid_failures=self._counts["reid_failures"],
             compose_failures=self._canvases.failures,
+            resends=self._counts["resends"],
             decode_errors=self._parts.source.decode_errors,
             elapsed_s=time.monotonic() - self._started,
             latency_p50_s=p50_s,

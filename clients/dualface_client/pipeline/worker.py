@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from dualface_client.errors import StoppedError
 from dualface_client.memory.figures import PoolReport
 from dualface_client.models.faces import FaceDetector, FaceEmbedder, ModelAccess
 from dualface_client.observe.report import StreamStatus
+from dualface_client.observe.run_log import log_event
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.runner import Device, Models, Runner
 from dualface_client.settings.run import RunSettings
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.triton.recovery import Endurance
 from dualface_client.triton.session import Session, SlotPlan
 
 #: Faces of one ReID request: both people and a few passers-by.
@@ -52,8 +56,9 @@ def run_worker(
     Raises:
         ServerError: The server is not there, not ready, or serves something else.
         MemoryRegionError: No shared memory, or the server refuses it.
+        StoppedError: `stop` was set while the server was awaited.
     """
-    with open_runner(address, device, settings, streams, tracks) as (runner, session):
+    with open_runner(address, device, settings, streams, tracks, stop) as (runner, session):
         runner.run(jobs, statuses, stop, streams)
         session.client.wait_idle(LAST_ANSWERS_S)
         return session.pool.report()
@@ -61,14 +66,29 @@ def run_worker(
 
 @contextmanager
 def open_runner(
-    address: str, device: Device, settings: RunSettings, streams: int, tracks: Path | None
+    address: str,
+    device: Device,
+    settings: RunSettings,
+    streams: int,
+    tracks: Path | None,
+    stop: threading.Event,
 ) -> Iterator[tuple[Runner, Session]]:
     """A runner on a session of its own; arguments and errors as of `run_worker`."""
+
+    def check() -> None:
+        if stop.is_set():
+            raise StoppedError(f"stopped while the server {address} was awaited")
+
+    def tell(text: str) -> None:
+        log_event("server_returned", text, level=logging.WARNING)
+
     plans = slot_plans(settings, streams)
     timeout_s = settings.detection.timeout_s
     with Session(
         address,
         plans,
+        check=check,
+        endurance=Endurance(settings.server_wait_s, tell),
         request_timeout_s=timeout_s,
         make_region=device.make_region,
         outputs_in_region=device.outputs_in_region,

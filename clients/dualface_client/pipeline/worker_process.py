@@ -159,10 +159,9 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
     stop = threading.Event()
     reporter = _Reporter(voice)
     try:
-        with open_runner(setup.address, device, setup.settings, setup.streams, setup.tracks) as (
-            runner,
-            session,
-        ):
+        with open_runner(
+            setup.address, device, setup.settings, setup.streams, setup.tracks, stop
+        ) as (runner, session):
             voice.say(encode("ready", pid=os.getpid()))
             with ThreadPoolExecutor(setup.streams, thread_name_prefix="stream") as pool:
                 _take_jobs(runner, pool, reporter, stop)

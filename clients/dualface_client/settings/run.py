@@ -67,6 +67,7 @@ class RunSettings:
 
     Attributes:
         reid_timeout_s: How long a ReID answer may take; motion decides without it.
+        server_wait_s: How long a server that went away is awaited; 0 fails at once.
     """
 
     detection: DetectionSettings = field(default_factory=DetectionSettings)
@@ -75,3 +76,4 @@ class RunSettings:
     output: OutputSettings = field(default_factory=OutputSettings)
     queues: QueueSettings = field(default_factory=QueueSettings)
     reid_timeout_s: float = 10.0
+    server_wait_s: float = 60.0

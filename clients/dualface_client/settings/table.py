@@ -119,6 +119,9 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
     "reid:stream": {
         "timeout_s": Row(Real(0.1, 3600), per_stream=False, field="reid_timeout_s"),
     },
+    "recovery:stream": {
+        "wait_s": Row(Real(0, 86400), per_stream=False, field="server_wait_s"),
+    },
     "output:stream.output": {
         "size": Row(Size(), "--size", common=True, field="canvas_wh_px"),
         "encoder": Row(Choice(("auto", "nvenc", "x264", "none")), "--encoder", common=True),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import CancelledError, Future, InvalidStateError
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, InvalidStateError, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,15 +62,31 @@ class SlotLayout:
 class PendingInference:
     """A request under way. The slot stays held until the server has answered."""
 
-    def __init__(self, what: str, limit_s: float) -> None:
+    def __init__(self, what: str, limit_s: float, epoch: int) -> None:
         """Made by `InferenceClient.infer_async` only."""
+        self.epoch = epoch
         self._what = what
         self._limit_s = limit_s
+        self._since_s = time.monotonic()
         self._future: Future[Output] = Future()
 
     def done(self) -> bool:
         """Whether an answer or an error is there."""
         return self._future.done()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits a while for an answer or an error; whether one is there."""
+        return bool(wait([self._future], timeout_s).done)
+
+    def refuse_overdue(self) -> None:
+        """For a wait in parts: raises where even the request's own limit did not end it.
+
+        Raises:
+            InferenceTimeoutError: Neither an answer nor an error came in time.
+        """
+        # The request's own limit ends it from below: the second on top is for that error to come.
+        if time.monotonic() > self._since_s + self._limit_s + 1.0 and not self.done():
+            raise self._timeout(self._limit_s)
 
     def result(self, timeout_s: float | None = None) -> Output:
         """Waits for the answer.
@@ -83,16 +102,18 @@ class PendingInference:
             InferenceTimeoutError: No answer in time.
             ServerError: The request failed.
         """
-        # The request's own limit ends it from below: the second on top is for that error to come.
         limit_s = self._limit_s + 1.0 if timeout_s is None else timeout_s
         try:
             return self._future.result(limit_s)
         except (FutureTimeoutError, CancelledError) as error:
             if self._future.done():
                 raise
-            raise InferenceTimeoutError(
-                f"{self._what}: no answer in {limit_s:g} s; the server is overloaded or hangs"
-            ) from error
+            raise self._timeout(limit_s) from error
+
+    def _timeout(self, limit_s: float) -> InferenceTimeoutError:
+        return InferenceTimeoutError(
+            f"{self._what}: no answer in {limit_s:g} s; the server is overloaded or hangs"
+        )
 
     def _finish(self, outcome: Output | Exception) -> None:
         # Close and the answer may race; the first one counts.
@@ -129,7 +150,9 @@ class InferenceClient:
         self._timeout_s = request_timeout_s
         self._idle = threading.Condition()
         self._in_flight: dict[PendingInference, Any] = {}
+        self._held_back = False
         self._closed = False
+        self._epoch = self._answered = 0
 
     def infer_async(
         self, spec: ModelSpec, lease: Lease, batch: int = 1, timeout_s: float | None = None
@@ -159,9 +182,8 @@ class InferenceClient:
             )
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         what = f"{spec.name} with batch {batch}"
-        pending = PendingInference(f"{what} at {self._connection.address}", limit_s)
+        pending = self._admit(f"{what} at {self._connection.address}", limit_s)
         hold = lease.hold()
-        self._admit(pending)
         try:
             place = self._place(spec, lease, hold, layout, batch)
             call = self._connection.send(
@@ -198,20 +220,30 @@ class InferenceClient:
                 outcome = failure
             except Exception as failure:  # grpc's thread would swallow it
                 outcome = InferenceFailedError(f"{spec.name}: answer cannot be read: {failure}")
-            if error is not None and status_of(error) in _NO_ANSWER:
+            # A server of an earlier epoch is gone and touches nothing.
+            if (
+                error is not None
+                and status_of(error) in _NO_ANSWER
+                and pending.epoch == self._epoch
+            ):
                 hold.quarantine()
             else:
                 hold.release()
             self._leave(pending)
+            self._answered += error is None
             pending._finish(outcome)
 
         return on_answer
 
-    def _admit(self, pending: PendingInference) -> None:
+    def _admit(self, what: str, limit_s: float) -> PendingInference:
         with self._idle:
+            if not self._idle.wait_for(lambda: not self._held_back or self._closed, limit_s):
+                raise InferenceTimeoutError(f"{what}: not sent in {limit_s:g} s")
             if self._closed:
                 raise ServerUnreachableError("the inference client is closed")
+            pending = PendingInference(what, limit_s, self._epoch)
             self._in_flight[pending] = None
+            return pending
 
     def _remember(self, pending: PendingInference, call: Any) -> None:
         with self._idle:
@@ -247,6 +279,40 @@ class InferenceClient:
         return place.take(f"{spec.name} at {self._connection.address}")
 
     @property
+    def epoch(self) -> int:
+        """Counts the servers that knew our regions; a request belongs to the one it was sent to."""
+        return self._epoch
+
+    @property
+    def answered(self) -> int:
+        """Requests answered with success so far."""
+        return self._answered
+
+    def begin_epoch(self) -> None:
+        """The server that knew our regions is gone and another one knows them."""
+        self._epoch += 1
+
+    @contextmanager
+    def quiet(self, wait_s: float) -> Iterator[bool]:
+        """Holds new requests back while the body runs.
+
+        Args:
+            wait_s: How long to wait for those in flight, seconds.
+
+        Yields:
+            Whether none is in flight.
+        """
+        with self._idle:
+            self._held_back = True
+            is_quiet = self._idle.wait_for(lambda: not self._in_flight, wait_s)
+        try:
+            yield is_quiet
+        finally:
+            with self._idle:
+                self._held_back = False
+                self._idle.notify_all()
+
+    @property
     def in_flight(self) -> int:
         """Requests without an answer yet."""
         with self._idle:
@@ -272,6 +338,7 @@ class InferenceClient:
         """
         with self._idle:
             self._closed = True
+            self._idle.notify_all()
             calls = [call for call in self._in_flight.values() if call is not None]
         for call in calls:
             call.cancel()

@@ -18,6 +18,8 @@ from dualface_client.errors import (
     InferenceFailedError,
     InferenceTimeoutError,
     MemoryRegionError,
+    ModelDiedError,
+    RegionUnknownError,
     ServerError,
     ServerUnreachableError,
 )
@@ -49,6 +51,7 @@ class Connection:
             address: `HOST:PORT` of the gRPC endpoint.
         """
         self.address = address
+        self._call_timeout_s = CALL_TIMEOUT_S
         arguments = list(_CHANNEL_ARGS)
         if address.startswith(_LOOPBACK):
             arguments.append(("grpc.enable_http_proxy", 0))
@@ -61,6 +64,10 @@ class Connection:
         # async_infer passes the call through an attribute of the client: two threads in it at the
         # same time would get each other's call (tritonclient 2.73).
         self._sending = threading.Lock()
+
+    def lose_patience(self) -> None:
+        """Waits no longer than a second for calls to a server that has hung for long."""
+        self._call_timeout_s = 1.0
 
     def call(self, what: str, method: str, *arguments: Any, **options: Any) -> Any:
         """One call of tritonclient, with a time limit.
@@ -75,7 +82,7 @@ class Connection:
             ServerError: Nobody answers, not in time, or with an error.
             MemoryRegionError: The server does not take shared memory of clients.
         """
-        options.setdefault("client_timeout", CALL_TIMEOUT_S)
+        options.setdefault("client_timeout", self._call_timeout_s)
         with translated(self.address, what):
             return getattr(self._client, method)(*arguments, **options)
 
@@ -178,9 +185,13 @@ def translate(error: Exception, address: str, what: str) -> DualfaceError:
             "later refuse clients' shared memory otherwise)"
         )
     if "Stub process" in message and "not healthy" in message:
-        return InferenceFailedError(
+        return ModelDiedError(
             f"{where}: the server's Python process for this model died ({message}). It does not "
             "come back by itself: restart the server, its log says why the process died"
+        )
+    if "Unable to find shared memory region" in message:
+        return RegionUnknownError(
+            f"{where}: {message}. The server was restarted, or somebody unregistered the region"
         )
     return _by_status(status, where, message)
 

@@ -14,12 +14,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dualface_client.errors import ServerStartError, ServerUnreachableError
-from dualface_client.memory.names import new_name
+from dualface_client.memory.names import new_name, start_ticks
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.triton import keeper
 from dualface_client.triton.connection import Connection
@@ -100,13 +101,15 @@ class EmbeddedServer:
         check_host(Host.current())
         self._options = options or EmbeddedOptions()
         self._models = tuple(models)
-        files = find_server_files(wheel_dir)
+        self._changing = threading.Lock()
+        self._files = find_server_files(wheel_dir)
         self._directory = _private_directory()
         self._log = self._directory / "server.log"
         self._keeper: subprocess.Popen[str] | None = None
         try:
-            _fill(self._directory, files, self._models, self._options)
-            self._start(files)
+            _fill(self._directory, self._files, self._models, self._options)
+            self._start()
+            self._ports = self._grpc_port, self._metrics_port
         except BaseException:
             self.stop(grace_s=0.0)
             raise
@@ -133,7 +136,20 @@ class EmbeddedServer:
 
     def is_alive(self) -> bool:
         """Whether the server process runs."""
-        return self._keeper is not None and self._keeper.poll() is None
+        if self._keeper is None or self._keeper.poll() is not None:
+            return False
+        # The keeper notices a moment later, and cleans up before it ends.
+        return start_ticks(self._pid) is not None
+
+    def restart(self) -> None:
+        """Starts a server in place of this one, which may be dead, on the same ports.
+
+        Raises:
+            ServerStartError: It does not start any more; the message ends with its last log lines.
+        """
+        with self._changing:
+            self._end_keeper(grace_s=0.0)
+            self._start(self._ports)
 
     def log_tail(self, line_count: int = 20) -> str:
         """The last lines that the server wrote, without the frames of its tables.
@@ -157,9 +173,8 @@ class EmbeddedServer:
                 takes the options' value.
         """
         grace_s = self._options.stop_grace_s if grace_s is None else grace_s
-        if self._keeper is not None:
-            _end_keeper(self._keeper, grace_s)
-            self._keeper = None
+        with self._changing:
+            self._end_keeper(grace_s)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def __enter__(self) -> EmbeddedServer:
@@ -168,10 +183,15 @@ class EmbeddedServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _start(self, files: ServerFiles) -> None:
+    def _end_keeper(self, grace_s: float) -> None:
+        if self._keeper is not None:
+            _end_keeper(self._keeper, grace_s)
+            self._keeper = None
+
+    def _start(self, ports: tuple[int, int] | None = None) -> None:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            self._grpc_port, self._metrics_port = _free_ports(2)
-            self._launch(files)
+            self._grpc_port, self._metrics_port = ports or _free_ports(2)
+            self._launch()
             try:
                 self._await_ready()
             except ServerStartError:
@@ -182,11 +202,11 @@ class EmbeddedServer:
             else:
                 return
 
-    def _launch(self, files: ServerFiles) -> None:
+    def _launch(self) -> None:
         shm_prefix = f"{new_name('stub')}_"
         plan = {
-            "command": self._command(files, shm_prefix),
-            "env": _environment(files, self._options.device),
+            "command": self._command(self._files, shm_prefix),
+            "env": _environment(self._files, self._options.device),
             "cwd": str(self._directory),
             "log": str(self._log),
             "shm_dir": str(SHM_DIR),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dualface_client.errors import DualfaceError, MemoryRegionError
+from dualface_client.errors import ContractError, DualfaceError, MemoryRegionError, ServerError
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.memory.slots import Lease, SizeClass, SlotPool, bytes_needed
 from dualface_client.triton.answers import AnswersApart
@@ -15,6 +15,7 @@ from dualface_client.triton.client import InferenceClient, PendingInference, Slo
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.contract import ServedModel, check_contract
 from dualface_client.triton.description import MODELS, ModelSpec
+from dualface_client.triton.recovery import Endurance, Recovery
 from dualface_client.triton.registration import Kind, kind_of, register, unregister
 
 
@@ -37,12 +38,14 @@ class Session:
     Thread-safe after construction. A context manager.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords, most of them with a default
         self,
         address: str,
         plans: Mapping[str, SlotPlan],
         *,
         specs: tuple[ModelSpec, ...] = MODELS,
+        check: Callable[[], None] = lambda: None,
+        endurance: Endurance | None = None,
         ready_timeout_s: float = 10.0,
         request_timeout_s: float = 30.0,
         make_region: Callable[[int], Region] = SystemRegion,
@@ -54,6 +57,8 @@ class Session:
             address: `HOST:PORT` of Triton's gRPC endpoint.
             plans: Slots by model name.
             specs: Models that the server must serve.
+            check: Called while the server is awaited; raises to give up.
+            endurance: What is done when the server goes away later; None for the default.
             ready_timeout_s: How long to wait for the server, seconds.
             request_timeout_s: Limit of every request, seconds.
             make_region: Makes the memory of a given byte size; a kind that Triton can register.
@@ -68,17 +73,46 @@ class Session:
         with contextlib.ExitStack() as undo:
             self.connection = Connection(address)
             undo.callback(self.connection.close)
-            self.connection.wait_ready([spec.name for spec in specs], ready_timeout_s)
+            names = [spec.name for spec in specs]
+            self.check = check
+            self.connection.wait_ready(names, ready_timeout_s, check)
             self.models: dict[str, ServedModel] = check_contract(self.connection, specs)
             classes = self._classes(plans)
-            region = make_region(bytes_needed(classes))
-            undo.callback(self._free, region)
-            register(self.connection, region)
+            self._regions: list[Region] = []
+            region = self._registered(undo, make_region(bytes_needed(classes)))
             self.pool = SlotPool(region, classes)
             answers = None if outputs_in_region else self._answers_apart(undo, plans, classes)
             self.client = InferenceClient(self.connection, request_timeout_s, answers)
             undo.callback(self.client.close)
+            self.recovery = Recovery(
+                self.connection,
+                self.client,
+                self.pool,
+                self._regions,
+                names,
+                self._check_models,
+                endurance or Endurance(),
+                check,
+            )
             self._undo = undo.pop_all()
+
+    def _registered(self, undo: contextlib.ExitStack, region: Region) -> Region:
+        undo.callback(self._free, region)
+        register(self.connection, region)
+        self._regions.append(region)
+        return region
+
+    def _check_models(self) -> None:
+        """Compares what a server that came back serves with what the slots were made for."""
+        specs = [served.spec for served in self.models.values()]
+        found = check_contract(self.connection, specs)
+        for spec in specs:
+            if found[spec.name].spec != spec:
+                raise ContractError(
+                    f"{spec.name} at {self.connection.address}: the server came back with "
+                    f"{found[spec.name].spec}, expected {spec}"
+                )
+        self.models = found
 
     def _classes(self, plans: Mapping[str, SlotPlan]) -> dict[str, SizeClass]:
         classes = {}
@@ -104,8 +138,7 @@ class Session:
             for name, plan in plans.items()
         }
         answers = AnswersApart(classes, sizes)
-        undo.callback(self._free, answers.region)
-        register(self.connection, answers.region)
+        self._registered(undo, answers.region)
         return answers
 
     def _free(self, region: Region) -> None:
@@ -122,7 +155,12 @@ class Session:
         region.close()
 
     def lease(self, model: str, timeout_s: float, label: str = "") -> Lease:
-        """A slot for one request of a model; see `SlotPool.lease`."""
+        """A slot for one request of a model; see `SlotPool.lease`.
+
+        Where half of the model's slots are in quarantine, the region is registered anew first.
+        """
+        if self.pool.is_worn(model):
+            self.recovery.renew()
         return self.pool.lease(model, timeout_s, label)
 
     def input_array(self, model: str, lease: Lease, batch: int = 1) -> Any:
@@ -144,6 +182,10 @@ class Session:
     ) -> PendingInference:
         """Starts a request on a filled slot; see `InferenceClient.infer_async`."""
         return self.client.infer_async(self.models[model].spec, lease, batch, timeout_s)
+
+    def recover(self, error: ServerError, epoch: int) -> None:
+        """Makes the session usable after a request's failure; see `Recovery.after`."""
+        self.recovery.after(error, epoch)
 
     def close(self) -> None:
         """Cancels what is in flight, unregisters, frees, disconnects; safe to call twice."""
