@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import click
 
-from dualface_client.pipeline.doctor import FAIL, examine
-
-
-@click.command(
-    epilog="""
+_EPILOG = """
 \b
 Examples:
   dualface-client doctor
   dualface-client doctor --server 127.0.0.1:8001
+  dualface-client doctor --json | jq '.[] | select(.state == "FAIL")'
 """
-)
+
+
+@click.command(epilog=_EPILOG)
 @click.option("--server", metavar="HOST:PORT", help="Look at this Triton, not at the embedded one.")
-def doctor(server: str | None) -> int:
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path),
+    help="Model repository whose engines are looked at [default: ./model_repository].",
+)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    help="Configuration that is looked at, as in `run --config`.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, a list of findings.")
+def doctor(
+    server: str | None, repository: Path | None, config_path: Path | None, as_json: bool
+) -> int:
     """Look at what a run needs and say what to do.
 
-    Exit codes: 0 everything is there, 2 something is missing.
+    Packages, server, models, settings, shared memory, disks, limits, clock, ports, driver, GPUs,
+    engines.
+
+    Exit codes: 0 everything is there, 2 something is missing (FAIL; a note is no failure).
     """
-    failed = False
-    for finding in examine(server):
-        failed |= finding.state == FAIL
-        click.echo(f"{finding.state:<5} {finding.name}: {finding.detail}")
-    return 2 if failed else 0
+    from dualface_client.pipeline.doctor import FAIL, examine
+
+    findings = []
+    for finding in examine(server, repository, config_path):
+        findings.append(finding)
+        if not as_json:
+            click.echo(str(finding))
+            if finding.remedy:
+                click.echo(f"      -> {finding.remedy}")
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    return 2 if any(finding.state == FAIL for finding in findings) else 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from dualface_client.errors import PlatformError, SinkError
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.observe.gpus import GpuFacts, Nvml, mps_pipe_directory
-from dualface_client.observe.machine import disk_write_bytes_s, read_machine
+from dualface_client.observe.machine import MachineFacts, disk_write_bytes_s, read_machine
 from dualface_client.pipeline.derive import Chosen, ProbeFacts, derive, summary_lines
 from dualface_client.settings.table import settings_table
 from dualface_client.video.capabilities import VideoFacts, read_video
@@ -73,8 +73,13 @@ def layer_text(facts: ProbeFacts, written_at: str) -> str:
 
 def machine_name(facts: ProbeFacts) -> str:
     """What a machine is recognised by: its processor, cores and GPUs."""
-    gpus = ", ".join(gpu.name for gpu in facts.gpus) or "no GPU"
-    return f"{facts.machine.cpu} x{facts.machine.cores}; {gpus}"
+    return name_of(facts.machine, facts.gpus)
+
+
+def name_of(machine: MachineFacts, gpus: Sequence[GpuFacts]) -> str:
+    """As `machine_name`, of the parts it is made of."""
+    names = ", ".join(gpu.name for gpu in gpus) or "no GPU"
+    return f"{machine.cpu} x{machine.cores}; {names}"
 
 
 def machine_of(layer: Path) -> str:
