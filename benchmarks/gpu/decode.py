@@ -198,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", type=Path)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--streams", type=int, nargs="*", default=[1, 4, 8, 16])
     parser.add_argument(
         "--shapes", nargs="+", default=[], help="more rows as PROCESSESxSTREAMS, for example 4x4"
     )
