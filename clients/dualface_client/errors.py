@@ -8,7 +8,8 @@
     |-- StoppedError (exit 130)          the caller asked to stop before anything was processed
     |-- SourceError (exit 1)             one input cannot be read
     |-- SinkError (exit 1)               one output cannot be written
-    |   `-- DiskFullError
+    |   |-- DiskFullError
+    |   `-- EncoderError
     |-- MemoryRegionError (exit 1)       shared memory cannot be made, mapped or registered
     |   `-- LeaseTimeoutError            no slot came free in time
     `-- ServerError (exit 3)             the inference server
@@ -72,6 +73,10 @@ class SinkError(DualfaceError):
 
 class DiskFullError(SinkError):
     """The output's file system is full or its size limit is reached."""
+
+
+class EncoderError(SinkError):
+    """The encoder failed, not the file; another encoder may do."""
 
 
 class MemoryRegionError(DualfaceError):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from dualface_client.errors import (
+    EncoderError,
     InferenceFailedError,
     InferenceTimeoutError,
     LeaseTimeoutError,
@@ -39,6 +40,7 @@ from dualface_client.types import (
     TileLayout,
     VideoInfo,
 )
+from dualface_client.video.disk_wait import DiskWait
 
 SOURCE_WH = (320, 180)
 
@@ -79,10 +81,11 @@ class FakeSink:
     ended: str = ""
     partial_path: Path | None = None
     warnings: tuple[str, ...] = ()
+    error: Exception = field(default_factory=lambda: SinkError("the disk melted"))
 
     def write(self, frame: Frame) -> None:
         if len(self.frames) == self.fail_at:
-            raise SinkError("the disk melted")
+            raise self.error
         self.frames.append(frame)
 
     def close(self, stopped: Callable[[], bool] = lambda: False) -> bool:
@@ -324,7 +327,9 @@ class FakeDevice(Device):
             raise SourceError(f"{path}: is no video")
         return self.sources[path.name]
 
-    def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FakeSink:
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FakeSink:
         self.sinks[job.name] = self.make_sink()
         return self.sinks[job.name]
 
@@ -377,10 +382,12 @@ def test_streams_after_a_stop_are_not_begun() -> None:
 
 def test_a_mistake_of_ours_fails_its_stream_alone() -> None:
     class Broken(FakeDevice):
-        def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FakeSink:
+        def open_sink(
+            self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+        ) -> FakeSink:
             if job.name == "bad":
                 raise ZeroDivisionError("oops")
-            return super().open_sink(job, info, output)
+            return super().open_sink(job, info, output, disk_wait)
 
     device = Broken({"bad": FakeSource(5), "good": FakeSource(5)})
     jobs = [job("bad"), job("good")]
@@ -390,3 +397,40 @@ def test_a_mistake_of_ours_fails_its_stream_alone() -> None:
     bad, good = (status.snapshot() for status in statuses)
     assert "unexpected ZeroDivisionError('oops')" in bad.error
     assert good.state == "done"
+
+
+class FailingEncoders(FakeDevice):
+    """Its encoders fail after some frames, x264 only where it is told to."""
+
+    def __init__(self, sources: dict[str, FakeSource], *, x264_too: bool) -> None:
+        super().__init__(sources)
+        self.x264_too = x264_too
+        self.opened: list[str] = []
+
+    def open_source(self, path: Path) -> FakeSource:
+        self.sources[path.name] = replace(self.sources[path.name])
+        return self.sources[path.name]
+
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FakeSink:
+        self.opened.append(output.encoder)
+        fails = output.encoder != "x264" or self.x264_too
+        self.sinks[job.name] = FakeSink(4 if fails else -1, error=EncoderError("the encoder hung"))
+        return self.sinks[job.name]
+
+
+@pytest.mark.parametrize("x264_too", [False, True])
+def test_a_failed_encoder_is_replaced_once(x264_too: bool) -> None:
+    device = FailingEncoders({"a": FakeSource(20)}, x264_too=x264_too)
+    statuses = new_statuses([job("a")])
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(device, models, RunSettings()).run([job("a")], statuses, threading.Event(), 1)
+    report = statuses[0].snapshot()
+    assert device.opened == ["auto", "x264"]
+    assert "the encoder hung; started again from its beginning with x264" in report.warnings
+    if x264_too:
+        assert (report.state, report.error) == ("failed", "the encoder hung")
+    else:
+        assert (report.state, report.frames_out) == ("done", 20)
+        assert [frame.index for frame in device.sinks["a"].frames] == list(range(20))

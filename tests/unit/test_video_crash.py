@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
@@ -18,18 +19,28 @@ _RATE = 25
 
 # Writes frames of noise with the source's audio beside them, and says each one's number.
 _WRITER = """
-import resource, sys
+import resource, sys, threading
 from fractions import Fraction
 import numpy as np
 from dualface_client.errors import DiskFullError
 from dualface_client.types import Frame, Nv12Image, VideoInfo
+from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.sink import PyavSink
 
 out, audio, limit_bytes, frames = sys.argv[1], sys.argv[2] or None, int(sys.argv[3]), sys.argv[4]
 if limit_bytes:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+stop = threading.Event()
+
+def tell(full):
+    print("waits" if full else "goes on", flush=True)
+    if full and sys.argv[6:]:
+        threading.Timer(0.5, stop.set).start()
+
+wait = DiskWait(float(sys.argv[5]), stop, tell)
 info = VideoInfo(96, 64, Fraction(25), Fraction(1, 25))
-sink = PyavSink(out, info, (96, 64), audio_from=audio, threads=1, crf=30)
+sink = PyavSink(out, info, (96, 64), audio_from=audio, threads=1, crf=30, disk_wait=wait)
 noise = np.random.default_rng(1)
 try:
     for index in range(int(frames)):
@@ -46,9 +57,16 @@ except DiskFullError as error:
 
 
 def start_writer(
-    out: Path, *, audio: Path | None = None, limit_bytes: int = 0, frames: int = 10_000
+    out: Path,
+    *,
+    audio: Path | None = None,
+    limit_bytes: int = 0,
+    frames: int = 10_000,
+    wait_s: float = 0.0,
+    stop: bool = False,
 ) -> subprocess.Popen[str]:
-    arguments = [str(out), str(audio or ""), str(limit_bytes), str(frames)]
+    arguments = [str(out), str(audio or ""), str(limit_bytes), str(frames), str(wait_s)]
+    arguments += ["stop"] * stop
     return subprocess.Popen(
         [sys.executable, "-c", _WRITER, *arguments], stdout=subprocess.PIPE, text=True, cwd=_ROOT
     )
@@ -110,3 +128,39 @@ def test_an_index_that_does_not_fit_leaves_the_fragments(tmp_path: Path, short_b
         writer.communicate()
     assert writer.returncode == 7
     assert len(media.times_of(tmp_path / "out.partial.mp4")) >= 50
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_full_disk_is_waited_for_and_the_output_is_as_without(
+    tmp_path: Path, suffix: str
+) -> None:
+    """The limit of the process stands for the disk: it is raised from outside."""
+    with start_writer(tmp_path / f"whole{suffix}", frames=100) as writer:
+        writer.communicate()
+    whole = (tmp_path / f"whole{suffix}").read_bytes()
+    out = tmp_path / f"out{suffix}"
+    with start_writer(out, limit_bytes=len(whole) // 2, frames=100, wait_s=60) as writer:
+        assert writer.stdout is not None
+        assert any(line == "waits\n" for line in writer.stdout)
+        hard = resource.prlimit(writer.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(writer.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        rest = writer.stdout.read().splitlines()
+    assert writer.returncode == 0
+    assert "goes on" in rest
+    assert len(media.times_of(out)) == 100
+    if suffix == ".mp4":  # Matroska has random ids
+        assert out.read_bytes() == whole
+    found = media.packets_of(out, "video")
+    assert found == media.packets_of(tmp_path / f"whole{suffix}", "video")
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_the_wait_for_a_full_disk_ends(tmp_path: Path, stop: bool) -> None:
+    """By its limit, or by a stop long before; the part so far plays."""
+    out = tmp_path / "out.mp4"
+    wait_s = 60.0 if stop else 0.5
+    with start_writer(out, limit_bytes=150_000, wait_s=wait_s, stop=stop) as writer:
+        lines = writer.communicate(timeout=30)[0].splitlines()
+    assert writer.returncode == 7
+    assert lines.count("waits") == 1
+    assert len(media.times_of(tmp_path / "out.partial.mp4")) > 20

@@ -11,6 +11,7 @@ from dualface_client.observe.svg import Line, color_of, line_plot
 
 _MIB = 1 << 20
 _RATE_WINDOW_S = 2.0
+_RATE_WINDOWS = 50
 
 
 def plots(samples: Sequence[Sample]) -> Iterator[str]:
@@ -42,7 +43,9 @@ def _legend(lines: Sequence[Line]) -> str:
 
 
 def _names(samples: Sequence[Sample]) -> list[str]:
-    return list(dict.fromkeys(name for sample in samples for name in sample.streams))
+    """Streams that wrote anything."""
+    written = (n for sample in samples for n, s in sample.streams.items() if s.frames_out)
+    return sorted(set(written))
 
 
 def _throughput(samples: Sequence[Sample]) -> list[Line]:
@@ -53,11 +56,12 @@ def _throughput(samples: Sequence[Sample]) -> list[Line]:
 
 
 def _rates(samples: Sequence[Sample], name: str) -> Iterator[tuple[float, float]]:
-    """Frames per second over the last two seconds, so that curves are calm."""
+    """Frames per second over the last two seconds, or more of a long run: curves are calm."""
     window: deque[Sample] = deque()
+    span_s = max(_RATE_WINDOW_S, samples[-1].time_s / _RATE_WINDOWS)
     for sample in samples:
         window.append(sample)
-        while len(window) > 2 and sample.time_s - window[1].time_s >= _RATE_WINDOW_S:
+        while len(window) > 2 and sample.time_s - window[1].time_s >= span_s:
             window.popleft()
         now, old = sample.streams[name], window[0].streams[name]
         if len(window) > 1 and (now.is_running or old.is_running):

@@ -30,7 +30,7 @@ svg .grid { stroke: var(--line); stroke-width: 1; }
 .legend i { display: inline-block; width: 14px; height: 3px; border-radius: 2px;
   margin-right: 6px; vertical-align: middle; }
 .stream { margin-bottom: 12px; } .stream p { margin: 4px 0; overflow-wrap: anywhere; }
-.stream svg { max-width: 900px; }
+.stream svg { max-width: 680px; }
 .paths { color: var(--soft); font-size: 13px; }
 .state { font-size: 12px; font-weight: 600; padding: 2px 9px; border-radius: 999px;
   background: #e9ecf1; color: var(--soft); vertical-align: 2px; margin-left: 6px; }
@@ -56,7 +56,7 @@ tr.warning td:nth-child(2) { color: var(--warn); font-weight: 600; }
 @media (max-width: 560px) {
   main { padding: 18px 12px 40px; } .tile b { font-size: 19px; } .thumbs img { width: 168px; }
   .tiles { grid-template-columns: repeat(2, 1fr); }
-  svg .tick, svg .name { font-size: 17px; }
+  svg .tick, svg .name { font-size: 16px; }
   th, td { padding: 4px 8px; }
 }
 @media print { body { background: #fff; } .stream, .plots figure { break-inside: avoid; } }

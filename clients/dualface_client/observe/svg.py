@@ -13,8 +13,8 @@ from dualface_client.observe.timeline import Timeline
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#5f6b7a")
 
 _WIDTH, _HEIGHT = 560, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 14, 34
-_STRIP_HEIGHT = 104
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 10, 14, 34
+_STRIP_HEIGHT = 116
 _LANE_PX = 24
 
 
@@ -83,8 +83,8 @@ def seating_strip(timeline: Timeline) -> str:
     y = _TOP + 2 * (_LANE_PX + 4)
     body.append(_row_name("ReID", y + 10))
     body += _reid_marks(timeline, plot, y)
-    body += plot.time_axis(_STRIP_HEIGHT - _BOTTOM + 6)
-    return _svg(_STRIP_HEIGHT + 6, "Sides and ReID over time", body)
+    body += plot.time_axis(_STRIP_HEIGHT - 26)
+    return _svg(_STRIP_HEIGHT, "Sides and ReID over time", body)
 
 
 def _row_name(text: str, y: float) -> str:
@@ -169,4 +169,4 @@ def _svg(height: float, label: str, body: Sequence[str]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:g}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"

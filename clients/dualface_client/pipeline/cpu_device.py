@@ -13,6 +13,7 @@ from dualface_client.pipeline.parts import FrameSink, FrameSource
 from dualface_client.pipeline.runner import Device
 from dualface_client.settings.run import OutputSettings
 from dualface_client.types import VideoInfo
+from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.sink import NullSink, PyavSink
 from dualface_client.video.source import PyavSource
 
@@ -38,7 +39,9 @@ class CpuDevice(Device):
         """
         return PyavSource(path, threads=self._decoder_threads or "auto")
 
-    def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FrameSink:
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FrameSink:
         """Opens an x264 output, or one that only counts.
 
         Raises:
@@ -61,4 +64,5 @@ class CpuDevice(Device):
             crf=output.crf,
             overwrite=output.overwrite,
             threads=output.encoder_threads or "auto",
+            disk_wait=disk_wait,
         )

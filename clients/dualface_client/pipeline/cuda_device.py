@@ -27,6 +27,7 @@ from dualface_client.types import (
     TileLayout,
     VideoInfo,
 )
+from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.nvenc import NvencSink
 from dualface_client.video.sink import NullSink, PyavSink
 from dualface_client.video.upload import DownloadingSink, HostSink, open_device_source
@@ -170,7 +171,9 @@ class CudaDevice(Device):
         """
         return open_device_source(path, self._parts().stream, frames_limit=self._frames_limit)
 
-    def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FrameSink:
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FrameSink:
         """Opens an NVENC output, an x264 one, or one that only counts.
 
         Raises:
@@ -190,6 +193,7 @@ class CudaDevice(Device):
                     self._parts().stream,
                     audio_from=job.input,
                     overwrite=output.overwrite,
+                    disk_wait=disk_wait,
                 )
             except PlatformError as error:
                 if output.encoder == "nvenc":
@@ -204,6 +208,7 @@ class CudaDevice(Device):
             crf=output.crf,
             overwrite=output.overwrite,
             threads=output.encoder_threads or "auto",
+            disk_wait=disk_wait,
         )
         return _NotedSink(sink, self._parts().stream, note)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dualface_client.errors import DualfaceError, ServerError
+from dualface_client.errors import DualfaceError, EncoderError, ServerError
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
+from dualface_client.observe.run_log import log_event
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.pipeline.jobs import Job
@@ -26,6 +28,7 @@ from dualface_client.pipeline.parts import (
 from dualface_client.pipeline.stream import StreamLoop, StreamParts
 from dualface_client.settings.run import OutputSettings, RunSettings
 from dualface_client.types import VideoInfo
+from dualface_client.video.disk_wait import DiskWait
 
 
 class Device:
@@ -57,8 +60,10 @@ class Device:
         """
         raise NotImplementedError
 
-    def open_sink(self, job: Job, info: VideoInfo, output: OutputSettings) -> FrameSink:
-        """Opens the job's output.
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FrameSink:
+        """Opens the job's output; `disk_wait` is its patience with a full disk.
 
         Raises:
             SinkError: It cannot be written.
@@ -149,7 +154,7 @@ class Runner:
         clock = StageClock()
         status.update(state="running")
         try:
-            outcome: dict[str, Any] = {"state": self._process(job, status, stop, clock)}
+            outcome: dict[str, Any] = {"state": self._process_with(job, status, stop, clock)}
         except DualfaceError as error:
             servers = isinstance(error, ServerError)
             outcome = {"state": "failed", "error": str(error), "error_is_servers": servers}
@@ -158,14 +163,37 @@ class Runner:
         # One change, so that whoever sees the end sees all of it.
         status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
 
-    def _process(
+    def _process_with(
         self, job: Job, status: StreamStatus, stop: threading.Event, clock: StageClock
+    ) -> str:
+        """Processes the job; with another encoder where the first one fails, once."""
+        output = self._settings.output
+        try:
+            return self._process(job, status, stop, clock, output)
+        except EncoderError as error:
+            # One thread, so that an x264 that failed is not started in the same way again.
+            other = replace(output, encoder="x264", encoder_threads=1)
+            text = f"{error}; started again from its beginning with x264"
+            status.warn(text)
+            log_event("encoder_failed", text, stream=job.name, level=logging.WARNING)
+            return self._process(job, status, stop, clock, other)
+
+    def _process(
+        self,
+        job: Job,
+        status: StreamStatus,
+        stop: threading.Event,
+        clock: StageClock,
+        output: OutputSettings,
     ) -> str:
         """Opens, loops, closes; returns the final state."""
         source = self._device.open_source(job.input)
         try:
-            status.update(frames_expected=source.info.frame_count, warnings=source.info.notes)
-            sink = self._device.open_sink(job, source.info, self._settings.output)
+            status.update(frames_expected=source.info.frame_count)
+            for note in source.info.notes:
+                status.warn(note)
+            patience = DiskWait(output.disk_wait_s, stop, _disk_teller(job, status, output))
+            sink = self._device.open_sink(job, source.info, output, patience)
             return self._drain(job, StreamEnds(source, sink), status, stop, clock)
         finally:
             source.close()
@@ -213,6 +241,21 @@ class StreamEnds:
 
     source: FrameSource
     sink: FrameSink
+
+
+def _disk_teller(job: Job, status: StreamStatus, output: OutputSettings) -> Callable[[bool], None]:
+    def tell(full: bool) -> None:
+        if full:
+            text = (
+                f"{job.output}: no space is left; waiting up to {output.disk_wait_s:g} s for some"
+            )
+            status.warn(text)
+            log_event("disk_full", text, stream=job.name, level=logging.WARNING)
+        else:
+            text = f"{job.output}: there is space again"
+            log_event("disk_has_space", text, stream=job.name, level=logging.WARNING)
+
+    return tell
 
 
 def _add_notes(status: StreamStatus, ends: StreamEnds) -> None:

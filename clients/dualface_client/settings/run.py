@@ -38,6 +38,7 @@ class OutputSettings:
         crf: x264 quality, 1 (best) to 51; the High profile has no lossless 0.
         overwrite: Whether an existing output is replaced.
         encoder_threads: Threads of x264, 0 for its own choice.
+        disk_wait_s: On a full disk an output waits for space so long before its stream fails.
     """
 
     canvas_wh_px: tuple[int, int] = (1920, 1080)
@@ -46,6 +47,7 @@ class OutputSettings:
     crf: int = 20
     overwrite: bool = False
     encoder_threads: int = 0
+    disk_wait_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

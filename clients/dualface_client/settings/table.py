@@ -129,6 +129,7 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "crf": Row(Integer(1, 51), "--crf", common=True),
         "overwrite": Row(Switch(), "--overwrite", common=True),
         "encoder_threads": Row(Integer(0, 128)),
+        "disk_wait_s": Row(Real(0, 86_400), "--disk-wait", common=True),
     },
     "queues:stream.queues": {
         "frames_ahead": _global(Integer(1, 256)),

@@ -17,7 +17,8 @@ from dualface_client.types import Frame, Nv12Image, VideoInfo
 from dualface_client.video.annexb import ColorMarker, DecodeStamps
 from dualface_client.video.audio import AudioCopy
 from dualface_client.video.color import ColorTags
-from dualface_client.video.ffmpeg import AV_ERRORS, av, sink_error, ticks
+from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.ffmpeg import av, ticks
 from dualface_client.video.sink import PyavSink
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ class NvencSink(PyavSink):
         *,
         audio_from: str | Path | None = None,
         overwrite: bool = False,
+        disk_wait: DiskWait | None = None,
     ) -> None:
         """Opens an encoder session, then creates the partial file.
 
@@ -213,6 +215,7 @@ class NvencSink(PyavSink):
             stream: Where the canvases are composed.
             audio_from: The file whose audio is copied, None for a silent output.
             overwrite: Whether an existing output is replaced.
+            disk_wait: Patience with a full disk, None for none.
 
         Raises:
             PlatformError: This GPU has no NVENC, or no session of it is free: encode with x264.
@@ -221,7 +224,14 @@ class NvencSink(PyavSink):
         """
         rate = info.frame_rate or _FALLBACK_RATE
         self._encode_canvas = nvenc(layout_wh_px, rate, stream)
-        super().__init__(path, info, layout_wh_px, audio_from=audio_from, overwrite=overwrite)
+        super().__init__(
+            path,
+            info,
+            layout_wh_px,
+            audio_from=audio_from,
+            overwrite=overwrite,
+            disk_wait=disk_wait,
+        )
 
     def write(self, frame: Frame) -> None:
         """Encodes one device canvas; as `PyavSink.write`."""
@@ -232,11 +242,7 @@ class NvencSink(PyavSink):
         pts = frame.pts - self._shift
         self._durations[pts] = frame.duration or self._step
         encoder: Any = self._stream
-        try:
-            self._mux(encoder.encode((frame.image, pts)))
-        except AV_ERRORS as error:
-            self._state = "failed"
-            raise sink_error(self._path, error) from error
+        super()._encode(lambda: encoder.encode((frame.image, pts)))
 
     def _add_video(self, info: VideoInfo, options: dict[str, str], threads: int) -> Any:
         del options, threads  # x264's

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dualface_client.errors import SinkError, UsageError
 from dualface_client.video import integrity
-from dualface_client.video.ffmpeg import sink_error
+from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.ffmpeg import DISK_FULL, sink_error
 
 
 def partial_path_of(final: Path) -> Path:
@@ -30,8 +31,13 @@ class OutputFile:
         error: The first failed write, None so far.
     """
 
-    def __init__(self, final: Path, *, overwrite: bool) -> None:
+    def __init__(self, final: Path, *, overwrite: bool, disk_wait: DiskWait | None = None) -> None:
         """Creates the partial file.
+
+        Args:
+            final: The name that it gets in the end.
+            overwrite: Whether an existing output is replaced.
+            disk_wait: Patience with a full disk, None for none.
 
         Raises:
             UsageError: The output exists and `overwrite` is false, or it is a directory.
@@ -39,6 +45,7 @@ class OutputFile:
         """
         self._final = final
         self._overwrite = overwrite
+        self._disk_wait = disk_wait or DiskWait()
         self._partial: Path | None = partial_path_of(final)
         self.error: OSError | None = None
         self._check_target()
@@ -50,14 +57,16 @@ class OutputFile:
         return self._partial
 
     def write(self, data: bytes) -> int:
-        """Writes at the current position; an error is kept, not raised."""
+        """Writes at the current position, waiting for space; an error is kept, not raised."""
         rest = memoryview(data)
-        try:
-            while rest and self.error is None:
+        while rest and self.error is None:
+            try:
                 rest = rest[os.write(self._fd, rest) :]
-        except OSError as error:
-            self.error = error
-            self._cut_to_whole_boxes()
+                self._disk_wait.succeeded()
+            except OSError as error:
+                if error.errno not in DISK_FULL or not self._disk_wait.wait():
+                    self.error = error
+                    self._cut_to_whole_boxes()
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

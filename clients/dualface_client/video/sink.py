@@ -8,12 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dualface_client.errors import DualfaceError, SinkError, UsageError
+from dualface_client.errors import DualfaceError, EncoderError, SinkError, UsageError
 from dualface_client.types import Frame, Nv12Image, VideoInfo
 from dualface_client.video.audio import AudioCopy
 from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, ColorTags
 from dualface_client.video.convert import plane_view
-from dualface_client.video.ffmpeg import AV_ERRORS, av, sink_error, thread_count, ticks
+from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, sink_error, thread_count, ticks
 from dualface_client.video.outfile import OutputFile, partial_path_of
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class PyavSink:
         crf: float = 20,
         overwrite: bool = False,
         threads: int | str = "auto",
+        disk_wait: DiskWait | None = None,
     ) -> None:
         """Creates the partial file and writes its header.
 
@@ -81,6 +83,7 @@ class PyavSink:
             crf: x264's constant rate factor, 0 (lossless) to 51.
             overwrite: Whether an existing output is replaced.
             threads: Encoder threads, `"auto"` for x264's choice.
+            disk_wait: Patience with a full disk, None for none.
 
         Raises:
             UsageError: An option is out of range, the output exists, or it is the input.
@@ -100,7 +103,7 @@ class PyavSink:
         _check_options(self._path, audio_from, encoder, crf)
         options = {"preset": preset, "crf": str(crf), "profile": "high"}
         count = thread_count(threads)
-        self._file = OutputFile(self._path, overwrite=overwrite)
+        self._file = OutputFile(self._path, overwrite=overwrite, disk_wait=disk_wait)
         self._audio: AudioCopy | None = None
         self._container: OutputContainer | None = None
         try:
@@ -143,6 +146,7 @@ class PyavSink:
 
         Raises:
             DiskFullError: No space is left. What was written before stays playable.
+            EncoderError: The encoder failed; another one may do.
             SinkError: The output cannot be written any more, or the frame does not fit.
         """
         self._check_frame(frame)
@@ -153,8 +157,17 @@ class PyavSink:
         picture.pts = frame.pts - self._shift
         picture.time_base = self._time_base
         self._durations[picture.pts] = frame.duration or self._step
+        self._encode(lambda: self._stream.encode(picture))
+
+    def _encode(self, encode: Callable[[], list[Packet[VideoStream]]]) -> None:
+        """Muxes what the encoder gives; its own failure is told from the file's."""
         try:
-            self._mux(self._stream.encode(picture))
+            packets = encode()
+        except AV_ERRORS as error:
+            self._state = "failed"
+            raise EncoderError(f"{self._path}: the encoder failed ({reason(error)})") from error
+        try:
+            self._mux(packets)
         except AV_ERRORS as error:
             self._state = "failed"
             raise sink_error(self._path, error) from error

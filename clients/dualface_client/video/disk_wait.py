@@ -1,0 +1,57 @@
+"""What a writer does on a full disk: waits for space, for a while."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+_POLL_S = 0.25
+
+
+def nobody(full: bool) -> None:
+    """Tells nobody."""
+
+
+class DiskWait:
+    """Patience with a full disk, of one output.
+
+    Args:
+        limit_s: How long to wait for space before giving up; 0 gives up at once. Counts anew after
+            every write that succeeds.
+        stop: Set from outside when nobody wants to wait any more, None for never.
+        tell: Called with True when a wait begins and with False when there is space again.
+    """
+
+    def __init__(
+        self,
+        limit_s: float = 0.0,
+        stop: threading.Event | None = None,
+        tell: Callable[[bool], None] = nobody,
+    ) -> None:
+        self._limit_s = limit_s
+        self._stop = stop or threading.Event()
+        self._tell = tell
+        self._until_s: float | None = None
+
+    def wait(self) -> bool:
+        """A write found no space: waits a moment.
+
+        Returns:
+            Whether to try again.
+        """
+        now_s = time.monotonic()
+        if self._limit_s <= 0 or self._stop.is_set():
+            return False
+        if self._until_s is None:
+            self._until_s = now_s + self._limit_s
+            self._tell(True)
+        if now_s >= self._until_s:
+            return False
+        return not self._stop.wait(_POLL_S)
+
+    def succeeded(self) -> None:
+        """A write went through."""
+        if self._until_s is not None:
+            self._until_s = None
+            self._tell(False)
