@@ -44,6 +44,11 @@ models: $(STAMP) ## Fetch the weights and the server, export the ONNX models
 clips: $(STAMP) ## Fetch the sample clips
 	@$(BIN)/python scripts/fetch.py clips
 
+.PHONY: bench-serving
+bench-serving: models clips ## Throughput and latency by transport, batch and requests in flight: make bench-serving ARGS="--device cuda"
+	@$(BIN)/pip install --quiet --no-deps "perf_analyzer==$(PERF_ANALYZER)" || echo "no perf_analyzer here (glibc 2.38 or later): with our own generator only"
+	@mkdir -p out && $(BIN)/python benchmarks/bench_serving.py --out out/serving.csv $(ARGS)
+
 .PHONY: bench-cpu
 bench-cpu: models clips ## Serving overhead, face verification, tracker cost and the loop's profile
 	@$(BIN)/python benchmarks/serving_cpu.py
