@@ -46,7 +46,7 @@ clips: $(STAMP) ## Fetch the sample clips
 
 .PHONY: bench-serving
 bench-serving: models clips ## Throughput and latency by transport, batch and requests in flight: make bench-serving ARGS="--device cuda"
-	@$(BIN)/pip install --quiet --no-deps "perf_analyzer==$(PERF_ANALYZER)" || echo "no perf_analyzer here (glibc 2.38 or later): with our own generator only"
+	@$(BIN)/pip install --quiet --no-deps "perf_analyzer==$$(sed -n s/^PERF_ANALYZER=//p VERSIONS)" || echo "no perf_analyzer here (glibc 2.38 or later): with our own generator only"
 	@mkdir -p out && $(BIN)/python benchmarks/bench_serving.py --out out/serving.csv $(ARGS)
 
 .PHONY: bench-cpu
