@@ -19,7 +19,7 @@ from dualface_client.observe.machine import (
     read_host,
     read_machine,
 )
-from dualface_client.observe.watch import HOLD, SLOW, TELL, HardwareSample, Watch
+from dualface_client.observe.watch import HOLD, SLOW, TELL, Alert, HardwareSample, Watch
 from dualface_client.settings.machine import MonitorSettings
 
 GIB = 1 << 30
@@ -126,7 +126,8 @@ def monitor() -> Callable[..., tuple[HardwareMonitor, list[str]]]:
 
     def make(**settings: float) -> tuple[HardwareMonitor, list[str]]:
         told: list[str] = []
-        return HardwareMonitor(MonitorSettings(interval_s=0, **settings), told.append), told
+        settings_of = MonitorSettings(interval_s=0, **settings)
+        return HardwareMonitor(settings_of, lambda alert: told.append(str(alert))), told
 
     return make
 
@@ -165,7 +166,7 @@ def test_alerts_are_kept_up_to_a_limit(
 
 
 def test_the_thread_samples_this_machine_and_ends() -> None:
-    with HardwareMonitor(MonitorSettings(interval_s=0.01), lambda text: None) as watched:
+    with HardwareMonitor(MonitorSettings(interval_s=0.01), lambda alert: None) as watched:
         deadline = time.monotonic() + 20
         while watched.summary()["samples"] < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -177,7 +178,7 @@ def test_the_thread_samples_this_machine_and_ends() -> None:
 
 
 def test_a_reader_that_fails_ends_the_monitor_and_not_the_run() -> None:
-    told: list[str] = []
+    told: list[Alert] = []
     samples = iter([vram(0.99)])
     with HardwareMonitor(
         MonitorSettings(interval_s=0.001), told.append, lambda: next(samples)
@@ -186,7 +187,7 @@ def test_a_reader_that_fails_ends_the_monitor_and_not_the_run() -> None:
         while len(told) < 2 and time.monotonic() < deadline:
             time.sleep(0.001)
         assert w.admit()
-    assert told[-1].startswith("hardware monitor: the monitor stopped: StopIteration")
+    assert str(told[-1]).startswith("hardware monitor: the monitor stopped: StopIteration")
 
 
 def test_reading_this_machine() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,8 +11,7 @@ from typing import Any
 from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.gpus import GpuSample, Nvml
 from dualface_client.observe.machine import read_host
-from dualface_client.observe.run_log import log_event
-from dualface_client.observe.watch import Alert, HardwareSample, Watch
+from dualface_client.observe.watch import TELL, Alert, HardwareSample, Watch
 from dualface_client.settings.machine import MonitorSettings
 
 _ALERTS_KEPT = 100
@@ -49,14 +47,14 @@ class HardwareMonitor(ClosesAtExit):
 
     Args:
         settings: Interval and thresholds; an interval of 0 never samples and always admits.
-        tell: Gets a line for the user at every alert's beginning and end.
+        tell: Gets every alert when it begins and when it is over.
         read: Gives a sample; None reads this machine.
     """
 
     def __init__(
         self,
         settings: MonitorSettings,
-        tell: Callable[[str], None],
+        tell: Callable[[Alert], None],
         read: Callable[[], HardwareSample] | None = None,
     ) -> None:
         self._settings = settings
@@ -108,7 +106,7 @@ class HardwareMonitor(ClosesAtExit):
         except Exception as error:  # a run must not end for want of its monitor
             self._note = f"the monitor stopped: {error!r}"
             self._admits, self._is_slowed = True, False
-            self._tell(f"hardware monitor: {self._note}")
+            self._tell(Alert("hardware monitor", self._note, TELL))
         finally:
             if reader is not None:
                 reader.close()
@@ -124,16 +122,7 @@ class HardwareMonitor(ClosesAtExit):
         since_s = round(time.monotonic() - self._started_s, 3)
         if len(self._alerts) < _ALERTS_KEPT:
             self._alerts.append({"time_s": since_s, **asdict(alert)})
-        level = logging.INFO if alert.is_over else logging.WARNING
-        log_event(
-            "hardware_alert",
-            str(alert),
-            level=level,
-            name=alert.name,
-            effect=alert.effect,
-            is_over=alert.is_over,
-        )
-        self._tell(str(alert))
+        self._tell(alert)
 
 
 class _Peaks:

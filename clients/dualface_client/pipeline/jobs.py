@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dualface_client.errors import UsageError
+from dualface_client.settings.run import RunSettings
 from dualface_client.video.outfile import partial_path_of
 
 #: What is taken from a directory. A file that is named directly is tried whatever its suffix.
@@ -32,12 +33,14 @@ class Job:
         input: The video.
         output: What to write, None to write nothing.
         problem: Why it cannot be processed at all, empty where it may be tried.
+        settings: Its own way of processing, None for the run's.
     """
 
     name: str
     input: Path
     output: Path | None
     problem: str = ""
+    settings: RunSettings | None = None
 
 
 def plan_jobs(inputs: Sequence[str], output: str | None) -> list[Job]:

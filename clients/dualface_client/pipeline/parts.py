@@ -107,6 +107,28 @@ class Imaging(Protocol):
         """A host picture on this device."""
 
 
+class Guard(Protocol):
+    """What may hold streams back while the machine is at its limit."""
+
+    def admit(self) -> bool:
+        """Whether a further stream may be started."""
+
+    def in_flight(self, wanted: int) -> int:
+        """Requests that a stream should have under way, given how many it wants."""
+
+
+class Unguarded:
+    """Holds nothing back."""
+
+    def admit(self) -> bool:
+        """True."""
+        return True
+
+    def in_flight(self, wanted: int) -> int:
+        """As many as are wanted."""
+        return wanted
+
+
 class PendingFaces(Protocol):
     """A detection on its way."""
 

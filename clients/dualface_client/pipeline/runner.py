@@ -23,12 +23,17 @@ from dualface_client.pipeline.parts import (
     FaceEmbedder,
     FrameSink,
     FrameSource,
+    Guard,
     Imaging,
+    Unguarded,
 )
 from dualface_client.pipeline.stream import StreamLoop, StreamParts
 from dualface_client.settings.run import OutputSettings, RunSettings
 from dualface_client.types import VideoInfo
 from dualface_client.video.disk_wait import DiskWait
+
+#: How often a stream that is held back asks again.
+_ADMIT_POLL_S = 0.2
 
 
 class Device:
@@ -104,6 +109,7 @@ class Runner:
         models: Connected models.
         settings: How to process.
         tracks: Where tracks go: a file for one job, a directory for several, None for nowhere.
+        guard: Says whether streams may start and how many requests they keep under way.
     """
 
     def __init__(
@@ -112,11 +118,15 @@ class Runner:
         models: Models,
         settings: RunSettings,
         tracks: Path | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._device = device
         self._models = models
         self._settings = settings
         self._tracks = tracks
+        self._guard = guard or Unguarded()
+        self._starting = threading.Lock()
+        self._running = 0
 
     def run(
         self,
@@ -146,9 +156,27 @@ class Runner:
             status: Its own, kept up to date.
             stop: Set from outside to end early.
         """
-        if stop.is_set():
+        if not self._may_start(status, stop):
             status.update(state="stopped")
             return
+        try:
+            self._run_started(job, status, stop)
+        finally:
+            with self._starting:
+                self._running -= 1
+
+    def _may_start(self, status: StreamStatus, stop: threading.Event) -> bool:
+        """Waits while the guard holds streams back; one stream runs in any case. False to stop."""
+        while not stop.is_set():
+            with self._starting:
+                if self._running == 0 or self._guard.admit():
+                    self._running += 1
+                    return True
+            status.warn("started later than it could have been: the machine was at its limit")
+            stop.wait(_ADMIT_POLL_S)
+        return False
+
+    def _run_started(self, job: Job, status: StreamStatus, stop: threading.Event) -> None:
         threading.current_thread().name = f"stream {job.name}"  # leases are reported by it
         started = time.monotonic()
         clock = StageClock()
@@ -167,7 +195,7 @@ class Runner:
         self, job: Job, status: StreamStatus, stop: threading.Event, clock: StageClock
     ) -> str:
         """Processes the job; with another encoder where the first one fails, once."""
-        output = self._settings.output
+        output = self._settings_of(job).output
         try:
             return self._process(job, status, stop, clock, output)
         except EncoderError as error:
@@ -217,8 +245,9 @@ class Runner:
                 self._models.detector,
                 self._models.embedder,
                 tracks,
+                self._guard,
             )
-            StreamLoop(parts, self._settings, status, stop, clock).run()
+            StreamLoop(parts, self._settings_of(job), status, stop, clock).run()
             if not stop.is_set():
                 with clock.stage("finish"):
                     complete = ends.sink.close(stop.is_set)
@@ -229,6 +258,9 @@ class Runner:
                 tracks.close()
             _add_notes(status, ends)
         return "done" if complete else "stopped"
+
+    def _settings_of(self, job: Job) -> RunSettings:
+        return job.settings or self._settings
 
     def _tracks_path(self, job: Job) -> Path:
         assert self._tracks is not None  # noqa: S101 - asked only where tracks are wanted

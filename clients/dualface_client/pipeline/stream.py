@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,8 +30,10 @@ from dualface_client.pipeline.parts import (
     FaceEmbedder,
     FrameSink,
     FrameSource,
+    Guard,
     Imaging,
     PendingFaces,
+    Unguarded,
 )
 from dualface_client.pipeline.stages import Reader, Writer
 from dualface_client.settings.run import RunSettings
@@ -60,6 +62,7 @@ class StreamParts:
         detector: Shared by the worker's streams.
         embedder: Shared by the worker's streams.
         tracks: Where tracks are written, None for nowhere.
+        guard: Says how many requests to keep under way.
     """
 
     source: FrameSource
@@ -68,6 +71,7 @@ class StreamParts:
     detector: FaceDetector
     embedder: FaceEmbedder
     tracks: TrackLog | None = None
+    guard: Guard = field(default_factory=Unguarded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,7 @@ class StreamLoop:
             with self._clock.stage("letterbox"):
                 pending = self._parts.detector.submit([frame.image for frame in batch])
             in_flight.append(_Batch(batch, pending))
-            while len(in_flight) >= settings.requests_in_flight:
+            while len(in_flight) >= self._parts.guard.in_flight(settings.requests_in_flight):
                 yield from self._finished(in_flight.popleft())
         # Requests that a stop or an error leaves behind keep their slots until they are answered.
         while in_flight and not self._stop.is_set():

@@ -15,6 +15,7 @@ from dualface_client.models.faces import FaceDetector, FaceEmbedder, ModelAccess
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.parts import Guard
 from dualface_client.pipeline.runner import Device, Models, Runner
 from dualface_client.settings.run import RunSettings
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
@@ -27,7 +28,7 @@ _REID_BATCH = 4
 LAST_ANSWERS_S = 2.0
 
 
-def run_worker(
+def run_worker(  # noqa: PLR0913 - what a worker is given, optional parts by name
     address: str,
     device: Device,
     jobs: Sequence[Job],
@@ -37,6 +38,7 @@ def run_worker(
     *,
     streams: int,
     tracks: Path | None = None,
+    guard: Guard | None = None,
 ) -> PoolReport:
     """Connects, runs every job and disconnects.
 
@@ -49,6 +51,7 @@ def run_worker(
         stop: Set from outside to end early.
         streams: How many run at a time.
         tracks: File or directory for tracks, None for nowhere.
+        guard: May hold streams back; None for nobody.
 
     Returns:
         Figures of the worker's region, taken when the streams had ended.
@@ -58,7 +61,7 @@ def run_worker(
         MemoryRegionError: No shared memory, or the server refuses it.
         StoppedError: `stop` was set while the server was awaited.
     """
-    with open_runner(address, device, settings, streams, tracks, stop) as (runner, session):
+    with open_runner(address, device, settings, streams, tracks, stop, guard) as (runner, session):
         runner.run(jobs, statuses, stop, streams)
         session.client.wait_idle(LAST_ANSWERS_S)
         return session.pool.report()
@@ -72,6 +75,7 @@ def open_runner(
     streams: int,
     tracks: Path | None,
     stop: threading.Event,
+    guard: Guard | None = None,
 ) -> Iterator[tuple[Runner, Session]]:
     """A runner on a session of its own; arguments and errors as of `run_worker`."""
 
@@ -98,7 +102,7 @@ def open_runner(
             FaceDetector(access, settings.detection.score_threshold),
             FaceEmbedder(replace(access, timeout_s=settings.reid_timeout_s), _REID_BATCH),
         )
-        yield Runner(device, models, settings, tracks), session
+        yield Runner(device, models, settings, tracks, guard), session
 
 
 def slot_plans(settings: RunSettings, streams: int) -> dict[str, SlotPlan]:

@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from dualface_client.errors import DualfaceError
+from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import ROOT, event_of
 from dualface_client.pipeline.devices import make_device
@@ -25,6 +26,7 @@ from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.messages import build, decode, encode
 from dualface_client.pipeline.runner import Runner, new_statuses
 from dualface_client.pipeline.worker import LAST_ANSWERS_S, open_runner
+from dualface_client.settings.machine import MonitorSettings
 from dualface_client.settings.run import RunSettings
 
 #: The supervisor hears from a worker at least this often.
@@ -44,6 +46,7 @@ class WorkerSetup:
         settings: How to process.
         streams: How many run at a time in one worker.
         tracks: File or directory for tracks, None for nowhere.
+        monitor: When the machine is at its limit; each worker looks for itself.
     """
 
     address: str
@@ -51,6 +54,7 @@ class WorkerSetup:
     settings: RunSettings
     streams: int
     tracks: Path | None = None
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
 
 class _Voice:
@@ -159,9 +163,13 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
     stop = threading.Event()
     reporter = _Reporter(voice)
     try:
-        with open_runner(
-            setup.address, device, setup.settings, setup.streams, setup.tracks, stop
-        ) as (runner, session):
+        # The supervisor's own monitor tells the user.
+        with (
+            HardwareMonitor(setup.monitor, lambda alert: None) as guard,
+            open_runner(
+                setup.address, device, setup.settings, setup.streams, setup.tracks, stop, guard
+            ) as (runner, session),
+        ):
             voice.say(encode("ready", pid=os.getpid()))
             with ThreadPoolExecutor(setup.streams, thread_name_prefix="stream") as pool:
                 _take_jobs(runner, pool, reporter, stop)

@@ -1,0 +1,160 @@
+"""What holds streams back, and streams with settings of their own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from dualface_client.observe.hardware import HardwareMonitor
+from dualface_client.observe.machine import HostSample
+from dualface_client.observe.report import StreamReport, StreamStatus
+from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.watch import HardwareSample
+from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.messages import build, decode, encode
+from dualface_client.pipeline.parts import Unguarded
+from dualface_client.pipeline.runner import Models, Runner, new_statuses
+from dualface_client.pipeline.stream import StreamLoop, StreamParts
+from dualface_client.pipeline.worker_process import WorkerSetup
+from dualface_client.settings.machine import MonitorSettings
+from dualface_client.settings.run import OutputSettings, RunSettings
+from dualface_client.types import Frame, VideoInfo
+from dualface_client.video.disk_wait import DiskWait
+from tests.unit.test_pipeline_stream import (
+    FakeDetector,
+    FakeDevice,
+    FakeEmbedder,
+    FakeImaging,
+    FakeSink,
+    FakeSource,
+    job,
+)
+
+
+def at_limit(*, full: bool) -> HardwareSample:
+    return HardwareSample(HostSample(0.99 if full else 0.1, 0, 10, 1000))
+
+
+def fed() -> HardwareMonitor:
+    """A monitor that only looks when it is told."""
+    return HardwareMonitor(MonitorSettings(interval_s=0), lambda alert: None)
+
+
+class Held(FakeSource):
+    """A source whose frames wait for a permission."""
+
+    def __init__(self, frames: int, go: threading.Event) -> None:
+        super().__init__(frames)
+        self._go = go
+
+    def __iter__(self) -> Iterator[Frame]:
+        self._go.wait(20)
+        return super().__iter__()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_machine_at_its_limit_runs_one_stream_after_the_other() -> None:
+    monitor, go = fed(), threading.Event()
+    monitor.take(at_limit(full=True))
+    device = FakeDevice({name: Held(3, go) for name in "abc"})
+    jobs = [job(name) for name in "abc"]
+    statuses = new_statuses(jobs)
+    runner = Runner(device, Models(FakeDetector(), FakeEmbedder()), RunSettings(), guard=monitor)
+    run = threading.Thread(target=runner.run, args=(jobs, statuses, threading.Event(), 3))
+    run.start()
+    wait_for(lambda: any(status.snapshot().state == "running" for status in statuses))
+    wait_for(lambda: sum(bool(status.snapshot().warnings) for status in statuses) == 2)
+    states = sorted(status.snapshot().state for status in statuses)
+    assert states == ["running", "waiting", "waiting"]
+    monitor.take(at_limit(full=False))
+    wait_for(lambda: all(status.snapshot().state == "running" for status in statuses))
+    go.set()
+    run.join(20)
+    reports = [status.snapshot() for status in statuses]
+    assert [report.state for report in reports] == ["done"] * 3
+    assert sum("at its limit" in "".join(report.warnings) for report in reports) == 2
+
+
+def test_a_machine_that_stays_at_its_limit_finishes_everything() -> None:
+    monitor = fed()
+    monitor.take(at_limit(full=True))
+    device = FakeDevice({name: FakeSource(3) for name in "abc"})
+    jobs = [job(name) for name in "abc"]
+    statuses = new_statuses(jobs)
+    runner = Runner(device, Models(FakeDetector(), FakeEmbedder()), RunSettings(), guard=monitor)
+    runner.run(jobs, statuses, threading.Event(), 3)
+    assert [status.snapshot().state for status in statuses] == ["done"] * 3
+
+
+def test_streams_that_are_held_back_can_be_stopped() -> None:
+    monitor, go, stop = fed(), threading.Event(), threading.Event()
+    monitor.take(at_limit(full=True))
+    device = FakeDevice({"a": Held(3, go), "b": FakeSource(3)})
+    jobs = [job("a"), job("b")]
+    statuses = new_statuses(jobs)
+    runner = Runner(device, Models(FakeDetector(), FakeEmbedder()), RunSettings(), guard=monitor)
+    run = threading.Thread(target=runner.run, args=(jobs, statuses, stop, 2))
+    run.start()
+    wait_for(lambda: any(status.snapshot().warnings for status in statuses))
+    stop.set()
+    go.set()
+    run.join(20)
+    assert [status.snapshot().state for status in statuses] == ["stopped"] * 2
+
+
+class Depth(Unguarded):
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.asked: list[int] = []
+
+    def in_flight(self, wanted: int) -> int:
+        self.asked.append(wanted)
+        return self.depth
+
+
+def test_the_guard_is_asked_for_the_depth_before_each_request() -> None:
+    guard, sink = Depth(1), FakeSink()
+    parts = StreamParts(
+        FakeSource(10), sink, FakeImaging(), FakeDetector(), FakeEmbedder(), guard=guard
+    )
+    status = StreamStatus(StreamReport("s", "i", "o"))
+    StreamLoop(parts, RunSettings(), status, threading.Event(), StageClock()).run()
+    assert len(sink.frames) == 10
+    assert set(guard.asked) == {RunSettings().detection.requests_in_flight}
+    assert len(guard.asked) >= 10
+
+
+def test_a_stream_may_have_settings_of_its_own() -> None:
+    seen: dict[str, OutputSettings] = {}
+
+    class Device(FakeDevice):
+        def open_sink(
+            self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+        ) -> FakeSink:
+            seen[job.name] = output
+            return super().open_sink(job, info, output, disk_wait)
+
+    own = replace(RunSettings(), output=OutputSettings(crf=33))
+    jobs = [job("a"), replace(job("b"), settings=own)]
+    device = Device({"a": FakeSource(2), "b": FakeSource(2)})
+    statuses = new_statuses(jobs)
+    runner = Runner(device, Models(FakeDetector(), FakeEmbedder()), RunSettings())
+    runner.run(jobs, statuses, threading.Event(), 1)
+    assert (seen["a"].crf, seen["b"].crf) == (20, 33)
+
+
+def test_workers_are_told_settings_of_streams_and_of_the_monitor() -> None:
+    own = replace(job("b"), settings=RunSettings(output=OutputSettings(crf=33)))
+    assert build(Job, decode(encode("job", job=own))["job"]) == own
+    monitor = MonitorSettings(interval_s=3.0)
+    setup = WorkerSetup("a:1", "cpu", RunSettings(), 4, Path("t"), monitor)
+    assert build(WorkerSetup, decode(encode("setup", setup=setup))["setup"]) == setup
