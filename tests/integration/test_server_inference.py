@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import tritonclient.grpc as triton_grpc
 
 from dualface_client.errors import (
     ContractError,
@@ -21,13 +24,13 @@ from dualface_client.errors import (
     ServerUnreachableError,
     StaleOutputError,
 )
-from dualface_client.memory.names import OwnerState, owner_state
+from dualface_client.memory.names import OwnerState, new_name, owner_state
 from dualface_client.memory.region import SHM_DIR, SystemRegion
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.contract import check_contract
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, MODELS, TensorSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
-from dualface_client.triton.reaper import reap_server, reap_shared_memory
+from dualface_client.triton.reaper import Reaped, reap_server, reap_shared_memory
 from dualface_client.triton.registration import register, registered_regions, unregister
 from dualface_client.triton.session import Session, SlotPlan
 
@@ -251,17 +254,72 @@ def test_a_killed_clients_region_is_reaped(triton_server: EmbeddedServer) -> Non
     register(connection, living)
     client = client_process(triton_server, 1)
     name = first_line(client)
-    assert reap_server(connection) == ()  # everybody lives
+    assert reap_server(connection).gone == ()  # everybody lives
     client.kill()
     client.communicate()
     assert owner_state(name) is OwnerState.GONE
     assert name in registered_regions(connection)
     assert name in reap_shared_memory()
-    assert reap_server(connection) == (name,)
+    assert reap_server(connection) == Reaped((name,), ())
     assert set(registered_regions(connection)) >= {living.name}
     assert (SHM_DIR / living.name).exists()
     unregister(connection, living.name)
     living.close()
+    connection.close()
+
+
+def test_only_what_is_certainly_dead_is_unregistered(triton_server: EmbeddedServer) -> None:
+    """Not a live owner's, nor another boot's or namespace's, nor anything that is not ours."""
+    connection = Connection(triton_server.grpc_address)
+    mine = new_name("sys")
+    dead = replace(mine, owner=replace(mine.owner, start_ticks=mine.owner.start_ticks - 1))
+    others = [
+        str(mine),
+        str(replace(dead, owner=replace(dead.owner, boot="00000001"))),
+        str(replace(dead, owner=replace(dead.owner, pidns=1))),
+        "their_region",
+        f"x-{dead}",
+    ]
+    with ExitStack() as stack:
+        for name in (*others, str(dead)):
+            memory = stack.enter_context(SystemRegion(4096))  # Triton wants one key per name
+            connection.call(
+                "test", "register_system_shared_memory", name, memory.shm_key, memory.byte_size
+            )
+        # This pid in an earlier life is dead, whoever has the pid now.
+        assert reap_server(connection).gone == (str(dead),)
+        assert set(others) <= set(registered_regions(connection))
+        for name in others:
+            unregister(connection, name)
+    connection.close()
+
+
+def test_a_region_in_use_is_kept_for_the_next_time(triton_server: EmbeddedServer) -> None:
+    """Its owner is dead, but another client's request still reads it."""
+    mine = new_name("sys")
+    dead = str(replace(mine, owner=replace(mine.owner, start_ticks=mine.owner.start_ticks - 1)))
+    connection = Connection(triton_server.grpc_address)
+    spec, batch = FACE_DETECT, 16
+    with SystemRegion(batch * spec.input.byte_size) as memory:
+        connection.call(
+            "test", "register_system_shared_memory", dead, memory.shm_key, memory.byte_size
+        )
+        pixels = triton_grpc.InferInput(spec.input.name, [batch, *spec.input.dims], "UINT8")
+        pixels.set_shared_memory(dead, memory.byte_size)
+        ended = threading.Event()
+        connection.send(
+            "test",
+            model_name=spec.name,
+            inputs=[pixels],
+            callback=lambda result, error: ended.set(),
+            client_timeout=30.0,
+        )
+        time.sleep(0.1)
+        first = reap_server(connection, timeout_s=0.05)
+        assert not ended.is_set(), "the request was too quick for this test"
+        assert first == Reaped((), (dead,))
+        assert ended.wait(30.0)
+        assert reap_server(connection) == Reaped((dead,), ())
     connection.close()
 
 

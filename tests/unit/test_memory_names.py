@@ -101,3 +101,30 @@ def test_another_boot_or_container_is_not_judged(change: dict[str, object]) -> N
 def test_a_kind_has_letters_only() -> None:
     with pytest.raises(ValueError, match="'a-b': expected lower-case letters"):
         new_name("a-b")
+
+
+HIDDEN = """
+import os, sys
+from dualface_client.memory.names import owner_state
+name = sys.argv[1]
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+print(owner_state(name).value, os.path.exists(f"/proc/{sys.argv[2]}/stat"))
+"""
+
+
+@pytest.mark.parametrize("hide", ["0", "2"])
+def test_a_process_that_proc_hides_counts_as_alive(hide: str) -> None:
+    """Another user's, where /proc is mounted with hidepid: it must not be taken for dead."""
+    script = f'mount -t proc -o hidepid={hide} proc /proc && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", HIDDEN]
+    done = subprocess.run(
+        [*command, str(new_name("sys")), str(os.getpid())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"needs the right to mount: {done.stderr.strip()[-200:]}")
+    assert done.stdout.split() == ["alive", str(hide == "0")]

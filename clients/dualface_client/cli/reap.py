@@ -25,8 +25,11 @@ def reap(server: str | None) -> int:
     if server:
         connection = Connection(server)
         try:
-            for name in reap_server(connection):
+            reaped = reap_server(connection)
+            for name in reaped.gone:
                 click.echo(f"unregistered {name}")
+            for name in reaped.kept:
+                click.echo(f"kept {name}: a request still uses it; run this again", err=True)
         finally:
             connection.close()
     for name in reap_shared_memory():

@@ -40,7 +40,7 @@ from dualface_client.pipeline.jobs import Job, plan_jobs, written_by
 from dualface_client.pipeline.pool_watch import watched_pools
 from dualface_client.pipeline.resume import identities, skip_finished
 from dualface_client.pipeline.runner import new_statuses
-from dualface_client.pipeline.server import ServerChoice, server_for
+from dualface_client.pipeline.server import ServerChoice, reap_at, server_for
 from dualface_client.pipeline.supervisor import Supervisor
 from dualface_client.pipeline.worker import run_worker
 from dualface_client.pipeline.worker_process import WorkerSetup
@@ -259,6 +259,8 @@ def _run_streams(
         if not request.choice.address:
             watch.say("server_starting", "starting the embedded Triton server ...")
         address, embedded = stack.enter_context(server_for(request.choice))
+        if embedded is None:
+            reap_at(address)
         watch.serves(address, embedded.pid if embedded else None)
         peak = stack.enter_context(MemoryPeak(watch.processes))
         on_gpu = request.choice.device == "cuda"

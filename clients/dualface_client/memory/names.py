@@ -135,8 +135,10 @@ def owner_state(name: str | RegionName) -> OwnerState:
     owner = parsed.owner
     if owner.boot != _boot() or owner.pidns != _pid_namespace():
         return OwnerState.FOREIGN
-    same = start_ticks(owner.pid) == owner.start_ticks
-    return OwnerState.ALIVE if same else OwnerState.GONE
+    found = start_ticks(owner.pid)
+    if found is None and _is_hidden(owner.pid):
+        return OwnerState.ALIVE  # nobody can tell; what may live is not touched
+    return OwnerState.ALIVE if found == owner.start_ticks else OwnerState.GONE
 
 
 def start_ticks(pid: int) -> int | None:
@@ -157,6 +159,19 @@ def start_ticks(pid: int) -> int | None:
     if fields[0] in "ZX":
         return None
     return int(fields[19])
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process exists that `/proc` does not show us (mount option `hidepid`)."""
+    if Path(f"/proc/{pid}/stat").exists() and os.access(f"/proc/{pid}/stat", os.R_OK):
+        return False  # it is there to be read: it has ended and waits to be collected
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it exists, and is another user's
+        return True
+    return True
 
 
 def _boot() -> str:

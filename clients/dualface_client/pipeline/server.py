@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualface_client.errors import DualfaceError
 from dualface_client.observe.gpus import read_gpus
 from dualface_client.pipeline.server_watch import ServerWatch
 from dualface_client.settings import paths
+from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
 from dualface_client.triton.onnx_file import spec_of_file
 from dualface_client.triton.pool_file import pools_of_environment
+from dualface_client.triton.reaper import reap_server
 
 _LOOPBACK = ("127.", "localhost:", "[::1]")
 #: Processes on a GPU: while one prepares the next batch, the other's runs. ReID is rare.
@@ -79,6 +82,22 @@ def start_embedded(choice: ServerChoice) -> EmbeddedServer:
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
     return EmbeddedServer(paths.tritonserver_dir(), models, options)
+
+
+def reap_at(address: str) -> tuple[str, ...]:
+    """Takes regions of dead processes back from a server that runs already.
+
+    Never a reason not to run: where it does not work the run says why, if it matters to it.
+
+    Args:
+        address: `HOST:PORT`.
+
+    Returns:
+        Names that the server no longer holds.
+    """
+    with suppress(DualfaceError), closing(Connection(address)) as connection:
+        return reap_server(connection).gone
+    return ()
 
 
 def _exported(spec: ModelSpec, *, half: bool) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from dualface_client.errors import MemoryRegionError, ServerError, ServerUnreachableError
@@ -17,33 +18,45 @@ from dualface_client.triton.connection import Connection
 from dualface_client.triton.registration import Kind, registered_regions, unregister
 
 
-def reap_server(connection: Connection) -> tuple[str, ...]:
-    """Unregisters the regions of gone owners.
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What became of the regions of gone owners.
+
+    Attributes:
+        gone: Names that the server no longer lists.
+        kept: Names that it still lists: a last request uses them. The next time takes them back.
+    """
+
+    gone: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def reap_server(connection: Connection, timeout_s: float = 1.0) -> Reaped:
+    """Unregisters the regions of gone owners, system and CUDA, each by its name.
 
     Args:
         connection: To the server.
-
-    Returns:
-        Names that the server no longer holds. One that a last request still uses is left for the
-        next time.
+        timeout_s: How long to wait, for each, until the server no longer lists it.
 
     Raises:
         ServerUnreachableError: The server does not answer.
     """
-    return tuple(name for kind in Kind for name in _reap_kind(connection, kind))
+    gone: list[str] = []
+    kept: list[str] = []
+    for kind in Kind:
+        for name in sorted(_registered(connection, kind)):
+            if owner_state(name) is OwnerState.GONE:
+                done = _unregistered(connection, name, kind, timeout_s)
+                (gone if done else kept).append(name)
+    return Reaped(tuple(gone), tuple(kept))
 
 
-def _reap_kind(connection: Connection, kind: Kind) -> list[str]:
-    reaped = []
-    for name in sorted(_registered(connection, kind)):
-        if owner_state(name) is not OwnerState.GONE:
-            continue
-        try:
-            unregister(connection, name, timeout_s=1.0, kind=kind)
-        except MemoryRegionError:
-            continue
-        reaped.append(name)
-    return reaped
+def _unregistered(connection: Connection, name: str, kind: Kind, timeout_s: float) -> bool:
+    try:
+        unregister(connection, name, timeout_s=timeout_s, kind=kind)
+    except MemoryRegionError:
+        return False
+    return True
 
 
 def _registered(connection: Connection, kind: Kind) -> dict[str, int]:
