@@ -70,7 +70,8 @@ def shared_worker(address: str, device: str) -> Infer:
 def own_worker(device: str) -> Infer:
     """The embedded model's own code in this process."""
     fake: Any = types.ModuleType("triton_python_backend_utils")
-    fake.TritonModelException = RuntimeError
+    fake.TritonModelException = type("TritonModelException", (Exception,), {})
+    fake.Logger = types.SimpleNamespace(log_warn=print)
     sys.modules["triton_python_backend_utils"] = fake
     from dualface_client.triton.embedded_model import model
 
@@ -96,8 +97,8 @@ def own_worker(device: str) -> Infer:
         mine, batch = runners[spec.name], BATCHES[spec.name]
         if device == "cpu":
             return mine._infer(pixels[spec.name])
-        mine._cuda.copy(mine._staging, pixels[spec.name].ctypes.data, pixels[spec.name].nbytes)
-        return mine._run(mine._staging, batch)
+        mine._cuda.copy(mine._pixels, pixels[spec.name].ctypes.data, pixels[spec.name].nbytes)
+        return mine._run(batch)
 
     return infer
 
