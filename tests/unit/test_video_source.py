@@ -9,12 +9,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from dualface_client.errors import SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame
+from dualface_client.video.reference import is_disposable
 from dualface_client.video.source import PyavSource
 from tests import media
 from tests.media import Audio, Clip
@@ -225,6 +227,42 @@ def test_damaged_packets_are_skipped_and_counted(tmp_path: Path, threads: int) -
     assert frames[-1].pts * frames[-1].time_base == Fraction(59, 25)
     assert source.decode_errors >= 1
     assert any("could not be decoded" in text for text in source.warnings)
+
+
+def test_after_an_error_the_next_key_frame_goes_on(tmp_path: Path) -> None:
+    """P frames only: the first lost one takes the rest of its group with it, and nothing else."""
+    options = {"g": "10", "bf": "0", "sc_threshold": "0"}
+    whole = media.make(tmp_path / "whole.mp4", Clip(frames=60, options=options))
+    source = PyavSource(media.damage(tmp_path / "damaged.mp4", whole, [23], skip=0), threads=1)
+    indices = [round(float(frame.time_s) * 25) for frame in source]
+    assert indices == [*range(23), *range(30, 60)]
+    assert source.decode_errors == 7
+    assert "1 packets could not be decoded and were skipped" in source.warnings
+    left_out = "6 packets after them, up to the next key frame, were left out"
+    assert left_out in source.warnings
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
+def test_a_lost_picture_that_no_other_needs_takes_none_with_it(tmp_path: Path, suffix: str) -> None:
+    options = {"g": "60", "bf": "1", "b-pyramid": "none", "sc_threshold": "0", "b_strategy": "0"}
+    whole = media.make(tmp_path / f"whole{suffix}", Clip(frames=40, options=options))
+    with av.open(str(whole)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    found = [is_disposable(packet, "h264") for packet in packets]
+    assert found == [index > 1 and index % 2 == 0 for index in range(40)]
+    assert not any(is_disposable(packet, "hevc") for packet in packets)
+    if suffix == ".ts":  # its packets do not lie in one piece
+        return
+    source = PyavSource(media.damage(tmp_path / "bad.mp4", whole, [12], skip=8), threads=1)
+    assert len(list(source)) == 39
+    assert source.decode_errors == 1
+
+
+def test_a_stream_without_later_key_frames_goes_on_after_a_while(tmp_path: Path) -> None:
+    options = {"g": "2000", "bf": "0", "sc_threshold": "0"}
+    whole = media.make(tmp_path / "whole.mp4", Clip(frames=700, options=options))
+    source = PyavSource(media.damage(tmp_path / "bad.mp4", whole, [20], skip=0), threads=1)
+    assert len(list(source)) == 700 - 600
 
 
 def _empty(path: Path) -> Path:

@@ -18,6 +18,7 @@ from dualface_client.video.color import hdr_note, spec_of
 from dualface_client.video.convert import Nv12Converter
 from dualface_client.video.deinterlace import Deinterlacer, Picture, can_deinterlace
 from dualface_client.video.ffmpeg import AV_ERRORS, av, file_url, source_error, thread_count, ticks
+from dualface_client.video.reference import is_disposable
 from dualface_client.video.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _LISTS = {b"#EXTM3U": "an HLS playlist", b"ffconcat": "a concat list"}
 _ASPECT_LIMIT = 8  # sample aspect ratios beyond 1:8 are damage, not intent
 _FALLBACK_RATE = Fraction(25)
 _READ_RETRIES = 16
+_KEY_FRAME_WITHIN = 600  # packets; streams with periodic intra refresh have no later key frame
 _CLOSE_TIMEOUT_S = 5.0
 _REMEDY_NOT_VIDEO = "check that it is a complete video file"
 
@@ -63,6 +65,8 @@ class PyavSource:
         self._iterated = False
         self._decode_errors = 0
         self._damaged = 0
+        self._left_out = 0
+        self._to_skip = 0
         self._resized = 0
         self._truncated: str | None = None
         self._deinterlace = deinterlace and can_deinterlace()
@@ -82,8 +86,8 @@ class PyavSource:
 
     @property
     def decode_errors(self) -> int:
-        """Packets that could not be decoded plus pictures that were decoded with damage."""
-        return self._decode_errors + self._damaged
+        """Packets that could not be decoded or were left out, and pictures with damage."""
+        return self._decode_errors + self._left_out + self._damaged
 
     @property
     def truncated(self) -> bool:
@@ -96,6 +100,7 @@ class PyavSource:
         timeline = self._timeline
         counted = (
             (self._decode_errors, "packets could not be decoded and were skipped"),
+            (self._left_out, "packets after them, up to the next key frame, were left out"),
             (self._damaged, "pictures are damaged"),
             (timeline.filled, "missing time stamps were filled by the frame rate"),
             (timeline.bumped, "time stamps did not increase and were moved"),
@@ -230,13 +235,25 @@ class PyavSource:
                 yield Picture(frame, pts, frame.duration or 0)
 
     def _decode(self, packet: Packet[VideoStream] | None) -> list[av.VideoFrame]:
+        if packet is not None and self._is_skipped(packet):
+            return []
         try:
             return self._stream.codec_context.decode(packet)
         except av.error.EOFError:
             return []
         except AV_ERRORS:
             self._decode_errors += 1
+            # Pictures that build on a lost one would be smeared: faces are found in smears too.
+            codec = self._stream.codec_context.name
+            harmless = packet is None or is_disposable(packet, codec)
+            self._to_skip = 0 if harmless else _KEY_FRAME_WITHIN
             return []
+
+    def _is_skipped(self, packet: Packet[VideoStream]) -> bool:
+        """Whether the packet is left out: after an error, up to the next key frame."""
+        self._to_skip = 0 if packet.is_keyframe else max(0, self._to_skip - 1)
+        self._left_out += self._to_skip > 0
+        return self._to_skip > 0
 
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
         """Packets of the stream, then None to drain the decoder."""
