@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dualface_client.cli.main import cli
+from dualface_client.cli.commands import cli
 from tests.media import Clip, make
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +32,11 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
 
 
 def commands_and_options() -> set[str]:
-    names = {f"dualface-client {name}" for name in cli.commands}
-    for command in cli.commands.values():
+    context = click.Context(cli)
+    names = {f"dualface-client {name}" for name in cli.list_commands(context)}
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 names.update(parameter.opts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dualface_client.cli.main import cli
+from dualface_client.cli.commands import cli
 from dualface_client.errors import SinkError
 from dualface_client.observe.gpus import GpuFacts
 from dualface_client.observe.machine import MachineFacts

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dualface_client.cli.main import cli
+from dualface_client.cli.commands import cli
 
 #: What is wrong; the file; the line; what the message says of the value; and of the remedy.
 SETTINGS = [

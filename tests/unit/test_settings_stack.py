@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dualface_client.cli.main import cli
+from dualface_client.cli.commands import cli
 from dualface_client.errors import ConfigError
 from dualface_client.settings.layers import environment_layer
 from dualface_client.settings.stack import (

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dualface_client.memory.names import RegionName, new_name
-from dualface_client.triton.reaper import reap_shared_memory
+from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
 
 
 def gone(kind: str, suffix: str = "") -> RegionName:
@@ -52,3 +52,12 @@ def test_everything_else_stays(tmp_path: Path) -> None:
     assert reap_shared_memory(shm, tmp_path / "nothing") == ()
     assert {path.name for path in shm.iterdir()} == {*others, link.name}
     assert target.exists()
+
+
+def test_a_process_that_ends_at_once_takes_its_own_files_alone(tmp_path: Path) -> None:
+    mine = [new_name("sys"), replace(new_name("stub"), suffix="_48fda7f0")]
+    others = {str(gone("sys")), "dualface-notes.txt"}
+    for name in [*map(str, mine), *others]:
+        (tmp_path / name).touch()
+    unlink_own_shared_memory(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == others

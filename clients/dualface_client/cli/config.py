@@ -19,7 +19,15 @@ _HEADING = """Settings of dualface-client, all at their defaults. Keep what you 
 Written by `dualface-client config template`."""
 
 
-@click.group()
+@click.group(
+    epilog="""
+\b
+Examples:
+  dualface-client config show output
+  dualface-client config check configs/manual.yaml
+  dualface-client config template > configs/manual.yaml
+"""
+)
 def config() -> None:
     """Show the settings and their origins, or check a file."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
 import click
+
+from dualface_client.cli.options import server_option
 
 _EPILOG = """
 \b
@@ -18,7 +21,7 @@ Examples:
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--server", metavar="HOST:PORT", help="Look at this Triton, not at the embedded one.")
+@server_option("Look at this Triton, not at the embedded one.")
 @click.option(
     "--repository",
     type=click.Path(path_type=Path),
@@ -43,6 +46,9 @@ def doctor(
     """
     from dualface_client.pipeline.doctor import FAIL, examine
 
+    # From here on there is something to undo: a region on the server.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     findings = []
     for finding in examine(server, repository, config_path):
         findings.append(finding)

@@ -49,7 +49,7 @@ def guard(log: str, once: bool, health_port: int | None, no_gpu: bool) -> int:
     state = RunState(__version__, ())
     state.set_phase("running")
     with ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signal(lambda text: None))
+        stop = stack.enter_context(stop_on_signal(lambda text: None, lambda: None))
         if health_port is not None:
             health = stack.enter_context(HealthServer(state, port=health_port))
             click.echo(f"/healthz and /metrics on http://{health.address}", err=True)

@@ -1,59 +1,32 @@
-"""The command line's entry: one command a file, one place that turns errors into exit codes."""
+"""The entry of the command line: quick to start, so that Ctrl-C and a bare install end well.
+
+It imports next to nothing: until `main` runs, Ctrl-C would show a trace of imports.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import NoReturn
 
-import click
-
-from dualface_client import __version__
-from dualface_client.cli.config import config
-from dualface_client.cli.doctor import doctor
-from dualface_client.cli.guard import guard
-from dualface_client.cli.plan import plan
-from dualface_client.cli.probe import probe
-from dualface_client.cli.reap import reap
-from dualface_client.cli.run import run
-from dualface_client.cli.serve import serve
-from dualface_client.errors import DualfaceError
-
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_USAGE = 2
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="dualface-client")
-def cli() -> None:
-    """Frame the two people of a video in tiles of their own, side by side.
-
-    Exit codes: 0 done, 1 a stream failed (the others are done), 2 the command or the machine's
-    set-up is wrong, 3 the inference server failed, 130 interrupted.
-    """
-
-
-cli.add_command(run)
-cli.add_command(serve)
-cli.add_command(reap)
-cli.add_command(doctor)
-cli.add_command(guard)
-cli.add_command(plan)
-cli.add_command(config)
-cli.add_command(probe)
-
-
-def main() -> NoReturn:
+def main() -> None:
     """Runs the command line and exits; a user's mistake never shows a stack trace."""
+    # While modules are imported there is nothing to undo: Ctrl-C ends the process, without a trace.
+    # A command that has something to undo says so itself (`cli.signals`).
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a shell's background job
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        code = cli.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        sys.exit(_INTERRUPTED)
-    except DualfaceError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
+        from dualface_client.cli.commands import run_command_line
+
+        code = run_command_line()
+    except ModuleNotFoundError as error:
+        if (error.name or "dualface_client").startswith("dualface_client"):
+            raise
+        sys.stderr.write(
+            f"error: the Python package {error.name!r} is not installed; the command line needs "
+            "the extra 'run': pip install 'dualface-client[run]'\n"
+        )
+        code = _USAGE
+    sys.exit(code)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dualface_client.triton.connection import Connection
-from dualface_client.triton.reaper import reap_server, reap_shared_memory
+from dualface_client.cli.options import server_option
 
 
 @click.command(
@@ -16,12 +15,20 @@ Examples:
   dualface-client reap --server 127.0.0.1:8001
 """
 )
-@click.option("--server", metavar="HOST:PORT", help="Also unregister dead regions on this server.")
+@server_option("Also unregister dead regions on this server.")
 def reap(server: str | None) -> int:
     """Remove shared memory whose owner is gone, by name, and only dualface's own.
 
     Regions of processes that live, of other containers and of other programs are left alone.
+
+    Exit codes: 0 nothing of the dead is left, 3 the server does not answer.
     """
+    from dualface_client.triton.connection import Connection
+    from dualface_client.triton.reaper import reap_server, reap_shared_memory
+
+    # The files first: a server that does not answer keeps none of them.
+    for name in reap_shared_memory():
+        click.echo(f"removed {name}")
     if server:
         connection = Connection(server)
         try:
@@ -32,6 +39,4 @@ def reap(server: str | None) -> int:
                 click.echo(f"kept {name}: a request still uses it; run this again", err=True)
         finally:
             connection.close()
-    for name in reap_shared_memory():
-        click.echo(f"removed {name}")
     return 0

@@ -7,10 +7,6 @@ from pathlib import Path
 import click
 
 from dualface_client.cli.options import embedded_server_options
-from dualface_client.cli.signals import stop_on_signal
-from dualface_client.errors import ServerError
-from dualface_client.pipeline.server import ServerChoice, start_embedded
-from dualface_client.triton.reaper import reap_shared_memory
 
 _POLL_S = 0.5
 
@@ -40,10 +36,21 @@ def serve(
 
     Prints its gRPC address, which `dualface-client run --server` takes. It serves this machine
     alone (127.0.0.1).
+
+    Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 the machine's set-up is wrong, 3 the server died,
+    130 ended before it was ready.
     """
+    from dualface_client.cli.signals import stop_on_signal
+    from dualface_client.errors import ServerError
+    from dualface_client.pipeline.server import ServerChoice, start_embedded
+    from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
+
     reap_shared_memory()
     choice = ServerChoice(None, detector_onnx, reid_onnx, model_threads, device)
-    with stop_on_signal(lambda text: None) as stop, start_embedded(choice) as server:
+    with (
+        stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,
+        start_embedded(choice, stop.event) as server,
+    ):
         click.echo(f"gRPC on {server.grpc_address}, metrics on {server.metrics_url}")
         click.echo("Ctrl-C ends it.", err=True)
         while not stop.event.wait(_POLL_S):

@@ -31,25 +31,34 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal(tell: Callable[[str], None]) -> Iterator[StopRequest]:
+def stop_on_signal(
+    tell: Callable[[str], None], clean_up: Callable[[], None]
+) -> Iterator[StopRequest]:
     """Turns the first signal into an event and ends the process at the second.
 
-    The embedded server sees this process go and ends by itself.
+    The embedded server's keeper sees this process go and ends the server and what is its own.
 
     Args:
         tell: Gets the line for the user.
+        clean_up: Called at the second signal, just before the end: removes what no other process
+            would.
     """
     request = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         if request.event.is_set():
-            os._exit(128 + number)
+            try:
+                clean_up()
+            finally:
+                os._exit(128 + number)
         request.signal_number = number
         request.event.set()
         tell("stopping; what is finished so far stays playable (again to stop at once)")
 
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    # What is ignored stays ignored: shells start background jobs so, Ctrl-C is for somebody else.
+    wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield request
     finally:

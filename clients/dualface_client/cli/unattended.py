@@ -1,21 +1,19 @@
-"""Options for runs that nobody watches, and what they set up: logs, state, health, report."""
+"""What a run tells besides its videos: progress, logs, state, health, report."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 
 from dualface_client import __version__
+from dualface_client.cli.unattended_options import Unattended
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.health import HealthServer
 from dualface_client.observe.html import RunRecord, write_html
@@ -27,112 +25,6 @@ from dualface_client.observe.samples import Sampler
 from dualface_client.observe.state_file import StateFile, read_state
 from dualface_client.observe.stream_events import StreamEvents
 from dualface_client.pipeline.record import pictures_of
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Unattended:
-    """What the user asked for.
-
-    Attributes:
-        workers: Processes that run streams; 0 lets the program decide.
-        resume: Skip videos whose outputs are finished and verified.
-        state: State file.
-        report: HTML report.
-        health_port: Port of the health page, None for no page.
-        health_host: Address that it listens on.
-        log_format: `text` or `json`.
-    """
-
-    workers: int = 1
-    resume: bool = False
-    state: Path | None = None
-    report: Path | None = None
-    health_port: int | None = None
-    health_host: str = "127.0.0.1"
-    log_format: str = "text"
-
-    def workers_for(self, streams: int, videos: int) -> int:
-        """Worker processes for so many streams at a time: about four in each, where not said."""
-        wanted = self.workers or max(1, -(-min(streams, videos) // _STREAMS_PER_WORKER))
-        return max(1, min(wanted, videos))
-
-
-#: Measured on an H200: more streams in one process lose speed to Python's lock.
-_STREAMS_PER_WORKER = 4
-
-
-def unattended_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the command gets them as `unattended`."""
-
-    @functools.wraps(command)
-    def with_unattended(**kwargs: Any) -> Any:
-        names = Unattended.__dataclass_fields__
-        chosen = {name: kwargs.pop(name) for name in names}
-        return command(unattended=Unattended(**chosen), **kwargs)
-
-    decorated: Callable[..., Any] = with_unattended
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated
-
-
-class _Workers(click.ParamType[int]):
-    name = "N|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if value == "auto":
-            return 0
-        try:
-            number = int(value)
-        except ValueError:
-            number = 0
-        if not 1 <= number <= 64:
-            self.fail(f"{value}: expected 'auto' or a number from 1 to 64.", param, ctx)
-        return number
-
-
-_OPTIONS = (
-    click.option(
-        "--workers",
-        type=_Workers(),
-        default=1,
-        show_default=True,
-        metavar="N|auto",
-        help="Processes that share the streams; from 2 on (auto: four streams each) one that "
-        "dies is started again.",
-    ),
-    click.option(
-        "--resume",
-        is_flag=True,
-        help="Skip videos whose outputs exist and are verified; see --state.",
-    ),
-    click.option("--state", type=_FILE, help="JSON with the run's state, always whole."),
-    click.option("--report", type=_FILE, help="HTML page about the run, complete in itself."),
-    click.option(
-        "--health-port",
-        type=click.IntRange(0, 65535),
-        metavar="PORT",
-        help="Answer /healthz, /readyz and /metrics; 0 picks a free port.",
-    ),
-    click.option(
-        "--health-host",
-        default="127.0.0.1",
-        show_default=True,
-        metavar="HOST",
-        help="Address that the health page listens on.",
-    ),
-    click.option(
-        "--log-format",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        help="json writes one object per event instead of progress.",
-    ),
-)
 
 
 class RunWatch:

@@ -6,13 +6,15 @@ import threading
 from collections.abc import Sequence
 from os import PathLike
 
+from dualface_client.errors import StoppedError
 from dualface_client.observe.report import StreamReport
 from dualface_client.pipeline.cpu_device import CpuDevice
 from dualface_client.pipeline.jobs import plan_jobs
-from dualface_client.pipeline.runner import new_statuses
+from dualface_client.pipeline.runner import fail_unstarted, new_statuses
 from dualface_client.pipeline.server import ServerChoice, server_for
 from dualface_client.pipeline.worker import run_worker
 from dualface_client.settings.run import RunSettings
+from dualface_client.triton.access import OPEN_ACCESS
 
 
 def process(
@@ -32,7 +34,8 @@ def process(
         server: `HOST:PORT` of a running Triton; None starts the embedded one and stops it.
         settings: How to process; None for the defaults.
         streams: Videos processed at a time.
-        stop: Set it from another thread to end early; partial outputs stay playable.
+        stop: Set it from another thread to end early, as Ctrl-C does here; partial outputs stay
+            playable.
 
     Returns:
         One report per video, in order. A video that failed says why in `error`; it raises nothing.
@@ -44,14 +47,19 @@ def process(
     """
     jobs = plan_jobs([str(path) for path in inputs], str(output))
     statuses = new_statuses(jobs)
-    with server_for(ServerChoice(server)) as (address, _):
-        run_worker(
-            address,
-            CpuDevice(),
-            jobs,
-            statuses,
-            settings or RunSettings(),
-            stop or threading.Event(),
-            streams=streams,
-        )
+    stop = stop or threading.Event()
+    try:
+        with server_for(ServerChoice(server), stop) as (address, embedded):
+            run_worker(
+                address,
+                CpuDevice(),
+                jobs,
+                statuses,
+                settings or RunSettings(),
+                stop,
+                streams=streams,
+                access=OPEN_ACCESS if embedded else None,
+            )
+    except StoppedError as error:
+        fail_unstarted(statuses, error)
     return tuple(status.snapshot() for status in statuses)

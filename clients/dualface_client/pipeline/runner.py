@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dualface_client.errors import DualfaceError, EncoderError, ServerError
+from dualface_client.errors import DualfaceError, EncoderError, ServerError, StoppedError
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
@@ -34,6 +34,7 @@ from dualface_client.video.disk_wait import DiskWait
 
 #: How often a stream that is held back asks again.
 _ADMIT_POLL_S = 0.2
+_WAIT_S = 1.0
 
 
 class Device:
@@ -101,6 +102,22 @@ def new_statuses(jobs: Sequence[Job]) -> list[StreamStatus]:
     ]
 
 
+def fail_unstarted(statuses: Sequence[StreamStatus], error: DualfaceError) -> None:
+    """Gives the streams that still wait the reason why they never ran.
+
+    Args:
+        statuses: From `new_statuses`.
+        error: What kept the worker from running, a stop or a failure.
+    """
+    outcome: dict[str, Any] = {"state": "stopped"}
+    if not isinstance(error, StoppedError):
+        servers = isinstance(error, ServerError)
+        outcome = {"state": "failed", "error": str(error), "error_is_servers": servers}
+    for status in statuses:
+        if status.snapshot().state == "waiting":
+            status.update(**outcome)
+
+
 class Runner:
     """Runs jobs, several at a time.
 
@@ -140,13 +157,23 @@ class Runner:
         Args:
             jobs: From `plan_jobs`.
             statuses: From `new_statuses`, kept up to date.
-            stop: Set from outside to end early: streams leave playable partial files.
+            stop: Set from outside to end early: streams leave playable partial files. Set here
+                too where an exception such as `KeyboardInterrupt` ends the wait for them.
             streams: How many run at a time.
         """
         with ThreadPoolExecutor(streams, thread_name_prefix="stream") as pool:
-            for job, status in zip(jobs, statuses, strict=True):
-                if status.snapshot().state not in FINAL_STATES:
-                    pool.submit(self.run_job, job, status, stop)
+            futures = []
+            try:
+                for job, status in zip(jobs, statuses, strict=True):
+                    if status.snapshot().state not in FINAL_STATES:
+                        futures.append(pool.submit(self.run_job, job, status, stop))
+                _wait_all(futures)
+            except BaseException:  # Ctrl-C in a program that has no handler of its own
+                stop.set()
+                _wait_all(futures)
+                raise
+        for future in futures:
+            future.result()
 
     def run_job(self, job: Job, status: StreamStatus, stop: threading.Event) -> None:
         """Runs one job; how it ended is in its status.
@@ -265,6 +292,12 @@ class Runner:
     def _tracks_path(self, job: Job) -> Path:
         assert self._tracks is not None  # noqa: S101 - asked only where tracks are wanted
         return self._tracks / f"{job.name}.txt" if self._tracks.is_dir() else self._tracks
+
+
+def _wait_all(futures: Sequence[Future[None]]) -> None:
+    # A wait without a limit would keep Ctrl-C waiting too on some systems.
+    while wait(futures, _WAIT_S).not_done:
+        pass
 
 
 @dataclass(frozen=True, slots=True)

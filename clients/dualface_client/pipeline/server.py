@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -50,14 +51,19 @@ class ServerChoice:
         return self.address is None or self.address.startswith(_LOOPBACK)
 
 
-def start_embedded(choice: ServerChoice) -> EmbeddedServer:
+def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) -> EmbeddedServer:
     """Starts the embedded server for the chosen models.
+
+    Args:
+        choice: Which models, where.
+        stop: Set it from elsewhere to give the start up.
 
     Raises:
         AssetError: A model or the server is not in the cache, or a model file does not fit; the
             message names the tensor.
         PlatformError: This machine cannot run it.
         ServerStartError: It died or hung.
+        StoppedError: `stop` was set before it was ready.
         UsageError: The environment asks for memory pools that make no sense.
     """
     cuda = choice.device == "cuda"
@@ -81,7 +87,7 @@ def start_embedded(choice: ServerChoice) -> EmbeddedServer:
         pinned_pool_bytes=pinned_pool,
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
-    return EmbeddedServer(paths.tritonserver_dir(), models, options)
+    return EmbeddedServer(paths.tritonserver_dir(), models, options, stop)
 
 
 def reap_at(address: str) -> tuple[str, ...]:
@@ -108,10 +114,16 @@ def _exported(spec: ModelSpec, *, half: bool) -> Path:
 
 
 @contextmanager
-def server_for(choice: ServerChoice) -> Iterator[tuple[str, EmbeddedServer | None]]:
+def server_for(
+    choice: ServerChoice, stop: threading.Event | None = None
+) -> Iterator[tuple[str, EmbeddedServer | None]]:
     """The address to use, and the embedded server where one had to be started.
 
     The latter is restarted where it dies, at the same address.
+
+    Args:
+        choice: Which server.
+        stop: Set it from elsewhere to give a start up.
 
     Raises:
         DualfaceError: As `start_embedded`.
@@ -119,5 +131,5 @@ def server_for(choice: ServerChoice) -> Iterator[tuple[str, EmbeddedServer | Non
     if choice.address:
         yield choice.address, None
         return
-    with start_embedded(choice) as server, ServerWatch(server):
+    with start_embedded(choice, stop) as server, ServerWatch(server):
         yield server.grpc_address, server

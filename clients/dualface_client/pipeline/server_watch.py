@@ -12,7 +12,7 @@ import time
 
 import psutil
 
-from dualface_client.errors import ServerStartError
+from dualface_client.errors import ServerStartError, StoppedError
 from dualface_client.observe.run_log import log_event
 from dualface_client.triton.embedded import EmbeddedServer
 
@@ -92,6 +92,8 @@ class ServerWatch:
             return False
         try:
             self._server.restart()
+        except StoppedError:
+            return False
         except ServerStartError as error:
             log_event("server_not_restarted", str(error), level=logging.ERROR)
         else:

@@ -12,12 +12,13 @@ from pathlib import Path
 from dualface_client.errors import StoppedError
 from dualface_client.memory.figures import PoolReport
 from dualface_client.models.faces import FaceDetector, FaceEmbedder, ModelAccess
-from dualface_client.observe.report import StreamStatus
+from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.parts import Guard
 from dualface_client.pipeline.runner import Device, Models, Runner
 from dualface_client.settings.run import RunSettings
+from dualface_client.triton.access import Access
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
 from dualface_client.triton.recovery import Endurance
 from dualface_client.triton.session import Session, SlotPlan
@@ -38,6 +39,7 @@ def run_worker(  # noqa: PLR0913 - what a worker is given, optional parts by nam
     *,
     streams: int,
     tracks: Path | None = None,
+    access: Access | None = None,
     guard: Guard | None = None,
 ) -> PoolReport:
     """Connects, runs every job and disconnects.
@@ -51,6 +53,7 @@ def run_worker(  # noqa: PLR0913 - what a worker is given, optional parts by nam
         stop: Set from outside to end early.
         streams: How many run at a time.
         tracks: File or directory for tracks, None for nowhere.
+        access: Key and certificates; None for those that the environment names.
         guard: May hold streams back; None for nobody.
 
     Returns:
@@ -61,7 +64,12 @@ def run_worker(  # noqa: PLR0913 - what a worker is given, optional parts by nam
         MemoryRegionError: No shared memory, or the server refuses it.
         StoppedError: `stop` was set while the server was awaited.
     """
-    with open_runner(address, device, settings, streams, tracks, stop, guard) as (runner, session):
+    # Slots for streams that there are: a place in shared memory for each.
+    waiting = sum(status.snapshot().state not in FINAL_STATES for status in statuses)
+    streams = max(1, min(streams, waiting))
+    with open_runner(
+        address, device, settings, streams, tracks, stop, guard=guard, access=access
+    ) as (runner, session):
         runner.run(jobs, statuses, stop, streams)
         session.client.wait_idle(LAST_ANSWERS_S)
         return session.pool.report()
@@ -75,6 +83,8 @@ def open_runner(
     streams: int,
     tracks: Path | None,
     stop: threading.Event,
+    *,
+    access: Access | None = None,
     guard: Guard | None = None,
 ) -> Iterator[tuple[Runner, Session]]:
     """A runner on a session of its own; arguments and errors as of `run_worker`."""
@@ -91,16 +101,17 @@ def open_runner(
     with Session(
         address,
         plans,
+        access=access,
         check=check,
         endurance=Endurance(settings.server_wait_s, tell),
         request_timeout_s=timeout_s,
         make_region=device.make_region,
         outputs_in_region=device.outputs_in_region,
     ) as session:
-        access = ModelAccess(session, device.imaging, timeout_s, device.synchronize)
+        calls = ModelAccess(session, device.imaging, timeout_s, device.synchronize)
         models = Models(
-            FaceDetector(access, settings.detection.score_threshold),
-            FaceEmbedder(replace(access, timeout_s=settings.reid_timeout_s), _REID_BATCH),
+            FaceDetector(calls, settings.detection.score_threshold),
+            FaceEmbedder(replace(calls, timeout_s=settings.reid_timeout_s), _REID_BATCH),
         )
         yield Runner(device, models, settings, tracks, guard), session
 

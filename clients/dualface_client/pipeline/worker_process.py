@@ -28,6 +28,7 @@ from dualface_client.pipeline.runner import Runner, new_statuses
 from dualface_client.pipeline.worker import LAST_ANSWERS_S, open_runner
 from dualface_client.settings.machine import MonitorSettings
 from dualface_client.settings.run import RunSettings
+from dualface_client.triton.access import OPEN_ACCESS
 
 #: The supervisor hears from a worker at least this often.
 BEAT_S = 1.0
@@ -47,6 +48,7 @@ class WorkerSetup:
         streams: How many run at a time in one worker.
         tracks: File or directory for tracks, None for nowhere.
         monitor: When the machine is at its limit; each worker looks for itself.
+        open_access: Whether the server is an embedded one, which has neither keys nor certificates.
     """
 
     address: str
@@ -55,6 +57,7 @@ class WorkerSetup:
     streams: int
     tracks: Path | None = None
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    open_access: bool = False
 
 
 class _Voice:
@@ -167,7 +170,14 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
         with (
             HardwareMonitor(setup.monitor, lambda alert: None) as guard,
             open_runner(
-                setup.address, device, setup.settings, setup.streams, setup.tracks, stop, guard
+                setup.address,
+                device,
+                setup.settings,
+                setup.streams,
+                setup.tracks,
+                stop,
+                access=OPEN_ACCESS if setup.open_access else None,
+                guard=guard,
             ) as (runner, session),
         ):
             voice.say(encode("ready", pid=os.getpid()))

@@ -6,8 +6,17 @@ Nothing is created here; `scripts/fetch.py` and `scripts/export_models.py` fill 
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from dualface_client.errors import AssetError, PlatformError
+
+#: Where temporary files lie where TMPDIR's place does not do.
+_TMP = Path("/tmp")  # noqa: S108 - a place to fall back to; its files have names of our own
+# Triton's Python backend starts its stub by a shell command without quotes.
+_PLAIN_PATH = re.compile("[A-Za-z0-9._/-]+")
 
 #: Version of the `nvidia-pytriton` wheel that carries the embedded server; also pinned in VERSIONS.
 PYTRITON_VERSION = "0.7.0"
@@ -25,10 +34,13 @@ def home_dir(environ: Mapping[str, str] | None = None) -> Path:
 
     Returns:
         An absolute path that need not exist.
+
+    Raises:
+        AssetError: This user has no home directory, and no variable names another place.
     """
     env = os.environ if environ is None else environ
     if own := env.get("DUALFACE_HOME"):
-        return Path(own).expanduser().absolute()
+        return _expanded(own).absolute()
     shared = env.get("XDG_CACHE_HOME", "")
     if shared and Path(shared).is_absolute():
         return Path(shared) / "dualface"
@@ -37,7 +49,38 @@ def home_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 def _user_dir(env: Mapping[str, str]) -> Path:
     home = env.get("HOME")
-    return Path(home) if home else Path.home()
+    return Path(home) if home else _expanded("~")
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # no HOME and no entry in the password file, as in a container
+        raise AssetError(
+            f"the directory for models and the server cannot be found: {text!r} has no home "
+            "directory here; set DUALFACE_HOME to a directory"
+        ) from error
+
+
+def scratch_dir() -> Path:
+    """Where embedded servers keep their directories.
+
+    The system's place for temporary files (`TMPDIR`), or `/tmp` where that has a blank or another
+    character that the server cannot take.
+
+    Raises:
+        PlatformError: No place for temporary files can be written.
+    """
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError as error:
+        raise PlatformError(f"{error.strerror}; set TMPDIR to a directory") from error
+    return place if _PLAIN_PATH.fullmatch(str(place)) else _TMP
+
+
+def scratch_dirs() -> tuple[Path, ...]:
+    """Every place where a server of ours may have kept its directory."""
+    return tuple(dict.fromkeys((scratch_dir(), _TMP)))
 
 
 def models_dir(environ: Mapping[str, str] | None = None) -> Path:

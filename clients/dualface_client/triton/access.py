@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tritonclient.grpc import InferenceServerClientPlugin
@@ -46,6 +47,10 @@ class Access:
         """
         if self.key:
             client.register_plugin(_KeyPlugin(self.key))
+
+
+#: For a server without keys and certificates, such as the embedded one.
+OPEN_ACCESS = Access("", MappingProxyType({}))
 
 
 class _KeyPlugin(InferenceServerClientPlugin):  # type: ignore[misc] # tritonclient has no types

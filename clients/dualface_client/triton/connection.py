@@ -23,7 +23,7 @@ from dualface_client.errors import (
     ServerError,
     ServerUnreachableError,
 )
-from dualface_client.triton.access import read_access
+from dualface_client.triton.access import Access, read_access
 
 #: Limit of calls that are not inference, seconds.
 CALL_TIMEOUT_S = 5.0
@@ -44,18 +44,22 @@ _CHANNEL_ARGS: tuple[tuple[str, int], ...] = (
 class Connection:
     """A thread-safe connection to one Triton server."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, access: Access | None = None) -> None:
         """Prepares the channel; the first call connects.
 
         Args:
             address: `HOST:PORT` of the gRPC endpoint.
+            access: Key and certificates; None for those that the environment names.
+
+        Raises:
+            UsageError: The environment names a file that cannot be read.
         """
         self.address = address
         self._call_timeout_s = CALL_TIMEOUT_S
         arguments = list(_CHANNEL_ARGS)
         if address.startswith(_LOOPBACK):
             arguments.append(("grpc.enable_http_proxy", 0))
-        access = read_access()
+        access = read_access() if access is None else access
         with translated(address, "connect"):
             self._client = triton_grpc.InferenceServerClient(
                 address, channel_args=arguments, **access.tls

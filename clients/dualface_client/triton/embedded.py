@@ -12,20 +12,21 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualface_client.errors import ServerStartError, ServerUnreachableError
+from dualface_client.errors import ServerStartError, ServerUnreachableError, StoppedError
 from dualface_client.memory.names import new_name, start_ticks
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.triton import keeper
+from dualface_client.triton.access import OPEN_ACCESS
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import ModelSpec
-from dualface_client.triton.repository import PythonModel, write_python_model
+from dualface_client.triton.reaper import owner_prefix
+from dualface_client.triton.repository import PythonModel
+from dualface_client.triton.server_directory import fill, make_directory, package_dirs
 from dualface_client.triton.server_files import Host, ServerFiles, check_host, find_server_files
 
 _PORT_ATTEMPTS = 3
@@ -85,6 +86,7 @@ class EmbeddedServer:
         wheel_dir: Path,
         models: Sequence[EmbeddedModel],
         options: EmbeddedOptions | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         """Starts the server and waits until every model is ready.
 
@@ -92,22 +94,25 @@ class EmbeddedServer:
             wheel_dir: The unpacked `nvidia-pytriton` wheel.
             models: What to serve.
             options: How.
+            stop: Set it from elsewhere to give the start up.
 
         Raises:
             PlatformError: This machine cannot run it.
             AssetError: The wheel is not there.
             ServerStartError: It died or hung; the message ends with its last log lines.
+            StoppedError: `stop` was set before it was ready; nothing of it is left.
         """
         check_host(Host.current())
         self._options = options or EmbeddedOptions()
         self._models = tuple(models)
         self._changing = threading.Lock()
+        self._stop_start = stop or threading.Event()
         self._files = find_server_files(wheel_dir)
-        self._directory = _private_directory()
+        self._directory = make_directory()
         self._log = self._directory / "server.log"
         self._keeper: subprocess.Popen[str] | None = None
         try:
-            _fill(self._directory, self._files, self._models, self._options)
+            fill(self._directory, self._files, self._python_models())
             self._start()
             self._ports = self._grpc_port, self._metrics_port
         except BaseException:
@@ -188,6 +193,20 @@ class EmbeddedServer:
             _end_keeper(self._keeper, grace_s)
             self._keeper = None
 
+    def _python_models(self) -> list[PythonModel]:
+        options = self._options
+        return [
+            PythonModel(
+                model.spec,
+                model.onnx_path.absolute(),
+                options.intra_op_threads,
+                model.instance_count or options.instance_count,
+                options.device,
+                package_dirs(),
+            )
+            for model in self._models
+        ]
+
     def _start(self, ports: tuple[int, int] | None = None) -> None:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self._grpc_port, self._metrics_port = ports or _free_ports(2)
@@ -205,12 +224,14 @@ class EmbeddedServer:
     def _launch(self) -> None:
         shm_prefix = f"{new_name('stub')}_"
         plan = {
+            "parent": os.getpid(),
             "command": self._command(self._files, shm_prefix),
             "env": _environment(self._files, self._options.device),
             "cwd": str(self._directory),
             "log": str(self._log),
             "shm_dir": str(SHM_DIR),
             "shm_prefix": shm_prefix,
+            "parent_prefix": owner_prefix(),
         }
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__, json.dumps(plan)],
@@ -250,10 +271,10 @@ class EmbeddedServer:
         ]
 
     def _await_ready(self) -> None:
-        connection = Connection(self.grpc_address)
+        connection = Connection(self.grpc_address, OPEN_ACCESS)
         names = [model.spec.name for model in self._models]
         try:
-            connection.wait_ready(names, self._options.ready_timeout_s, self._refuse_dead)
+            connection.wait_ready(names, self._options.ready_timeout_s, self._check_start)
         except ServerUnreachableError as error:
             raise ServerStartError(
                 f"the embedded server was not ready in {self._options.ready_timeout_s:g} s; its "
@@ -264,49 +285,16 @@ class EmbeddedServer:
         # A port that another server holds would answer the question above for ours.
         self._refuse_dead()
 
+    def _check_start(self) -> None:
+        if self._stop_start.is_set():
+            raise StoppedError("stopped while the embedded server was starting")
+        self._refuse_dead()
+
     def _refuse_dead(self) -> None:
         if not self.is_alive():
             raise ServerStartError(
                 f"the embedded server died at its start; its last log lines:\n{self.log_tail()}"
             )
-
-
-def _private_directory() -> Path:
-    directory = Path(tempfile.gettempdir()) / str(new_name("server"))
-    directory.mkdir(mode=0o700)
-    return directory
-
-
-def _fill(
-    directory: Path,
-    files: ServerFiles,
-    models: Sequence[EmbeddedModel],
-    options: EmbeddedOptions,
-) -> None:
-    # A backend directory of our own: the wheel's has no stub beside the backend's library.
-    backend = directory / "backends" / "python"
-    backend.mkdir(parents=True)
-    for source in files.backend.iterdir():
-        (backend / source.name).symlink_to(source.absolute())
-    stub = Path(shutil.copy(files.stub, backend))
-    stub.chmod(0o700)
-    (directory / "models").mkdir()
-    for model in models:
-        write_python_model(
-            directory / "models",
-            PythonModel(
-                model.spec,
-                model.onnx_path.absolute(),
-                options.intra_op_threads,
-                model.instance_count or options.instance_count,
-                options.device,
-                _package_dirs(),
-            ),
-        )
-
-
-def _package_dirs() -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")))
 
 
 def _device_arguments(device: str) -> list[str]:
@@ -361,9 +349,8 @@ def _free_ports(count: int) -> list[int]:
 def _end_keeper(process: subprocess.Popen[str], grace_s: float) -> None:
     with contextlib.suppress(OSError, ValueError):
         assert process.stdin is not None  # noqa: S101 - for the type checker
-        if grace_s > 0:
-            process.stdin.write(f"stop {grace_s}\n")
-            process.stdin.flush()
+        process.stdin.write(f"stop {grace_s}\n")
+        process.stdin.flush()
     with contextlib.suppress(OSError, ValueError):
         process.stdin.close()  # type: ignore[union-attr] # a pipe, see _launch
     try:

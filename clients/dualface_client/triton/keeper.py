@@ -5,10 +5,12 @@ parent-death signal fires when the creating *thread* ends, and streams start ser
 thread; here the creating thread is the whole process. Between parent and keeper a pipe takes that
 role, and the parent's pid backs it up, as a forked child of the parent may hold the pipe open.
 
-    argv[1]  JSON: command, env, cwd, log, shm_dir, shm_prefix
-    stdin    a line "stop SECONDS" ends the server gracefully; end of file ends it at once
+    argv[1]  JSON: parent, command, env, cwd, log, shm_dir, shm_prefix, parent_prefix
+    stdin    a line "stop SECONDS" ends the server, by force after that time; end of file means
+             that the parent has gone
     stdout   one JSON line with the server's pid
-    exit     0; by then the server's group is dead and its shared memory files are unlinked
+    exit     0; by then the server's group is dead and its shared memory files are unlinked, and
+             where the parent has gone, the server's directory and the parent's own regions too
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.25
+_PARENT_END_S = 2.0
 
 
 def main(argv: list[str]) -> int:
@@ -41,15 +44,18 @@ def main(argv: list[str]) -> int:
     plan = json.loads(argv[1])
     os.umask(0o077)  # the stubs' shared memory is nobody else's business
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.stdin.close())
-    parent = os.getppid()
+    terminated: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
     server = _start(plan)
     print(json.dumps({"pid": server.pid}), flush=True)  # noqa: T201 - the parent reads it
+    closed = False
     try:
-        _watch(server, parent)
+        closed = _watch(server, plan["parent"], terminated)
     finally:
-        _end(server, plan)
-        if os.getppid() != parent:
+        _kill_group(server)
+        _unlink_all(plan["shm_dir"], plan["shm_prefix"])
+        if _has_gone(plan["parent"], _PARENT_END_S if closed else 0.0):
+            _unlink_all(plan["shm_dir"], plan["parent_prefix"])
             shutil.rmtree(plan["cwd"], ignore_errors=True)
     return 0
 
@@ -76,18 +82,20 @@ def _start(plan: dict[str, Any]) -> subprocess.Popen[bytes]:
         )
 
 
-def _watch(server: subprocess.Popen[bytes], parent: int) -> None:
-    while server.poll() is None and os.getppid() == parent:
-        try:
-            readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
-        except ValueError:  # SIGTERM closed it
-            return
+def _watch(server: subprocess.Popen[bytes], parent: int, terminated: list[int]) -> bool:
+    """Returns when the server has ended or must; true where the parent's pipe was closed."""
+    while server.poll() is None and os.getppid() == parent and not terminated:
+        readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
         if readable:
             words = sys.stdin.readline().split()
-            if words[:1] == ["stop"]:
+            if words[:1] != ["stop"]:
+                return True
+            limit_s = float(words[1])
+            if limit_s > 0:
                 server.terminate()
-                _wait(server, float(words[1]))
-            return
+                _wait(server, limit_s)
+            return False
+    return False
 
 
 def _wait(server: subprocess.Popen[bytes], limit_s: float) -> None:
@@ -95,12 +103,19 @@ def _wait(server: subprocess.Popen[bytes], limit_s: float) -> None:
         server.wait(limit_s)
 
 
-def _end(server: subprocess.Popen[bytes], plan: dict[str, Any]) -> None:
-    _kill_group(server)
-    for name in os.listdir(plan["shm_dir"]):
-        if name.startswith(plan["shm_prefix"]):
+def _has_gone(parent: int, limit_s: float) -> bool:
+    """Whether the parent is no more; its files are closed a moment before that."""
+    end_s = time.monotonic() + limit_s
+    while os.getppid() == parent and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return os.getppid() != parent
+
+
+def _unlink_all(directory: str, prefix: str) -> None:
+    for name in os.listdir(directory):
+        if name.startswith(prefix):
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(plan["shm_dir"], name))
+                os.unlink(os.path.join(directory, name))
 
 
 def _kill_group(server: subprocess.Popen[bytes]) -> None:

@@ -6,14 +6,15 @@ what belongs to another program, boot or pid namespace is not touched.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from dualface_client.errors import MemoryRegionError, ServerError, ServerUnreachableError
-from dualface_client.memory.names import OwnerState, owner_state
+from dualface_client.memory.names import OwnerState, new_name, owner_state
 from dualface_client.memory.region import SHM_DIR
+from dualface_client.settings import paths
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.registration import Kind, registered_regions, unregister
 
@@ -79,13 +80,31 @@ def reap_shared_memory(
 
     Args:
         shm_dir: Where shared memory files lie.
-        temporary_dir: Where embedded servers keep their directories; None for the system's.
+        temporary_dir: Where embedded servers keep their directories; None for every such place.
 
     Returns:
         Names of what was removed.
     """
-    places = (shm_dir, temporary_dir or Path(tempfile.gettempdir()))
+    places = (shm_dir, *([temporary_dir] if temporary_dir else paths.scratch_dirs()))
     return tuple(path.name for place in places for path in _gone(place) if _remove(path))
+
+
+def owner_prefix() -> str:
+    """What the names of all of this process's files begin with."""
+    return str(new_name("own")).rsplit("-", 2)[0] + "-"
+
+
+def unlink_own_shared_memory(shm_dir: Path = SHM_DIR) -> None:
+    """Removes every shared memory file of this process, which must not use them any more.
+
+    For a process that ends at once, without the calls that free each region.
+
+    Args:
+        shm_dir: Where shared memory files lie.
+    """
+    for path in shm_dir.glob(f"{owner_prefix()}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _gone(place: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 from dualface_client.errors import ContractError, DualfaceError, MemoryRegionError, ServerError
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.memory.slots import Lease, SizeClass, SlotPool, bytes_needed
+from dualface_client.triton.access import Access
 from dualface_client.triton.answers import AnswersApart
 from dualface_client.triton.client import InferenceClient, PendingInference, SlotLayout
 from dualface_client.triton.connection import Connection
@@ -44,6 +45,7 @@ class Session:
         plans: Mapping[str, SlotPlan],
         *,
         specs: tuple[ModelSpec, ...] = MODELS,
+        access: Access | None = None,
         check: Callable[[], None] = lambda: None,
         endurance: Endurance | None = None,
         ready_timeout_s: float = 10.0,
@@ -57,6 +59,7 @@ class Session:
             address: `HOST:PORT` of Triton's gRPC endpoint.
             plans: Slots by model name.
             specs: Models that the server must serve.
+            access: Key and certificates; None for those that the environment names.
             check: Called while the server is awaited; raises to give up.
             endurance: What is done when the server goes away later; None for the default.
             ready_timeout_s: How long to wait for the server, seconds.
@@ -71,7 +74,7 @@ class Session:
             MemoryRegionError: No memory, or the server refuses it.
         """
         with contextlib.ExitStack() as undo:
-            self.connection = Connection(address)
+            self.connection = Connection(address, access)
             undo.callback(self.connection.close)
             names = [spec.name for spec in specs]
             self.check = check

@@ -1,0 +1,105 @@
+"""The commands, each imported when it is called, and the one place that turns errors into codes."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+
+import click
+
+from dualface_client import __version__
+from dualface_client.errors import DualfaceError
+
+#: Name and first line of help; the command is `NAME` of the module `dualface_client.cli.NAME`.
+COMMANDS = {
+    "run": "Turn each INPUT into a video with its two people side by side.",
+    "serve": "Run the embedded Triton server until Ctrl-C.",
+    "reap": "Remove shared memory whose owner is gone.",
+    "doctor": "Look at what a run needs and say what to do.",
+    "probe": "Look at GPU, video engines, cores, memory and disk, and write fitting settings.",
+    "guard": "Say loudly when Triton's memory pools have run dry.",
+    "plan": "Compute Triton's memory pools for a deployment, term by term, each with its source.",
+    "config": "Show the settings and their origins, or check a file.",
+}
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_MACHINE = 2
+
+
+class LazyGroup(click.Group):
+    """Commands that cost their imports only when they run; help needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, in the order of the help."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports one command, None for a name that is none."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"dualface_client.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+_EPILOG = """
+\b
+Examples:
+  dualface-client run talk.mp4 -o talk_tiles.mp4
+  dualface-client doctor
+  dualface-client run --help
+"""
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG
+)
+@click.version_option(__version__, prog_name="dualface-client")
+def cli() -> None:
+    """Frame the two people of a video in tiles of their own, side by side.
+
+    Exit codes: 0 done, 1 a stream failed (the others are done), 2 the command or the machine's
+    set-up is wrong, 3 the inference server failed, 130 ended by Ctrl-C, 143 by SIGTERM.
+    """
+
+
+def run_command_line() -> int:
+    """Runs the command that the arguments name; returns the exit code and shows every error."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return _INTERRUPTED
+    except DualfaceError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except OSError as error:
+        return _system_error(error)
+    return code if isinstance(code, int) else 0
+
+
+def _system_error(error: OSError) -> int:
+    """What no part of the program has foreseen: the machine's limits, most likely."""
+    if error.errno == errno.EPIPE:  # the reader of our output has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    where = f"{error.filename}: " if error.filename else ""
+    click.echo(
+        f"error: {where}{error.strerror or error}; `dualface-client doctor` looks at this machine",
+        err=True,
+    )
+    return _MACHINE

@@ -1,0 +1,306 @@
+"""What `dualface-client run` does once its options are read."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dualface_client import __version__
+from dualface_client.cli.signals import StopRequest, stop_on_signal
+from dualface_client.cli.unattended import RunWatch, check_unattended, watched_run
+from dualface_client.cli.unattended_options import Unattended
+from dualface_client.errors import DualfaceError, PlatformError, StoppedError, UsageError
+from dualface_client.memory.figures import PoolReport
+from dualface_client.observe.memory_peak import MemoryPeak
+from dualface_client.observe.report import (
+    FINAL_STATES,
+    RunSummary,
+    StreamReport,
+    StreamStatus,
+)
+from dualface_client.observe.state_file import read_state
+from dualface_client.pipeline.devices import make_device
+from dualface_client.pipeline.jobs import Job, plan_jobs, written_by
+from dualface_client.pipeline.pool_watch import watched_pools
+from dualface_client.pipeline.resume import identities, skip_finished
+from dualface_client.pipeline.runner import fail_unstarted, new_statuses
+from dualface_client.pipeline.server import ServerChoice, reap_at, server_for
+from dualface_client.pipeline.supervisor import Supervisor
+from dualface_client.pipeline.worker import run_worker
+from dualface_client.pipeline.worker_process import WorkerSetup
+from dualface_client.settings.run import RunSettings
+from dualface_client.triton.access import OPEN_ACCESS
+from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
+
+__all__ = ["RunRequest", "ServerChoice", "execute"]
+
+_SERVER_FAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What the user asked for, beyond the settings.
+
+    Attributes:
+        inputs: Videos, directories, patterns.
+        output: File or directory, None to write nothing.
+        choice: Which server; its device may still be `auto`.
+        streams: How many run at a time.
+        tracks: File or directory for tracks.
+        summary: File for the JSON summary.
+        quiet: Say nothing but errors.
+        unattended: Workers, state, health, logs, report.
+    """
+
+    inputs: tuple[str, ...]
+    output: str | None
+    choice: ServerChoice
+    streams: int
+    tracks: Path | None
+    summary: Path | None
+    quiet: bool
+    unattended: Unattended = field(default_factory=Unattended)
+
+
+@dataclass(slots=True)
+class _Run:
+    """A request on its way: its videos, and what becomes known while they are processed."""
+
+    request: RunRequest
+    settings: RunSettings
+    jobs: list[Job]
+    statuses: list[StreamStatus]
+    server: str = "none"
+    peaks_bytes: dict[str, int] = field(default_factory=dict)
+    region: dict[str, Any] = field(default_factory=dict)
+
+    def summary(self, elapsed_s: float) -> RunSummary:
+        reports = tuple(status.snapshot() for status in self.statuses)
+        return RunSummary(
+            __version__, self.server, reports, elapsed_s, self.peaks_bytes, self.region
+        )
+
+
+def execute(request: RunRequest, settings: RunSettings) -> int:
+    """Runs a request.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: The request cannot be carried out as it stands; nothing was started.
+        DualfaceError: The server could not be had, or the summary not be written.
+    """
+    started = time.monotonic()
+    console = Console(stderr=True, quiet=request.quiet or request.unattended.log_format == "json")
+    run = _prepare(request, settings)
+    with watched_run(request.unattended, run.statuses, console, identities(run.jobs)) as watch:
+        try:
+            with stop_on_signal(watch.stopping, unlink_own_shared_memory) as stop:
+                failure = _try_streams(run, watch, stop)
+            summary = run.summary(time.monotonic() - started)
+            if failure is None:
+                _say_end(summary, watch, quiet=request.quiet)
+            _write_end(summary, request, watch)
+            if failure is not None:
+                raise failure
+        except DualfaceError as error:
+            watch.fail(error)
+            return error.exit_code
+    return stop.exit_code or _exit_code(summary.streams)
+
+
+def _prepare(request: RunRequest, settings: RunSettings) -> _Run:
+    """Plans and checks everything that can be told before something is started."""
+    on_cuda = _on_cuda(request.choice)
+    choice = replace(request.choice, device="cuda" if on_cuda else "cpu")
+    jobs = plan_jobs(request.inputs, request.output)
+    check_unattended(request.unattended)
+    _check_tracks(request, jobs)
+    _check_side_files(request, jobs, overwrite=settings.output.overwrite)
+    statuses = new_statuses(jobs)
+    if request.unattended.resume:
+        path = request.unattended.state
+        recorded = read_state(path) if path is not None else {}
+        skip_finished(jobs, statuses, recorded, overwrite=settings.output.overwrite)
+    return _Run(replace(request, choice=choice), _for_device(settings, choice), jobs, statuses)
+
+
+def _write_end(summary: RunSummary, request: RunRequest, watch: RunWatch) -> None:
+    watch.end()
+    if request.summary is not None:
+        summary.write(request.summary)
+    watch.write_report(summary)
+
+
+def _try_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> DualfaceError | None:
+    """Runs the streams; returns why they could not even be started."""
+    try:
+        _run_streams(run, watch, stop)
+    except StoppedError as error:
+        fail_unstarted(run.statuses, error)
+    except DualfaceError as error:
+        fail_unstarted(run.statuses, error)
+        return error
+    return None
+
+
+def _run_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> None:
+    reap_shared_memory()
+    choice = run.request.choice
+    if all(status.snapshot().state in FINAL_STATES for status in run.statuses):
+        with watch.display(run.statuses):
+            return
+    with ExitStack() as stack:
+        if not choice.address:
+            watch.say("server_starting", "starting the embedded Triton server ...")
+        address, embedded = stack.enter_context(server_for(choice, stop.event))
+        if embedded is None:
+            reap_at(address)
+        watch.serves(address, embedded.pid if embedded else None)
+        run.server = watch.server
+        peak = stack.enter_context(MemoryPeak(watch.processes))
+        stack.enter_context(
+            watched_pools(
+                embedded,
+                run.statuses,
+                stop.event,
+                lambda text: watch.say("server_pool", text, logging.WARNING),
+                gpu=choice.device == "cuda",
+            )
+        )
+        with watch.display(run.statuses):
+            regions = _work(address, run, watch, stop)
+        peak.close()
+        run.peaks_bytes = peak.peaks_bytes
+        run.region = _plain(regions)
+        for region in regions.values():
+            _warn_of_leaks(region, watch)
+
+
+def _work(address: str, run: _Run, watch: RunWatch, stop: StopRequest) -> dict[str, PoolReport]:
+    """Runs the streams here, or in worker processes; figures of each process's region."""
+    request, unattended = run.request, run.request.unattended
+    workers = unattended.workers_for(request.streams, len(run.jobs))
+    embedded = request.choice.address is None
+    if unattended.workers == 1 or (not unattended.workers and workers == 1):
+        return {
+            "client": run_worker(
+                address,
+                make_device(request.choice.device, run.settings),
+                run.jobs,
+                run.statuses,
+                run.settings,
+                stop.event,
+                streams=request.streams,
+                tracks=request.tracks,
+                access=OPEN_ACCESS if embedded else None,
+            )
+        }
+    each = -(-request.streams // workers)
+    setup = WorkerSetup(
+        address, request.choice.device, run.settings, each, request.tracks, open_access=embedded
+    )
+    return Supervisor(setup, workers, watch.state).run(run.jobs, run.statuses, stop.event)
+
+
+def _plain(regions: dict[str, PoolReport]) -> dict[str, Any]:
+    """One region as it is, several by worker."""
+    plain = {name: asdict(region) for name, region in regions.items()}
+    return plain.get("client", plain)
+
+
+def _warn_of_leaks(region: PoolReport, watch: RunWatch) -> None:
+    for leak in region.leaks:
+        why = "no answer came to its request" if leak.quarantined else "never released: a bug"
+        where = f"; taken at {leak.place}" if leak.place else ""
+        watch.say(
+            "slot_leaked",
+            f"warning: a {leak.size_class} slot is still held by {leak.label} after "
+            f"{leak.age_s:.0f} s ({why}{where})",
+            logging.WARNING,
+        )
+
+
+def _on_cuda(choice: ServerChoice) -> bool:
+    """Whether pixels live on the GPU.
+
+    Raises:
+        PlatformError: That was asked for and something is missing.
+    """
+    if choice.device == "cpu" or (choice.device == "auto" and not choice.is_local):
+        return False
+    from dualface_client.pipeline.cuda_device import why_not_cuda
+
+    reason = why_not_cuda(embedded_server=choice.address is None)
+    if reason is not None and choice.device == "cuda":
+        raise PlatformError(f"--device cuda: {reason}; --device cpu needs none of it")
+    return reason is None
+
+
+def _for_device(settings: RunSettings, choice: ServerChoice) -> RunSettings:
+    if choice.device == "cpu":
+        return settings
+    from dualface_client.pipeline.cuda_device import for_cuda
+
+    return for_cuda(settings)
+
+
+def _check_side_files(request: RunRequest, jobs: Sequence[Job], *, overwrite: bool) -> None:
+    """Refuses tracks and summaries that would destroy something, before anything starts."""
+    videos = {p.resolve() for job in jobs for p in (job.input, *written_by(job))}
+    replaced = {"--state"} | ({"--summary", "--report"} if request.unattended.resume else set())
+    for option, what, path in (
+        ("--tracks", "tracks", request.tracks),
+        ("--summary", "the summary", request.summary),
+        ("--report", "the report", request.unattended.report),
+        ("--state", "the state", request.unattended.state),
+    ):
+        if path is None or path.is_dir():
+            continue
+        reason = ""
+        if path.resolve() in videos:
+            reason = "it is one of the videos"
+        elif path.is_file() and not (overwrite or option in replaced):
+            reason = "it exists; choose another name or allow --overwrite"
+        elif not path.parent.is_dir():
+            reason = f"{path.parent} is not a directory"
+        if reason:
+            raise UsageError(f"{option} {path}: cannot write {what}: {reason}")
+        videos.add(path.resolve())
+
+
+def _check_tracks(request: RunRequest, jobs: Sequence[Job]) -> None:
+    if request.tracks is None or len(jobs) == 1:
+        return
+    if not request.tracks.is_dir():
+        raise UsageError(
+            f"--tracks {request.tracks}: there are {len(jobs)} videos; name an existing directory"
+        )
+
+
+def _say_end(summary: RunSummary, watch: RunWatch, *, quiet: bool) -> None:
+    """The run in a line; with --quiet the failures alone."""
+    if quiet:
+        for report in summary.streams:
+            if report.state == "failed":
+                watch.say_failed(report)
+        return
+    states = Counter(report.state for report in summary.streams)
+    text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    text = f"{len(summary.streams)} videos: {text}, {summary.elapsed_s:.1f} s"
+    watch.say_end(text, **states, elapsed_s=round(summary.elapsed_s, 3))
+
+
+def _exit_code(reports: Sequence[StreamReport]) -> int:
+    if any(report.error_is_servers for report in reports):
+        return _SERVER_FAILED
+    return int(any(report.state == "failed" for report in reports))

@@ -1,0 +1,77 @@
+"""The embedded server's private directory: backend, stub, rendered models, log."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+from dualface_client.errors import ServerStartError
+from dualface_client.memory.names import new_name
+from dualface_client.settings import paths
+from dualface_client.triton.repository import PythonModel, write_python_model
+from dualface_client.triton.server_files import ServerFiles
+
+#: What the embedded model imports, see `embedded_model/model.py`.
+_PACKAGES = ("numpy", "onnxruntime")
+
+
+def make_directory() -> Path:
+    """Makes a directory for one server, open to this user alone.
+
+    Raises:
+        ServerStartError: The place for temporary files takes none.
+    """
+    parent = paths.scratch_dir()
+    directory = parent / str(new_name("server"))
+    try:
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        raise _unwritable(directory.parent, error) from error
+    return directory
+
+
+def fill(directory: Path, files: ServerFiles, models: Iterable[PythonModel]) -> None:
+    """Writes what `tritonserver` is started on.
+
+    Args:
+        directory: From `make_directory`.
+        files: The wheel's pieces.
+        models: What to serve.
+
+    Raises:
+        ServerStartError: There is no room for it.
+    """
+    try:
+        _write_backend(directory / "backends" / "python", files)
+        (directory / "models").mkdir()
+        for model in models:
+            write_python_model(directory / "models", model)
+    except OSError as error:
+        raise _unwritable(directory.parent, error) from error
+
+
+def package_dirs() -> tuple[Path, ...]:
+    """Where the stub finds the model's packages: where this process would import them from."""
+    specs = [importlib.util.find_spec(name) for name in _PACKAGES]
+    found = [Path(spec.origin).parents[1] for spec in specs if spec and spec.origin]
+    own = (Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
+    return tuple(dict.fromkeys((*found, *own)))
+
+
+def _write_backend(backend: Path, files: ServerFiles) -> None:
+    # A backend directory of our own: the wheel's has no stub beside the backend's library.
+    backend.mkdir(parents=True)
+    for source in files.backend.iterdir():
+        (backend / source.name).symlink_to(source.absolute())
+    stub = Path(shutil.copy(files.stub, backend))
+    stub.chmod(0o700)
+
+
+def _unwritable(place: Path, error: OSError) -> ServerStartError:
+    return ServerStartError(
+        f"{place}: the embedded server's files cannot be written there ({error.strerror}); "
+        "free some space, or set TMPDIR to a directory that can be written"
+    )

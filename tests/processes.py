@@ -1,0 +1,67 @@
+"""The command as a process of its own, and what it leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import psutil
+
+from dualface_client.memory.names import parse
+from dualface_client.settings import paths
+
+CLI = [sys.executable, "-m", "dualface_client"]
+SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
+LONG_CLIP = paths.clips_dir() / "franck.mp4"
+
+
+def left_by(pid: int) -> set[str]:
+    """Files in /dev/shm whose name says that this process owns them."""
+    names = {path.name: parse(path.name.partition("_")[0]) for path in SHM.glob("dualface-*")}
+    return {name for name, parsed in names.items() if parsed and parsed.owner.pid == pid}
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Every process below one."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_until(true: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Waits for a condition, and fails by its name."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.1)
+
+
+def launch(directory: Path, *command: str | Path) -> subprocess.Popen[str]:
+    """Starts a process that Ctrl-C reaches, also where the tests run as a background job."""
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=directory,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a system call
+    )  # fmt: skip
+
+
+def start(directory: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    """Starts `dualface-client run`."""
+    return launch(directory, *CLI, "run", *arguments)
+
+
+def playable_frames(path: Path) -> int:
+    """Frames that a player gets to see."""
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; a zombie does not."""
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
