@@ -87,6 +87,8 @@ def expected(
 
 def pause(server: EmbeddedServer) -> None:
     os.kill(server.pid, signal.SIGSTOP)
+    while psutil.Process(server.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)  # a thread may be at work for a moment still
 
 
 def proceed(server: EmbeddedServer) -> None:
