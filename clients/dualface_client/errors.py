@@ -11,11 +11,13 @@
     |   |-- DiskFullError
     |   `-- EncoderError
     |-- MemoryRegionError (exit 1)       shared memory cannot be made, mapped or registered
-    |   `-- LeaseTimeoutError            no slot came free in time
+    |   |-- LeaseTimeoutError            no slot came free in time
+    |   `-- RegionRefusedError (exit 3)  the server does not take our memory
     `-- ServerError (exit 3)             the inference server
         |-- ServerUnreachableError       nobody answers, or it is not ready in time
         |-- ServerStartError             the embedded server died or hung at its start
         |-- ContractError                it serves other tensors than this client speaks
+        |-- AccessDeniedError            it wants a key that this client does not send
         |-- InferenceTimeoutError        a request got no answer in time
         |-- InferenceFailedError         a request was answered with an error
         |   |-- RegionUnknownError       the server does not know our memory: it was restarted
@@ -87,6 +89,12 @@ class LeaseTimeoutError(MemoryRegionError, TimeoutError):
     """No slot of the region came free within the time limit."""
 
 
+class RegionRefusedError(MemoryRegionError):
+    """The server does not register our memory: forbidden, out of its sight, its name taken."""
+
+    exit_code = 3
+
+
 class ServerError(DualfaceError):
     """The inference server is the cause."""
 
@@ -103,6 +111,10 @@ class ServerStartError(ServerError):
 
 class ContractError(ServerError):
     """The server's model differs from the description by the tensor the message names."""
+
+
+class AccessDeniedError(ServerError):
+    """The server restricts what is asked of it to clients with its key."""
 
 
 class InferenceTimeoutError(ServerError, TimeoutError):

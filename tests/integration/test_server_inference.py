@@ -195,7 +195,7 @@ def test_an_early_end_of_the_wait_leaves_the_slot_held(triton_server: EmbeddedSe
         session.lease("face_detect", 1.0).release()
 
 
-def test_a_slot_whose_request_ran_out_of_time_is_quarantined(
+def test_a_slot_whose_request_ran_out_of_time_waits_until_the_server_has_let_go(
     triton_server: EmbeddedServer,
 ) -> None:
     with Session(triton_server.grpc_address, {"face_detect": SlotPlan(2, 1)}) as session:
@@ -205,7 +205,10 @@ def test_a_slot_whose_request_ran_out_of_time_is_quarantined(
                 pending.result()
         assert session.pool.counts()["face_detect"].quarantined == 1
         with pytest.raises(LeaseTimeoutError, match="quarantined"):
-            session.lease("face_detect", 0.001)
+            session.pool.lease("face_detect", 0.001)
+        time.sleep(1.0)  # the server is at it for tens of milliseconds
+        session.lease("face_detect", 5.0).release()
+        assert session.pool.counts()["face_detect"].quarantined == 0
 
 
 def test_close_cancels_what_is_in_flight(triton_server: EmbeddedServer) -> None:
@@ -230,8 +233,7 @@ def test_a_region_leaves_the_server_before_it_is_freed(triton_server: EmbeddedSe
     with SystemRegion(5000) as region:
         register(connection, region)
         assert registered_regions(connection)[region.name] == 8192
-        with pytest.raises(MemoryRegionError, match="already in manager"):
-            register(connection, region)
+        register(connection, region)  # as after an answer that was lost
         unregister(connection, region.name)
         unregister(connection, region.name)
         assert region.name not in registered_regions(connection)

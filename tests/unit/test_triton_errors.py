@@ -12,12 +12,13 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from dualface_client.errors import (
+    AccessDeniedError,
     ContractError,
     DualfaceError,
     InferenceFailedError,
     InferenceTimeoutError,
-    MemoryRegionError,
     ModelDiedError,
+    RegionRefusedError,
     RegionUnknownError,
     ServerUnreachableError,
 )
@@ -28,6 +29,7 @@ from dualface_client.triton.connection import Connection, translate, translated
 from dualface_client.triton.description import FACE_REID
 
 STUB = "Failed to process the request(s) for model 'x', message: Stub process 'x' is not healthy."
+RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protocol-dualface-key'"
 DISABLED = "Client shared memory is disabled. Start the server with '--allow-client-shm=true'"
 
 
@@ -44,7 +46,8 @@ def raised(status: str, message: str) -> InferenceServerException:
         ("INTERNAL", "onnx failed", InferenceFailedError, "INTERNAL: onnx failed"),
         ("INTERNAL", STUB, ModelDiedError, "restart the server"),
         ("INVALID_ARGUMENT", "unexpected shape", InferenceFailedError, "unexpected shape"),
-        ("UNIMPLEMENTED", DISABLED, MemoryRegionError, "--allow-client-shm=true"),
+        ("UNIMPLEMENTED", DISABLED, RegionRefusedError, "--allow-client-shm=true"),
+        ("UNAVAILABLE", RESTRICTED, AccessDeniedError, "DUALFACE_SERVER_KEY_FILE"),
         (
             "NOT_FOUND",
             "Request for unknown model: 'x' is not found",

@@ -13,12 +13,13 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from dualface_client.errors import (
+    AccessDeniedError,
     ContractError,
     DualfaceError,
     InferenceFailedError,
     InferenceTimeoutError,
-    MemoryRegionError,
     ModelDiedError,
+    RegionRefusedError,
     RegionUnknownError,
     ServerError,
     ServerUnreachableError,
@@ -84,7 +85,7 @@ class Connection:
 
         Raises:
             ServerError: Nobody answers, not in time, or with an error.
-            MemoryRegionError: The server does not take shared memory of clients.
+            RegionRefusedError: The server does not take shared memory of clients.
         """
         options.setdefault("client_timeout", self._call_timeout_s)
         with translated(self.address, what):
@@ -184,7 +185,7 @@ def translate(error: Exception, address: str, what: str) -> DualfaceError:
     status, message = status_of(error), _message(error)
     where = f"{what} at {address}"
     if "shared memory is disabled" in message:
-        return MemoryRegionError(
+        return RegionRefusedError(
             f"{where}: {message}. Start the server with --allow-client-shm=true (Triton 26.04 and "
             "later refuse clients' shared memory otherwise)"
         )
@@ -192,6 +193,11 @@ def translate(error: Exception, address: str, what: str) -> DualfaceError:
         return ModelDiedError(
             f"{where}: the server's Python process for this model died ({message}). It does not "
             "come back by itself: restart the server, its log says why the process died"
+        )
+    if "protocol is restricted" in message:
+        return AccessDeniedError(
+            f"{where}: {message}. Name the file that holds the server's key in "
+            "DUALFACE_SERVER_KEY_FILE"
         )
     if "Unable to find shared memory region" in message:
         return RegionUnknownError(

@@ -8,7 +8,14 @@ import time
 from enum import Enum
 from typing import Any
 
-from dualface_client.errors import MemoryRegionError, ServerError, ServerUnreachableError
+from dualface_client.errors import (
+    AccessDeniedError,
+    InferenceTimeoutError,
+    MemoryRegionError,
+    RegionRefusedError,
+    ServerError,
+    ServerUnreachableError,
+)
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.triton.connection import Connection
@@ -39,15 +46,15 @@ def kind_of(region: Region) -> Kind:
 
 
 def register(connection: Connection, region: Region) -> None:
-    """Tells the server of a region, whole and once.
+    """Tells the server of a region, whole; once more does no harm.
 
     Args:
         connection: To the server, which must see the same `/dev/shm` or the same GPU.
         region: The memory.
 
     Raises:
-        MemoryRegionError: The server refuses; the message says what to do.
-        ServerError: It does not answer.
+        RegionRefusedError: The server refuses; the message says what to do.
+        ServerError: It does not answer, or wants a key.
     """
     kind = kind_of(region)
     arguments, remedy = _cuda(region) if kind is Kind.CUDA else _system(region)
@@ -58,10 +65,28 @@ def register(connection: Connection, region: Region) -> None:
             region.name,
             *arguments,
         )
-    except ServerUnreachableError:
+    except (ServerUnreachableError, InferenceTimeoutError, AccessDeniedError):
         raise
     except ServerError as error:
-        raise MemoryRegionError(f"{error}. {remedy}") from error
+        if "already in manager" not in str(error):
+            raise RegionRefusedError(f"{error}. {remedy}") from error
+        _refuse_stranger(connection, region)
+
+
+def _refuse_stranger(connection: Connection, region: Region) -> None:
+    """Where a name is registered already: by us, as an answer was lost, or by somebody else."""
+    kind = kind_of(region)
+    found = _status(connection, kind).get(region.name)
+    if found is None:
+        return  # taken back meanwhile; the first request says so
+    if kind is Kind.SYSTEM and (found.key, found.byte_size) == _system(region)[0]:
+        return
+    what = f"{found.key!r} of " if kind is Kind.SYSTEM else ""
+    raise RegionRefusedError(
+        f"region {region.name} of {region.byte_size} bytes: the server {connection.address} knows "
+        f"other memory under this name ({what}{found.byte_size} bytes). Another program uses our "
+        "names: find it, or restart the server"
+    )
 
 
 def _system(region: Any) -> tuple[tuple[Any, ...], str]:
@@ -90,8 +115,13 @@ def registered_regions(connection: Connection, kind: Kind = Kind.SYSTEM) -> dict
     Returns:
         Byte sizes by name.
     """
+    found = _status(connection, kind)
+    return {name: int(region.byte_size) for name, region in found.items()}
+
+
+def _status(connection: Connection, kind: Kind) -> dict[str, Any]:
     status = connection.call("shared memory status", f"get_{kind.value}_shared_memory_status")
-    return {name: int(region.byte_size) for name, region in status.regions.items()}
+    return dict(status.regions)
 
 
 def unregister(
