@@ -183,6 +183,7 @@ def _run_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> None:
                 run.statuses,
                 stop.event,
                 lambda text: watch.say("server_pool", text, logging.WARNING),
+                watch.state,
                 gpu=choice.device == "cuda",
             )
         )
