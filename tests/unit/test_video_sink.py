@@ -365,3 +365,20 @@ def test_null_sink_counts(tmp_path: Path) -> None:
     sink.close()
     sink.abort()
     assert (sink.frame_count, sink.partial_path, sink.warnings) == (3, None, ())
+
+
+def test_damaged_audio_is_left_out_and_the_video_is_whole(tmp_path: Path) -> None:
+    """AAC in MPEG-TS: each packet repeats the decoder's settings, and some are noise."""
+    source = media.make(tmp_path / "in.ts", Clip(frames=50, audio=[Audio(seconds=2)]))
+    data = bytearray(source.read_bytes())
+    marks = [at for at in range(len(data) // 3, len(data)) if data[at : at + 2] == b"\xff\xf1"]
+    for at in marks[::5]:
+        data[at : at + 7] = bytes(7)
+    source.write_bytes(data)
+    sink = open_sink(tmp_path / "out.mp4", audio_from=source)
+    for index in range(50):
+        sink.write(gray_frame(index))
+    sink.close()
+    assert len(media.times_of(tmp_path / "out.mp4")) == 50
+    assert any("damaged audio packets were left out" in text for text in sink.warnings)
+    assert 40 < len(media.packets_of(tmp_path / "out.mp4", "audio")) < 94

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -41,7 +41,7 @@ class RunWatch:
         self._chosen = chosen
         self._console = console
         self._recorder = recorder
-        self._server_pid = 0
+        self._server_pid: Callable[[], int] | None = None
         self._sampler: Sampler | None = None
         self._started_unix_s = time.time()
 
@@ -94,15 +94,15 @@ class RunWatch:
             return StreamEvents(statuses)
         return ProgressDisplay(statuses, self._console, quiet=self._console.quiet)
 
-    def serves(self, address: str, pid: int | None) -> None:
-        """The server is there and the streams start; its pid where it is ours."""
-        self._server_pid = pid or 0
+    def serves(self, address: str, pid: Callable[[], int] | None) -> None:
+        """The server is there and the streams start; gives its pid where it is ours."""
+        self._server_pid = pid
         self.state.set_server(f"{address} (embedded)" if pid else address)
         self.state.set_phase("running")
 
     def processes(self) -> dict[str, int]:
         """The run's processes by name."""
-        server = {"server": self._server_pid} if self._server_pid else {}
+        server = {"server": self._server_pid()} if self._server_pid else {}
         workers = self.state.as_dict()["workers"]
         return {
             "client": os.getpid(),

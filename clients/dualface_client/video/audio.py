@@ -38,6 +38,7 @@ class AudioCopy:
         self._filters: dict[int, av.bitstream.BitStreamFilterContext] = {}
         self._timelines: dict[int, Timeline] = {}
         self._shift_s = 0
+        self._left_out = 0
         self._warnings: list[str] = []
         self._head: av.Packet[Any] | None = None
         self._packets: Iterator[av.Packet[Any]] = iter(())
@@ -61,6 +62,8 @@ class AudioCopy:
         """What could not be copied as it was."""
         moved = sum(line.bumped + line.filled + line.jumps for line in self._timelines.values())
         counted = [f"{moved} audio time stamps did not increase and were moved"] if moved else []
+        if self._left_out:
+            counted.append(f"{self._left_out} damaged audio packets were left out")
         return (*self._warnings, *counted)
 
     def attach(self, output: OutputContainer) -> None:
@@ -135,9 +138,12 @@ class AudioCopy:
         packet.pts, packet.dts = placed + lead, placed
         time_base = packet.time_base
         bit_filter = self._filters.get(index)
-        for ready in bit_filter.filter(packet) if bit_filter else (packet,):
-            ready.stream, ready.time_base = self._outputs[index], time_base
-            output.mux(ready)
+        try:
+            for ready in bit_filter.filter(packet) if bit_filter else (packet,):
+                ready.stream, ready.time_base = self._outputs[index], time_base
+                output.mux(ready)
+        except AV_ERRORS:
+            self._left_out += 1  # damage; a full disk is not told here but by the output's file
 
     def _read(self) -> Iterator[av.Packet[Any]]:
         streams = [self._input.streams[index] for index in self._outputs]
