@@ -99,6 +99,19 @@ class Nv12Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors that tell people apart, all of one model version.
+
+    Attributes:
+        vectors: Shape `(n, 128)` float32, each row of length 1.
+        model_version: Which model made them; two versions must not be compared.
+    """
+
+    vectors: FloatArray
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One picture of a stream with its place in time.
 

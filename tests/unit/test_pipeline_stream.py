@@ -31,6 +31,7 @@ from dualface_client.settings.run import DetectionSettings, OutputSettings, RunS
 from dualface_client.types import (
     ByteArray,
     Crop,
+    Embeddings,
     Faces,
     FloatArray,
     Frame,
@@ -163,7 +164,7 @@ class FakeEmbedder:
     model_version: str = "fake/1"
     calls: int = 0
 
-    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> FloatArray:
+    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> Embeddings:
         self.calls += 1
         for error in self.errors:
             raise error
@@ -172,7 +173,7 @@ class FakeEmbedder:
         vectors = np.zeros((len(landmarks_px), 128), np.float32)
         for row, points in zip(vectors, landmarks_px, strict=True):
             row[int(points[0, 0] > SOURCE_WH[0] / 2)] = 1.0
-        return vectors
+        return Embeddings(vectors, self.model_version)
 
 
 @dataclass

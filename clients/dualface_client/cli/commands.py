@@ -16,6 +16,7 @@ from dualface_client.errors import DualfaceError
 COMMANDS = {
     "run": "Turn each INPUT into a video with its two people side by side.",
     "serve": "Run the embedded Triton server until Ctrl-C.",
+    "models": "List, load, unload or swap a server's models.",
     "reap": "Remove shared memory whose owner is gone.",
     "doctor": "Look at what a run needs and say what to do.",
     "probe": "Look at GPU, video engines, cores, memory and disk, and write fitting settings.",

@@ -37,13 +37,16 @@ def embedded_server_options(command: Command) -> Command:
     return command
 
 
-def server_option(text: str) -> Callable[[Command], Command]:
+def server_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
     """`--server HOST:PORT`, looked at before anything starts.
 
     Args:
         text: Its help.
+        required: Whether it must be given.
     """
-    return click.option("--server", metavar="HOST:PORT", callback=_parse_address, help=text)
+    return click.option(
+        "--server", metavar="HOST:PORT", callback=_parse_address, help=text, required=required
+    )
 
 
 def refuse_beside(context: click.Context, option: str, *names: str) -> None:

@@ -18,6 +18,7 @@ Examples:
   dualface-client serve
   dualface-client serve --model-threads 1
   dualface-client serve --device cuda
+  dualface-client serve --model-control
   dualface-client serve --detector-onnx face_detect_640x384.onnx
 """
 )
@@ -28,9 +29,18 @@ Examples:
     show_default=True,
     help="Where the models run.",
 )
+@click.option(
+    "--model-control",
+    is_flag=True,
+    help="Let clients load and swap models (`dualface-client models`).",
+)
 @embedded_server_options
 def serve(
-    device: str, detector_onnx: Path | None, reid_onnx: Path | None, model_threads: int
+    device: str,
+    model_control: bool,
+    detector_onnx: Path | None,
+    reid_onnx: Path | None,
+    model_threads: int,
 ) -> int:
     """Run the embedded Triton server until Ctrl-C.
 
@@ -46,12 +56,14 @@ def serve(
     from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
 
     reap_shared_memory()
-    choice = ServerChoice(None, detector_onnx, reid_onnx, model_threads, device)
+    choice = ServerChoice(None, detector_onnx, reid_onnx, model_threads, device, model_control)
     with (
         stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,
         start_embedded(choice, stop.event) as server,
     ):
         click.echo(f"gRPC on {server.grpc_address}, metrics on {server.metrics_url}")
+        if model_control:
+            click.echo(f"models in {server.repository}")
         click.echo("Ctrl-C ends it.", err=True)
         while not stop.event.wait(_POLL_S):
             if not server.is_alive():

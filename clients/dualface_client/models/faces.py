@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dualface_client.errors import InferenceTimeoutError, ServerError
+from dualface_client.errors import InferenceFailedError, InferenceTimeoutError, ServerError
 from dualface_client.triton.client import Output, PendingInference
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
 from dualface_client.triton.recovery import PASSING
 from dualface_client.triton.session import Session
-from dualface_client.types import Faces, FloatArray, Letterbox, Nv12Image
+from dualface_client.types import Embeddings, Faces, FloatArray, Letterbox, Nv12Image
 
 _MAX_RESENDS = 5
 #: How often a wait looks whether the user wants to stop.
@@ -87,6 +87,11 @@ class _Request:
                     raise
                 session.recover(error, self._pending.epoch)
             self._pending = self._send()
+
+    @property
+    def model_version(self) -> str:
+        """Version of the model that answered."""
+        return self._pending.model_version
 
     def _may_be_sent_again(self, error: ServerError) -> bool:
         # A picture that kills the server each time must not do so for ever.
@@ -195,30 +200,35 @@ class FaceEmbedder:
         self._access = access
         self._batch = batch
 
-    @property
-    def model_version(self) -> str:
-        """Which model the server runs, as `NAME/VERSION`."""
-        return f"{FACE_REID.name}/{self._access.session.models[FACE_REID.name].version}"
+    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> Embeddings:
+        """Embeds faces of one picture; all of them by one version of the model.
 
-    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> FloatArray:
-        """Embeds faces of one picture.
+        Several requests may meet a new version that goes live between them: then all are sent
+        again.
 
         Args:
             image: The picture.
             landmarks_px: Shape `(n, 5, 2)`, n at least 1, source pixels.
 
-        Returns:
-            Shape `(n, 128)` float32, each row of length 1.
-
         Raises:
             LeaseTimeoutError: No slot came free.
             ServerError: The request failed or got no answer in time.
         """
+        for _ in range(_MAX_RESENDS):
+            vectors, versions = self._embed(image, landmarks_px)
+            if len(versions) == 1:
+                return Embeddings(vectors, f"{FACE_REID.name}/{versions.pop()}")
+        raise InferenceFailedError(
+            f"{FACE_REID.name}: its version changed during {_MAX_RESENDS} attempts ({versions})"
+        )
+
+    def _embed(self, image: Nv12Image, landmarks_px: FloatArray) -> tuple[FloatArray, set[str]]:
         requests = [
             self._request(image, landmarks_px[first : first + self._batch])
             for first in range(0, len(landmarks_px), self._batch)
         ]
-        return np.concatenate([request.result() for request in requests])
+        vectors = np.concatenate([request.result() for request in requests])
+        return vectors, {request.model_version for request in requests}
 
     def _request(self, image: Nv12Image, landmarks_px: FloatArray) -> _Request:
         def fill(chips: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from dualface_client.types import (
     ByteArray,
     Crop,
+    Embeddings,
     Faces,
     FloatArray,
     Frame,
@@ -154,19 +155,12 @@ class FaceDetector(Protocol):
 class FaceEmbedder(Protocol):
     """Turns faces into vectors that tell people apart."""
 
-    @property
-    def model_version(self) -> str:
-        """Which model makes the embeddings; two versions must not be compared."""
-
-    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> FloatArray:
+    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> Embeddings:
         """Embeds faces of one picture.
 
         Args:
             image: The picture.
             landmarks_px: Shape `(n, 5, 2)`, source pixels.
-
-        Returns:
-            Shape `(n, 128)` float32, each row of length 1.
 
         Raises:
             ServerError: The request failed or got no answer in time.

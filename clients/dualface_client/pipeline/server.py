@@ -37,6 +37,7 @@ class ServerChoice:
         reid_onnx: Own ReID model for the embedded server, None for the exported one.
         model_threads: Threads of one model run in the embedded server, 0 for one per core.
         device: Where the embedded server's models run, `cpu` or `cuda`.
+        model_control: Whether clients of the embedded server may load and unload its models.
     """
 
     address: str | None = None
@@ -44,6 +45,7 @@ class ServerChoice:
     reid_onnx: Path | None = None
     model_threads: int = 0
     device: str = "cpu"
+    model_control: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -83,6 +85,7 @@ def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) ->
     options = EmbeddedOptions(
         intra_op_threads=threads,
         device=choice.device,
+        model_control=choice.model_control,
         cuda_pool_bytes=cuda_pool,
         pinned_pool_bytes=pinned_pool,
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,

@@ -40,7 +40,15 @@ from dualface_client.settings.run import RunSettings
 from dualface_client.tracking.director import Director
 from dualface_client.tracking.hindsight import revised
 from dualface_client.tracking.links import Relink
-from dualface_client.types import Faces, FloatArray, Frame, Side, SlotAssignment, TileLayout
+from dualface_client.types import (
+    Embeddings,
+    Faces,
+    FloatArray,
+    Frame,
+    Side,
+    SlotAssignment,
+    TileLayout,
+)
 
 #: Frames that wait to be composed, at most: the bound on memory for very high frame rates.
 MAX_LOOKAHEAD_FRAMES = 24
@@ -218,18 +226,19 @@ class StreamLoop:
     def _decide(self, frame: Frame, faces: Faces) -> SlotAssignment:
         thumbnail = self._parts.imaging.thumbnail(frame.image)
         rows = self._director.observe(faces, thumbnail, frame.time_s).face_rows
-        embeddings: FloatArray | None = None
+        found: Embeddings | None = None
         sharpness: FloatArray | None = None
         if len(rows):
             with self._clock.stage("reid"):
-                embeddings = self._embed(frame, faces.landmarks_px[rows])
+                found = self._embed(frame, faces.landmarks_px[rows])
                 boxes = faces.boxes_xyxy_px[rows]
                 values = [self._parts.imaging.sharpness(frame.image, box) for box in boxes]
                 sharpness = np.array(values, np.float32)
-        version = self._parts.embedder.model_version
-        return self._director.decide(embeddings, version, sharpness)
+        if found is None:
+            return self._director.decide(None, "", sharpness)
+        return self._director.decide(found.vectors, found.model_version, sharpness)
 
-    def _embed(self, frame: Frame, landmarks_px: FloatArray) -> FloatArray | None:
+    def _embed(self, frame: Frame, landmarks_px: FloatArray) -> Embeddings | None:
         """Embeddings, or None where the server could not make them: motion then decides."""
         self._counts["reid_frames"] += 1
         self._counts["reid_faces"] += len(landmarks_px)

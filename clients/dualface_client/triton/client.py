@@ -65,10 +65,16 @@ class PendingInference:
     def __init__(self, what: str, limit_s: float, epoch: int) -> None:
         """Made by `InferenceClient.infer_async` only."""
         self.epoch = epoch
+        self._model_version = ""
         self._what = what
         self._limit_s = limit_s
         self._since_s = time.monotonic()
         self._future: Future[Output] = Future()
+
+    @property
+    def model_version(self) -> str:
+        """Version of the model that answered; empty before the answer."""
+        return self._model_version
 
     def done(self) -> bool:
         """Whether an answer or an error is there."""
@@ -214,6 +220,7 @@ class InferenceClient:
             try:
                 if error is None:
                     outcome: Output | Exception = self._output(spec, place, result)
+                    pending._model_version = result.get_response().model_version
                 else:
                     outcome = translate(error, self._connection.address, spec.name)
             except DualfaceError as failure:

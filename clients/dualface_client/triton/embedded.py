@@ -32,6 +32,7 @@ from dualface_client.triton.server_files import Host, ServerFiles, check_host, f
 _PORT_ATTEMPTS = 3
 #: What the GPU figures were measured with; the two models alone need less (`dualface-client plan`).
 _CUDA_POOL_BYTES = 256 << 20
+_CONTROL = ("--model-control-mode=explicit", "--load-model=*")
 _PORT_TAKEN = re.compile(r"already in use|[Ff]ailed to bind", re.ASCII)
 
 
@@ -63,6 +64,7 @@ class EmbeddedOptions:
         cuda_pool_bytes: Of the first GPU; None for 256 MiB.
         pinned_pool_bytes: None for Triton's default.
         repositories: Model repositories to serve besides, with all that is in them.
+        model_control: Whether clients may load and unload models.
     """
 
     intra_op_threads: int = 0
@@ -73,6 +75,7 @@ class EmbeddedOptions:
     cuda_pool_bytes: int | None = None
     pinned_pool_bytes: int | None = None
     repositories: tuple[Path, ...] = ()
+    model_control: bool = False
 
 
 class EmbeddedServer:
@@ -123,6 +126,11 @@ class EmbeddedServer:
     def grpc_address(self) -> str:
         """`127.0.0.1:PORT` of the gRPC endpoint."""
         return f"127.0.0.1:{self._grpc_port}"
+
+    @property
+    def repository(self) -> Path:
+        """Where its models lie, for new versions; see `EmbeddedOptions.model_control`."""
+        return self._directory / "models"
 
     @property
     def metrics_url(self) -> str:
@@ -262,6 +270,7 @@ class EmbeddedServer:
             *_pool_arguments(self._options),
             "--disable-auto-complete-config",
             "--strict-readiness=true",
+            *(_CONTROL if self._options.model_control else ()),
             "--allow-http=false",
             "--grpc-address=127.0.0.1",
             f"--grpc-port={self._grpc_port}",

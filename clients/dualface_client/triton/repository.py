@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -125,6 +126,35 @@ def write_python_model(repository: Path, model: PythonModel) -> None:
     (version.parent / "config.pbtxt").write_text(config)
     source = files("dualface_client.triton.embedded_model") / "model.py"
     (version / "model.py").write_text(source.read_text())
+
+
+def add_python_version(repository: Path, model: str, onnx_path: Path) -> int:
+    """Adds weights as a version of its own to a model of `write_python_model`.
+
+    A server takes it when it is told to load the model.
+
+    Args:
+        repository: The model repository.
+        model: Name of the model.
+        onnx_path: The weights; copied.
+
+    Returns:
+        The version's number, one above the highest.
+
+    Raises:
+        FileNotFoundError: The repository has no such model.
+    """
+    versions = [int(path.name) for path in (repository / model).iterdir() if path.name.isdigit()]
+    newest = repository / model / str(max(versions))
+    added = newest.with_name(str(max(versions) + 1))
+    # Under a name that is no version until it is complete.
+    unfinished = added.with_name(f".{added.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    shutil.copy(newest / "model.py", unfinished)
+    shutil.copy(onnx_path, unfinished / "model.onnx")
+    unfinished.rename(added)
+    return int(added.name)
 
 
 def _instances(serving: Serving) -> Message:

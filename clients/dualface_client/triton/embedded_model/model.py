@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +29,7 @@ class TritonPythonModel:
     """Serves one ONNX file with one input and one output, batched along the first axis.
 
     Parameters of the model's config:
-        onnx_path: The ONNX file.
+        onnx_path: The ONNX file, for versions without a `model.onnx` of their own.
         python_path: Entries for `sys.path`, separated by `:`, where onnxruntime is found.
         intra_op_threads: Threads of one run; 0 leaves it to ONNX Runtime.
         device: `cpu` or `cuda`.
@@ -46,6 +47,10 @@ class TritonPythonModel:
         """
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        # A version that was added later brings its own weights.
+        own = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
+        if os.path.exists(own):
+            parameters["onnx_path"] = own
         self._input = config["input"][0]["name"]
         self._output = config["output"][0]["name"]
         # The stub puts its own interpreter's packages first; ours go behind them, so that a

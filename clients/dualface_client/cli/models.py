@@ -1,0 +1,116 @@
+"""`dualface-client models`: what a server serves, and new versions while it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dualface_client.cli.options import server_option
+
+if TYPE_CHECKING:
+    from dualface_client.triton.connection import Connection
+
+_MODEL = click.argument("model", metavar="MODEL")
+_SERVER = server_option("gRPC address of the server.", required=True)
+
+
+@click.group()
+def models() -> None:
+    """List, load, unload or swap a server's models.
+
+    The server must let clients do so: `dualface-client serve --model-control`, or Triton with
+    --model-control-mode=explicit, as in compose.yaml.
+
+    Exit codes: 0 done, 2 the request is wrong, 3 the server cannot do it; what it served before
+    goes on.
+    """
+
+
+@models.command("list")
+@_SERVER
+def list_models(server: str) -> int:
+    """Print each model's versions and their states."""
+    from dualface_client.triton.control import model_versions
+
+    with _connected(server) as connection:
+        for row in model_versions(connection):
+            state = f"{row.state or 'not loaded'}  {row.reason}".rstrip()
+            click.echo(f"{row.name:12} {row.version or '-':>3}  {state}")
+    return 0
+
+
+@models.command()
+@_MODEL
+@_SERVER
+def load(model: str, server: str) -> int:
+    """Load MODEL's newest version."""
+    from dualface_client.triton.control import load as load_model
+
+    with _connected(server) as connection:
+        click.echo(f"{model}: version {load_model(connection, model)} answers")
+    return 0
+
+
+@models.command()
+@_MODEL
+@_SERVER
+def unload(model: str, server: str) -> int:
+    """Take MODEL down: requests for it fail from now on."""
+    from dualface_client.triton.control import unload as unload_model
+
+    with _connected(server) as connection:
+        unload_model(connection, model)
+    click.echo(f"{model}: unloaded")
+    return 0
+
+
+@models.command(
+    epilog="""
+\b
+Examples:
+  dualface-client models swap face_reid --server 127.0.0.1:8001
+  dualface-client models swap face_reid --server 127.0.0.1:43210 \\
+      --onnx new_reid.onnx --repository /tmp/dualface-.../models
+"""
+)
+@_MODEL
+@_SERVER
+@click.option(
+    "--onnx",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="New weights for an embedded server; needs --repository.",
+)
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The embedded server's model repository, as `serve --model-control` prints it.",
+)
+def swap(model: str, server: str, onnx: Path | None, repository: Path | None) -> int:
+    """Bring a new version of MODEL live, without a failed request.
+
+    The new version lies in a directory of its own, numbered above the present one; --onnx makes one
+    for an embedded server. If it does not load, the present version goes on.
+    """
+    from dualface_client.triton.control import swap as swap_model
+
+    if (onnx is None) != (repository is None):
+        raise click.UsageError("--onnx and --repository go together.")
+    with _connected(server) as connection:
+        done = swap_model(connection, model, onnx, repository)
+    click.echo(f"{model}: version {done.now} answers, before it was {done.before or 'none'}")
+    return 0
+
+
+@contextmanager
+def _connected(server: str) -> Iterator[Connection]:
+    from dualface_client.triton.connection import Connection
+
+    connection = Connection(server)
+    try:
+        yield connection
+    finally:
+        connection.close()
