@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dualface_client.pipeline.cuda_device import for_cuda, frames_held, why_not_cuda
+from dualface_client.pipeline.cuda_device import CudaDevice, for_cuda, frames_held, why_not_cuda
 from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES
 from dualface_client.settings.run import DetectionSettings, QueueSettings, RunSettings
 
@@ -37,3 +37,22 @@ def test_a_machine_without_cupy_is_told_what_to_install() -> None:
     assert reason is not None
     assert "cupy" in reason
     assert "dualface-client[run,gpu]" in reason
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("cudaErrorMemoryAllocation: out of memory"), True),
+        (RuntimeError("CUDA_ERROR_OUT_OF_MEMORY : cuvidCreateDecoder"), True),
+        (type("OutOfMemoryError", (Exception,), {})("allocating 1,024 bytes"), True),
+        (RuntimeError("cudaErrorIllegalAddress"), False),
+        (ValueError("memory"), False),
+    ],
+)
+def test_full_memory_is_told_from_other_errors(error: Exception, full: bool) -> None:
+    device = CudaDevice(RunSettings())
+    assert device.is_out_of_memory(error) is full
+    outer = RuntimeError("decoding failed")
+    outer.__cause__ = error
+    assert device.is_out_of_memory(outer) is full

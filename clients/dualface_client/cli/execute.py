@@ -27,6 +27,14 @@ from dualface_client.observe.report import (
     StreamStatus,
 )
 from dualface_client.observe.state_file import read_state
+from dualface_client.pipeline.admission import (
+    VramLimit,
+    admit_streams,
+    card_of,
+    guarded,
+    load_of,
+    needs_of,
+)
 from dualface_client.pipeline.devices import make_device
 from dualface_client.pipeline.jobs import Job, plan_jobs, written_by
 from dualface_client.pipeline.pool_watch import watched_pools
@@ -81,6 +89,7 @@ class _Run:
     server: str = "none"
     peaks_bytes: dict[str, int] = field(default_factory=dict)
     region: dict[str, Any] = field(default_factory=dict)
+    vram: VramLimit | None = None
 
     def summary(self, elapsed_s: float) -> RunSummary:
         reports = tuple(status.snapshot() for status in self.statuses)
@@ -174,9 +183,12 @@ def _run_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> None:
                 run.statuses,
                 stop.event,
                 lambda text: watch.say("server_pool", text, logging.WARNING),
+                watch.state,
                 gpu=choice.device == "cuda",
             )
         )
+        if choice.device == "cuda":
+            _admit(run)
         with watch.display(run.statuses):
             regions = _work(address, run, watch, stop)
         peak.close()
@@ -203,13 +215,45 @@ def _work(address: str, run: _Run, watch: RunWatch, stop: StopRequest) -> dict[s
                 streams=request.streams,
                 tracks=request.tracks,
                 access=OPEN_ACCESS if embedded else None,
+                guard=guarded(run.vram),
             )
         }
     each = -(-request.streams // workers)
     setup = WorkerSetup(
-        address, request.choice.device, run.settings, each, request.tracks, open_access=embedded
+        address,
+        request.choice.device,
+        run.settings,
+        each,
+        request.tracks,
+        open_access=embedded,
+        vram=run.vram,
     )
     return Supervisor(setup, workers, watch.state).run(run.jobs, run.statuses, stop.event)
+
+
+def _admit(run: _Run) -> None:
+    """Fails streams that do not fit into the GPU's memory, or lets fewer run at a time."""
+    from dualface_client.pipeline.cuda_device import frames_held
+
+    unattended = run.request.unattended
+    card = card_of(0, unattended.vram_limit)
+    if card is None:
+        return
+    needs = needs_of(run.jobs, run.statuses, load_of(run.settings, frames_held(run.settings)))
+    if not needs:
+        return
+    found = admit_streams(
+        run.jobs,
+        run.statuses,
+        needs,
+        card,
+        run.request.streams,
+        lambda streams: unattended.workers_for(streams, len(run.jobs)),
+        queue=unattended.on_oom == "queue",
+    )
+    run.request = replace(run.request, streams=max(1, found.at_a_time))
+    sizes = [sum(terms.values()) for name, terms in needs if name not in found.refused]
+    run.vram = VramLimit(card.limit_bytes, max(sizes, default=0))
 
 
 def _plain(regions: dict[str, PoolReport]) -> dict[str, Any]:

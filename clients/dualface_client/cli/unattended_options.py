@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dualface_client.cli.options import FILE_TO_WRITE
+from dualface_client.memory.vram import DEFAULT_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Unattended:
         health_port: Port of the health page, None for no page.
         health_host: Address that it listens on.
         log_format: `text` or `json`.
+        vram_limit: Share of the GPU's memory that all its users together may take.
+        on_oom: `refuse` or `queue` what does not fit there.
     """
 
     workers: int = 1
@@ -34,6 +37,8 @@ class Unattended:
     health_port: int | None = None
     health_host: str = "127.0.0.1"
     log_format: str = "text"
+    vram_limit: float = DEFAULT_LIMIT
+    on_oom: str = "refuse"
 
     def workers_for(self, streams: int, videos: int) -> int:
         """Worker processes for so many streams at a time: about four in each, where not said."""
@@ -113,5 +118,21 @@ _OPTIONS = (
         default="text",
         show_default=True,
         help="json writes one object per event instead of progress.",
+    ),
+    click.option(
+        "--vram-limit",
+        type=click.FloatRange(0.0, 1.0, min_open=True),
+        default=DEFAULT_LIMIT,
+        show_default=True,
+        metavar="SHARE",
+        help="Share of the GPU's memory that server, streams and others may take together.",
+    ),
+    click.option(
+        "--on-oom",
+        type=click.Choice(["refuse", "queue"]),
+        default="refuse",
+        show_default=True,
+        help="What becomes of videos that do not fit there: an error by name before any starts, "
+        "or fewer at a time.",
     ),
 )

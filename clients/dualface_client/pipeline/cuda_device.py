@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +17,7 @@ from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.parts import FrameSink, FrameSource
 from dualface_client.pipeline.runner import Device
 from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES
-from dualface_client.settings.cuda import CudaStream, load_codec
+from dualface_client.settings.cuda import CudaStream, load_codec, load_cupy
 from dualface_client.settings.run import OutputSettings, RunSettings
 from dualface_client.types import (
     ByteArray,
@@ -32,6 +34,10 @@ from dualface_client.video.nvenc import NvencSink
 from dualface_client.video.sink import NullSink, PyavSink
 from dualface_client.video.upload import DownloadingSink, HostSink, open_device_source
 
+#: CuPy's class, the runtime's and the driver's error names, and what PyNvVideoCodec's text says.
+_FULL = re.compile(
+    r"OutOfMemory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|out of memory", re.IGNORECASE
+)
 _PACKAGES = ("cupy", "PyNvVideoCodec")
 _INSTALL = "pip install 'dualface-client[run,gpu]' (and no plain onnxruntime beside it)"
 
@@ -158,6 +164,24 @@ class CudaDevice(Device):
     def outputs_in_region(self) -> bool:
         """False: boxes and embeddings are needed on the host, and go to a small region there."""
         return False
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether CuPy, CUDA's runtime or PyNvVideoCodec found the GPU's memory full."""
+        found: BaseException | None = error
+        while found is not None:
+            text = f"{type(found).__name__}: {found}"
+            if isinstance(found, MemoryError) or _FULL.search(text):
+                return True
+            found = found.__cause__ or found.__context__
+        return False
+
+    def free_caches(self) -> None:
+        """Gives the blocks that CuPy keeps for later back to the driver."""
+        cupy = load_cupy()
+        gc.collect()  # frames in reference cycles are not free yet
+        with cupy.cuda.Device(self._device_id):
+            cupy.get_default_memory_pool().free_all_blocks()
+            cupy.get_default_pinned_memory_pool().free_all_blocks()
 
     def synchronize(self) -> None:
         """Waits for the calling thread's CUDA stream."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dualface_client.observe.report import StreamStatus
+from dualface_client.observe.run_state import RunState
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.log_lines import LogFile
 from dualface_client.triton.pool_guard import Fallback, PoolGuard
@@ -18,6 +19,7 @@ def watched_pools(
     statuses: Sequence[StreamStatus],
     stop: threading.Event,
     tell: Callable[[str], None],
+    state: RunState,
     *,
     gpu: bool,
 ) -> Iterator[None]:
@@ -31,6 +33,7 @@ def watched_pools(
         statuses: Of the run's streams.
         stop: Set at the first fault.
         tell: Gets a line for the user.
+        state: Told of every kind of fallback, for its health page.
         gpu: Whether the server has a GPU.
     """
     if server is None:
@@ -41,12 +44,14 @@ def watched_pools(
         tell(f"{'error' if fallback.form.is_fault else 'note'}: {fallback.error()}")
         if fallback.form.is_fault:
             stop.set()
+            state.set_pool({fallback.form.kind: 1}, str(fallback.error()))
 
     with PoolGuard(LogFile(server.log_path), on_fallback, gpu=gpu) as guard:
         try:
             yield
         finally:
             guard.close()
+            state.set_pool(guard.counts, str(guard.fault.error()) if guard.fault else "")
             if guard.fault is not None:
                 _fail(statuses, str(guard.fault.error()))
 

@@ -58,6 +58,13 @@ class Device:
     def synchronize(self) -> None:
         """Waits until the pixel work that this thread has started is done."""
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error says that this device's memory is full."""
+        return isinstance(error, MemoryError)
+
+    def free_caches(self) -> None:
+        """Gives memory that is kept for later back to the device."""
+
     def open_source(self, path: Path) -> FrameSource:
         """Opens a video.
 
@@ -209,14 +216,41 @@ class Runner:
         clock = StageClock()
         status.update(state="running")
         try:
-            outcome: dict[str, Any] = {"state": self._process_with(job, status, stop, clock)}
+            outcome: dict[str, Any] = {"state": self._process_again(job, status, stop, clock)}
         except DualfaceError as error:
             servers = isinstance(error, ServerError)
             outcome = {"state": "failed", "error": str(error), "error_is_servers": servers}
         except Exception as error:  # a stream must never take the others with it
-            outcome = {"state": "failed", "error": f"{job.input}: unexpected {error!r}"}
+            outcome = {"state": "failed", "error": self._unexpected(job, error)}
         # One change, so that whoever sees the end sees all of it.
         status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
+
+    def _process_again(
+        self, job: Job, status: StreamStatus, stop: threading.Event, clock: StageClock
+    ) -> str:
+        """Processes the job; where the device's memory is full, frees its caches and tries again.
+
+        Once: what is full then is full of others' work, and this stream alone fails.
+        """
+        try:
+            return self._process_with(job, status, stop, clock)
+        except Exception as error:
+            if not self._device.is_out_of_memory(error):
+                raise
+            text = f"the device's memory was full ({error}); started again from its beginning"
+        # Behind the handler: the error's traceback held the first attempt's frames.
+        self._device.free_caches()
+        status.warn(text)
+        log_event("out_of_memory", text, stream=job.name, level=logging.WARNING)
+        return self._process_with(job, status, stop, clock)
+
+    def _unexpected(self, job: Job, error: Exception) -> str:
+        if self._device.is_out_of_memory(error):
+            return (
+                f"{job.input}: the device's memory is full, also after its caches were freed "
+                f"({error}). Remedy: fewer --streams, --on-oom queue, a lower --vram-limit"
+            )
+        return f"{job.input}: unexpected {error!r}"
 
     def _process_with(
         self, job: Job, status: StreamStatus, stop: threading.Event, clock: StageClock

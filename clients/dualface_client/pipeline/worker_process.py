@@ -21,6 +21,7 @@ from dualface_client.errors import DualfaceError
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import ROOT, event_of
+from dualface_client.pipeline.admission import VramLimit, guarded
 from dualface_client.pipeline.devices import make_device
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.messages import build, decode, encode
@@ -49,6 +50,7 @@ class WorkerSetup:
         tracks: File or directory for tracks, None for nowhere.
         monitor: When the machine is at its limit; each worker looks for itself.
         open_access: Whether the server is an embedded one, which has neither keys nor certificates.
+        vram: How far the GPU's memory may be filled, None for no limit.
     """
 
     address: str
@@ -58,6 +60,7 @@ class WorkerSetup:
     tracks: Path | None = None
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     open_access: bool = False
+    vram: VramLimit | None = None
 
 
 class _Voice:
@@ -177,7 +180,7 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
                 setup.tracks,
                 stop,
                 access=OPEN_ACCESS if setup.open_access else None,
-                guard=guard,
+                guard=guarded(setup.vram, guard),
             ) as (runner, session),
         ):
             voice.say(encode("ready", pid=os.getpid()))

@@ -1,0 +1,43 @@
+"""What a video's header says, without decoding a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualface_client.errors import SourceError
+from dualface_client.video.source import _open, _video_stream
+
+
+@dataclass(frozen=True, slots=True)
+class VideoHeader:
+    """Size and coding of a video stream.
+
+    Attributes:
+        width_px: As coded.
+        height_px: As coded.
+        codec: FFmpeg's name, such as `h264`.
+        bit_depth: Bits of a sample.
+    """
+
+    width_px: int
+    height_px: int
+    codec: str
+    bit_depth: int
+
+
+def read_header(path: Path) -> VideoHeader:
+    """Reads the header.
+
+    Args:
+        path: A video file.
+
+    Raises:
+        SourceError: It cannot be opened, or says no size.
+    """
+    with _open(path) as container:
+        context = _video_stream(container, path).codec_context
+        if not (context.width and context.height):
+            raise SourceError(f"{path}: its header says no picture size")
+        depth = context.format.components[0].bits if context.format is not None else 8
+        return VideoHeader(context.width, context.height, context.name, depth)

@@ -1,0 +1,106 @@
+"""Streams that do not fit into the device's memory: refused, queued, tried once more, alone."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from dualface_client.memory.vram import MIB, WORKER_BYTES, Card
+from dualface_client.observe.report import StreamReport
+from dualface_client.pipeline.admission import admit_streams, load_of, needs_of
+from dualface_client.pipeline.cpu_device import CpuDevice
+from dualface_client.pipeline.jobs import Job, plan_jobs
+from dualface_client.pipeline.parts import FrameSource
+from dualface_client.pipeline.runner import new_statuses
+from dualface_client.pipeline.worker import run_worker
+from dualface_client.settings.run import RunSettings
+from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
+from dualface_client.video.header import VideoHeader, read_header
+from tests.media import Clip, make
+
+StartServer = Callable[[Sequence[EmbeddedModel]], EmbeddedServer]
+
+
+class FullDevice(CpuDevice):
+    """Its memory is full when some videos are opened, so many times."""
+
+    def __init__(self, times: dict[str, int]) -> None:
+        super().__init__()
+        self.left = Counter(times)
+        self.freed = 0
+
+    def open_source(self, path: Path) -> FrameSource:
+        if self.left[path.stem] > 0:
+            self.left[path.stem] -= 1
+            raise MemoryError("out of memory allocating 3,110,400 bytes")
+        return super().open_source(path)
+
+    def free_caches(self) -> None:
+        self.freed += 1
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[Job]:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b", "c"):
+        make(tmp_path / "in" / f"{name}.mp4", Clip(frames=3))
+    return plan_jobs([str(tmp_path / "in")], str(tmp_path / "out"))
+
+
+def run(server: EmbeddedServer, device: FullDevice, jobs: list[Job]) -> dict[str, StreamReport]:
+    statuses = new_statuses(jobs)
+    stop = threading.Event()
+    settings = RunSettings()
+    run_worker(server.grpc_address, device, jobs, statuses, settings, stop, streams=2)
+    return {status.snapshot().name: status.snapshot() for status in statuses}
+
+
+def test_full_memory_is_freed_and_tried_once_more_and_fails_one_stream_alone(
+    start_server: StartServer, tiny_models: tuple[EmbeddedModel, ...], jobs: list[Job]
+) -> None:
+    device = FullDevice({"a": 1, "b": 2})
+    reports = run(start_server(tiny_models), device, jobs)
+    assert {name: report.state for name, report in reports.items()} == {
+        "a": "done",
+        "b": "failed",
+        "c": "done",
+    }
+    assert device.freed == 2
+    assert any("started again from its beginning" in text for text in reports["a"].warnings)
+    assert "memory is full, also after its caches were freed" in reports["b"].error
+    assert "--on-oom queue" in reports["b"].error
+    assert reports["a"].frames_out == reports["c"].frames_out == 3
+
+
+def test_headers_say_size_and_codec(tmp_path: Path) -> None:
+    path = make(tmp_path / "x.mp4", Clip(frames=2))
+    header = read_header(path)
+    assert header == VideoHeader(header.width_px, header.height_px, "h264", 8)
+    assert header.width_px > 0
+
+
+@pytest.mark.parametrize("queue", [False, True])
+def test_admission_fails_by_name_or_lets_fewer_run(jobs: list[Job], queue: bool) -> None:
+    statuses = new_statuses(jobs)
+    needs = needs_of(jobs, statuses, load_of(RunSettings(), frames_held=40))
+    assert [name for name, _ in needs] == ["a", "b", "c"]
+    each = sum(needs[0][1].values())
+    card = Card(WORKER_BYTES + 2 * each + MIB, 0, 1.0)
+    found = admit_streams(jobs, statuses, needs, card, 3, lambda streams: 1, queue=queue)
+    assert found.at_a_time == 2
+    states = [status.snapshot().state for status in statuses]
+    assert states == ["waiting", "waiting", "waiting" if queue else "failed"]
+    if not queue:
+        error = statuses[2].snapshot().error
+        assert f"{jobs[2].input}: needs" in error
+        assert "--vram-limit" in error
+
+
+def test_a_file_that_cannot_be_opened_keeps_its_own_error(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"no video")
+    jobs = plan_jobs([str(tmp_path / "x.mp4")], str(tmp_path / "out.mp4"))
+    assert needs_of(jobs, new_statuses(jobs), load_of(RunSettings(), 40)) == []
