@@ -186,8 +186,8 @@ def perf_rows(
     table = data.with_name(f"{spec.name}.{transport}.{batch}.{in_flight}.csv")
     command = [program, "-m", spec.name, "-u", address, "-i", "grpc", "-b", str(batch)]
     command += ["--concurrency-range", str(in_flight), "--shared-memory", transport]
-    command += ["--input-data", str(data), "-f", str(table), "--async", "-p", "1500"]
-    command += ["--max-trials", "4", "-s", "20", "--percentile", "99"]
+    command += ["--input-data", str(data), "-f", str(table), "--async", "-p", "1000"]
+    command += ["--max-trials", "3", "-s", "20", "--percentile", "99"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if not table.is_file():
         print(f"perf_analyzer failed: {(done.stdout + done.stderr)[-500:]}")
