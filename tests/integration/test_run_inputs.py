@@ -158,7 +158,7 @@ def test_an_existing_output_is_kept_unless_told(run: Run, tmp_path: Path) -> Non
     source = make(tmp_path / "talk.mp4", SMALL)
     (tmp_path / "out.mp4").write_text("precious")
     refused = run(source, "-o", "out.mp4")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "out.mp4: exists" in refused.stderr
     assert "--overwrite" in refused.stderr
     assert (tmp_path / "out.mp4").read_text() == "precious"
@@ -169,7 +169,7 @@ def test_an_existing_output_is_kept_unless_told(run: Run, tmp_path: Path) -> Non
 def test_output_places_that_cannot_be(run: Run, tmp_path: Path) -> None:
     source = make(tmp_path / "talk.mp4", SMALL)
     missing = run(source, "-o", "no/such/out.mp4")
-    assert (missing.returncode, "no/such: is not a directory" in missing.stderr) == (1, True)
+    assert (missing.returncode, "no/such: is not a directory" in missing.stderr) == (2, True)
     deep = run(source, "-o", "no/such/dir")
     assert (deep.returncode, "does not exist" in deep.stderr) == (2, True)
     suffix = run(source, "-o", "out.avi")
@@ -184,24 +184,26 @@ def test_a_directory_that_may_not_be_written(run: Run, tmp_path: Path) -> None:
     source = make(tmp_path / "talk.mp4", SMALL)
     # Nobody, not even root, makes files in /proc.
     done = run(source, "-o", "/proc/out.mp4")
-    assert done.returncode == 1
-    assert "talk: failed: /proc" in done.stderr
+    assert done.returncode == 2
+    assert "error: /proc: is not writable" in done.stderr
     no_trace(done)
 
 
 def test_a_full_disk_fails_that_stream_and_leaves_a_playable_part(
     run: Run, tmp_path: Path, triton_server: EmbeddedServer
 ) -> None:
-    # The limit leaves room for the region in /dev/shm; noise soon fills it.
+    # The limit leaves room for the two streams' region in /dev/shm; noise soon fills it.
     source = _noise(tmp_path / "noise.mkv", frames=150)
+    make(tmp_path / "good.mp4", replace(SMALL, frames=10))
     script = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (6_000_000, 6_000_000))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (6_200_000, 6_200_000))\n"
         "from dualface_client.cli.main import main\n"
         "main()\n"
     )
-    arguments = ["run", str(source), "-o", "out.mp4", "--server", triton_server.grpc_address]
+    arguments = ["run", str(source), "good.mp4", "-o", "out", "--streams", "2", "--in-flight", "1"]
+    arguments += ["--server", triton_server.grpc_address]
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments, "--size", "640x360"],
         capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
@@ -210,10 +212,11 @@ def test_a_full_disk_fails_that_stream_and_leaves_a_playable_part(
     assert done.returncode == 1, done.stderr
     assert "noise: failed:" in done.stderr
     assert "space" in done.stderr or "large" in done.stderr
-    part = tmp_path / "out.partial.mp4"
-    assert f"the part so far: {part.name}" in done.stderr
+    part = tmp_path / "out" / "noise_dualface.partial.mp4"
+    assert "the part so far: out/noise_dualface.partial.mp4" in done.stderr
     assert frames_of(part) > 0
-    assert not (tmp_path / "out.mp4").exists()
+    assert frames_of(tmp_path / "out" / "good_dualface.mp4") == 10  # beside it, at the same time
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 @pytest.mark.parametrize("option", ["--tracks", "--summary"])
@@ -236,9 +239,9 @@ def _noise(path: Path, frames: int) -> Path:
     rng = np.random.default_rng(1)
     with av.open(str(path), "w") as output:
         stream = output.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         for _ in range(frames):
-            planes = rng.integers(16, 236, (270, 320), np.uint8)
+            planes = rng.integers(16, 236, (540, 640), np.uint8)
             output.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         output.mux(stream.encode(None))
     return path

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -199,3 +200,21 @@ def test_the_summary_is_written_when_the_server_cannot_be_had(tmp_path: Path) ->
     (stream,) = json.loads((tmp_path / "s").read_text())["streams"]
     assert (stream["state"], stream["error_is_servers"]) == ("failed", True)
     assert "127.0.0.1:9 is not ready" in stream["error"]
+
+
+def test_no_room_for_the_servers_files_is_said(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "from dualface_client.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", str(LONG_CLIP), "--encoder", "none"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert "the embedded server's files cannot be written there (File too large)" in done.stderr
+    assert "set TMPDIR to a directory that can be written" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ import pytest
 
 from dualface_client.errors import UsageError
 from dualface_client.pipeline.jobs import plan_jobs
+from tests.users import give_away, unprivileged
 
 
 def touch(*paths: Path) -> None:
@@ -88,5 +89,76 @@ def test_an_input_is_never_what_a_job_replaces(tmp_path: Path, output: str) -> N
 
 def test_a_leftover_in_the_output_directory_is_not_eaten_by_another_job(tmp_path: Path) -> None:
     touch(tmp_path / "a.mp4", tmp_path / "a_dualface.partial.mp4")
+    inputs = [str(tmp_path / name) for name in ("a.mp4", "a_dualface.partial.mp4")]
     with pytest.raises(UsageError, match=r"a_dualface\.partial\.mp4: is an input"):
-        plan_jobs([str(tmp_path)], str(tmp_path))
+        plan_jobs(inputs, str(tmp_path))
+
+
+@pytest.mark.parametrize("pattern", ["", "*.mp4"])
+def test_a_second_run_leaves_out_what_the_first_one_made(tmp_path: Path, pattern: str) -> None:
+    touch(*(tmp_path / name for name in ("a.mp4", "a_dualface.mp4", "b_dualface.partial.mp4")))
+    notes: list[str] = []
+    (job,) = plan_jobs([str(tmp_path / pattern)], str(tmp_path), notes.append)
+    assert job.input.name == "a.mp4"
+    (note,) = notes
+    assert "2 outputs of earlier runs (*_dualface.*, *.partial.*) are left out" in note
+
+
+def test_outputs_that_are_asked_for_are_processed(tmp_path: Path) -> None:
+    touch(tmp_path / "a_dualface.mp4", tmp_path / "b.mp4")
+    for text in ("*_dualface.mp4", "a_dualface.mp4"):
+        (job,) = plan_jobs([str(tmp_path / text)], None)
+        assert (job.input.name, job.problem) == ("a_dualface.mp4", "")
+
+
+def test_a_directory_of_outputs_alone_says_so(tmp_path: Path) -> None:
+    touch(tmp_path / "a_dualface.mp4")
+    (job,) = plan_jobs([str(tmp_path)], None)
+    assert "has outputs of earlier runs alone" in job.problem
+
+
+def test_what_is_named_twice_is_processed_once(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    notes: list[str] = []
+    inputs = [str(tmp_path), str(tmp_path / "a.mp4"), f"{tmp_path}/./b.mp4"]
+    jobs = plan_jobs(inputs, str(tmp_path / "out"), notes.append)
+    assert [job.input.name for job in jobs] == ["a.mp4", "b.mp4"]
+    assert len(notes) == 2
+    assert all(note.endswith(": is named more than once and processed once") for note in notes)
+
+
+def test_two_videos_that_differ_in_their_suffix_are_told_apart(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "a.mkv")
+    with pytest.raises(
+        UsageError, match=r"a\.mkv and .*a\.mp4 would both be written to .*a_dualface"
+    ):
+        plan_jobs([str(tmp_path)], str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("text", ["x" * 300 + ".mp4", "y" * 5000])
+def test_names_that_no_file_can_have_fail_alone(tmp_path: Path, text: str) -> None:
+    touch(tmp_path / "good.mp4")
+    bad, good = plan_jobs([text, str(tmp_path / "good.mp4")], str(tmp_path))
+    assert "cannot be looked at (" in bad.problem
+    assert good.problem == ""
+    with pytest.raises(UsageError):
+        plan_jobs([str(tmp_path / "good.mp4")], text.removesuffix(".mp4"))
+
+
+@pytest.mark.parametrize(("inputs", "output"), [([""], "o"), (["a\0b"], "o"), (["a.mp4"], "")])
+def test_empty_names_are_not_the_current_directory(inputs: list[str], output: str) -> None:
+    with pytest.raises(UsageError, match=r"'.*': expected a file"):
+        plan_jobs(inputs, output)
+
+
+@pytest.mark.parametrize(("mode", "problem"), [(0o300, "cannot be read"), (0o600, "looked at")])
+def test_directories_without_permissions_fail_by_name(
+    open_directory: Path, mode: int, problem: str
+) -> None:
+    closed = open_directory / "closed"
+    touch(closed / "a.mp4")
+    give_away(closed, mode)
+    with unprivileged():
+        (job,) = plan_jobs([str(closed)], None)
+    assert f"{problem}" in job.problem
+    assert "Permission denied" in job.problem

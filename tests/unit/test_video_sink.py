@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +18,7 @@ from dualface_client.video.sink import NullSink, PyavSink
 from dualface_client.video.source import PyavSource
 from tests import media
 from tests.media import Audio, Clip
+from tests.users import give_away, unprivileged
 
 WH = (64, 48)
 INFO = VideoInfo(*WH, frame_rate=Fraction(25), time_base=Fraction(1, 25))
@@ -341,11 +341,10 @@ def test_a_directory_is_no_output(tmp_path: Path) -> None:
         open_sink(tmp_path / "out.mp4", overwrite=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_directory_says_so(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(SinkError, match="not writable"):
-        open_sink(tmp_path / "out.mp4")
+def test_a_read_only_directory_says_so(open_directory: Path) -> None:
+    give_away(open_directory, 0o500)
+    with unprivileged(), pytest.raises(SinkError, match="not writable"):
+        open_sink(open_directory / "out.mp4")
 
 
 def test_a_frame_of_another_size_or_clock_is_refused(tmp_path: Path) -> None:

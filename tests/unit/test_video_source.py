@@ -20,6 +20,7 @@ from dualface_client.video.reference import is_disposable
 from dualface_client.video.source import PyavSource
 from tests import media
 from tests.media import Audio, Clip
+from tests.users import give_away, unprivileged
 
 
 def read(path: Path, **options: bool) -> tuple[PyavSource, list[Frame]]:
@@ -362,11 +363,10 @@ def test_bad_input_is_one_clear_error(
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_file_says_permission(tmp_path: Path) -> None:
-    path = media.make(tmp_path / "locked.mp4")
-    path.chmod(0)
-    with pytest.raises(SourceError, match="Permission denied"):
+def test_unreadable_file_says_permission(open_directory: Path) -> None:
+    path = media.make(open_directory / "locked.mp4")
+    give_away(path, 0)
+    with unprivileged(), pytest.raises(SourceError, match="Permission denied"):
         PyavSource(path)
 
 

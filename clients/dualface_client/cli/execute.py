@@ -17,7 +17,7 @@ from dualface_client import __version__
 from dualface_client.cli.signals import StopRequest, stop_on_signal
 from dualface_client.cli.unattended import RunWatch, check_unattended, watched_run
 from dualface_client.cli.unattended_options import Unattended
-from dualface_client.errors import DualfaceError, PlatformError, StoppedError, UsageError
+from dualface_client.errors import DualfaceError, PlatformError, StoppedError
 from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.memory_peak import MemoryPeak
 from dualface_client.observe.report import (
@@ -36,7 +36,13 @@ from dualface_client.pipeline.admission import (
     needs_of,
 )
 from dualface_client.pipeline.devices import make_device
-from dualface_client.pipeline.jobs import Job, plan_jobs, written_by
+from dualface_client.pipeline.jobs import Job, plan_jobs
+from dualface_client.pipeline.outputs import (
+    SideFile,
+    check_outputs,
+    check_side_files,
+    check_tracks,
+)
 from dualface_client.pipeline.pool_watch import watched_pools
 from dualface_client.pipeline.resume import identities, skip_finished
 from dualface_client.pipeline.runner import fail_unstarted, new_statuses
@@ -86,6 +92,7 @@ class _Run:
     settings: RunSettings
     jobs: list[Job]
     statuses: list[StreamStatus]
+    notes: list[str]
     server: str = "none"
     peaks_bytes: dict[str, int] = field(default_factory=dict)
     region: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +119,8 @@ def execute(request: RunRequest, settings: RunSettings) -> int:
     console = Console(stderr=True, quiet=request.quiet or request.unattended.log_format == "json")
     run = _prepare(request, settings)
     with watched_run(request.unattended, run.statuses, console, identities(run.jobs)) as watch:
+        for note in run.notes:
+            watch.say("note", f"note: {note}")
         try:
             with stop_on_signal(watch.stopping, unlink_own_shared_memory) as stop:
                 failure = _try_streams(run, watch, stop)
@@ -131,16 +140,32 @@ def _prepare(request: RunRequest, settings: RunSettings) -> _Run:
     """Plans and checks everything that can be told before something is started."""
     on_cuda = _on_cuda(request.choice)
     choice = replace(request.choice, device="cuda" if on_cuda else "cpu")
-    jobs = plan_jobs(request.inputs, request.output)
+    notes: list[str] = []
+    jobs = plan_jobs(request.inputs, request.output, notes.append)
     check_unattended(request.unattended)
-    _check_tracks(request, jobs)
-    _check_side_files(request, jobs, overwrite=settings.output.overwrite)
+    check_outputs(jobs, settings, notes.append, existing_may_stay=request.unattended.resume)
+    check_tracks(request.tracks, len(jobs))
+    check_side_files(jobs, _side_files(request, overwrite=settings.output.overwrite))
     statuses = new_statuses(jobs)
     if request.unattended.resume:
         path = request.unattended.state
         recorded = read_state(path) if path is not None else {}
         skip_finished(jobs, statuses, recorded, overwrite=settings.output.overwrite)
-    return _Run(replace(request, choice=choice), _for_device(settings, choice), jobs, statuses)
+    return _Run(
+        replace(request, choice=choice), _for_device(settings, choice), jobs, statuses, notes
+    )
+
+
+def _side_files(request: RunRequest, *, overwrite: bool) -> list[SideFile]:
+    chosen = request.unattended
+    again = overwrite or chosen.resume
+    files = (
+        ("--tracks", "tracks", request.tracks, overwrite),
+        ("--summary", "the summary", request.summary, again),
+        ("--report", "the report", chosen.report, again),
+        ("--state", "the state", chosen.state, True),
+    )
+    return [SideFile(option, what, path, may) for option, what, path, may in files if path]
 
 
 def _write_end(summary: RunSummary, request: RunRequest, watch: RunWatch) -> None:
@@ -296,39 +321,6 @@ def _for_device(settings: RunSettings, choice: ServerChoice) -> RunSettings:
     from dualface_client.pipeline.cuda_device import for_cuda
 
     return for_cuda(settings)
-
-
-def _check_side_files(request: RunRequest, jobs: Sequence[Job], *, overwrite: bool) -> None:
-    """Refuses tracks and summaries that would destroy something, before anything starts."""
-    videos = {p.resolve() for job in jobs for p in (job.input, *written_by(job))}
-    replaced = {"--state"} | ({"--summary", "--report"} if request.unattended.resume else set())
-    for option, what, path in (
-        ("--tracks", "tracks", request.tracks),
-        ("--summary", "the summary", request.summary),
-        ("--report", "the report", request.unattended.report),
-        ("--state", "the state", request.unattended.state),
-    ):
-        if path is None or path.is_dir():
-            continue
-        reason = ""
-        if path.resolve() in videos:
-            reason = "it is one of the videos"
-        elif path.is_file() and not (overwrite or option in replaced):
-            reason = "it exists; choose another name or allow --overwrite"
-        elif not path.parent.is_dir():
-            reason = f"{path.parent} is not a directory"
-        if reason:
-            raise UsageError(f"{option} {path}: cannot write {what}: {reason}")
-        videos.add(path.resolve())
-
-
-def _check_tracks(request: RunRequest, jobs: Sequence[Job]) -> None:
-    if request.tracks is None or len(jobs) == 1:
-        return
-    if not request.tracks.is_dir():
-        raise UsageError(
-            f"--tracks {request.tracks}: there are {len(jobs)} videos; name an existing directory"
-        )
 
 
 def _say_end(summary: RunSummary, watch: RunWatch, *, quiet: bool) -> None:

@@ -85,14 +85,19 @@ class ProgressDisplay(ClosesAtExit):
         )
         tasks: dict[str, TaskID] = {}
         finished: set[str] = set()
+        several = len(statuses) > 1
+        overall = progress.add_task("videos", total=len(statuses), rate="", visible=several)
         progress.start()
 
         def show(last: bool) -> None:
             for status in statuses:
                 report = status.snapshot()
-                if report.state != "waiting":
+                if report.state == "running":
                     _show_bar(progress, tasks, report)
+                if report.state in FINAL_STATES and report.name in tasks:
+                    progress.remove_task(tasks.pop(report.name))  # its line stays
                 _print_if_finished(progress.console, report, finished)
+            progress.update(overall, completed=len(finished))
             if last:
                 progress.stop()
 
@@ -159,11 +164,7 @@ def _print_if_finished(console: Console, report: StreamReport, finished: set[str
 
 def _show_bar(progress: Progress, tasks: dict[str, TaskID], report: StreamReport) -> None:
     total = report.frames_expected or None
-    if report.state in FINAL_STATES:
-        if not report.frames_out:
-            return  # nothing to show a bar of; the reason is printed
-        total = report.frames_out  # the container's count was an estimate, or it ended early
     if report.name not in tasks:
         tasks[report.name] = progress.add_task(report.name, total=total, rate="")
-    rate = f"{report.fps:5.1f} fps" if report.state in ("running", "done") else report.state
+    rate = f"{report.fps:5.1f} fps"
     progress.update(tasks[report.name], completed=report.frames_out, total=total, rate=rate)

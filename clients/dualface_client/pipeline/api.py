@@ -10,6 +10,7 @@ from dualface_client.errors import StoppedError
 from dualface_client.observe.report import StreamReport
 from dualface_client.pipeline.cpu_device import CpuDevice
 from dualface_client.pipeline.jobs import plan_jobs
+from dualface_client.pipeline.outputs import check_outputs
 from dualface_client.pipeline.runner import fail_unstarted, new_statuses
 from dualface_client.pipeline.server import ServerChoice, server_for
 from dualface_client.pipeline.worker import run_worker
@@ -41,11 +42,14 @@ def process(
         One report per video, in order. A video that failed says why in `error`; it raises nothing.
 
     Raises:
-        UsageError: The outputs cannot be laid out as asked.
+        UsageError: The outputs cannot be laid out as asked, exist or cannot be written; nothing was
+            started.
         ServerError: The server cannot be had or is not the right one.
         AssetError: The embedded server's models or binary are missing.
     """
+    settings = settings or RunSettings()
     jobs = plan_jobs([str(path) for path in inputs], str(output))
+    check_outputs(jobs, settings)
     statuses = new_statuses(jobs)
     stop = stop or threading.Event()
     try:
@@ -55,7 +59,7 @@ def process(
                 CpuDevice(),
                 jobs,
                 statuses,
-                settings or RunSettings(),
+                settings,
                 stop,
                 streams=streams,
                 access=OPEN_ACCESS if embedded else None,

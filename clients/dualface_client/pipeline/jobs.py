@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ VIDEO_SUFFIXES = frozenset(
     )
 )
 OUTPUT_TAG = "_dualface"
+#: How names of unfinished outputs end, see `video.outfile.partial_path_of`.
+PARTIAL_TAG = ".partial"
 _OUTPUT_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv"))
 
 
@@ -43,21 +46,25 @@ class Job:
     settings: RunSettings | None = None
 
 
-def plan_jobs(inputs: Sequence[str], output: str | None) -> list[Job]:
+def plan_jobs(
+    inputs: Sequence[str], output: str | None, tell: Callable[[str], None] = lambda note: None
+) -> list[Job]:
     """Expands directories and globs and gives every video its output.
 
-    A directory stands for the videos directly in it, sorted by name. An input that matches nothing
-    becomes a job with a `problem`, so that the others go on.
+    A directory stands for the videos directly in it, sorted by name. Outputs of earlier runs in it
+    are left out, and so is what is named twice. An input that matches nothing becomes a job with a
+    `problem`, so that the others go on.
 
     Args:
         inputs: Files, directories or glob patterns.
         output: A file (for exactly one video) or a directory, which is made where its parent
             exists; None to write nothing.
+        tell: Gets a line for what was left out.
 
     Raises:
         UsageError: Two videos would be written to one file, or many videos to a file.
     """
-    found = [job for text in inputs for job in _expand(text)]
+    found = _without_repeats([job for text in inputs for job in _expand(text, tell)], tell)
     if output is not None:
         found = _with_outputs(found, Path(output), text=output)
         _refuse_collisions(found)
@@ -65,34 +72,87 @@ def plan_jobs(inputs: Sequence[str], output: str | None) -> list[Job]:
     return _with_unique_names(found)
 
 
-def _expand(text: str) -> Iterator[Job]:
+def _expand(text: str, tell: Callable[[str], None]) -> Iterator[Job]:
     path = Path(text)
-    if path.is_dir():
-        videos = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in VIDEO_SUFFIXES)
-        missing = f"{text}: has no videos ({' '.join(sorted(VIDEO_SUFFIXES))})"
-    elif glob.has_magic(text) and not path.exists():
-        videos = sorted(Path(match) for match in glob.glob(text, recursive=True))
-        missing = f"{text}: matches no file"
+    if not text or "\0" in text:
+        raise UsageError(f"input {text!r}: expected a file, a directory or a pattern")
+    if os.path.isdir(path):
+        yield from _of_directory(path, text, tell)
+    elif glob.has_magic(text) and not os.path.lexists(path):
+        matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
+        yield from _of_list(path, text, matches, f"{text}: matches no file", tell)
     else:
-        videos = [path]
-        missing = ""
-    if not videos:
+        yield _of_file(path)
+
+
+def _of_directory(path: Path, text: str, tell: Callable[[str], None]) -> Iterator[Job]:
+    try:
+        entries = sorted(path.iterdir())
+    except OSError as error:
+        problem = f"{text}: cannot be read ({error.strerror}); check its permissions"
+        yield Job(path.name or text, path, None, problem)
+        return
+    videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES]
+    missing = f"{text}: has no videos ({' '.join(sorted(VIDEO_SUFFIXES))})"
+    yield from _of_list(path, text, videos, missing, tell)
+
+
+def _of_list(
+    path: Path, text: str, videos: list[Path], missing: str, tell: Callable[[str], None]
+) -> Iterator[Job]:
+    """Jobs for what a directory or a pattern stands for, without our own outputs."""
+    wanted = videos
+    if not _is_output(Path(text)):  # a pattern that asks for them gets them
+        wanted = [video for video in videos if not _is_output(video)]
+    if skipped := len(videos) - len(wanted):
+        tell(
+            f"{text}: {skipped} outputs of earlier runs (*{OUTPUT_TAG}.*, *{PARTIAL_TAG}.*) are "
+            "left out; name them to process them"
+        )
+        missing = f"{text}: has outputs of earlier runs alone; name them to process them"
+    if not wanted:
         yield Job(path.name or text, path, None, missing)
-    for video in videos:
-        # What cannot even be found needs no server to be told so.
-        problem = "" if video.exists() else f"{video}: no such file; check the path"
-        yield Job(video.stem, video, None, problem)
+    yield from map(_of_file, wanted)
+
+
+def _is_output(path: Path) -> bool:
+    return path.stem.endswith((OUTPUT_TAG, PARTIAL_TAG))
+
+
+def _of_file(video: Path) -> Job:
+    """A job; what cannot even be looked at needs no server to be told so."""
+    problem = ""
+    try:
+        os.stat(video)
+    except (FileNotFoundError, NotADirectoryError):
+        problem = f"{video}: no such file; check the path"
+    except OSError as error:  # too long, not permitted
+        reason = f"cannot be looked at ({error.strerror})"
+        problem = f"{video}: {reason}; check the path and its permissions"
+    return Job(video.stem, video, None, problem)
+
+
+def _without_repeats(jobs: list[Job], tell: Callable[[str], None]) -> list[Job]:
+    kept: dict[str, Job] = {}
+    for job in jobs:
+        place = os.path.abspath(job.input)
+        if place in kept:
+            tell(f"{job.input}: is named more than once and processed once")
+        kept.setdefault(place, job)
+    return list(kept.values())
 
 
 def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
-    is_file = output.suffix.lower() in _OUTPUT_SUFFIXES and not output.is_dir()
+    if not text or "\0" in text:
+        raise UsageError(f"-o {text!r}: expected a file or a directory")
+    is_file = output.suffix.lower() in _OUTPUT_SUFFIXES and not os.path.isdir(output)
     if is_file and not text.endswith("/"):
         if len(jobs) > 1:
             raise UsageError(
                 f"-o {output}: is one file, but there are {len(jobs)} videos; name a directory"
             )
         return [replace(job, output=output) for job in jobs]
-    if output.suffix.lower() in VIDEO_SUFFIXES and not output.is_dir():
+    if output.suffix.lower() in VIDEO_SUFFIXES and not os.path.isdir(output):
         raise UsageError(
             f"-o {output}: {output.suffix} cannot be written; "
             f"expected one of {' '.join(sorted(_OUTPUT_SUFFIXES))}, or a directory"
@@ -102,10 +162,11 @@ def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
 
 
 def _make_directory(path: Path) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         return
-    if path.exists() or not path.parent.is_dir():
-        reason = "is not a directory" if path.exists() else f"{path.parent} does not exist"
+    if os.path.lexists(path) or not os.path.isdir(path.parent):
+        exists = os.path.lexists(path)
+        reason = "is not a directory" if exists else f"{path.parent} does not exist"
         raise UsageError(
             f"-o {path}: {reason}; name a file ending in .mp4, .m4v, .mov or .mkv, or a directory"
         )

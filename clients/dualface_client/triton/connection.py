@@ -145,6 +145,8 @@ class Connection:
                     return f"model {name!r} is not ready"
         except ContractError:
             raise  # waiting does not bring a model that the server does not know
+        except ServerUnreachableError as error:  # without its remedy: the caller gives it
+            return f"no server answers ({_message(error.__cause__ or error)})"
         except ServerError as error:
             return str(error)
         return None
@@ -234,7 +236,7 @@ def _by_status(status: str, where: str, message: str) -> DualfaceError:
     return InferenceFailedError(f"{where}: {status}: {message}")
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, InferenceServerException):
         return str(error.message() or "")
     details = getattr(error, "details", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from dualface_client.observe.gpus import mps_pipe_directory, read_gpus
 from dualface_client.pipeline.doctor import environment, gpu, machine, server
 from dualface_client.pipeline.doctor.engines import engine_findings
 from dualface_client.pipeline.doctor.finding import FAIL, NOTE, OK, Finding
+from dualface_client.settings import paths
 
 __all__ = ["FAIL", "NOTE", "OK", "Finding", "examine"]
 
@@ -45,7 +45,7 @@ def machine_findings() -> Iterator[Finding]:
     """Memory, disks, limits, clock, network of this machine."""
     yield machine.shared_memory(SHM_DIR)
     yield machine.disk(Path.cwd())
-    scratch = Path(tempfile.gettempdir())
+    scratch = paths.scratch_dir()
     yield from machine.temporary(scratch, noexec=machine.is_noexec(scratch))
     yield machine.limits(machine.files_limit())
     yield machine.cores()
