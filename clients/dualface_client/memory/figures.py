@@ -11,7 +11,7 @@ from types import FrameType
 
 #: `1` makes every lease remember the lines of code that took it.
 DEBUG_VARIABLE = "DUALFACE_DEBUG_LEASES"
-_OWN_ROOMS = ("memory", "triton")
+_OWN_ROOMS = tuple(f"{Path(__file__).parents[1] / room}/" for room in ("memory", "triton"))
 _LINES = 3
 
 
@@ -96,13 +96,9 @@ def caller_place() -> str:
     found: list[str] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and len(found) < _LINES:
-        path = Path(frame.f_code.co_filename)
-        if not _is_own(path):
-            found.append(f"{path.parent.name}/{path.name}:{frame.f_lineno} {frame.f_code.co_name}")
+        path = frame.f_code.co_filename
+        if not path.startswith(_OWN_ROOMS):
+            short = "/".join(path.split("/")[-2:])
+            found.append(f"{short}:{frame.f_lineno} {frame.f_code.co_name}")
         frame = frame.f_back
     return " < ".join(found)
-
-
-def _is_own(path: Path) -> bool:
-    root = Path(__file__).parents[1]
-    return any(path.is_relative_to(root / room) for room in _OWN_ROOMS)

@@ -19,10 +19,10 @@ from dualface_client.errors import StaleOutputError
 from dualface_client.memory.region import SystemRegion
 from dualface_client.memory.slots import Hold, Lease, SizeClass
 
-#: The pattern as a signed integer of the element's size: every bit set. As a float it is a NaN that
-#: no arithmetic makes (x86 yields 0xffc00000, NVIDIA GPUs 0x7fffffff, ARM 0x7fc00000 as FP32), and
-#: no uint8 picture brings a NaN in.
-_PATTERN = -1
+#: Unsigned integers by element size. The pattern is the largest of them, every bit set: as a float
+#: a NaN that no arithmetic makes (as FP32, x86 yields 0xffc00000, NVIDIA GPUs 0x7fffffff, ARM
+#: 0x7fc00000), and no uint8 picture brings a NaN in.
+_WORDS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 #: A cache line, and a multiple of every element size.
 _ALIGNMENT = 64
 
@@ -43,7 +43,8 @@ class AnswerPlace:
 
     def poison(self) -> None:
         """Fills the place with the pattern; nobody else may be using it."""
-        self._words().fill(_PATTERN)
+        size = self.array.itemsize
+        self.array.view(_WORDS[size]).fill(_all_ones(size))
 
     def take(self, what: str) -> npt.NDArray[Any]:
         """The answer as a copy.
@@ -55,7 +56,7 @@ class AnswerPlace:
             StaleOutputError: Part of it was never written.
         """
         rows = np.array(self.array)
-        left = self._left(rows)
+        left = _left(rows)
         if left:
             raise StaleOutputError(
                 f"{what}: the server reported success but did not write {left} of {rows.size} "
@@ -66,15 +67,21 @@ class AnswerPlace:
             )
         return rows
 
-    def _words(self) -> npt.NDArray[Any]:
-        return self.array.view(_word_type(self.array.dtype))
 
-    def _left(self, rows: npt.NDArray[Any]) -> int:
-        # Any bit pattern may be an honest integer.
-        if rows.dtype.kind != "f":
-            return 0
-        words = rows.view(_word_type(rows.dtype))
-        return int(np.count_nonzero(words == _PATTERN))
+def _left(rows: npt.NDArray[Any]) -> int:
+    """How many elements still are the pattern."""
+    # Any bit pattern may be an honest integer.
+    if rows.dtype.kind != "f":
+        return 0
+    words = rows.view(_WORDS[rows.itemsize])
+    # Of unsigned words the pattern is the largest: one pass, and no array in between.
+    if int(np.maximum.reduce(words, axis=None)) != _all_ones(rows.itemsize):
+        return 0
+    return int(np.count_nonzero(words == words.max()))
+
+
+def _all_ones(byte_size: int) -> int:
+    return (1 << 8 * byte_size) - 1
 
 
 class Answers(Protocol):
@@ -133,7 +140,3 @@ class AnswersApart:
         del hold, at_byte  # a place of the slot's own is held with it
         offset = self._first[lease.size_class] + lease.number * self._stride[lease.size_class]
         return AnswerPlace(self.region.name, offset, self.region.view(offset, shape, dtype))
-
-
-def _word_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(f"i{dtype.itemsize}")
