@@ -11,17 +11,20 @@ import pytest
 from click.testing import CliRunner
 
 from dualface_client.cli.commands import cli
+from dualface_client.errors import UsageError
 
 
 def refused(*arguments: str) -> str:
     done = CliRunner().invoke(cli, ["run", "x.mp4", *arguments])
+    if isinstance(done.exception, UsageError):  # shown by `run_command_line`
+        return str(done.exception)
     assert done.exit_code == 2, done.output
     return done.output
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":8001", "host:0", "h:65536", "http://h:1"])
 def test_what_is_no_address(text: str) -> None:
-    assert "expected HOST:PORT such as" in refused("-o", "y.mp4", "--server", text)
+    assert "HOST:PORT such as" in refused("-o", "y.mp4", "--server", text)
 
 
 @pytest.mark.parametrize("size", ["²x²", "1921x1080", "x", "1x", "99999999999x16", "0x0"])
@@ -33,18 +36,40 @@ def test_sizes_that_cannot_be(size: str) -> None:
     ("arguments", "message"),
     [
         (("--server", "h:1", "-o", "y.mp4", "--model-threads", "2"), "--model-threads has no"),
-        (("--server", "h:1", "-o", "y.mp4", "--reid-onnx", __file__), "--reid-onnx has no effect"),
+        (
+            ("--server", "h:1", "-o", "y.mp4", "--reid-onnx", __file__),
+            "has no effect on the server of server.address, h:1",
+        ),
         (("--encoder", "none", "-o", "y.mp4"), "--output has no effect with --encoder none"),
         (("--encoder", "none", "--crf", "20"), "--crf has no effect with --encoder none"),
-        (("-o", "y.mp4", "--detector-onnx", "absent.onnx"), "'absent.onnx' does not exist"),
-        (("-o", "y.mp4", "--preset", "warp9"), "'warp9' is not one of 'ultrafast', "),
+        (
+            ("-o", "y.mp4", "--detector-onnx", "absent.onnx"),
+            "absent.onnx: expected exported, or an",
+        ),
+        (("-o", "y.mp4", "--preset", "warp9"), "warp9: expected one of ultrafast, "),
         ((), "Missing option '-o'"),
+        (("--streams-file", "s.yaml"), "INPUT... has no effect with --streams-file"),
     ],
 )
 def test_options_that_would_be_ignored_or_fail_later(
     arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in refused(*arguments)
+
+
+def test_settings_of_files_and_variables_count(tmp_path: Path) -> None:
+    """As the options that they stand for: here, that nothing is written."""
+    manual = tmp_path / "manual.yaml"
+    manual.write_text("output:\n  encoder: none\n")
+    text = refused("-o", "y.mp4", "--config", str(manual))
+    assert "--output has no effect with --encoder none" in text
+    done = CliRunner().invoke(cli, ["run", "x.mp4"], env={"DUALFACE_OUTPUT_CRF": "99"})
+    assert "DUALFACE_OUTPUT_CRF: output.crf: 99: expected a whole number" in str(done.exception)
+
+
+def test_no_input_and_no_streams_file() -> None:
+    done = CliRunner().invoke(cli, ["run", "-o", "y.mp4"])
+    assert (done.exit_code, "Missing argument 'INPUT...'" in done.output) == (2, True)
 
 
 def test_a_base_install_is_told_what_to_install(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualface_client.cli.config import show
+from dualface_client.cli.run import run
 from dualface_client.settings.kinds import Choice, Integer, Kind, Real, Size, Switch
 from dualface_client.settings.layers import OTHER_VARIABLES, environment_layer, file_layer
 from dualface_client.settings.machine import LimitSettings, ProgramSettings
@@ -22,8 +23,11 @@ from dualface_client.settings.values import Given, Layer, Origin
 from dualface_client.triton.description import FACE_DETECT
 from scripts.render_configuration import PAGE, rendered
 
-#: Options of commands that are no settings.
-NO_SETTINGS = {"--config", "--config-fallback", "--json", "--help-all"}
+#: Options of `config show` that are no settings, and those of `run`: of one run alone.
+SHOW = {"--config", "--config-fallback", "--json", "--help-all"}
+RUN = {"--output", "--streams-file", "--config", "--config-fallback", "--help-all", "--tracks",
+       "--summary", "--quiet", "--resume", "--state", "--report", "--health-port",
+       "--health-host", "--log-format", "--vram-limit", "--on-oom"}  # fmt: skip
 
 
 def leaves(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -39,14 +43,15 @@ def leaves(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 def options_of(command: click.Command) -> set[str]:
     return {
         max(option.opts, key=len) for option in command.params if isinstance(option, click.Option)
-    } - NO_SETTINGS
+    }
 
 
 def test_files_environment_command_line_and_page_have_the_same_settings() -> None:
     table = settings_table()
     page = PAGE.read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| `(DUALFACE_\w+)` \|", page, re.MULTILINE)
-    assert {flag for _, flag, _ in rows} == {s.flag for s in table.values()} == options_of(show)
+    assert {flag for _, flag, _ in rows} == {s.flag for s in table.values()}
+    assert options_of(show) - SHOW == options_of(run) - RUN == {s.flag for s in table.values()}
     assert {env for _, _, env in rows} == {s.env for s in table.values()}
     assert [name for name, _, _ in rows] == [key.rpartition(".")[2] for key in table]
     in_file = {".".join(path) for path in leaves_of_yaml(yaml.safe_load(template("")))}

@@ -19,6 +19,7 @@ from dualface_client.cli.unattended import RunWatch, check_unattended, watched_r
 from dualface_client.cli.unattended_options import Unattended
 from dualface_client.errors import DualfaceError, PlatformError, StoppedError
 from dualface_client.memory.figures import PoolReport
+from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.memory_peak import MemoryPeak
 from dualface_client.observe.report import (
     FINAL_STATES,
@@ -47,10 +48,13 @@ from dualface_client.pipeline.pool_watch import watched_pools
 from dualface_client.pipeline.resume import identities, skip_finished
 from dualface_client.pipeline.runner import fail_unstarted, new_statuses
 from dualface_client.pipeline.server import ServerChoice, reap_at, server_for
+from dualface_client.pipeline.stream_jobs import plan_streams
 from dualface_client.pipeline.supervisor import Supervisor
 from dualface_client.pipeline.worker import run_worker
 from dualface_client.pipeline.worker_process import WorkerSetup
+from dualface_client.settings.machine import MonitorSettings
 from dualface_client.settings.run import RunSettings
+from dualface_client.settings.streams import StreamEntry
 from dualface_client.triton.access import OPEN_ACCESS
 from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
 
@@ -66,22 +70,28 @@ class RunRequest:
     Attributes:
         inputs: Videos, directories, patterns.
         output: File or directory, None to write nothing.
+        entries: Streams of a file, instead of the two.
         choice: Which server; its device may still be `auto`.
         streams: How many run at a time.
         tracks: File or directory for tracks.
         summary: File for the JSON summary.
         quiet: Say nothing but errors.
         unattended: Workers, state, health, logs, report.
+        monitor: What the hardware monitor watches.
+        batch_is_auto: Whether the device decides how many frames a request has.
     """
 
     inputs: tuple[str, ...]
     output: str | None
+    entries: tuple[StreamEntry, ...]
     choice: ServerChoice
     streams: int
     tracks: Path | None
     summary: Path | None
     quiet: bool
     unattended: Unattended = field(default_factory=Unattended)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    batch_is_auto: bool = True
 
 
 @dataclass(slots=True)
@@ -97,11 +107,18 @@ class _Run:
     peaks_bytes: dict[str, int] = field(default_factory=dict)
     region: dict[str, Any] = field(default_factory=dict)
     vram: VramLimit | None = None
+    hardware: dict[str, Any] = field(default_factory=dict)
 
     def summary(self, elapsed_s: float) -> RunSummary:
         reports = tuple(status.snapshot() for status in self.statuses)
         return RunSummary(
-            __version__, self.server, reports, elapsed_s, self.peaks_bytes, self.region
+            __version__,
+            self.server,
+            reports,
+            elapsed_s,
+            self.peaks_bytes,
+            self.region,
+            self.hardware,
         )
 
 
@@ -140,8 +157,14 @@ def _prepare(request: RunRequest, settings: RunSettings) -> _Run:
     """Plans and checks everything that can be told before something is started."""
     on_cuda = _on_cuda(request.choice)
     choice = replace(request.choice, device="cuda" if on_cuda else "cpu")
+    if choice.device == "cuda" and request.batch_is_auto:
+        settings = _for_cuda(settings)
     notes: list[str] = []
-    jobs = plan_jobs(request.inputs, request.output, notes.append)
+    jobs = (
+        plan_streams(request.entries, settings)
+        if request.entries
+        else plan_jobs(request.inputs, request.output, notes.append)
+    )
     check_unattended(request.unattended)
     check_outputs(jobs, settings, notes.append, existing_may_stay=request.unattended.resume)
     check_tracks(request.tracks, len(jobs))
@@ -151,9 +174,7 @@ def _prepare(request: RunRequest, settings: RunSettings) -> _Run:
         path = request.unattended.state
         recorded = read_state(path) if path is not None else {}
         skip_finished(jobs, statuses, recorded, overwrite=settings.output.overwrite)
-    return _Run(
-        replace(request, choice=choice), _for_device(settings, choice), jobs, statuses, notes
-    )
+    return _Run(replace(request, choice=choice), settings, jobs, statuses, notes)
 
 
 def _side_files(request: RunRequest, *, overwrite: bool) -> list[SideFile]:
@@ -212,18 +233,23 @@ def _run_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> None:
                 gpu=choice.device == "cuda",
             )
         )
+        monitor = stack.enter_context(HardwareMonitor(run.request.monitor, watch.alert))
         if choice.device == "cuda":
             _admit(run)
         with watch.display(run.statuses):
-            regions = _work(address, run, watch, stop)
+            regions = _work(address, run, watch, stop, monitor)
         peak.close()
+        monitor.close()
+        run.hardware = monitor.summary()
         run.peaks_bytes = peak.peaks_bytes
         run.region = _plain(regions)
         for region in regions.values():
             _warn_of_leaks(region, watch)
 
 
-def _work(address: str, run: _Run, watch: RunWatch, stop: StopRequest) -> dict[str, PoolReport]:
+def _work(
+    address: str, run: _Run, watch: RunWatch, stop: StopRequest, monitor: HardwareMonitor
+) -> dict[str, PoolReport]:
     """Runs the streams here, or in worker processes; figures of each process's region."""
     request, unattended = run.request, run.request.unattended
     workers = unattended.workers_for(request.streams, len(run.jobs))
@@ -240,7 +266,7 @@ def _work(address: str, run: _Run, watch: RunWatch, stop: StopRequest) -> dict[s
                 streams=request.streams,
                 tracks=request.tracks,
                 access=OPEN_ACCESS if embedded else None,
-                guard=guarded(run.vram),
+                guard=guarded(run.vram, monitor),
             )
         }
     each = -(-request.streams // workers)
@@ -250,6 +276,7 @@ def _work(address: str, run: _Run, watch: RunWatch, stop: StopRequest) -> dict[s
         run.settings,
         each,
         request.tracks,
+        request.monitor,
         open_access=embedded,
         vram=run.vram,
     )
@@ -315,9 +342,7 @@ def _on_cuda(choice: ServerChoice) -> bool:
     return reason is None
 
 
-def _for_device(settings: RunSettings, choice: ServerChoice) -> RunSettings:
-    if choice.device == "cpu":
-        return settings
+def _for_cuda(settings: RunSettings) -> RunSettings:
     from dualface_client.pipeline.cuda_device import for_cuda
 
     return for_cuda(settings)

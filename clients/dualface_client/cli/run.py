@@ -8,16 +8,15 @@ from pathlib import Path
 
 import click
 
-from dualface_client.cli.options import (
-    FILE_TO_WRITE,
-    embedded_server_options,
-    parse_size,
-    refuse_beside,
-    server_option,
+from dualface_client.cli.options import FILE_TO_WRITE, refuse_beside
+from dualface_client.cli.setting_options import (
+    config_options,
+    parameter_of,
+    read_settings,
+    setting_options,
 )
 from dualface_client.cli.unattended_options import Unattended, unattended_options
-from dualface_client.settings.run import DetectionSettings, OutputSettings, RunSettings
-from dualface_client.settings.table import X264_PRESETS
+from dualface_client.settings.stack import Effective
 
 _EPILOG = """
 \b
@@ -27,71 +26,37 @@ Examples:
   dualface-client run 'day?/*.mkv' -o out/ --streams 2 --overwrite
   dualface-client run talk.mp4 -o tiles.mp4 --tracks tracks.txt --quiet
   dualface-client run talk.mp4 -o tiles.mp4 --server 127.0.0.1:8001
+  dualface-client run --streams-file configs/streams.example.yaml
   dualface-client run night/ -o out/ --workers 2 --state out/state.json --resume
   dualface-client run day/ -o out/ --report report.html --health-port 8080 --log-format json
 """
+_CORES_PER_STREAM = 4
+#: Settings of the embedded server: without effect on another one.
+_EMBEDDED = (
+    "server.detector_onnx",
+    "server.reid_onnx",
+    "server.model_threads",
+    "server.detector_instances",
+    "server.cuda_pool_mib",
+)
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option(
     "-o",
     "--output",
     metavar="OUT",
     help="File (for one video) or directory; required unless --encoder none.",
 )
-@server_option("A running Triton's gRPC address; else an embedded one is started.")
 @click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where pixels live; 'auto' is cuda where that works.",
+    "--streams-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="YAML with several streams instead of INPUT and -o, each with settings of its own.",
 )
-@embedded_server_options
-@click.option(
-    "--streams",
-    type=click.IntRange(min=1),
-    help="Videos processed at a time [default: one per 4 cores].",
-)
-@click.option(
-    "--size",
-    default="1920x1080",
-    show_default=True,
-    callback=parse_size,
-    metavar="WxH",
-    help="Output size; each tile has half the width.",
-)
-@click.option(
-    "--encoder",
-    type=click.Choice(["auto", "nvenc", "x264", "none"]),
-    default="auto",
-    show_default=True,
-    help="'auto' is NVENC where the device is cuda and has it, else x264; 'none' writes no video.",
-)
-@click.option(
-    "--preset",
-    type=click.Choice(X264_PRESETS),
-    metavar="NAME",
-    default=OutputSettings().preset,
-    show_default=True,
-    help=f"x264 preset, {X264_PRESETS[0]} to {X264_PRESETS[-1]}.",
-)
-@click.option(
-    "--crf",
-    type=click.IntRange(1, 51),
-    default=OutputSettings().crf,
-    show_default=True,
-    help="x264 quality, lower is better.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
-@click.option(
-    "--in-flight",
-    type=click.IntRange(1, 64),
-    default=DetectionSettings().requests_in_flight,
-    show_default=True,
-    help="Detection requests of one video under way at a time.",
-)
+@config_options
+@setting_options()
 @click.option(
     "--tracks",
     type=click.Path(path_type=Path),
@@ -105,21 +70,13 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     context: click.Context,
     inputs: tuple[str, ...],
     output: str | None,
-    server: str | None,
-    device: str,
-    detector_onnx: Path | None,
-    reid_onnx: Path | None,
-    model_threads: int,
-    streams: int | None,
-    size: tuple[int, int],
-    encoder: str,
-    preset: str,
-    crf: int,
-    overwrite: bool,
-    in_flight: int,
+    streams_file: Path | None,
+    config_path: Path | None,
+    config_fallback: bool,
     tracks: Path | None,
     summary: Path | None,
     quiet: bool,
+    given: dict[str, str],
     unattended: Unattended,
 ) -> int:
     """Turn each INPUT into a video with its two people side by side.
@@ -127,30 +84,65 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     INPUT is a video, a directory of videos or a glob pattern. Frame rate, time stamps and sound are
     the source's. A stream that fails says why; the others go on.
 
+    Settings also come from YAML files and variables: see `dualface-client config show` and
+    docs/configuration.md.
+
     Exit codes: 0 every video is done, 1 one failed (the others are done), 2 the command or the
     machine's set-up is wrong and nothing was started, 3 the inference server failed, 130 ended by
     Ctrl-C, 143 by SIGTERM.
     """
-    if server is not None:
-        refuse_beside(context, "--server", "detector_onnx", "reid_onnx", "model_threads")
-    if encoder == "none":
-        refuse_beside(context, "--encoder none", "output", "preset", "crf")
-    elif output is None:
-        raise click.UsageError("Missing option '-o' / '--output' (or use --encoder none).")
+    found = read_settings(config_path, given, fallback=config_fallback)
+    _check_together(context, found, inputs, output, streams_file)
     from dualface_client.cli.execute import RunRequest, ServerChoice, execute
+    from dualface_client.settings.streams import read_streams
 
-    settings = RunSettings(
-        detection=replace(DetectionSettings(), requests_in_flight=in_flight),
-        output=OutputSettings(size, encoder, preset, crf, overwrite),
-    )
+    program = found.program()
+    own, server = program.run, program.server
     request = RunRequest(
         inputs=inputs,
-        output=output,
-        choice=ServerChoice(server, detector_onnx, reid_onnx, model_threads, device),
-        streams=streams or max(1, len(os.sched_getaffinity(0)) // 4),
+        output=None if program.stream.output.encoder == "none" else output,
+        entries=tuple(read_streams(streams_file, found.values)) if streams_file else (),
+        choice=ServerChoice(
+            server.address,
+            server.detector_onnx,
+            server.reid_onnx,
+            server.model_threads,
+            own.device,
+            detector_instances=server.detector_instances,
+            cuda_pool_mib=server.cuda_pool_mib,
+        ),
+        streams=own.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM),
         tracks=tracks,
         summary=summary,
         quiet=quiet,
-        unattended=unattended,
+        unattended=replace(unattended, workers=own.workers or 0),
+        monitor=program.monitor,
+        batch_is_auto=found["detection.frames_per_request"] is None,
     )
-    return execute(request, settings)
+    return execute(request, program.stream)
+
+
+def _check_together(
+    context: click.Context,
+    found: Effective,
+    inputs: tuple[str, ...],
+    output: str | None,
+    streams_file: Path | None,
+) -> None:
+    """Refuses options that others leave without effect, and a request without videos.
+
+    Raises:
+        click.UsageError: What the command line says does not fit together.
+    """
+    if found["server.address"] is not None:
+        refuse_beside(context, "--server", *map(parameter_of, _EMBEDDED))
+    if streams_file is not None:
+        refuse_beside(context, "--streams-file", "output", "inputs")
+        return
+    if not inputs:
+        raise click.UsageError("Missing argument 'INPUT...' (or --streams-file FILE).")
+    if found["output.encoder"] == "none":
+        unused = ("output.preset", "output.crf")
+        refuse_beside(context, "--encoder none", "output", *map(parameter_of, unused))
+    elif output is None:
+        raise click.UsageError("Missing option '-o' / '--output' (or use --encoder none).")

@@ -6,9 +6,17 @@ from pathlib import Path
 
 import click
 
-from dualface_client.cli.options import embedded_server_options
+from dualface_client.cli.setting_options import config_options, read_settings, setting_options
 
 _POLL_S = 0.5
+#: Settings of the embedded server.
+_KEYS = (
+    "server.detector_onnx",
+    "server.reid_onnx",
+    "server.model_threads",
+    "server.detector_instances",
+    "server.cuda_pool_mib",
+)
 
 
 @click.command(
@@ -34,13 +42,14 @@ Examples:
     is_flag=True,
     help="Let clients load and swap models (`dualface-client models`).",
 )
-@embedded_server_options
+@config_options
+@setting_options(*_KEYS)
 def serve(
     device: str,
     model_control: bool,
-    detector_onnx: Path | None,
-    reid_onnx: Path | None,
-    model_threads: int,
+    config_path: Path | None,
+    config_fallback: bool,
+    given: dict[str, str],
 ) -> int:
     """Run the embedded Triton server until Ctrl-C.
 
@@ -56,7 +65,17 @@ def serve(
     from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
 
     reap_shared_memory()
-    choice = ServerChoice(None, detector_onnx, reid_onnx, model_threads, device, model_control)
+    own = read_settings(config_path, given, fallback=config_fallback).program().server
+    choice = ServerChoice(
+        None,
+        own.detector_onnx,
+        own.reid_onnx,
+        own.model_threads,
+        device,
+        model_control,
+        own.detector_instances,
+        own.cuda_pool_mib,
+    )
     with (
         stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,
         start_embedded(choice, stop.event) as server,

@@ -64,21 +64,32 @@ def config_options(command: Command) -> Command:
     return command
 
 
-def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def setting_options(*prefixes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds an option for each setting; the command gets the given ones as `given`, by key.
 
     Uncommon ones are in `--help-all` alone.
+
+    Args:
+        prefixes: Only of settings whose keys begin so; none for all of them.
     """
+    settings = [s for s in settings_table().values() if s.key.startswith(prefixes or ("",))]
 
-    @functools.wraps(command)
-    def with_given(*args: Any, **kwargs: Any) -> Any:
-        taken = {key: kwargs.pop(_parameter(key)) for key in settings_table()}
-        given = {key: _text(value) for key, value in taken.items() if value is not None}
-        return command(*args, given=given, **kwargs)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_given(*args: Any, **kwargs: Any) -> Any:
+            taken = {setting.key: kwargs.pop(parameter_of(setting.key)) for setting in settings}
+            given = {key: _text(value) for key, value in taken.items() if value is not None}
+            return command(*args, given=given, **kwargs)
 
-    decorated: Callable[..., Any] = with_given
-    for setting in reversed(tuple(settings_table().values())):
-        decorated = _option(setting)(decorated)
+        decorated: Callable[..., Any] = with_given
+        for setting in reversed(settings):
+            decorated = _option(setting)(decorated)
+        return _help_all(decorated)
+
+    return decorate
+
+
+def _help_all(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--help-all",
         is_flag=True,
@@ -86,7 +97,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         callback=_show_all,
         help="Show this message with every setting and exit.",
-    )(decorated)
+    )(command)
 
 
 def read_settings(config: Path | None, given: dict[str, str], *, fallback: bool) -> Effective:
@@ -103,7 +114,7 @@ def read_settings(config: Path | None, given: dict[str, str], *, fallback: bool)
 
 def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     shown = setting.kind.show(setting.default)
-    name = _parameter(setting.key)
+    name = parameter_of(setting.key)
     text = f"{setting.description} [default: {shown}]"
     if isinstance(setting.kind, Switch):
         negative = setting.flag.replace("--", "--no-", 1)
@@ -120,7 +131,8 @@ def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., An
     )
 
 
-def _parameter(key: str) -> str:
+def parameter_of(key: str) -> str:
+    """Name of the click parameter of a setting."""
     return _PREFIX + key.replace(".", "__")
 
 

@@ -24,6 +24,7 @@ from dualface_client.observe.run_state import RunState
 from dualface_client.observe.samples import Sampler
 from dualface_client.observe.state_file import StateFile, read_state
 from dualface_client.observe.stream_events import StreamEvents
+from dualface_client.observe.watch import Alert
 from dualface_client.pipeline.record import pictures_of
 
 
@@ -50,6 +51,11 @@ class RunWatch:
         if self._chosen.log_format == "text" and level < logging.WARNING:
             self._console.print(text, markup=False, highlight=False)
         log_event(event, text, level=level)
+
+    def alert(self, alert: Alert) -> None:
+        """The hardware monitor has seen something, or its end."""
+        level = logging.INFO if alert.is_over else logging.WARNING
+        self.say("hardware_alert", str(alert), level)
 
     def stopping(self, text: str) -> None:
         """A signal asked for the end."""

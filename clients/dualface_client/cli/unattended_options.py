@@ -55,7 +55,7 @@ def unattended_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_unattended(**kwargs: Any) -> Any:
-        names = Unattended.__dataclass_fields__
+        names = set(Unattended.__dataclass_fields__) - {"workers"}  # a setting of the table
         chosen = {name: kwargs.pop(name) for name in names}
         return command(unattended=Unattended(**chosen), **kwargs)
 
@@ -65,31 +65,7 @@ def unattended_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-class _Workers(click.ParamType[int]):
-    name = "N|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if value == "auto":
-            return 0
-        try:
-            number = int(value)
-        except ValueError:
-            number = 0
-        if not 1 <= number <= 64:
-            self.fail(f"{value}: expected 'auto' or a number from 1 to 64.", param, ctx)
-        return number
-
-
 _OPTIONS = (
-    click.option(
-        "--workers",
-        type=_Workers(),
-        default=1,
-        show_default=True,
-        metavar="N|auto",
-        help="Processes that share the streams; from 2 on (auto: four streams each) one that "
-        "dies is started again.",
-    ),
     click.option(
         "--resume",
         is_flag=True,

@@ -135,6 +135,7 @@ class RunSummary:
         elapsed_s: Seconds of the whole run, server start included.
         peak_memory_bytes: Largest resident size seen per process: `client`, `server`.
         region: Figures of the shared memory region's slots; empty where no region was made.
+        hardware: What the hardware monitor saw: peaks, alerts; empty where it was not started.
     """
 
     version: str
@@ -143,6 +144,7 @@ class RunSummary:
     elapsed_s: float
     peak_memory_bytes: dict[str, int]
     region: dict[str, Any] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Writes JSON.
@@ -156,6 +158,7 @@ class RunSummary:
             "elapsed_s": round(self.elapsed_s, 3),
             "peak_memory_bytes": self.peak_memory_bytes,
             "region": self.region,
+            "hardware": self.hardware,
             "streams": [stream.as_dict() for stream in self.streams],
         }
         try:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from dualface_client.observe.gpus import GpuFacts
 from dualface_client.observe.machine import MachineFacts
-from dualface_client.triton.description import FACE_DETECT
+from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.triton.pool_plan import Deployment, plan_pools
 from dualface_client.video.capabilities import VideoFacts
 
 _MIB = 1 << 20
@@ -139,7 +140,12 @@ def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
             if instances > 1
             else f"a second one needs {_INSTANCE_MIB} MiB more of {gpu.memory_total_bytes // _MIB}",
         ),
-        Chosen("server.cuda_pool_mib", str(_pool_mib(instances)), _pool_reason(instances)),
+        Chosen(
+            "server.cuda_pool_mib",
+            str(_pool_mib(streams * workers, in_flight, batch, instances)),
+            f"as `dualface-client plan --streams {streams * workers} --in-flight {in_flight} "
+            f"--batch {batch} --backend python` has it, 256 at least",
+        ),
         Chosen(
             "detection.frames_per_request",
             str(batch),
@@ -177,15 +183,19 @@ def _spread(facts: ProbeFacts, instances: int) -> tuple[int, int, str]:
     return 1, streams, f"{total_mib:.0f} MiB of GPU memory"
 
 
-def _pool_mib(instances: int) -> int:
-    """Two batches of the largest size for each detector process, as a power of two from 256."""
-    wanted = 2 * instances * FACE_DETECT.max_batch_size * FACE_DETECT.input.byte_size / _MIB
-    return max(256, 1 << (int(wanted) - 1).bit_length())
-
-
-def _pool_reason(instances: int) -> str:
-    each = FACE_DETECT.max_batch_size * FACE_DETECT.input.byte_size / _MIB
-    return f"two batches of {each:.0f} MiB on their way to each of {instances} detectors, and more"
+def _pool_mib(streams: int, in_flight: int, batch: int, instances: int) -> int:
+    """What `dualface-client plan` computes for the embedded server, and 256 at least."""
+    plan = plan_pools(
+        Deployment(
+            streams=streams,
+            requests_in_flight=in_flight,
+            batch=batch,
+            backend="python",
+            instances={FACE_DETECT.name: instances, FACE_REID.name: 1},
+            warm_up=False,
+        )
+    )
+    return max(256, -(-plan.cuda_bytes // _MIB))
 
 
 def _encoding(facts: ProbeFacts, *, on_gpu: bool) -> list[Chosen]:

@@ -24,7 +24,7 @@ VIDEO_SUFFIXES = frozenset(
 OUTPUT_TAG = "_dualface"
 #: How names of unfinished outputs end, see `video.outfile.partial_path_of`.
 PARTIAL_TAG = ".partial"
-_OUTPUT_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv"))
+OUTPUT_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def plan_jobs(
     if output is not None:
         found = _with_outputs(found, Path(output), text=output)
         _refuse_collisions(found)
-        _refuse_inputs_as_outputs(found)
+        refuse_inputs_as_outputs(found)
     return _with_unique_names(found)
 
 
@@ -145,7 +145,7 @@ def _without_repeats(jobs: list[Job], tell: Callable[[str], None]) -> list[Job]:
 def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
     if not text or "\0" in text:
         raise UsageError(f"-o {text!r}: expected a file or a directory")
-    is_file = output.suffix.lower() in _OUTPUT_SUFFIXES and not os.path.isdir(output)
+    is_file = output.suffix.lower() in OUTPUT_SUFFIXES and not os.path.isdir(output)
     if is_file and not text.endswith("/"):
         if len(jobs) > 1:
             raise UsageError(
@@ -155,7 +155,7 @@ def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
     if output.suffix.lower() in VIDEO_SUFFIXES and not os.path.isdir(output):
         raise UsageError(
             f"-o {output}: {output.suffix} cannot be written; "
-            f"expected one of {' '.join(sorted(_OUTPUT_SUFFIXES))}, or a directory"
+            f"expected one of {' '.join(sorted(OUTPUT_SUFFIXES))}, or a directory"
         )
     _make_directory(output)
     return [replace(job, output=output / f"{job.input.stem}{OUTPUT_TAG}.mp4") for job in jobs]
@@ -194,7 +194,8 @@ def written_by(job: Job) -> list[Path]:
     return [] if job.output is None else [job.output, partial_path_of(job.output)]
 
 
-def _refuse_inputs_as_outputs(jobs: list[Job]) -> None:
+def refuse_inputs_as_outputs(jobs: list[Job]) -> None:
+    """Raises UsageError where a job would replace an input while it or another one is read."""
     inputs = {job.input.resolve() for job in jobs}
     for job in jobs:
         for path in written_by(job):

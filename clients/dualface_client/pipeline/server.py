@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dualface_client.errors import DualfaceError
-from dualface_client.observe.gpus import read_gpus
+from dualface_client.observe.gpus import GpuFacts, read_gpus
 from dualface_client.pipeline.server_watch import ServerWatch
 from dualface_client.settings import paths
 from dualface_client.triton.connection import Connection
@@ -18,6 +18,7 @@ from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
 from dualface_client.triton.onnx_file import spec_of_file
 from dualface_client.triton.pool_file import pools_of_environment
+from dualface_client.triton.pool_plan import checked_pool
 from dualface_client.triton.reaper import reap_server
 
 _LOOPBACK = ("127.", "localhost:", "[::1]")
@@ -38,6 +39,9 @@ class ServerChoice:
         model_threads: Threads of one model run in the embedded server, 0 for one per core.
         device: Where the embedded server's models run, `cpu` or `cuda`.
         model_control: Whether clients of the embedded server may load and unload its models.
+        detector_instances: Processes of the detector in the embedded server, None for two on a
+            GPU and one on a CPU.
+        cuda_pool_mib: Its pool of GPU memory, None for the environment's or the default.
     """
 
     address: str | None = None
@@ -46,6 +50,8 @@ class ServerChoice:
     model_threads: int = 0
     device: str = "cpu"
     model_control: bool = False
+    detector_instances: int | None = None
+    cuda_pool_mib: int | None = None
 
     @property
     def is_local(self) -> bool:
@@ -74,7 +80,7 @@ def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) ->
         (FACE_REID, choice.reid_onnx or _exported(FACE_REID, half=cuda)),
     )
     models = [
-        EmbeddedModel(spec_of_file(path, spec), path, _INSTANCES[spec.name] if cuda else 0)
+        EmbeddedModel(spec_of_file(path, spec), path, _instances(choice, spec))
         for spec, path in files
     ]
     threads = choice.model_threads or len(os.sched_getaffinity(0))
@@ -86,11 +92,25 @@ def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) ->
         intra_op_threads=threads,
         device=choice.device,
         model_control=choice.model_control,
-        cuda_pool_bytes=cuda_pool,
+        cuda_pool_bytes=_own_pool(choice, gpus) or cuda_pool,
         pinned_pool_bytes=pinned_pool,
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
     return EmbeddedServer(paths.tritonserver_dir(), models, options, stop)
+
+
+def _instances(choice: ServerChoice, spec: ModelSpec) -> int:
+    """Copies of a model, 0 for the server's usual number."""
+    if spec.name == FACE_DETECT.name and choice.detector_instances is not None:
+        return choice.detector_instances
+    return _INSTANCES[spec.name] if choice.device == "cuda" else 0
+
+
+def _own_pool(choice: ServerChoice, gpus: Sequence[GpuFacts] | None) -> int | None:
+    if choice.cuda_pool_mib is None:
+        return None
+    total_bytes = gpus[0].memory_total_bytes if gpus else None
+    return checked_pool("server.cuda_pool_mib", str(choice.cuda_pool_mib << 20), total_bytes)
 
 
 def reap_at(address: str) -> tuple[str, ...]:

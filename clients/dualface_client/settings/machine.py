@@ -35,7 +35,8 @@ class ServerSettings:
         model_threads: Threads of one model run in the embedded server; 0 for one per core.
         detector_instances: Processes that run the detector in the embedded server; `auto` is two
             on a GPU (while one prepares a batch, the other's runs) and one on a CPU.
-        cuda_pool_mib: The embedded server's pool of GPU memory for tensors on their way to a model.
+        cuda_pool_mib: The embedded server's pool of GPU memory for tensors on their way to a model;
+            `auto` is CUDA_MEMORY_POOL_BYTES of the environment, else 256.
     """
 
     address: str | None = None
@@ -43,7 +44,7 @@ class ServerSettings:
     reid_onnx: Path | None = None
     model_threads: int = 0
     detector_instances: int | None = None
-    cuda_pool_mib: int = 256
+    cuda_pool_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "reid_onnx": _global(Or("exported", ExistingFile()), "--reid-onnx", common=True),
         "model_threads": _global(Integer(0, 1024), "--model-threads", common=True),
         "detector_instances": _global(Or("auto", Integer(1, 64))),
-        "cuda_pool_mib": _global(Integer(0, 1 << 20)),
+        "cuda_pool_mib": _global(Or("auto", Integer(1, 1 << 20))),
     },
     "detection:stream.detection": {
         "score_threshold": _global(_SHARE),

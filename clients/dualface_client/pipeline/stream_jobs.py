@@ -1,0 +1,47 @@
+"""From a file of streams to one job for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dualface_client.errors import UsageError
+from dualface_client.pipeline.jobs import OUTPUT_SUFFIXES, Job, refuse_inputs_as_outputs
+from dualface_client.settings.machine import ProgramSettings
+from dualface_client.settings.run import RunSettings
+from dualface_client.settings.stack import build
+from dualface_client.settings.streams import StreamEntry
+
+
+def plan_streams(entries: Sequence[StreamEntry], settings: RunSettings) -> list[Job]:
+    """A job for each stream of a file, in the order in which they are to be started.
+
+    An input that is not there becomes a job with a `problem`, so that the others go on.
+
+    Args:
+        entries: From `settings.streams.read_streams`.
+        settings: Of the run; a stream's own go over them.
+
+    Raises:
+        UsageError: An output cannot be written, or is an input.
+    """
+    jobs = []
+    for entry in entries:
+        output = entry.output
+        if output is not None and output.suffix.lower() not in OUTPUT_SUFFIXES:
+            raise UsageError(
+                f"{entry.origin}: output: {output}: expected a name that ends in "
+                f"{', '.join(sorted(OUTPUT_SUFFIXES))}"
+            )
+        missing = f"{entry.origin}: input: {entry.input}: no such file; check the path"
+        own = build(entry.overrides, ProgramSettings(stream=settings)).stream
+        jobs.append(
+            Job(
+                entry.name,
+                entry.input,
+                output,
+                "" if entry.input.exists() else missing,
+                own if entry.overrides else None,
+            )
+        )
+    refuse_inputs_as_outputs(jobs)
+    return jobs
