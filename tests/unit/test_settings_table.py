@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from dualface_client.cli.config import show
 from dualface_client.cli.run import run
+from dualface_client.memory.vram import DEFAULT_LIMIT
 from dualface_client.settings.kinds import Choice, Integer, Kind, Real, Size, Switch
 from dualface_client.settings.layers import OTHER_VARIABLES, environment_layer, file_layer
-from dualface_client.settings.machine import LimitSettings, ProgramSettings
+from dualface_client.settings.machine import LimitSettings, ProgramSettings, WorkSettings
 from dualface_client.settings.reference import template
 from dualface_client.settings.stack import build, merged
 from dualface_client.settings.table import attribute_descriptions, settings_table
@@ -26,8 +27,7 @@ from scripts.render_configuration import PAGE, rendered
 #: Options of `config show` that are no settings, and those of `run`: of one run alone.
 SHOW = {"--config", "--config-fallback", "--json", "--help-all"}
 RUN = {"--output", "--streams-file", "--config", "--config-fallback", "--help-all", "--tracks",
-       "--summary", "--quiet", "--resume", "--state", "--report", "--health-port",
-       "--health-host", "--log-format", "--vram-limit", "--on-oom"}  # fmt: skip
+       "--summary", "--quiet", "--resume", "--state", "--report"}  # fmt: skip
 
 
 def leaves(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -160,6 +160,10 @@ def at(root: object, path: tuple[str, ...]) -> object:
     for part in path:
         root = getattr(root, part)
     return root
+
+
+def test_the_gpus_share_is_the_planners() -> None:
+    assert WorkSettings().vram_limit == DEFAULT_LIMIT
 
 
 def test_the_engines_batch_is_the_descriptions() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -115,7 +114,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
         tracks=tracks,
         summary=summary,
         quiet=quiet,
-        unattended=replace(unattended, workers=own.workers or 0),
+        unattended=unattended.with_settings(program),
         monitor=program.monitor,
         batch_is_auto=found["detection.frames_per_request"] is None,
     )

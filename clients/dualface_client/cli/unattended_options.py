@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dualface_client.cli.options import FILE_TO_WRITE
-from dualface_client.memory.vram import DEFAULT_LIMIT
+from dualface_client.settings.machine import ProgramSettings, WorkSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,20 @@ class Unattended:
     health_port: int | None = None
     health_host: str = "127.0.0.1"
     log_format: str = "text"
-    vram_limit: float = DEFAULT_LIMIT
+    vram_limit: float = WorkSettings().vram_limit
     on_oom: str = "refuse"
+
+    def with_settings(self, program: ProgramSettings) -> Unattended:
+        """The same with what the table of settings says."""
+        return replace(
+            self,
+            workers=program.run.workers or 0,
+            vram_limit=program.run.vram_limit,
+            on_oom=program.run.on_oom,
+            log_format=program.record.log_format,
+            health_port=program.record.health_port,
+            health_host=program.record.health_host,
+        )
 
     def workers_for(self, streams: int, videos: int) -> int:
         """Worker processes for so many streams at a time: about four in each, where not said."""
@@ -51,12 +63,11 @@ _STREAMS_PER_WORKER = 4
 
 
 def unattended_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the command gets them as `unattended`."""
+    """Adds the options; the command gets them as `unattended`, see `with_settings` for the rest."""
 
     @functools.wraps(command)
     def with_unattended(**kwargs: Any) -> Any:
-        names = set(Unattended.__dataclass_fields__) - {"workers"}  # a setting of the table
-        chosen = {name: kwargs.pop(name) for name in names}
+        chosen = {name: kwargs.pop(name) for name in ("resume", "state", "report")}
         return command(unattended=Unattended(**chosen), **kwargs)
 
     decorated: Callable[..., Any] = with_unattended
@@ -74,41 +85,5 @@ _OPTIONS = (
     click.option("--state", type=FILE_TO_WRITE, help="JSON with the run's state, always whole."),
     click.option(
         "--report", type=FILE_TO_WRITE, help="HTML page about the run, complete in itself."
-    ),
-    click.option(
-        "--health-port",
-        type=click.IntRange(0, 65535),
-        metavar="PORT",
-        help="Answer /healthz, /readyz and /metrics; 0 picks a free port.",
-    ),
-    click.option(
-        "--health-host",
-        default="127.0.0.1",
-        show_default=True,
-        metavar="HOST",
-        help="Address that the health page listens on.",
-    ),
-    click.option(
-        "--log-format",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        help="json writes one object per event instead of progress.",
-    ),
-    click.option(
-        "--vram-limit",
-        type=click.FloatRange(0.0, 1.0, min_open=True),
-        default=DEFAULT_LIMIT,
-        show_default=True,
-        metavar="SHARE",
-        help="Share of the GPU's memory that server, streams and others may take together.",
-    ),
-    click.option(
-        "--on-oom",
-        type=click.Choice(["refuse", "queue"]),
-        default="refuse",
-        show_default=True,
-        help="What becomes of videos that do not fit there: an error by name before any starts, "
-        "or fewer at a time.",
     ),
 )

@@ -200,6 +200,26 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """A host's name or address, to listen on."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return "a host such as 127.0.0.1 or 0.0.0.0, without a port"
+
+    def read(self, text: str) -> str:
+        """The host; see `Kind.read`."""
+        if not re.fullmatch(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:]+\]?", text):
+            raise ValueError(f"expected {self.expected}")
+        return text
+
+    def show(self, value: str) -> str:
+        """The host itself."""
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class ExistingFile:
     """A file that is there."""
 

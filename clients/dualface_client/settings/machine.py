@@ -17,11 +17,32 @@ class WorkSettings:
         streams: Videos processed at a time; `auto` is one per 4 cores.
         workers: Processes that share the streams; `auto` is one for every four. From two on, one
             that dies is started again.
+        vram_limit: Share of the GPU's memory that server, streams and others may take together.
+        on_oom: What becomes of videos that do not fit there: `refuse` fails them by name before any
+            starts, `queue` runs fewer at a time.
     """
 
     device: str = "auto"
     streams: int | None = None
     workers: int | None = 1
+    vram_limit: float = 0.75
+    on_oom: str = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """What a run tells others than its user.
+
+    Attributes:
+        log_format: `json` writes one object per event to standard error instead of progress.
+        health_port: Port that answers /healthz, /readyz and /metrics, 0 for a free one; `off` for
+            none.
+        health_host: Address that the health page listens on.
+    """
+
+    log_format: str = "text"
+    health_port: int | None = None
+    health_host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +121,7 @@ class ProgramSettings:
         run: How the work is spread.
         server: Which Triton.
         stream: What a stream's loop is told.
+        record: What is told to others than the user.
         monitor: What is watched.
         limits: What the machine allows.
     """
@@ -107,5 +129,6 @@ class ProgramSettings:
     run: WorkSettings = field(default_factory=WorkSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     stream: RunSettings = field(default_factory=RunSettings)
+    record: RecordSettings = field(default_factory=RecordSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)

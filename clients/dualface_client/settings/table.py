@@ -18,6 +18,7 @@ from dualface_client.settings.kinds import (
     Address,
     Choice,
     ExistingFile,
+    Host,
     Integer,
     Kind,
     Or,
@@ -102,6 +103,8 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "device": _global(Choice(("auto", "cpu", "cuda")), "--device", common=True),
         "streams": _global(Or("auto", Integer(1, 1024)), "--streams", common=True),
         "workers": _global(Or("auto", Integer(1, 64)), "--workers", common=True),
+        "vram_limit": _global(Real(0.01, 1), "--vram-limit", common=True),
+        "on_oom": _global(Choice(("refuse", "queue")), "--on-oom", common=True),
     },
     "server": {
         "address": _global(Or("embedded", Address()), "--server", common=True),
@@ -210,6 +213,11 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "forget_ratio": Row(Real(0.01, 1000)),
         "forget_least_s": Row(_SECONDS),
         "predict_s": Row(_SECONDS),
+    },
+    "record": {
+        "log_format": _global(Choice(("text", "json")), "--log-format", common=True),
+        "health_port": _global(Or("off", Integer(0, 65535)), "--health-port", common=True),
+        "health_host": _global(Host(), "--health-host", common=True),
     },
     "monitor": {
         "interval_s": _global(Real(0, 3600)),
