@@ -117,7 +117,9 @@ def shown(statuses: list[StreamStatus], *, terminal: bool, quiet: bool = False) 
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=120)
     display = ProgressDisplay(statuses, console, quiet=quiet, interval_s=0.02, line_interval_s=0.02)
-    time.sleep(0.1)
+    deadline_s = time.monotonic() + 10.0
+    while not quiet and "50/100" not in text.getvalue() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
     statuses[0].update(state="done", frames_out=90, elapsed_s=9.0)
     time.sleep(0.1)
     display.close()
