@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from dualface_client.triton.access import KEY_HEADER
 from dualface_client.triton.server_files import find_server_files
 from scripts.assets import ROOT
 from scripts.serve_embedded import KEY_NAME, RESTRICTED, command
+from tests.triton_log import HARMLESS, LINES
 
 FILES = ("compose.yaml", "compose.mps.yaml", "compose.tls.yaml")
 MEMBERS = ("triton", "client", "triton-cpu", "client-cpu")
@@ -172,3 +174,33 @@ def test_alerts_and_panels_ask_for_metrics_that_triton_has() -> None:
     assert set(re.findall(r"nv_\w+", rules + board)) <= known
     assert len(yaml.safe_load(rules)["groups"][0]["rules"]) >= 5
     assert len(json.loads(board)["panels"]) == 8
+
+
+@pytest.mark.parametrize("kind", [None, "cuda_pool", "pinned_pool", "lost_output", "output_by_ipc"])
+def test_a_pool_that_runs_dry_makes_the_server_unhealthy(
+    services: dict[str, Any], tmp_path: Path, kind: str | None
+) -> None:
+    """The container's own command and health check, with a server that only logs."""
+    (tmp_path / "key").write_text("k")
+    line = LINES[kind] if kind else HARMLESS[0]
+    fake = tmp_path / "tritonserver"
+    fake.write_text(f"#!/bin/sh\necho started\ncat <<'END' >&2\n{line}\nEND\n")
+    (tmp_path / "curl").write_text("#!/bin/sh\nexit 0\n")
+    for name in ("tritonserver", "curl"):
+        (tmp_path / name).chmod(0o700)
+
+    def shell(text: str) -> subprocess.CompletedProcess[str]:
+        here = text.replace("/tmp/", f"{tmp_path}/").replace("$$", "$")  # noqa: S108 - the container's
+        here = here.replace("/run/secrets/triton_key", f"{tmp_path}/key")
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        variables = {"CUDA_MEMORY_POOL_BYTES": "1", "PINNED_MEMORY_POOL_BYTES": "1"}
+        env = {"PATH": path, **variables, "TRITON_EXTRA_FLAGS": ""}
+        return subprocess.run(
+            ["/bin/sh", "-euc", here], env=env, capture_output=True, text=True, check=False
+        )
+
+    done = shell(services["triton"]["command"][-1])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["started", line]  # the log still goes to Docker
+    healthy = shell(services["triton"]["healthcheck"]["test"][-1]).returncode == 0
+    assert healthy is (kind is None)
