@@ -1,6 +1,6 @@
 """Twenty hot swaps of both models under load: does a request fail, are versions mixed?
 
-    python benchmarks/soak/hot_swap.py --out benchmarks/results
+    python benchmarks/soak/hot_swap.py --out benchmarks/results/soak
 
 The embedded server runs both models as exported; four clients send each of them requests without a
 pause. `triton.control.swap` brings versions 2, 3, ... live, in turn of the FP16 and the FP32 file.

@@ -1,6 +1,6 @@
 """The embedded server killed twenty times in the middle of a file: is the output the same?
 
-    python benchmarks/soak/server_restart.py --out benchmarks/results
+    python benchmarks/soak/server_restart.py --out benchmarks/results/soak
     python benchmarks/soak/server_restart.py --out DIR --device cuda --frames 6000
 
 A clip in which two people cross is run three times: twice undisturbed, which shows that the output

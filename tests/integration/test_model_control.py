@@ -149,6 +149,23 @@ def test_a_swap_without_a_new_version_is_a_mistake(server: EmbeddedServer) -> No
     assert done.exit_code == 2
 
 
+def test_a_model_that_is_loaded_again_is_awaited(server: EmbeddedServer) -> None:
+    with Session(server.grpc_address, {"face_reid": SlotPlan(4, 4)}) as session:
+        load = Load(session)
+        with load.working():
+            while not load.seen:
+                time.sleep(0.01)
+            assert command(server, "unload", "face_reid").exit_code == 0
+            time.sleep(0.5)
+            answered = len(load.seen)
+            assert command(server, "load", "face_reid").exit_code == 0
+            end_s = time.monotonic() + 20.0
+            while len(load.seen) == answered and time.monotonic() < end_s:
+                time.sleep(0.01)
+    assert load.troubles == []
+    assert len(load.seen) > answered
+
+
 def test_unload_list_and_load(server: EmbeddedServer) -> None:
     assert command(server, "unload", "face_detect").output == "face_detect: unloaded\n"
     assert "face_detect    1  UNAVAILABLE  unloaded" in command(server, "list").output

@@ -30,6 +30,7 @@ from dualface_client.triton.description import FACE_REID
 
 STUB = "Failed to process the request(s) for model 'x', message: Stub process 'x' is not healthy."
 RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protocol-dualface-key'"
+NOT_LOADED = "Request for unknown model: 'face_reid' has no available versions"
 DISABLED = "Client shared memory is disabled. Start the server with '--allow-client-shm=true'"
 
 
@@ -47,6 +48,7 @@ def raised(status: str, message: str) -> InferenceServerException:
         ("INTERNAL", STUB, ModelDiedError, "restart the server"),
         ("INVALID_ARGUMENT", "unexpected shape", InferenceFailedError, "unexpected shape"),
         ("UNIMPLEMENTED", DISABLED, RegionRefusedError, "--allow-client-shm=true"),
+        ("NOT_FOUND", NOT_LOADED, ServerUnreachableError, "models load face_reid"),
         ("UNAVAILABLE", RESTRICTED, AccessDeniedError, "DUALFACE_SERVER_KEY_FILE"),
         (
             "NOT_FOUND",

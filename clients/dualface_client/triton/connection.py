@@ -196,6 +196,10 @@ def translate(error: Exception, address: str, what: str) -> DualfaceError:
             f"{where}: the server's Python process for this model died ({message}). It does not "
             "come back by itself: restart the server, its log says why the process died"
         )
+    if "has no available versions" in message:
+        return ServerUnreachableError(
+            f"{where}: {message}. Load it: `dualface-client models load {what} --server ...`"
+        )
     if "protocol is restricted" in message:
         return AccessDeniedError(
             f"{where}: {message}. Name the file that holds the server's key in "
