@@ -140,7 +140,7 @@ def test_damage_in_the_middle_is_counted_and_the_rest_done(run: Run, tmp_path: P
     no_trace(done)
     assert done.returncode == 0, done.stderr
     (stream,) = json.loads((tmp_path / "s.json").read_text())["streams"]
-    assert stream["frames_in"] == stream["frames_out"] == frames_of(tmp_path / "out.mp4") >= 30
+    assert stream["frames_in"] == stream["frames_out"] == frames_of(tmp_path / "out.mp4") >= 25
     assert stream["decode_errors"] or stream["warnings"]
 
 
@@ -203,7 +203,7 @@ def test_a_full_disk_fails_that_stream_and_leaves_a_playable_part(
         "main()\n"
     )
     arguments = ["run", str(source), "good.mp4", "-o", "out", "--streams", "2", "--in-flight", "1"]
-    arguments += ["--server", triton_server.grpc_address]
+    arguments += ["--server", triton_server.grpc_address, "--disk-wait", "0"]
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments, "--size", "640x360", "--crf", "1"],
         capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
@@ -252,7 +252,7 @@ def test_usage_mistakes_are_explained(run: Run, tmp_path: Path) -> None:
     for options, message in (
         (["--size", "1921x1080"], "multiple of 4"),
         (["--size", "huge"], "expected WIDTHxHEIGHT"),
-        (["--crf", "70"], "1<=x<=51"),
+        (["--crf", "70"], "expected a whole number, 1 to 51"),
         (["--device", "cuda"], "--device cuda"),
         (["--tracks", "nowhere/t.txt", "--preset", "veryfast"], "cannot write tracks"),
         (["--overwritten"], "No such option"),

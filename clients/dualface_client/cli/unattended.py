@@ -49,7 +49,7 @@ class RunWatch:
     def say(self, event: str, text: str, level: int = logging.INFO) -> None:
         """One line for the user: on the console, or in the JSON log."""
         if self._chosen.log_format == "text" and level < logging.WARNING:
-            self._console.print(text, markup=False, highlight=False)
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         log_event(event, text, level=level)
 
     def alert(self, alert: Alert) -> None:
@@ -65,7 +65,7 @@ class RunWatch:
     def say_end(self, text: str, **figures: Any) -> None:
         """The run in a line; on the console where there were several videos."""
         if len(self.state.as_dict()["streams"]) > 1 and self._chosen.log_format == "text":
-            self._console.print(text, markup=False, highlight=False)
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         log_event("run_ended", text, **figures)
 
     def say_failed(self, report: StreamReport) -> None:
