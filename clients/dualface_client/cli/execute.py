@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from dualface_client import __version__
+from dualface_client.cli.run_end import exit_code, plain_regions, say_end, warn_of_leaks
 from dualface_client.cli.signals import StopRequest, stop_on_signal
 from dualface_client.cli.unattended import RunWatch, check_unattended, watched_run
 from dualface_client.cli.unattended_options import Unattended
@@ -24,7 +23,6 @@ from dualface_client.observe.memory_peak import MemoryPeak
 from dualface_client.observe.report import (
     FINAL_STATES,
     RunSummary,
-    StreamReport,
     StreamStatus,
 )
 from dualface_client.observe.state_file import read_state
@@ -59,8 +57,6 @@ from dualface_client.triton.access import OPEN_ACCESS
 from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
 
 __all__ = ["RunRequest", "ServerChoice", "execute"]
-
-_SERVER_FAILED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +139,14 @@ def execute(request: RunRequest, settings: RunSettings) -> int:
                 failure = _try_streams(run, watch, stop)
             summary = run.summary(time.monotonic() - started)
             if failure is None:
-                _say_end(summary, watch, quiet=request.quiet)
+                say_end(summary, watch, quiet=request.quiet)
             _write_end(summary, request, watch)
             if failure is not None:
                 raise failure
         except DualfaceError as error:
             watch.fail(error)
             return error.exit_code
-    return stop.exit_code or _exit_code(summary.streams)
+    return stop.exit_code or exit_code(summary.streams)
 
 
 def _prepare(request: RunRequest, settings: RunSettings) -> _Run:
@@ -242,9 +238,9 @@ def _run_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> None:
         monitor.close()
         run.hardware = monitor.summary()
         run.peaks_bytes = peak.peaks_bytes
-        run.region = _plain(regions)
+        run.region = plain_regions(regions)
         for region in regions.values():
-            _warn_of_leaks(region, watch)
+            warn_of_leaks(region, watch)
 
 
 def _work(
@@ -308,24 +304,6 @@ def _admit(run: _Run) -> None:
     run.vram = VramLimit(card.limit_bytes, max(sizes, default=0))
 
 
-def _plain(regions: dict[str, PoolReport]) -> dict[str, Any]:
-    """One region as it is, several by worker."""
-    plain = {name: asdict(region) for name, region in regions.items()}
-    return plain.get("client", plain)
-
-
-def _warn_of_leaks(region: PoolReport, watch: RunWatch) -> None:
-    for leak in region.leaks:
-        why = "no answer came to its request" if leak.quarantined else "never released: a bug"
-        where = f"; taken at {leak.place}" if leak.place else ""
-        watch.say(
-            "slot_leaked",
-            f"warning: a {leak.size_class} slot is still held by {leak.label} after "
-            f"{leak.age_s:.0f} s ({why}{where})",
-            logging.WARNING,
-        )
-
-
 def _on_cuda(choice: ServerChoice) -> bool:
     """Whether pixels live on the GPU.
 
@@ -346,22 +324,3 @@ def _for_cuda(settings: RunSettings) -> RunSettings:
     from dualface_client.pipeline.cuda_device import for_cuda
 
     return for_cuda(settings)
-
-
-def _say_end(summary: RunSummary, watch: RunWatch, *, quiet: bool) -> None:
-    """The run in a line; with --quiet the failures alone."""
-    if quiet:
-        for report in summary.streams:
-            if report.state == "failed":
-                watch.say_failed(report)
-        return
-    states = Counter(report.state for report in summary.streams)
-    text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    text = f"{len(summary.streams)} videos: {text}, {summary.elapsed_s:.1f} s"
-    watch.say_end(text, **states, elapsed_s=round(summary.elapsed_s, 3))
-
-
-def _exit_code(reports: Sequence[StreamReport]) -> int:
-    if any(report.error_is_servers for report in reports):
-        return _SERVER_FAILED
-    return int(any(report.state == "failed" for report in reports))

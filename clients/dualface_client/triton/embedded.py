@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import select
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +25,7 @@ from dualface_client.triton.reaper import owner_prefix
 from dualface_client.triton.repository import PythonModel
 from dualface_client.triton.server_directory import fill, make_directory, package_dirs
 from dualface_client.triton.server_files import Host, ServerFiles, check_host, find_server_files
+from dualface_client.triton.server_process import end_keeper, free_ports, server_environment
 
 _PORT_ATTEMPTS = 3
 #: What the GPU figures were measured with; the two models alone need less (`dualface-client plan`).
@@ -198,7 +196,7 @@ class EmbeddedServer:
 
     def _end_keeper(self, grace_s: float) -> None:
         if self._keeper is not None:
-            _end_keeper(self._keeper, grace_s)
+            end_keeper(self._keeper, grace_s)
             self._keeper = None
 
     def _python_models(self) -> list[PythonModel]:
@@ -217,7 +215,7 @@ class EmbeddedServer:
 
     def _start(self, ports: tuple[int, int] | None = None) -> None:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            self._grpc_port, self._metrics_port = ports or _free_ports(2)
+            self._grpc_port, self._metrics_port = ports or free_ports(2)
             self._launch()
             try:
                 self._await_ready()
@@ -234,7 +232,7 @@ class EmbeddedServer:
         plan = {
             "parent": os.getpid(),
             "command": self._command(self._files, shm_prefix),
-            "env": _environment(self._files, self._options.device),
+            "env": server_environment(self._files, self._options.device),
             "cwd": str(self._directory),
             "log": str(self._log),
             "shm_dir": str(SHM_DIR),
@@ -323,49 +321,3 @@ def _pool_arguments(options: EmbeddedOptions) -> list[str]:
     if options.pinned_pool_bytes is not None:
         arguments.append(f"--pinned-memory-pool-byte-size={options.pinned_pool_bytes}")
     return arguments
-
-
-def _environment(files: ServerFiles, device: str) -> dict[str, str]:
-    keep = {
-        key: value
-        for key, value in os.environ.items()
-        # Settings for our interpreter, not for the stub's; and nothing is fetched from anywhere.
-        if not key.startswith("PYTHON") and not key.lower().endswith("_proxy")
-    }
-    libraries = [str(place) for place in files.library_dirs]
-    if device != "cpu":  # the driver's libraries may be found by it alone
-        libraries += [place for place in [os.environ.get("LD_LIBRARY_PATH")] if place]
-    # The stub finds its prefix, and so our packages, by the `python3` that stands first.
-    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    return {
-        **keep,
-        "PATH": path,
-        "LD_LIBRARY_PATH": ":".join(libraries),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as open_sockets:
-        ports = []
-        for _ in range(count):
-            probe = open_sockets.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports.append(int(probe.getsockname()[1]))
-        return ports
-
-
-def _end_keeper(process: subprocess.Popen[str], grace_s: float) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        assert process.stdin is not None  # noqa: S101 - for the type checker
-        process.stdin.write(f"stop {grace_s}\n")
-        process.stdin.flush()
-    with contextlib.suppress(OSError, ValueError):
-        process.stdin.close()  # type: ignore[union-attr] # a pipe, see _launch
-    try:
-        process.wait(grace_s + 5.0)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)  # takes the server with it
-        process.wait(5.0)
-    if process.stdout is not None:
-        process.stdout.close()

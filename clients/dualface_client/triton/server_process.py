@@ -1,0 +1,72 @@
+"""Around the server's process: its environment, its ports, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from dualface_client.triton.server_files import ServerFiles
+
+
+def server_environment(files: ServerFiles, device: str) -> dict[str, str]:
+    """Environment variables of the server.
+
+    Args:
+        files: What it is started from.
+        device: `cpu` or `cuda`.
+    """
+    keep = {
+        key: value
+        for key, value in os.environ.items()
+        # Settings for our interpreter, not for the stub's; and nothing is fetched from anywhere.
+        if not key.startswith("PYTHON") and not key.lower().endswith("_proxy")
+    }
+    libraries = [str(place) for place in files.library_dirs]
+    if device != "cpu":  # the driver's libraries may be found by it alone
+        libraries += [place for place in [os.environ.get("LD_LIBRARY_PATH")] if place]
+    # The stub finds its prefix, and so our packages, by the `python3` that stands first.
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    return {
+        **keep,
+        "PATH": path,
+        "LD_LIBRARY_PATH": ":".join(libraries),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports of 127.0.0.1 that nobody held a moment ago."""
+    with contextlib.ExitStack() as open_sockets:
+        ports = []
+        for _ in range(count):
+            probe = open_sockets.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            ports.append(int(probe.getsockname()[1]))
+        return ports
+
+
+def end_keeper(process: subprocess.Popen[str], grace_s: float) -> None:
+    """Ends the server by its keeper and waits for both.
+
+    Args:
+        process: The keeper, with pipes.
+        grace_s: How long the server may take to end by itself, seconds; 0 kills it at once.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        assert process.stdin is not None  # noqa: S101 - for the type checker
+        process.stdin.write(f"stop {grace_s}\n")
+        process.stdin.flush()
+    with contextlib.suppress(OSError, ValueError):
+        process.stdin.close()  # type: ignore[union-attr] # a pipe, see `EmbeddedServer`
+    try:
+        process.wait(grace_s + 5.0)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)  # takes the server with it
+        process.wait(5.0)
+    if process.stdout is not None:
+        process.stdout.close()
