@@ -54,6 +54,7 @@ class Run:
         prefix: Sequence[str] = (),
         inputs: Sequence[Path] = (),
         env: Mapping[str, str] | None = None,
+        models: Sequence[str] = (),
     ) -> None:
         self.work = work
         work.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ class Run:
         command += ["--workers", str(workers), "--streams", "4", "--device", "cpu"]
         command += ["--size", "128x72", "--preset", "ultrafast", "--log-format", "json"]
         command += ["--summary", str(work / "s.json"), "--state", str(work / "state.json")]
-        command += ["--health-port", "0", *arguments]
+        command += ["--health-port", "0", *models, *arguments]
         self.started_s = time.monotonic()
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}

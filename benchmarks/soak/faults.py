@@ -4,7 +4,8 @@
     python benchmarks/soak/faults.py --out DIR --only worker_killed,disk_full
 
 Each fault is injected into a run of four short real clips with two worker processes on an embedded
-server, on the CPU. Judged are: the affected streams' outcome as docs/errors.md has it, the other
+server, on the CPU; `--tiny` takes models of the same contract that cost nothing, where the machine
+has little time. Judged are: the affected streams' outcome as docs/errors.md has it, the other
 streams' outputs (byte for byte those of an undisturbed run), shared memory and processes left, and
 the time to recover. Needs root for `unshare` (a small /dev/shm) and libfaketime (a clock that
 jumps); without them those two rows say so. Writes faults.json and prints a table.
@@ -52,15 +53,28 @@ _FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 class Suite:
     """The faults, one method each; what it returns is judged."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, *, tiny: bool) -> None:
         self.work = work
+        self.choice = ServerChoice(model_threads=1)
+        if tiny:
+            (work / "tiny").mkdir()
+            made = [_tiny(work / "tiny", spec).onnx_path for spec in (FACE_DETECT, FACE_REID)]
+            self.choice = replace(self.choice, detector_onnx=made[0], reid_onnx=made[1])
         self.forward = Forward("127.0.0.1:9")
         make_inputs(work / "in")
-        calm = Run(work / "calm")
+        calm = Run(work / "calm", models=self.models())
         calm.finish()
         self.reference = {name: digest(calm.output(name)) for name in FRAMES}
         if not all(self.reference.values()):
             raise SystemExit(f"the undisturbed run failed: {calm.events[-3:]} {calm.noise}")
+
+    def models(self) -> list[str]:
+        """Options of a run for an embedded server."""
+        choice = self.choice
+        if choice.detector_onnx is None:
+            return ["--model-threads", "1"]
+        own = ["--detector-onnx", str(choice.detector_onnx), "--reid-onnx", str(choice.reid_onnx)]
+        return [*own, "--model-threads", "1"]
 
     def judge(
         self,
@@ -249,7 +263,8 @@ class Suite:
         """Another run wants to write the same outputs: it is refused, this one does not mind."""
         run.under_way()
         run.inject()
-        other = Run(run.work, "--overwrite")
+        other = Run(self.work / "second", "--overwrite", "-o", str(run.work / "out"),
+                    models=self.models())  # fmt: skip
         if other.finish() != 1:
             verdict.wrong.append(f"the second run ended with {other.process.returncode}")
         refused = sum("another process writes it" in e["text"] for e in other.events)
@@ -356,7 +371,7 @@ class Suite:
         folder.mkdir()
         bad = make_bad(folder)
         run = Run(self.work / "bad_run", inputs=[*(self.work / "in" / f"{n}.mp4" for n in FRAMES),
-                                                 *bad])  # fmt: skip
+                                                 *bad], models=self.models())  # fmt: skip
         shared = self.judge(run, Verdict("bad inputs"), code=1)
         reports = run.summary()
         rows = []
@@ -394,23 +409,29 @@ def arrange(suite: Suite, name: str) -> Run | None:
     if name in ("input_removed", "input_cut"):
         shutil.rmtree(suite.work / "extra", ignore_errors=True)
         shutil.copytree(suite.work / "in", suite.work / "extra")
-        return Run(work, inputs=[suite.work / "extra" / f"{n}.mp4" for n in FRAMES])
+        return Run(
+            work,
+            inputs=[suite.work / "extra" / f"{n}.mp4" for n in FRAMES],
+            models=suite.models(),
+        )
     if name == "state_folder_removed":
         (suite.work / "elsewhere").mkdir()
-        return Run(work, "--state", str(suite.work / "elsewhere" / "s.json"))
+        state = str(suite.work / "elsewhere" / "s.json")
+        return Run(work, "--state", state, models=suite.models())
     if name == "clock_jump":
         (suite.work / "clock").write_text("+0")
         env = {"LD_PRELOAD": str(_FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(suite.work / "clock"),
                "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
-        return Run(work, env=env) if _FAKETIME.exists() else None
+        return Run(work, env=env, models=suite.models()) if _FAKETIME.exists() else None
     if name == "shared_memory_full":
         mount = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && exec "$@"'
         prefix = ["unshare", "-m", "sh", "-c", mount, "sh"]
         able = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
-        return Run(work, prefix=prefix) if able else None
+        return Run(work, prefix=prefix, models=suite.models()) if able else None
     if name in ("server_with_other_models", "server_gone"):
         return Run(work, "--server", suite.forward.address)
-    return Run(work, workers=4 if name.startswith("disk_full") else 2)
+    workers = 4 if name.startswith("disk_full") else 2
+    return Run(work, workers=workers, models=suite.models())
 
 
 FAULTS = (
@@ -457,14 +478,15 @@ def main() -> int:
     """Parses, runs, writes; 1 where anything is not as documented."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="directory of the results")
+    parser.add_argument("--tiny", action="store_true", help="models that cost nothing")
     parser.add_argument("--only", help="faults by name, separated by commas")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     names = options.only.split(",") if options.only else [*FAULTS, "bad_inputs"]
     rows: list[Verdict] = []
     with tempfile.TemporaryDirectory() as work:
-        suite = Suite(Path(work))
-        with start_embedded(ServerChoice(model_threads=2)) as server:
+        suite = Suite(Path(work), tiny=options.tiny)
+        with start_embedded(suite.choice) as server:
             suite.forward = Forward(server.grpc_address)
             for name in names:
                 if name in ("server_with_other_models", "server_gone"):
