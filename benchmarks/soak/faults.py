@@ -28,6 +28,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import psutil
 from fault_run import (  # type: ignore[import-not-found] # the module beside this one
     CLI,
@@ -38,14 +40,15 @@ from fault_run import (  # type: ignore[import-not-found] # the module beside th
     digest,
     make_inputs,
 )
+from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dualface_client.pipeline.server import ServerChoice, start_embedded
-from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.settings import paths
+from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
 from tests import media
-from tests.integration.conftest import _tiny
 
 _FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
@@ -58,10 +61,10 @@ class Suite:
         self.choice = ServerChoice(model_threads=1)
         if tiny:
             (work / "tiny").mkdir()
-            made = [_tiny(work / "tiny", spec).onnx_path for spec in (FACE_DETECT, FACE_REID)]
+            made = [write_tiny(work / "tiny", spec) for spec in (FACE_DETECT, FACE_REID)]
             self.choice = replace(self.choice, detector_onnx=made[0], reid_onnx=made[1])
         self.forward = Forward("127.0.0.1:9")
-        make_inputs(work / "in")
+        make_inputs(work / "in", 5 if tiny else 1)
         calm = Run(work / "calm", models=self.models())
         calm.finish()
         self.reference = {name: digest(calm.output(name)) for name in FRAMES}
@@ -113,7 +116,7 @@ class Suite:
     def worker_killed(self, run: Run, verdict: Verdict) -> Verdict:
         """SIGKILL of a worker: its streams start again."""
         run.under_way()
-        victim = run.worker_of("a")
+        victim = run.victim("a")
         run.inject()
         os.kill(victim, signal.SIGKILL)
         run.wait_for(lambda: run.worker_of("a") not in (0, victim))
@@ -123,7 +126,7 @@ class Suite:
     def worker_frozen(self, run: Run, verdict: Verdict) -> Verdict:
         """SIGSTOP of a worker: noticed after 30 s, killed, replaced."""
         run.under_way()
-        victim = run.worker_of("a")
+        victim = run.victim("a")
         run.inject()
         os.kill(victim, signal.SIGSTOP)
         run.wait_for(lambda: run.worker_of("a") not in (0, victim))
@@ -225,7 +228,7 @@ class Suite:
     def disk_full_then_space(self, run: Run, verdict: Verdict) -> Verdict:
         """An output finds no space, waits, and goes on when there is some."""
         run.under_way(2)
-        pid = run.worker_of("c")
+        pid = run.victim("c")
         hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
         run.inject()
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
@@ -238,7 +241,7 @@ class Suite:
     def disk_full(self, run: Run, verdict: Verdict) -> Verdict:
         """It waits in vain: its stream fails alone, its part plays."""
         run.under_way(2)
-        pid = run.worker_of("c")
+        pid = run.victim("c")
         mates = [n for n in FRAMES if n != "c" and run.worker_of(n) == pid]
         part = run.output("c").with_suffix(".partial.mp4")
         run.inject()
@@ -338,9 +341,8 @@ class Suite:
         folder.mkdir()
         dims = (64,)
         spec = replace(FACE_REID, output=replace(FACE_REID.output, dims=dims))
-        models: list[EmbeddedModel] = [_tiny(folder, FACE_DETECT), _tiny(folder, spec)]
-        from dualface_client.settings import paths
-
+        self.forward.turn_to("127.0.0.1:9")
+        models = [EmbeddedModel(each, write_tiny(folder, each)) for each in (FACE_DETECT, spec)]
         with EmbeddedServer(paths.tritonserver_dir(), models, EmbeddedOptions(1)) as other:
             self.forward.turn_to(other.grpc_address)
             found = self.judge(run, verdict, code=3, affected=["a"], state="failed", same=(),
@@ -385,6 +387,32 @@ class Suite:
                 row.wrong.append(row.outcome)
             rows.append(row)
         return rows
+
+
+def write_tiny(folder: Path, spec: ModelSpec) -> Path:
+    """A model of a contract that gives each value the picture's mean, whatever is in its batch."""
+    size = int(np.prod(spec.output.dims))
+    constants = [
+        numpy_helper.from_array(np.ones((1, size), np.float32), "ones"),
+        numpy_helper.from_array(np.array([1, 2, 3]), "axes"),
+        numpy_helper.from_array(np.array([-1, 1]), "column"),
+        numpy_helper.from_array(np.array([-1, *spec.output.dims]), "shape"),
+    ]
+    nodes = [
+        helper.make_node("Cast", [spec.input.name], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "axes"], ["mean"]),
+        helper.make_node("Reshape", ["mean", "column"], ["means"]),
+        helper.make_node("Mul", ["means", "ones"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], [spec.output.name]),
+    ]
+    tensor = helper.make_tensor_value_info
+    given = tensor(spec.input.name, TensorProto.UINT8, ["n", *spec.input.dims])
+    made = tensor(spec.output.name, TensorProto.FLOAT, ["n", *spec.output.dims])
+    graph = helper.make_graph(nodes, spec.name, [given], [made], constants)
+    path = folder / f"{spec.name}.onnx"
+    opset = helper.make_opsetid("", 18)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    return path
 
 
 def make_bad(folder: Path) -> list[Path]:
@@ -454,7 +482,7 @@ def one(suite: Suite, name: str) -> Verdict:
     inject: Callable[[Run, Verdict], Verdict] = getattr(suite, name)
     try:
         return inject(run, verdict)
-    except (RuntimeError, OSError, IndexError, psutil.Error) as error:
+    except (RuntimeError, OSError, IndexError, ValueError, psutil.Error) as error:
         run.process.kill()
         verdict.wrong.append(f"{type(error).__name__}: {error}")
         return verdict

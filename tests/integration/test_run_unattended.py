@@ -146,7 +146,7 @@ def test_side_files_never_replace_what_is_not_theirs(tmp_path: Path) -> None:
         (["--state", "in/v0.mp4"], "in/v0.mp4"),
         (["--report", "notes.json"], "--report notes.json: cannot write the report: it exists"),
         (["--report", "no/r.html"], "no is not a directory"),
-        (["--workers", "many"], "expected 'auto' or a number from 1 to 64"),
+        (["--workers", "many"], "expected auto, or a whole number, 1 to 64"),
     ):
         process = start(tmp_path, folder, "-o", "out", *arguments)
         _, errors = process.communicate(timeout=60)

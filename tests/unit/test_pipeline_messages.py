@@ -39,6 +39,7 @@ POOL = PoolReport(
         WorkerSetup("h:1", "cpu", RunSettings(), 4, Path("tracks")),
         WorkerSetup("h:1", "cuda", RunSettings(output=OutputSettings((640, 360))), 1),
         Job("a", Path("in.mp4"), None, "a problem"),
+        Job("a", Path("in.mp4"), Path("o.mp4"), settings=RunSettings(reid_timeout_s=3.5)),
         REPORT,
         POOL,
     ],

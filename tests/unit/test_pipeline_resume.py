@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dualface_client.observe.run_state import RunState
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.resume import identities, skip_finished
 from dualface_client.pipeline.runner import new_statuses
+from dualface_client.settings.run import OutputSettings, RunSettings
 from dualface_client.video.check import readable_frames
 from tests import media
 from tests.media import Clip
@@ -81,6 +83,10 @@ def test_a_record_of_something_else_does_not_count(tmp_path: Path, disturb: str)
 def test_what_is_not_verified_is_refused_and_with_overwrite_made_again(tmp_path: Path) -> None:
     batch = Batch(tmp_path, output_frames=12)
     assert batch.resumed(overwrite=True).state == "waiting"
+    replaces = RunSettings(output=OutputSettings(overwrite=True))
+    batch.jobs[0] = replace(batch.job, settings=replaces)
+    assert batch.resumed().state == "waiting"
+    batch.jobs[0] = replace(batch.job, settings=None)
     report = batch.resumed()
     assert report.state == "failed"
     assert "out.mp4: exists and is not the finished output of" in report.error

@@ -38,7 +38,7 @@ def skip_finished(
         jobs: Of the run.
         statuses: From `new_statuses`.
         recorded: State of the earlier run, empty without one.
-        overwrite: Whether such outputs are made anew.
+        overwrite: Whether such outputs are made anew, where the job has no settings of its own.
     """
     earlier = {entry.get("output"): entry for entry in recorded.get("streams", ())}
     for job, status in zip(jobs, statuses, strict=True):
@@ -58,7 +58,7 @@ def skip_finished(
                 elapsed_s=float(entry.get("elapsed_s", 0.0)),
                 decode_errors=int(entry.get("decode_errors", 0)),
             )
-        elif not overwrite:
+        elif not (job.settings.output.overwrite if job.settings else overwrite):
             status.update(
                 state="failed",
                 error=f"{job.output}: exists and is not the finished output of {job.input}: "
