@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from dualface_client.memory.region import SHM_DIR
-from dualface_client.observe.gpus import GpuFacts, mps_pipe_directory, read_gpus
+from dualface_client.observe.gpus import GpuFacts, mps_pipe_directory, read_gpus, why_no_gpus
 from dualface_client.observe.machine import MachineFacts
-from dualface_client.pipeline.doctor import FAIL, NOTE, OK
+from dualface_client.pipeline.doctor import FAIL, NOTE, OK, examine
 from dualface_client.pipeline.doctor.engines import engine_findings
 from dualface_client.pipeline.doctor.environment import configuration, packages, probed
 from dualface_client.pipeline.doctor.gpu import Driver, driver_findings, gpu_findings, read_driver
@@ -82,8 +83,13 @@ def test_a_server_that_is_not_there() -> None:
 def test_no_gpu_is_no_failure() -> None:
     (finding,) = gpu_findings(None, None)
     assert (finding.state, "on the CPU" in finding.detail) == (NOTE, True)
-    (finding,) = gpu_findings([], None)
-    assert "no GPU" in finding.detail
+    (finding,) = gpu_findings([], None, "a driver, but no GPU")
+    assert "a driver, but no GPU" in finding.detail
+    (finding,) = gpu_findings(None, None, "x is not installed: pip install x")
+    assert (finding.remedy, why_no_gpus() != "") == (
+        "if there is one: pip install x",
+        not read_gpus(),
+    )
 
 
 def test_mig_and_mps_are_seen_and_explained(tmp_path: Path) -> None:
@@ -291,3 +297,13 @@ def test_server_versions() -> None:
     assert "waits for its requests" in old.detail
     (bare,) = version_findings("2.71.0", both[:1])
     assert (bare.state, "no cuda_shared_memory" in bare.detail) == (FAIL, True)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "machine.md"
+
+
+@pytest.mark.skipif(bool(read_gpus()), reason="the page shows a machine without a GPU")
+def test_the_page_shows_what_doctor_looks_at() -> None:
+    shown = re.findall(r"^(?:ok|note|FAIL) +([^:]+): ", PAGE.read_text(), re.MULTILINE)
+    here = [finding.name for finding in examine() if finding.name not in ("proxy", "ONNX Runtime")]
+    assert [name for name in shown if name != "ONNX Runtime"] == here

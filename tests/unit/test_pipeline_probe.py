@@ -172,3 +172,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match=r"--output .*file/x.yaml: cannot be written"):
         write_layer(tmp_path / "file" / "x.yaml", "")
+
+
+def test_the_page_shows_what_a_machine_of_two_cores_gets(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "machine.md").read_text()
+    (shown,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    path = tmp_path / "auto_detected.yaml"
+    path.write_text(shown)
+    assert problems_of(path) == []
+    why = "nvidia-ml-py is not installed: pip install nvidia-ml-py"
+    rendered = layer_text(facts(cores=2, memory_gib=23.5, gpu_note=why), "now")
+
+    def settings_of(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    assert settings_of(shown) == settings_of(rendered)

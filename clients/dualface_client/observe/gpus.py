@@ -200,6 +200,18 @@ def read_gpus() -> list[GpuFacts] | None:
         nvml.close()
 
 
+def why_no_gpus() -> str:
+    """Why `read_gpus` has none: what is missing and what to do; empty where it has some."""
+    try:
+        nvml = Nvml()
+    except OSError as error:
+        return str(error)
+    try:
+        return "" if nvml.facts() else "a driver, but no GPU"
+    finally:
+        nvml.close()
+
+
 def mps_pipe_directory(environ: Mapping[str, str] | None = None) -> Path | None:
     """The control pipe of a running MPS daemon, None where there is none.
 

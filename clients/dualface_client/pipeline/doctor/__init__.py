@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dualface_client.memory.region import SHM_DIR
-from dualface_client.observe.gpus import mps_pipe_directory, read_gpus
+from dualface_client.observe.gpus import mps_pipe_directory, read_gpus, why_no_gpus
 from dualface_client.pipeline.doctor import environment, gpu, machine, server
 from dualface_client.pipeline.doctor.engines import engine_findings
 from dualface_client.pipeline.doctor.finding import FAIL, NOTE, OK, Finding
@@ -36,7 +36,7 @@ def examine(
     yield environment.configuration(config, os.environ)
     yield from environment.probed(config, os.environ)
     yield from machine_findings()
-    yield from gpu.gpu_findings(gpus, mps_pipe_directory())
+    yield from gpu.gpu_findings(gpus, mps_pipe_directory(), why_no_gpus())
     yield from gpu.driver_findings(gpu.read_driver(), gpus)
     yield from engine_findings(repository, [found.compute_capability for found in gpus or ()])
 

@@ -107,16 +107,20 @@ def _cuda(gpu: GpuFacts) -> Iterator[Finding]:
         yield Finding(NOTE, "CUDA", f"`--device cuda` does not work: {problem}")
 
 
-def gpu_findings(gpus: Sequence[GpuFacts] | None, mps_pipes: Path | None) -> Iterator[Finding]:
+def gpu_findings(
+    gpus: Sequence[GpuFacts] | None, mps_pipes: Path | None, why_none: str = ""
+) -> Iterator[Finding]:
     """What the GPUs, MIG and MPS mean for a run.
 
     Args:
         gpus: From `read_gpus`.
         mps_pipes: From `mps_pipe_directory`.
+        why_none: From `why_no_gpus`.
     """
     if not gpus:
-        why = "NVML cannot be read" if gpus is None else "a driver, but no GPU"
-        yield Finding(NOTE, "GPU", f"none seen ({why}): videos are processed on the CPU")
+        why, _, remedy = why_none.partition(": ")
+        text = f"none seen ({why}): videos are processed on the CPU"
+        yield Finding(NOTE, "GPU", text, f"if there is one: {remedy}" if remedy else "")
         return
     for index, gpu in enumerate(gpus):
         yield from _one_gpu(f"GPU {index}", gpu)
