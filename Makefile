@@ -56,9 +56,22 @@ bench-cpu: models clips ## Serving overhead, face verification, tracker cost and
 	@$(BIN)/python benchmarks/tracking_cost.py
 	@$(BIN)/python benchmarks/stream_profile.py
 
+EVAL := .venv-eval
+$(EVAL)/.installed: benchmarks/tracking/requirements.txt
+	@$(PYTHON) -m venv $(EVAL)
+	@$(EVAL)/bin/python -m pip --disable-pip-version-check install -q -r $<
+	@touch $@
+
+.PHONY: eval-env
+eval-env: $(EVAL)/.installed ## TrackEval and matplotlib in an environment of their own
+
+.PHONY: bench-tracking
+bench-tracking: models clips eval-env ## Trackers compared on the same detections (first run: 20 min)
+	@$(BIN)/python -m benchmarks.tracking
+
 .PHONY: clean
 clean: ## Remove the environment and build products (the cache of downloads stays)
-	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(EVAL) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 include make/bundle.mk
 

@@ -77,16 +77,17 @@ def play(
         assignment = _decide(director, sight, played)
         frame = Frame(index, round(sight.time_s / TIME_BASE), TIME_BASE, NO_PIXELS)
         decided.append(Decided(frame, assignment, director.relinks))
-        played.ids.append(np.array(list(director.visible), np.int64))
-        boxes = [track.box for track in director.visible.values()]
-        played.boxes.append(np.array(boxes, np.float32).reshape(-1, 4))
-    if tracker == "bytetrack":
-        played.ids, played.boxes = _tracks(seen.sights, tracking)
     for window in windows(decided, framing.lookahead_s):
         lead = lead_assignment([entry.assignment for entry in window])
         played.shown.append(window[0].assignment)
+        named = [view for view in window[0].assignment.tracks if view.score > 0 and view.identity]
+        played.ids.append(np.array([view.identity for view in named], np.int64))
+        boxes = [view.box_xyxy_px for view in named]
+        played.boxes.append(np.array(boxes, np.float32).reshape(-1, 4))
         left, right = cameras.update(lead, window[0].frame.time_s)
         played.crops.append((left.crop, right.crop))
+    if tracker == "bytetrack":
+        played.ids, played.boxes = _tracks(seen.sights, tracking)
     return played
 
 

@@ -47,6 +47,7 @@ def _as_reference() -> AssociationSettings:
         min_iou_low=given_settings["minimum_iou_threshold"],
         min_consecutive_frames=given_settings["minimum_consecutive_frames"],
         confirm_at_start=False,
+        lost_discount=0.0,
         lost_buffer_s=given_settings["lost_track_buffer"] / 30.0,
     )
 
@@ -163,3 +164,36 @@ def test_ids_are_never_reused_and_rows_never_shared(seed: int) -> None:
     for before, after in pairwise(alive):
         ended |= before - after
         assert not ended & after
+
+
+def _one_hides_the_other(tracker: ByteTracker) -> None:
+    """Track 2 stays at 480, track 1 comes to 430 and is not seen in the last frame."""
+    for frame, x in enumerate((300.0, 340.0, 380.0)):
+        tracker.update(make_faces([box(x), box(480.0)]), frame / 30)
+    tracker.update(make_faces([box(480.0)]), 3 / 30)
+
+
+@pytest.mark.parametrize(("discount", "taker"), [(0.0, 1), (0.5, 2)])
+def test_a_face_between_two_predictions_goes_to_the_track_that_was_just_seen(
+    discount: float, taker: int
+) -> None:
+    tracker = ByteTracker(AssociationSettings(lost_discount=discount))
+    _one_hides_the_other(tracker)
+    tracker.update(make_faces([box(442.0)]), 4 / 30)
+    assert [track.id for track in tracker.confirmed if track.face_row >= 0] == [taker]
+
+
+def test_a_handed_over_face_belongs_to_the_other_track_from_then_on() -> None:
+    tracker = ByteTracker()
+    for frame, x in enumerate((300.0, 340.0, 380.0)):
+        tracker.update(make_faces([box(x), box(480.0)]), frame / 30)
+    tracker.update(make_faces([box(440.0)]), 3 / 30)
+    seen = next(track for track in tracker.confirmed if track.face_row >= 0)
+    (lost,) = tracker.lost
+    tracker.hand_over(seen, lost)
+    assert (lost.face_row, seen.face_row) == (0, -1)
+    assert lost.score > 0
+    assert seen.score == 0
+    assert tracker.lost == [seen]
+    tracker.update(make_faces([box(445.0)]), 4 / 30)
+    assert [track.id for track in tracker.confirmed if track.face_row >= 0] == [lost.id]

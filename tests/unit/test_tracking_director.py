@@ -211,8 +211,10 @@ def _turn_back(x0: float, x1: float) -> Path:
 @pytest.mark.parametrize("seed", range(3))
 def test_reid_puts_a_swap_of_the_tracker_right(seed: int) -> None:
     people = {"ann": _turn_back(500, 950), "bob": _turn_back(1400, 970)}
-    alone = play(Scene(people, seconds=8, seed=seed, reid=False))
-    helped = play(Scene(people, seconds=8, seed=seed))
+    # As in the original, a lost track takes part like any other.
+    eager = TrackingSettings(association=AssociationSettings(lost_discount=0.0))
+    alone = play(Scene(people, seconds=8, seed=seed, reid=False), eager)
+    helped = play(Scene(people, seconds=8, seed=seed), eager)
     assert alone.right_share(BOTH, after_s=4.5) == 0.0  # or the test would mean nothing
     assert helped.right_share(BOTH, after_s=4.5) == 1.0
     assert helped.director.counts.corrections >= 1
@@ -312,6 +314,14 @@ def test_nobody_yields_empty_sides() -> None:
     played = play(Scene({}, seconds=1))
     assert all(a.left.identity == a.right.identity == 0 for a in played.assignments)
     assert played.director.counts.reid_frames == 0
+
+
+def test_the_face_that_is_left_of_two_is_looked_at() -> None:
+    people = {"ann": walks(500, 1400, 1, 3), "bob": walks(1400, 500, 1, 3)}
+    played = play(Scene(people, seconds=5, hidden_cover=0.3))
+    reasons = [reason for request in played.requests for reason in request.reasons]
+    assert reasons.count(Reason.MERGED) == 1
+    assert played.right_share(BOTH) == 1.0
 
 
 def test_detector_dropouts_cost_no_reid_and_no_side() -> None:

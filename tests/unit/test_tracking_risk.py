@@ -190,6 +190,22 @@ def test_a_swap_is_dated_to_the_last_peak_of_the_risk() -> None:
     assert (check.since_s, check.doubtful_s) == (0.5, 0.2)
 
 
+def test_whose_face_is_left_of_two_is_asked_once_for_each_time_one_is_hidden() -> None:
+    checks, tracker = CheckList(RiskSettings(merger_s=0.1, cooldown_s=99.0)), _two_tracks()
+    asked = []
+    for frame in range(1, 40):
+        hidden = 4 <= frame < 15 or 20 <= frame < 22 or 30 <= frame < 36
+        both = ((400, 300, 150, 0.9), (900, 300, 150, 0.9))
+        tracker.update(make_faces(*(both[1:] if hidden else both)), frame / 30)
+        checks.watch([_pair(0.9)], tracker.confirmed, frame / 30)
+        check = checks.get(2)
+        if check is not None:
+            assert check.reason is Reason.MERGED
+            asked.append((frame, round(check.doubtful_s * 30)))
+            assert checks.postpone(2, frame / 30)
+    assert asked == [(7, 4), (33, 30)]
+
+
 def test_the_parts_of_a_risk_are_named_and_add_up() -> None:
     parts = RiskParts(overlap=0.5, jump=0.5)
     assert parts.named == (("overlap", 0.5), ("jump", 0.5))

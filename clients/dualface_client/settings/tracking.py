@@ -19,6 +19,8 @@ class AssociationSettings:
         activation_score: An unmatched detection from here on starts a track.
         min_iou: Smallest overlap of prediction and detection in the first association.
         min_iou_low: The same in the second association, among low scores.
+        lost_discount: A lost track's overlap counts so much less when detections are given out, 0
+            to 1: of two tracks that one detection fits, the one that was just seen gets it.
         min_consecutive_frames: Sightings in a row after which a track is confirmed.
         confirm_at_start: Tracks that start on the first frame of a shot are confirmed at once.
         lost_buffer_s: A confirmed track without detection lives on for so long.
@@ -29,6 +31,7 @@ class AssociationSettings:
     activation_score: float = 0.5
     min_iou: float = 0.1
     min_iou_low: float = 0.2
+    lost_discount: float = 0.25
     min_consecutive_frames: int = 2
     confirm_at_start: bool = True
     lost_buffer_s: float = 1.0
@@ -49,6 +52,8 @@ class RiskSettings:
         cooldown_s: Pause between two ReID requests for a pair that stays at risk; doubles with
             each request up to `cooldown_limit_s`.
         cooldown_limit_s: Longest such pause.
+        merger_s: Where one face hides the other of a pair at risk for so long, it is asked whose
+            the visible one is.
         retry_s: Pause before a request is repeated whose answer decided nothing; doubles.
         retry_limit: Requests for one event before motion has the last word.
     """
@@ -60,6 +65,7 @@ class RiskSettings:
     reacquired_s: float = 0.5
     cooldown_s: float = 1.0
     cooldown_limit_s: float = 8.0
+    merger_s: float = 0.08
     retry_s: float = 0.1
     retry_limit: int = 5
 

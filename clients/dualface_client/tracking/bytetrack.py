@@ -7,6 +7,7 @@ Every track, confirmed or not, lost or not, takes part in both associations, as 
 - the state is centre, aspect and height with noise in face heights (DeepSORT, original ByteTrack)
   instead of corners with noise in absolute pixels, so that 4K behaves like SD;
 - the size of a lost track stands still;
+- a lost track yields to one that was just seen where a detection fits both;
 - tracks that start on the first frame of a shot are confirmed at once, as in the original;
 - detections below `low_score` are ignored, as in the original;
 - the second association has a threshold of its own, as in the original.
@@ -108,6 +109,19 @@ class ByteTracker:
         self._shot_start = False
         return self._result()
 
+    def hand_over(self, giver: Track, taker: Track) -> None:
+        """Gives this frame's detection of one track to a lost one; the giver is lost from now on.
+
+        Args:
+            giver: A track seen in this frame.
+            taker: A track not seen in it.
+        """
+        taker.filter.update(giver.box)
+        taker.hits, taker.seen_s = 1, giver.seen_s
+        taker.face_row, taker.box, taker.score = giver.face_row, giver.box, giver.score
+        giver.hits = 0
+        giver.face_row, giver.box, giver.score, giver.gap_s = -1, giver.predicted, 0.0, 0.0
+
     def _predict(self, time_s: float) -> None:
         elapsed_s = 0.0 if self._time_s is None else max(0.0, time_s - self._time_s)
         self._time_s = time_s
@@ -138,8 +152,13 @@ class ByteTracker:
     ) -> list[int]:
         """Associates; returns the rows that no track took."""
         overlaps = iou_rows([track.predicted for track in tracks], [boxes[row] for row in rows])
+        just_lost = 1.0 - self._settings.lost_discount
+        gains = [
+            [overlap if track.hits else just_lost * overlap for overlap in row]
+            for track, row in zip(tracks, overlaps, strict=True)
+        ]
         free = set(rows)
-        for index, column in best_pairs(overlaps):
+        for index, column in best_pairs(gains):
             if overlaps[index][column] >= min_iou:
                 row = rows[column]
                 self._take(tracks[index], row, boxes[row], scores[row])

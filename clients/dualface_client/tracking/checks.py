@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dualface_client.settings.tracking import RiskSettings
+from dualface_client.tracking.boxes import iou
 from dualface_client.tracking.bytetrack import Track
 from dualface_client.tracking.risk import PairRisk
 
@@ -18,6 +19,7 @@ class Reason(Enum):
     NEWCOMER = "newcomer"
     REACQUIRED = "reacquired"
     OVERLAP = "overlap"
+    MERGED = "merged"
     SEPARATED = "separated"
     SCENE_CUT = "scene_cut"
     DOUBT = "doubt"
@@ -44,12 +46,25 @@ class Check:
 
 @dataclass(slots=True)
 class _PairWatch:
-    """A pair at risk: when it may be asked about next, the pause after that, the latest peak."""
+    """A pair at risk.
+
+    Attributes:
+        next_s: When it may be asked about next.
+        pause_s: Pause after that.
+        peak: Highest risk so far.
+        peak_s: When it was last as high.
+        merged_s: Since when one of the two hides the other; None while both or none are seen.
+        handed_s: Since when what is seen fits the motion of the hidden one better.
+        merger_asked: Whether that has been asked about.
+    """
 
     next_s: float
     pause_s: float
     peak: float = 0.0
     peak_s: float = 0.0
+    merged_s: float | None = None
+    handed_s: float | None = None
+    merger_asked: bool = False
 
 
 class CheckList:
@@ -98,7 +113,7 @@ class CheckList:
         check = self._checks.get(track_id)
         if check is None:
             return True
-        if check.reason is Reason.OVERLAP:
+        if check.reason in (Reason.OVERLAP, Reason.MERGED):
             del self._checks[track_id]
             return True
         check.attempts += 1
@@ -124,8 +139,10 @@ class CheckList:
             watch = self._watched.pop(ids)
             for track_id in ids:
                 self.add(track_id, Reason.SEPARATED, time_s, watch.peak_s)
+        by_id = {track.id: track for track in tracks}
         for ids, watch in self._watched.items():
             self._keep_asking(ids, watch, time_s)
+            self._look_at_merger([by_id[key] for key in ids if key in by_id], watch, time_s)
         self._look_for_reacquired(tracks, time_s)
         self._keep_only({track.id for track in tracks})
 
@@ -143,6 +160,23 @@ class CheckList:
             watch.next_s = time_s + watch.pause_s
             for track_id in ids:
                 self.add(track_id, Reason.OVERLAP, time_s, watch.peak_s)
+
+    def _look_at_merger(self, pair: list[Track], watch: _PairWatch, time_s: float) -> None:
+        """Where one face is left of two, motion cannot say whose it is: asked about once."""
+        left = [track for track in pair if track.face_row >= 0]
+        lost = [track for track in pair if track.face_row < 0]
+        if len(left) != 1 or len(lost) != 1:
+            watch.merged_s, watch.handed_s, watch.merger_asked = None, None, False
+            return
+        watch.merged_s = time_s if watch.merged_s is None else watch.merged_s
+        if watch.handed_s is None and iou(left[0].box, lost[0].box) > iou(
+            left[0].box, left[0].predicted
+        ):
+            watch.handed_s = time_s
+        if not watch.merger_asked and time_s - watch.merged_s >= self._settings.merger_s:
+            watch.merger_asked = True
+            since_s = watch.merged_s if watch.handed_s is None else watch.handed_s
+            self.add(left[0].id, Reason.MERGED, time_s, since_s)
 
     def _look_for_reacquired(self, tracks: Collection[Track], time_s: float) -> None:
         """Long gaps, and short ones soon after a risk; during a risk the pair's turn comes."""

@@ -237,12 +237,27 @@ class Director:
             self._checks.close(track.id)
         elif self._checks.postpone(track.id, time_s):
             return
+        if check and check.reason is Reason.MERGED and self._hand_over(track, verdict, since_s):
+            return
         if verdict.changes or not link:
             self._correct(link)
             if verdict.identity:
                 self._links.link(track, verdict.identity, since_s)
             else:
                 self._links.adopt(track, self._tracker.confirmed, since_s, time_s)
+
+    def _hand_over(self, track: Track, verdict: Verdict, since_s: float) -> bool:
+        """Gives a face to the lost track of the person it shows; False where there is none.
+
+        The links stay: each track goes on with the motion of its own person.
+        """
+        for taker in self._tracker.lost:
+            if verdict.changes and self._links.of(taker.id) == verdict.identity != 0:
+                self._correct(verdict.identity)
+                self._tracker.hand_over(track, taker)
+                self._links.note_handover(track, taker, since_s)
+                return True
+        return False
 
     def _doubt(self, track: Track, quality: float, time_s: float) -> None:
         """A face looks like a stranger: believed only if it does so to the last, at good quality.

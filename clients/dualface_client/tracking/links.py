@@ -73,6 +73,11 @@ class LinkBook:
         self._links[track.id] = identity
         self._fresh.append(Relink(track.id, identity, since_s))
 
+    def note_handover(self, giver: Track, taker: Track, since_s: float) -> None:
+        """A track had shown another track's person since then; links stay as they are."""
+        self._fresh.append(Relink(giver.id, self.of(taker.id), since_s))
+        self._fresh.append(Relink(taker.id, self.of(giver.id), since_s))
+
     def create(self, track: Track, time_s: float) -> None:
         """Links a track to a new person."""
         self.link(track, self._people.create(track.box, time_s).id, track.started_s)
