@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_a_real_clip_is_watched_once_and_played_by_every_tracker(tmp_path: Path)
 def test_every_gate_can_fail(group: str, name: str, value: float, missed: int) -> None:
     good = figures(total([Slots(100, 100, 100, seconds=4.0, frames=100, tiles=200, centred=200)]))
     row = {**good, "IDSW": 2.0}
-    found = {
+    found: dict[str, Any] = {
         "trackers": {
             "bytetrack": {"all": {**row, "swaps": 3}},
             "always": {"all": row},

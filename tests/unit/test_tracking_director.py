@@ -220,6 +220,27 @@ def test_reid_puts_a_swap_of_the_tracker_right(seed: int) -> None:
     assert helped.director.counts.corrections >= 1
 
 
+def test_under_the_policy_position_the_sides_follow_the_places() -> None:
+    people = {"ann": walks(500, 1400, 2, 4), "bob": walks(1400, 500, 2, 4)}
+    by_place = TrackingSettings(sides=SideSettings(policy="position"))
+    played = play(Scene(people, seconds=7), by_place)
+    assert played.shown(45, Side.LEFT) == played.shown(-1, Side.RIGHT) == "ann"
+    assert played.shown(45, Side.RIGHT) == played.shown(-1, Side.LEFT) == "bob"
+    turns = {(a.left.identity, a.right.identity) for a in played.assignments if a.left.identity}
+    assert turns == {(1, 2), (2, 1)}
+
+
+def test_under_the_policy_position_faces_side_by_side_do_not_flicker() -> None:
+    rng = np.random.default_rng(0)
+    near = {
+        "ann": lambda t: (900.0 if t < 1 else 955 + float(rng.normal(0, 15)), 300.0, 150.0),
+        "bob": lambda t: (1020.0 if t < 1 else 965 + float(rng.normal(0, 15)), 600.0, 150.0),
+    }
+    by_place = TrackingSettings(sides=SideSettings(policy="position"))
+    played = play(Scene(near, seconds=6), by_place)
+    assert len({(a.left.identity, a.right.identity) for a in played.assignments}) == 1
+
+
 def test_who_leaves_and_returns_on_the_other_side_gets_the_old_side() -> None:
     people = {"ann": away(sits(400), 3, 6, back=sits(1750)), "bob": sits(1200)}
     played = play(Scene(people, seconds=10))

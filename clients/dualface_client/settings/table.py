@@ -207,6 +207,7 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "identity_limit": Row(Integer(2, 4096)),
     },
     "tracking.sides:stream.tracking.sides": {
+        "policy": Row(Choice(("identity", "position")), "--sides", common=True),
         "ema_alpha": Row(_SHARE),
         "hysteresis": Row(_SHARE),
         "settle_s": Row(_SECONDS),

@@ -126,9 +126,11 @@ class SideSettings:
     """Who gets which tile.
 
     Attributes:
+        policy: `identity`: a person keeps the side wherever the person goes; `position`: the sides
+            follow where the two people are, smoothed and with hysteresis.
         ema_alpha: Weight of a new position at 30 frames per second; rescaled to real time.
         hysteresis: Share of the picture's width by which positions must differ to turn a
-            tentative decision.
+            tentative decision, or the sides under the policy `position`.
         settle_s: Sides stay tentative for so long after the first person is seen.
         join_s: A later person must be visible for so long to take a free side.
         forget_s: The side of a person who was away for longer than this falls free. A person is
@@ -139,6 +141,7 @@ class SideSettings:
         predict_s: A lost face is reported at its predicted place for so long.
     """
 
+    policy: str = "identity"
     ema_alpha: float = 0.3
     hysteresis: float = 0.04
     settle_s: float = 0.5

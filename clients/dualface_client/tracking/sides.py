@@ -1,7 +1,7 @@
 """Who gets which tile.
 
 At the start the places decide, smoothed and with hysteresis, and stay tentative for `settle_s`.
-Afterwards the person decides: a holder keeps the side through crossings, exits, cuts and absences.
+Afterwards the person decides (policy `identity`): a holder keeps the side through crossings, exits, cuts and absences.
 A side is given away only when it never had a holder or when its holder is gone for good, and then
 to the most established visible person without a side.
 
@@ -64,6 +64,16 @@ class SideBook:
             self._arrange(people, time_s)
         else:
             self._fill(people, visible, time_s)
+            if self._settings.policy == "position":
+                self._follow_places(people, visible, time_s)
+
+    def _follow_places(
+        self, people: Mapping[int, Identity], visible: Collection[int], time_s: float
+    ) -> None:
+        """Turns the sides where both holders are seen and have clearly changed places."""
+        left, right = self._holders[Side.LEFT], self._holders[Side.RIGHT]
+        if left in visible and right in visible:
+            self._seat(self._ordered(people[left], people[right]), time_s)
 
     def _arrange(self, people: Mapping[int, Identity], time_s: float) -> None:
         """Tentative: the two most established people by place."""
