@@ -232,7 +232,7 @@ def test_under_the_policy_position_the_sides_follow_the_places() -> None:
 
 def test_under_the_policy_position_faces_side_by_side_do_not_flicker() -> None:
     rng = np.random.default_rng(0)
-    near = {
+    near: dict[str, Path] = {
         "ann": lambda t: (900.0 if t < 1 else 955 + float(rng.normal(0, 15)), 300.0, 150.0),
         "bob": lambda t: (1020.0 if t < 1 else 965 + float(rng.normal(0, 15)), 600.0, 150.0),
     }

@@ -1,7 +1,8 @@
 """Who gets which tile.
 
 At the start the places decide, smoothed and with hysteresis, and stay tentative for `settle_s`.
-Afterwards the person decides (policy `identity`): a holder keeps the side through crossings, exits, cuts and absences.
+Afterwards the person decides (policy `identity`): a holder keeps the side through crossings,
+exits, cuts and absences. Under the policy `position` the places go on deciding.
 A side is given away only when it never had a holder or when its holder is gone for good, and then
 to the most established visible person without a side.
 
