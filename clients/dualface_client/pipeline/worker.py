@@ -93,8 +93,8 @@ def open_runner(
         if stop.is_set():
             raise StoppedError(f"stopped while the server {address} was awaited")
 
-    def tell(text: str) -> None:
-        log_event("server_returned", text, level=logging.WARNING)
+    def tell(event: str, text: str) -> None:
+        log_event(event, text, level=logging.WARNING)
 
     plans = slot_plans(settings, streams)
     timeout_s = settings.detection.timeout_s

@@ -78,4 +78,4 @@ class RunSettings:
     output: OutputSettings = field(default_factory=OutputSettings)
     queues: QueueSettings = field(default_factory=QueueSettings)
     reid_timeout_s: float = 10.0
-    server_wait_s: float = 60.0
+    server_wait_s: float = 300.0

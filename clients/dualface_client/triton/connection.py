@@ -56,7 +56,8 @@ class Connection:
             UsageError: The environment names a file that cannot be read.
         """
         self.address = address
-        self._call_timeout_s = CALL_TIMEOUT_S
+        #: Limit of calls that are given none, seconds.
+        self.call_timeout_s = CALL_TIMEOUT_S
         arguments = list(_CHANNEL_ARGS)
         if address.startswith(_LOOPBACK):
             arguments.append(("grpc.enable_http_proxy", 0))
@@ -69,10 +70,6 @@ class Connection:
         # async_infer passes the call through an attribute of the client: two threads in it at the
         # same time would get each other's call (tritonclient 2.73).
         self._sending = threading.Lock()
-
-    def lose_patience(self) -> None:
-        """Waits no longer than a second for calls to a server that has hung for long."""
-        self._call_timeout_s = 1.0
 
     def call(self, what: str, method: str, *arguments: Any, **options: Any) -> Any:
         """One call of tritonclient, with a time limit.
@@ -87,7 +84,7 @@ class Connection:
             ServerError: Nobody answers, not in time, or with an error.
             RegionRefusedError: The server does not take shared memory of clients.
         """
-        options.setdefault("client_timeout", self._call_timeout_s)
+        options.setdefault("client_timeout", self.call_timeout_s)
         with translated(self.address, what):
             return getattr(self._client, method)(*arguments, **options)
 

@@ -25,7 +25,7 @@ from dualface_client.errors import (
 from dualface_client.memory.region import Region
 from dualface_client.memory.slots import SlotPool
 from dualface_client.triton.client import InferenceClient
-from dualface_client.triton.connection import Connection
+from dualface_client.triton.connection import CALL_TIMEOUT_S, Connection
 from dualface_client.triton.registration import (
     kind_of,
     register,
@@ -44,8 +44,9 @@ _QUIET_S = 5.0
 _RENEW_EVERY_S = 2.0
 
 
-def _nothing(_: str) -> None:
+def _nothing(event: str, text: str) -> None:
     """Nobody listens."""
+    del event, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,14 @@ class Endurance:
 
     Attributes:
         wait_s: How long it is awaited, seconds; 0 fails at once.
-        tell: Gets a sentence when the server is back.
+        tell: Gets the name of an event and a sentence, when the server is awaited and when it is
+            back.
         pause_s: First pause before a server that came back in vain is tried again, seconds;
             doubled each time.
     """
 
-    wait_s: float = 60.0
-    tell: Callable[[str], None] = _nothing
+    wait_s: float = 300.0
+    tell: Callable[[str, str], None] = _nothing
     pause_s: float = 0.5
 
 
@@ -132,17 +134,25 @@ class Recovery:
                 self._recover(error)
             except ServerError as lost:
                 self._lost, self._lost_at_s = lost, time.monotonic()
-                self._connection.lose_patience()
+                self._connection.call_timeout_s = _LOST_WAIT_S
                 raise
-            self._lost = None
+            self._lost, self._connection.call_timeout_s = None, CALL_TIMEOUT_S
 
     def _recover(self, error: ServerError) -> None:
         wait_s = self._endurance.wait_s if self._lost is None else _LOST_WAIT_S
         end_s = time.monotonic() + wait_s
         self._pause(error)
+        told = False
         while not self._is_back(error):
             if time.monotonic() >= end_s:
                 raise type(error)(f"{error}. It did not come back in {wait_s:g} s")
+            if not told:
+                self._endurance.tell(
+                    "server_awaited",
+                    f"the server {self._connection.address} does not answer; it is awaited for up "
+                    f"to {wait_s:g} s",
+                )
+            told = True
             self._check()
 
     def _is_back(self, error: ServerError) -> bool:
@@ -192,7 +202,8 @@ class Recovery:
         self._returns += 1
         self._fruitless += 1
         self._endurance.tell(
-            f"the server {self._connection.address} was restarted: regions registered again"
+            "server_returned",
+            f"the server {self._connection.address} was restarted: regions registered again",
         )
         return True
 
