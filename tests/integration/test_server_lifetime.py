@@ -79,6 +79,18 @@ def test_stop_leaves_nothing(
     assert set(files_of(os.getpid())) <= before
 
 
+def test_the_environment_is_on_no_command_line(
+    start_server: StartServer, tiny_models: tuple[EmbeddedModel, ...]
+) -> None:
+    """Command lines are for all to read; the environment may hold secrets."""
+    server = psutil.Process(start_server(tiny_models).pid)
+    keeper = server.parent()
+    assert keeper is not None
+    assert os.environ["PATH"] in server.environ()["PATH"]
+    for process in (keeper, server, *server.children()):
+        assert os.environ["PATH"] not in " ".join(process.cmdline())
+
+
 def test_a_server_that_dies_at_its_start_shows_its_log(
     start_server: StartServer, tiny_models: tuple[EmbeddedModel, ...]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -240,12 +241,16 @@ class EmbeddedServer:
             "parent_prefix": owner_prefix(),
         }
         self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__, json.dumps(plan)],
+            [sys.executable, "-I", "-S", keeper.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C in the terminal is for the client alone
         )
+        assert self._keeper.stdin is not None  # noqa: S101 - for the type checker
+        with contextlib.suppress(OSError):  # it died: the next line says so
+            self._keeper.stdin.write(json.dumps(plan) + "\n")
+            self._keeper.stdin.flush()
         self._pid = self._read_pid(self._keeper)
 
     def _read_pid(self, process: subprocess.Popen[str]) -> int:

@@ -5,9 +5,10 @@ parent-death signal fires when the creating *thread* ends, and streams start ser
 thread; here the creating thread is the whole process. Between parent and keeper a pipe takes that
 role, and the parent's pid backs it up, as a forked child of the parent may hold the pipe open.
 
-    argv[1]  JSON: parent, command, env, cwd, log, shm_dir, shm_prefix, parent_prefix
-    stdin    a line "stop SECONDS" ends the server, by force after that time; end of file means
-             that the parent has gone
+    stdin    first one line of JSON: parent, command, env, cwd, log, shm_dir, shm_prefix,
+             parent_prefix (an argument could be read by every user of the machine, and the
+             environment may hold secrets); then a line "stop SECONDS" ends the server, by force
+             after that time; end of file means that the parent has gone
     stdout   one JSON line with the server's pid
     exit     0; by then the server's group is dead and its shared memory files are unlinked, and
              where the parent has gone, the server's directory and the parent's own regions too
@@ -32,16 +33,12 @@ _POLL_S = 0.25
 _PARENT_END_S = 2.0
 
 
-def main(argv: list[str]) -> int:
-    """Runs one server from its start to its end.
-
-    Args:
-        argv: Script name and the JSON plan.
-
-    Returns:
-        The exit status.
-    """
-    plan = json.loads(argv[1])
+def main() -> int:
+    """Runs one server from its start to its end; returns the exit status."""
+    line = sys.stdin.readline()
+    if not line:  # the parent died before it had said anything
+        return 0
+    plan = json.loads(line)
     os.umask(0o077)  # the stubs' shared memory is nobody else's business
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     terminated: list[int] = []
@@ -130,4 +127,4 @@ def _kill_group(server: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main())
