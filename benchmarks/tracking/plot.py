@@ -33,11 +33,10 @@ def draw(result: dict[str, Any], target: Path) -> None:
             color=COLORS["conditional"],
             label="conditional, by threshold of the swap risk",
         )
-        for number, point in enumerate(points):
-            if number % 2 == 0:
-                place = (100 * point["reid_share"], 100 * point["slot_accuracy"])
-                text = f"{point['threshold']:g}"
-                axis.annotate(text, place, (0, -12), textcoords="offset points", fontsize=7)
+        usual = f"{points[0]['threshold']:g} to {points[-2]['threshold']:g}"
+        for point, text in ((points[0], usual), (points[-1], "no risk asks")):
+            place = (100 * point["reid_share"], 100 * point["slot_accuracy"])
+            axis.annotate(text, place, (0, -12), textcoords="offset points", fontsize=7)
         for tracker, label in (("bytetrack", "ByteTrack alone"), ("always", "ReID on every frame")):
             found = result["trackers"][tracker][group]
             place = (max(100 * found["reid_share"], 0.1), 100 * found["slot_accuracy"])
