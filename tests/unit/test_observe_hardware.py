@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.observe.gpus import GpuSample
+from dualface_client.observe.gpus import GpuSample, first_visible
 from dualface_client.observe.hardware import HardwareMonitor, HardwareReader
 from dualface_client.observe.machine import (
     HostSample,
@@ -31,7 +31,7 @@ def host(*, memory: float = 0.2, files: int = 20) -> HostSample:
 
 
 def at(*, memory: float = 0.2, files: int = 20, **gpu: object) -> HardwareSample:
-    gpus = (GpuSample(**gpu),) if gpu else ()  # type: ignore[arg-type] # fields by name
+    gpus = {0: GpuSample(**gpu)} if gpu else {}  # type: ignore[arg-type] # fields by name
     return HardwareSample(host(memory=memory, files=files), gpus)
 
 
@@ -116,7 +116,7 @@ def test_two_alerts_hold_until_both_are_over() -> None:
 
 def test_a_second_gpu_is_watched_under_its_own_name() -> None:
     cool, hot = GpuSample(temperature_c=50.0), GpuSample(temperature_c=95.0)
-    (alert,) = Watch(SETTINGS).update(HardwareSample(host(), (cool, hot)))
+    (alert,) = Watch(SETTINGS).update(HardwareSample(host(), {0: cool, 1: hot}))
     assert alert.name == "gpu 1 temperature"
 
 
@@ -151,7 +151,7 @@ def test_the_monitor_admits_slows_and_reports(
     ]
     summary = watched.summary()
     assert summary["samples"] == 3
-    assert summary["peaks"]["gpus"][0]["temperature_c"] == 90.0
+    assert summary["peaks"]["gpus"]["0"]["temperature_c"] == 90.0
     assert [entry["is_over"] for entry in summary["alerts"]] == [False, True, False, True]
 
 
@@ -191,12 +191,29 @@ def test_a_reader_that_fails_ends_the_monitor_and_not_the_run() -> None:
 
 
 def test_reading_this_machine() -> None:
-    reader = HardwareReader()
+    reader = HardwareReader(on_gpu=True)
     sample = reader.read()
     reader.close()
     assert 0 < sample.host.memory_share < 1
     assert sample.host.open_files == pytest.approx(len(os.listdir("/proc/self/fd")), abs=3)
     assert bool(sample.gpus) == (reader.note == "")
+
+
+def test_a_gpu_that_is_not_used_is_not_looked_at() -> None:
+    reader = HardwareReader(on_gpu=False)
+    assert (reader.read().gpus, reader.note) == ({}, "the GPU is not used")
+
+
+@pytest.mark.parametrize(
+    ("visible", "index"),
+    [(None, 0), ("0", 0), ("1", 1), ("1,0", 1), ("7", None), ("", None), ("GPU-b", 1),
+     ("GPU-c", None), ("MIG-x", 0), ("-1", None)],
+)  # fmt: skip
+def test_the_gpu_that_is_used_follows_the_environment(
+    visible: str | None, index: int | None
+) -> None:
+    assert first_visible(visible, ["GPU-a1", "GPU-b2"]) == index
+    assert first_visible(visible, []) is None
 
 
 def test_open_files_are_counted() -> None:

@@ -229,7 +229,9 @@ def _run_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> None:
                 gpu=choice.device == "cuda",
             )
         )
-        monitor = stack.enter_context(HardwareMonitor(run.request.monitor, watch.alert))
+        monitor = stack.enter_context(
+            HardwareMonitor(run.request.monitor, watch.alert, on_gpu=choice.device == "cuda")
+        )
         if choice.device == "cuda":
             _admit(run)
         with watch.display(run.statuses):

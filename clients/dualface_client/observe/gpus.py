@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,23 @@ class Nvml:
         """What does not change, of every GPU."""
         return [self._facts(handle) for handle in self._handles]
 
-    def sample(self) -> tuple[GpuSample, ...]:
-        """What changes, of every GPU; takes some 40 ms each for the PCIe counters."""
-        return tuple(self._sample(handle) for handle in self._handles)
+    def sample(self, index: int) -> GpuSample:
+        """What changes, of one GPU; takes some 40 ms for the PCIe counters.
+
+        Args:
+            index: As NVML counts them.
+        """
+        return self._sample(self._handles[index])
+
+    def used_index(self, environ: Mapping[str, str] | None = None) -> int | None:
+        """Which GPU is CUDA's first one here, as NVML counts them; None without one.
+
+        Args:
+            environ: Environment variables; None reads this process's.
+        """
+        env = os.environ if environ is None else environ
+        uuids = [_text(self._ask(self._nvml.nvmlDeviceGetUUID, one)) for one in self._handles]
+        return first_visible(env.get("CUDA_VISIBLE_DEVICES"), uuids)
 
     def close(self) -> None:
         """Shuts NVML down; nothing may be asked afterwards."""
@@ -198,6 +212,24 @@ def read_gpus() -> list[GpuFacts] | None:
         return nvml.facts()
     finally:
         nvml.close()
+
+
+def first_visible(visible: str | None, uuids: Sequence[str]) -> int | None:
+    """Place of the first GPU that CUDA shows; None where it shows none.
+
+    Args:
+        visible: `CUDA_VISIBLE_DEVICES`: indices, or beginnings of UUIDs; None shows every GPU.
+        uuids: Of the GPUs.
+    """
+    if visible is None:
+        return 0 if uuids else None
+    first = visible.partition(",")[0].strip()
+    if first.isdecimal():
+        return int(first) if int(first) < len(uuids) else None
+    found = [place for place, uuid in enumerate(uuids) if first and uuid.startswith(first)]
+    if first.startswith("MIG-"):  # a part of a GPU; which one NVML's list does not say
+        return 0 if uuids else None
+    return found[0] if found else None
 
 
 def why_no_gpus() -> str:

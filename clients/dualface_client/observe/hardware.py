@@ -18,23 +18,32 @@ _ALERTS_KEPT = 100
 
 
 class HardwareReader:
-    """Reads samples of this process, its host and its GPUs.
+    """Reads samples of this process, its host and the GPU that it uses.
+
+    Args:
+        on_gpu: Whether it uses one; others' GPUs are none of its business.
 
     Attributes:
         note: Why there are no GPU figures, empty where there are.
     """
 
-    def __init__(self) -> None:
-        self.note = ""
+    def __init__(self, *, on_gpu: bool) -> None:
+        self.note = "" if on_gpu else "the GPU is not used"
         self._nvml: Nvml | None = None
+        self._index: int | None = None
+        if not on_gpu:
+            return
         try:
             self._nvml = Nvml()
+            self._index = self._nvml.used_index()
         except OSError as error:
             self.note = str(error)
 
     def read(self) -> HardwareSample:
         """The machine now."""
-        return HardwareSample(read_host(), self._nvml.sample() if self._nvml else ())
+        if self._nvml is None or self._index is None:
+            return HardwareSample(read_host())
+        return HardwareSample(read_host(), {self._index: self._nvml.sample(self._index)})
 
     def close(self) -> None:
         """Lets NVML go."""
@@ -49,6 +58,7 @@ class HardwareMonitor(ClosesAtExit):
         settings: Interval and thresholds; an interval of 0 never samples and always admits.
         tell: Gets every alert when it begins and when it is over.
         read: Gives a sample; None reads this machine.
+        on_gpu: Whether the run uses a GPU.
     """
 
     def __init__(
@@ -56,10 +66,13 @@ class HardwareMonitor(ClosesAtExit):
         settings: MonitorSettings,
         tell: Callable[[Alert], None],
         read: Callable[[], HardwareSample] | None = None,
+        *,
+        on_gpu: bool = False,
     ) -> None:
         self._settings = settings
         self._tell = tell
         self._read = read
+        self._on_gpu = on_gpu
         self._watch = Watch(settings)
         self._peaks = _Peaks()
         self._alerts: list[dict[str, Any]] = []
@@ -96,7 +109,7 @@ class HardwareMonitor(ClosesAtExit):
         self._admits, self._is_slowed = True, False
 
     def _sample_on(self) -> None:
-        reader = None if self._read else HardwareReader()
+        reader = None if self._read else HardwareReader(on_gpu=self._on_gpu)
         read = self._read or (reader.read if reader else None)
         self._note = reader.note if reader else ""
         try:
@@ -131,7 +144,7 @@ class _Peaks:
     def __init__(self) -> None:
         self.samples = 0
         self._host: dict[str, float] = {}
-        self._gpus: list[dict[str, float]] = []
+        self._gpus: dict[int, dict[str, float]] = {}
 
     def add(self, sample: HardwareSample) -> None:
         self.samples += 1
@@ -139,15 +152,18 @@ class _Peaks:
         _raise(self._host, "memory_share", host.memory_share)
         _raise(self._host, "resident_bytes", host.resident_bytes)
         _raise(self._host, "open_files", host.open_files)
-        self._gpus += [{} for _ in range(len(sample.gpus) - len(self._gpus))]
-        for peaks, gpu in zip(self._gpus, sample.gpus, strict=False):
+        for index, gpu in sample.gpus.items():
+            peaks = self._gpus.setdefault(index, {})
             for name in _GPU_FIGURES:
                 _raise(peaks, name, getattr(gpu, name))
             if gpu.power_capped:
                 peaks["samples_power_capped"] = peaks.get("samples_power_capped", 0) + 1
 
     def as_dict(self) -> dict[str, Any]:
-        return {"host": dict(self._host), "gpus": [dict(gpu) for gpu in self._gpus]}
+        return {
+            "host": _rounded(self._host),
+            "gpus": {str(index): _rounded(peaks) for index, peaks in self._gpus.items()},
+        }
 
 
 _GPU_FIGURES = tuple(
@@ -160,3 +176,7 @@ _GPU_FIGURES = tuple(
 def _raise(peaks: dict[str, float], name: str, value: float | None) -> None:
     if value is not None:
         peaks[name] = max(value, peaks.get(name, value))
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in figures.items()}

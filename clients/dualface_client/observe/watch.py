@@ -6,7 +6,7 @@ between them everything stays as it is. So a figure that trembles around one val
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dualface_client.observe.gpus import GpuSample
@@ -26,11 +26,11 @@ class HardwareSample:
 
     Attributes:
         host: Memory and files.
-        gpus: Every GPU that NVML shows, empty without one.
+        gpus: Those that this run uses, by NVML's index; empty without one.
     """
 
     host: HostSample
-    gpus: tuple[GpuSample, ...] = ()
+    gpus: Mapping[int, GpuSample] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Watch:
         own, host = self.settings, sample.host
         yield _Figure("memory", host.memory_share, own.host_memory_high, own.host_memory_low, HOLD)
         yield _Figure("open files", host.files_share, own.files_high, own.files_low, HOLD)
-        for index, gpu in enumerate(sample.gpus):
+        for index, gpu in sample.gpus.items():
             yield from self._gpu_figures(f"gpu {index}", gpu)
 
     def _gpu_figures(self, name: str, gpu: GpuSample) -> Iterator[_Figure]:

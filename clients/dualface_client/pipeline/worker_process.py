@@ -171,7 +171,9 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
     try:
         # The supervisor's own monitor tells the user.
         with (
-            HardwareMonitor(setup.monitor, lambda alert: None) as guard,
+            HardwareMonitor(
+                setup.monitor, lambda alert: None, on_gpu=setup.device == "cuda"
+            ) as guard,
             open_runner(
                 setup.address,
                 device,
