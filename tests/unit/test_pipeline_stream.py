@@ -20,6 +20,7 @@ from dualface_client.errors import (
     LeaseTimeoutError,
     SinkError,
     SourceError,
+    StoppedError,
 )
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
@@ -135,26 +136,27 @@ def two_faces() -> Faces:
 @dataclass
 class FakePending:
     faces: list[Faces]
-    fails: bool
+    error: Exception | None
     resends: int = 0
 
     def result(self) -> list[Faces]:
-        if self.fails:
-            raise InferenceFailedError("the model fainted")
+        if self.error is not None:
+            raise self.error
         return self.faces
 
 
 @dataclass
 class FakeDetector:
     fail_at: int = -1
+    error: Exception = field(default_factory=lambda: InferenceFailedError("the model fainted"))
     seen: list[int] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
 
     def submit(self, images: Sequence[Nv12Image]) -> FakePending:
-        fails = len(self.batches) == self.fail_at
+        error = self.error if len(self.batches) == self.fail_at else None
         self.seen += [int(image.y[0, 0]) for image in images]
         self.batches.append(len(images))
-        return FakePending([two_faces() for _ in images], fails)
+        return FakePending([two_faces() for _ in images], error)
 
 
 @dataclass
@@ -314,6 +316,14 @@ def test_stop_ends_the_loop_soon_with_the_frames_so_far() -> None:
     stage.run()
     assert time.monotonic() - started < 2.0
     assert 0 < len(stage.sink.frames) < 10**6
+
+
+def test_a_stop_while_the_server_is_awaited_keeps_every_composed_frame() -> None:
+    stage = Stage(FakeSource(100))
+    stage.detector.fail_at, stage.detector.error = 50, StoppedError("awaited in vain")
+    stage.run()
+    # Those that were still to be composed, as their look-ahead was not over, are not.
+    assert [frame.index for frame in stage.sink.frames] == list(range(44))
 
 
 class FakeDevice(Device):

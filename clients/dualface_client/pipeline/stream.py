@@ -159,7 +159,7 @@ class StreamLoop:
                 self._report_now_and_then()
             writer.finish()
         except StoppedError:
-            pass  # as if the stop had been seen before the next frame
+            writer.finish()  # a wait for the server was interrupted: what is composed is kept
         finally:
             reader.close()
             writer.close()
