@@ -26,8 +26,9 @@ _CORES_PER_WORKER = 2
 _CORES_PER_CPU_STREAM = 4
 #: VRAM: of a client process, of each of its streams, of Triton, of one process of a model.
 _WORKER_MIB, _STREAM_MIB, _TRITON_MIB, _INSTANCE_MIB = 600, 110, 776, 1913
-#: Host memory on a CPU machine: server with its models, client, each further stream.
-_CPU_SERVER_MIB, _CPU_CLIENT_MIB, _CPU_STREAM_MIB = 700, 450, 250
+#: Host memory on a CPU machine, peaks of runs with one, two and three streams: client 379, 554, 737
+#: MiB, server 496, 765, 1,115 MiB. The clip was small: 100 MiB more for frames of 1080p.
+_CPU_FIRST_MIB, _CPU_STREAM_MIB = 975, 600
 _GPU_BATCH = 8
 #: Not more than this share of a memory is planned for.
 _PLANNED_SHARE = 0.8
@@ -93,8 +94,8 @@ def _on_cpu(facts: ProbeFacts) -> list[Chosen]:
         device, why = "auto", f"/dev has GPUs that cannot be looked at: {facts.gpu_note}"
     cores = facts.machine.usable_cores
     by_cores = max(1, cores // _CORES_PER_CPU_STREAM)
-    room_mib = facts.machine.memory_bytes * _PLANNED_SHARE / _MIB - _CPU_SERVER_MIB
-    by_memory = max(1, int((room_mib - _CPU_CLIENT_MIB) // _CPU_STREAM_MIB) + 1)
+    room_mib = facts.machine.memory_bytes * _PLANNED_SHARE / _MIB - _CPU_FIRST_MIB
+    by_memory = 1 + max(0, int(room_mib // _CPU_STREAM_MIB))
     streams = min(by_cores, by_memory)
     bound = f"{facts.machine.memory_bytes // _MIB} MiB of memory"
     if by_cores <= by_memory:
