@@ -115,23 +115,20 @@ class Suite:
 
     def worker_killed(self, run: Run, verdict: Verdict) -> Verdict:
         """SIGKILL of a worker: its streams start again."""
-        run.under_way()
-        victim = run.victim("a")
-        run.inject()
-        os.kill(victim, signal.SIGKILL)
-        run.wait_for(lambda: run.worker_of("a") not in (0, victim))
-        verdict.recover_s = run.moves_again("a")
-        return self.judge(run, verdict, affected=["a"], text="its worker died (killed by SIGKILL)")
+        return self._replaced(run, verdict, signal.SIGKILL)
 
     def worker_frozen(self, run: Run, verdict: Verdict) -> Verdict:
         """SIGSTOP of a worker: noticed after 30 s, killed, replaced."""
+        return self._replaced(run, verdict, signal.SIGSTOP)
+
+    def _replaced(self, run: Run, verdict: Verdict, number: signal.Signals) -> Verdict:
         run.under_way()
         victim = run.victim("a")
         run.inject()
-        os.kill(victim, signal.SIGSTOP)
+        os.kill(victim, number)
         run.wait_for(lambda: run.worker_of("a") not in (0, victim))
         verdict.recover_s = run.moves_again("a")
-        return self.judge(run, verdict, affected=["a"], text="its worker died")
+        return self.judge(run, verdict, affected=["a"], text="its worker died (killed by SIGKILL)")
 
     def worker_killed_three_times(self, run: Run, verdict: Verdict) -> Verdict:
         """A stream under which three workers die is put aside."""

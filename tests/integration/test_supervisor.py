@@ -163,6 +163,7 @@ def test_a_killed_worker_is_replaced_and_every_output_is_as_without(
     assert "worker_died" in [event.event for event in run.events.events]
 
 
+@pytest.mark.soak
 def test_a_stream_that_kills_three_workers_is_put_aside_alone(
     triton_server: EmbeddedServer,
     inputs: dict[str, Path],
@@ -222,6 +223,7 @@ def test_a_stop_finishes_the_files_and_ends_every_process(
     assert owned_by(pids) == set()
 
 
+@pytest.mark.soak
 def test_workers_of_a_killed_supervisor_finish_their_files_and_end(
     triton_server: EmbeddedServer, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
