@@ -447,7 +447,7 @@ def arrange(suite: Suite, name: str) -> Run | None:
         (suite.work / "clock").write_text("+0")
         env = {"LD_PRELOAD": str(_FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(suite.work / "clock"),
                "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
-        return Run(work, env=env, models=suite.models()) if _FAKETIME.exists() else None
+        return Run(work, "--server", suite.forward.address, env=env) if _FAKETIME.exists() else None
     if name == "shared_memory_full":
         mount = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && exec "$@"'
         prefix = ["unshare", "-m", "sh", "-c", mount, "sh"]
@@ -514,7 +514,7 @@ def main() -> int:
         with start_embedded(suite.choice) as server:
             suite.forward = Forward(server.grpc_address)
             for name in names:
-                if name in ("server_with_other_models", "server_gone"):
+                if name in ("server_with_other_models", "server_gone", "clock_jump"):
                     suite.forward.turn_to(server.grpc_address)
                 rows += suite.bad_inputs() if name == "bad_inputs" else [one(suite, name)]
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
