@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ import psutil
 
 from dualface_client.memory.names import parse
 from dualface_client.settings import paths
+from tests.media import Clip, make
 
 CLI = [sys.executable, "-m", "dualface_client"]
 SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
@@ -65,3 +67,17 @@ def playable_frames(path: Path) -> int:
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those that still run; a zombie does not."""
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def slow_clip(directory: Path) -> Path:
+    """A long video of few frames a second: its output reaches the disk after every few of them."""
+    clip = Clip(frames=1500, size_wh_px=(160, 120), rate=Fraction(5))
+    return make(directory / "slow.mp4", clip)
+
+
+def has_frames(path: Path, count: int) -> bool:
+    """Whether a file that is being written plays so far."""
+    try:
+        return playable_frames(path) >= count
+    except (av.FFmpegError, OSError):
+        return False

@@ -20,21 +20,22 @@ from tests.processes import (
     SHM,
     alive,
     family,
+    has_frames,
     launch,
     left_by,
     playable_frames,
+    slow_clip,
     start,
     wait_until,
 )
 
 
 def test_interrupt_ends_in_order_and_leaves_a_playable_part(tmp_path: Path) -> None:
-    process = start(
-        tmp_path, LONG_CLIP, "-o", "out.mp4", "--summary", "s.json", "--size", "640x360"
-    )
+    clip = slow_clip(tmp_path)
+    process = start(tmp_path, clip, "-o", "out.mp4", "--summary", "s.json", "--size", "640x360")
     part = tmp_path / "out.partial.mp4"
     try:
-        wait_until(lambda: part.exists() and part.stat().st_size > 20_000, 60, "some output")
+        wait_until(lambda: has_frames(part, 5), 90, "some output")
         children = family(process.pid)
         assert any("tritonserver" in child.name() for child in children)
         process.send_signal(signal.SIGINT)
@@ -65,14 +66,14 @@ def test_terminate_is_as_good_as_interrupt(tmp_path: Path) -> None:
 
 
 def test_after_kill_the_part_plays_and_nothing_is_left(tmp_path: Path) -> None:
-    process = start(tmp_path, LONG_CLIP, "-o", "out.mp4", "--size", "640x360")
+    process = start(tmp_path, slow_clip(tmp_path), "-o", "out.mp4", "--size", "640x360")
     part = tmp_path / "out.partial.mp4"
-    wait_until(lambda: part.exists() and part.stat().st_size > 60_000, 60, "some output")
+    wait_until(lambda: has_frames(part, 10), 90, "some output")
     children = family(process.pid)
     process.kill()
     process.communicate(timeout=10)
     wait_until(lambda: not alive(children), 15, "the server ends with its parent")
-    assert playable_frames(part) > 10
+    assert playable_frames(part) >= 10
     # The server's keeper has seen the end and taken the region along.
     wait_until(lambda: left_by(process.pid) == set(), 5, "nothing of it in /dev/shm")
 
@@ -90,7 +91,8 @@ def test_what_a_killed_client_of_a_running_server_leaves_is_reaped(
         [*CLI, "reap", "--server", address],
         capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
-    assert f"removed {name}" in done.stdout
+    # Any run that begins meanwhile may remove the file first; the server is this session's own.
+    assert f"unregistered {name}" in done.stdout
     assert left_by(process.pid) == set()
 
 

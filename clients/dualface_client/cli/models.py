@@ -18,7 +18,15 @@ _MODEL = click.argument("model", metavar="MODEL")
 _SERVER = server_option("gRPC address of the server.", required=True)
 
 
-@click.group()
+@click.group(
+    epilog="""
+\b
+Examples:
+  dualface-client models list --server 127.0.0.1:8001
+  dualface-client models load face_reid --server 127.0.0.1:8001
+  dualface-client models swap --help
+"""
+)
 def models() -> None:
     """List, load, unload or swap a server's models.
 

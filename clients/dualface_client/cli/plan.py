@@ -95,7 +95,10 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     cuda_pool: str | None,
     write: Path | None,
 ) -> int:
-    """Compute Triton's memory pools for a deployment, term by term, each with its source."""
+    """Compute Triton's memory pools for a deployment, term by term, each with its source.
+
+    Exit codes: 0 done, 2 the request makes no sense, or a pool is too small or too large.
+    """
     shapes = _dims(dims)
     deployment = Deployment(
         streams=streams,
