@@ -189,6 +189,25 @@ def compared(bench: Bench, name: str) -> dict[str, Any]:
     }
 
 
+def checks_of(
+    found: dict[str, Any], runs: list[dict[str, Any]], frames: int, options: argparse.Namespace
+) -> dict[str, bool]:
+    """What must hold."""
+    return {
+        "all killed while the others ran": found["killed"] == options.kills,
+        "the others live when reaped (else: more --frames)": found["steady_alive_when_reaped"]
+        == options.steady,
+        "the others end well": set(found["steady_exit_codes"]) == {0},
+        "no frame lost": all(run["frames"] == frames for run in runs),
+        "no result lost": all(run["rows_equal"] for run in runs),
+        "same boxes": all(0 <= run["largest_box_difference_px"] <= SAME_PX for run in runs),
+        "regions of living workers alone": found["region_owners_after"] == options.steady
+        and found["foreign_owners_after"] == 0,
+        "shared memory files all gone": found["files_left"] == 0,
+        "VRAM within 64 MiB": abs(found["vram_mib_after"] - found["vram_mib_before"]) <= 64,
+    }
+
+
 def cheap(work: Path) -> Path:
     """The detector of no cost."""
     from cheap_detector import write  # type: ignore[import-not-found] # needs onnx
@@ -226,19 +245,7 @@ def main() -> int:
         runs = [compared(bench, f"steady{n}") for n in range(options.steady)]
         frames = bench.report("reference")["frames_out"]
         bench.connection.close()
-    checks = {
-        "all killed while the others ran": found["killed"] == options.kills,
-        "the others live when reaped (else: more --frames)": found["steady_alive_when_reaped"]
-        == options.steady,
-        "the others end well": set(found["steady_exit_codes"]) == {0},
-        "no frame lost": all(run["frames"] == frames for run in runs),
-        "no result lost": all(run["rows_equal"] for run in runs),
-        "same boxes": all(0 <= run["largest_box_difference_px"] <= SAME_PX for run in runs),
-        "regions of living workers alone": found["region_owners_after"] == options.steady
-        and found["foreign_owners_after"] == 0,
-        "shared memory files all gone": found["files_left"] == 0,
-        "VRAM within 64 MiB": abs(found["vram_mib_after"] - found["vram_mib_before"]) <= 64,
-    }
+    checks = checks_of(found, runs, frames, options)
     result = {
         "what": vars(options) | {"out": ""},
         "elapsed_s": round(time.monotonic() - begin_s, 1),

@@ -15,6 +15,7 @@ from dualface_client.models.faces import FaceDetector, FaceEmbedder, ModelAccess
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.leak_watch import LeakWatch
 from dualface_client.pipeline.parts import Guard
 from dualface_client.pipeline.runner import Device, Models, Runner
 from dualface_client.settings.run import RunSettings
@@ -113,7 +114,11 @@ def open_runner(
             FaceDetector(calls, settings.detection.score_threshold),
             FaceEmbedder(replace(calls, timeout_s=settings.reid_timeout_s), _REID_BATCH),
         )
-        yield Runner(device, models, settings, tracks, guard), session
+        # Sent again after the server was away, a request lasts so long at most, and its answer
+        # may wait for its turn as long again.
+        limit_s = 2 * timeout_s + settings.server_wait_s
+        with LeakWatch(session.pool, limit_s):
+            yield Runner(device, models, settings, tracks, guard), session
 
 
 def slot_plans(settings: RunSettings, streams: int) -> dict[str, SlotPlan]:
