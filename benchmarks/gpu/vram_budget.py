@@ -108,6 +108,7 @@ def compared(clip: Path, address: str, streams: int) -> dict[str, Any]:
 
 def limited(clip: Path, address: str, mode: str) -> dict[str, Any]:
     """Three streams where two fit."""
+    # The run's own context comes on top of what is used now.
     wanted = gpu().memory_used_bytes + WORKER_BYTES + 2.5 * estimate(clip)
     limit = f"{wanted / gpu().memory_total_bytes:.6f}"
     return run(clip, address, 3, "--vram-limit", limit, "--on-oom", mode)

@@ -20,6 +20,8 @@ from dualface_client.triton.registration import Kind, registered_regions
 
 MIB = 1 << 20
 #: Growth over the tested part that is still called flat: allocator noise, not a leak per file.
+#: Threads and files come and go with each stream's phase: what lies within three standard errors of
+#: the fit is flat too, up to one per hundred files.
 LIMITS = {
     "client_rss_mib": 16.0,
     "server_rss_mib": 16.0,
@@ -128,7 +130,7 @@ def short_clip(source: Path, target: Path, frames: int, width_px: int = 480) -> 
 
 def slopes(
     samples: Sequence[tuple[float, Vitals]], begin: float, bins: int = 16
-) -> dict[str, dict[str, float | bool]]:
+) -> dict[str, dict[str, float | bool | list[float]]]:
     """Growth of each sign from `begin` on, by a line through medians of bins.
 
     Args:
@@ -145,16 +147,23 @@ def slopes(
     filled = [number for number in range(bins) if (where == number).any()]
     middles = np.array([np.median(x[where == number]) for number in filled])
     medians = np.array([np.median(values[where == number], axis=0) for number in filled])
-    found: dict[str, dict[str, float | bool]] = {}
+    found: dict[str, dict[str, float | bool | list[float]]] = {}
     for column, name in enumerate(LIMITS):
-        slope = float(np.polyfit(middles, medians[:, column], 1)[0])
-        growth = slope * float(x.max() - x.min())
+        fit = np.polyfit(middles, medians[:, column], 1)
+        width = float(x.max() - x.min())
+        growth = float(fit[0]) * width
+        rest = medians[:, column] - np.polyval(fit, middles)
+        spread = float(np.sqrt((rest**2).sum() / max(len(rest) - 2, 1)))
+        noise = 3 * spread / float(np.sqrt(((middles - middles.mean()) ** 2).sum())) * width
+        tolerated = max(LIMITS[name], min(noise, width / 100))
         found[name] = {
             "first": round(float(medians[0, column]), 2),
             "last": round(float(medians[-1, column]), 2),
             "growth": round(growth, 3),
+            "noise": round(noise, 3),
             "limit": LIMITS[name],
-            "flat": growth < LIMITS[name],
+            "medians": [round(float(value), 1) for value in medians[:, column]],
+            "flat": growth < tolerated,
         }
     return found
 

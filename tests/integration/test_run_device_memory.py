@@ -90,7 +90,7 @@ def test_admission_fails_by_name_or_lets_fewer_run(jobs: list[Job], queue: bool)
     assert [name for name, _ in needs] == ["a", "b", "c"]
     each = sum(needs[0][1].values())
     card = Card(WORKER_BYTES + 2 * each + MIB, 0, 1.0)
-    found = admit_streams(jobs, statuses, needs, card, 3, lambda streams: 1, queue=queue)
+    found = admit_streams(jobs, statuses, needs, card, 3, lambda streams: WORKER_BYTES, queue=queue)
     assert found.at_a_time == 2
     states = [status.snapshot().state for status in statuses]
     assert states == ["waiting", "waiting", "waiting" if queue else "failed"]

@@ -21,7 +21,11 @@ HD = StreamShape("hd", 1920, 1080)
 
 def one_worker(streams: int) -> int:
     del streams
-    return 1
+    return WORKER_BYTES
+
+
+def each_its_own(streams: int) -> int:
+    return streams * WORKER_BYTES
 
 
 def need(name: str, mib: int) -> tuple[str, dict[str, int]]:
@@ -81,10 +85,10 @@ def test_queue_runs_fewer_at_a_time_and_refuses_only_what_never_fits() -> None:
 def test_each_worker_process_costs_its_context() -> None:
     card = Card(2 * WORKER_BYTES + 250 * MIB, 0, 1.0)
     needs = [need("a", 100), need("b", 100)]
-    assert admit(needs, card, 2, lambda n: n, queue=False).refused == {}
+    assert admit(needs, card, 2, each_its_own, queue=False).refused == {}
     smaller = Card(2 * WORKER_BYTES + 150 * MIB, 0, 1.0)
-    assert list(admit(needs, smaller, 2, lambda n: n, queue=False).refused) == ["b"]
-    assert admit(needs, smaller, 2, lambda n: n, queue=True).at_a_time == 1
+    assert list(admit(needs, smaller, 2, each_its_own, queue=False).refused) == ["b"]
+    assert admit(needs, smaller, 2, each_its_own, queue=True).at_a_time == 1
 
 
 def test_a_full_card_admits_nobody() -> None:

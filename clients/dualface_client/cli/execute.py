@@ -18,6 +18,7 @@ from dualface_client.cli.unattended import RunWatch, check_unattended, watched_r
 from dualface_client.cli.unattended_options import Unattended
 from dualface_client.errors import DualfaceError, PlatformError, StoppedError
 from dualface_client.memory.figures import PoolReport
+from dualface_client.memory.vram import NVDEC_CONTEXT_BYTES, WORKER_BYTES
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.memory_peak import MemoryPeak
 from dualface_client.observe.report import (
@@ -207,7 +208,7 @@ def _try_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> DualfaceError
 def _run_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> None:
     reap_shared_memory()
     choice = run.request.choice
-    if all(status.snapshot().state in FINAL_STATES for status in run.statuses):
+    if _all_ended(run):
         with watch.display(run.statuses):
             return
     with ExitStack() as stack:
@@ -235,7 +236,7 @@ def _run_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> None:
         if choice.device == "cuda":
             _admit(run)
         with watch.display(run.statuses):
-            regions = _work(address, run, watch, stop, monitor)
+            regions = {} if _all_ended(run) else _work(address, run, watch, stop, monitor)
         peak.close()
         monitor.close()
         run.hardware = monitor.summary()
@@ -245,14 +246,25 @@ def _run_streams(run: _Run, watch: RunWatch, stop: StopRequest) -> None:
             warn_of_leaks(region, watch)
 
 
+def _all_ended(run: _Run) -> bool:
+    return all(status.snapshot().state in FINAL_STATES for status in run.statuses)
+
+
+def _processes(run: _Run, streams: int) -> int:
+    """Worker processes for so many streams at a time, 0 where they run in this process."""
+    chosen = run.request.unattended
+    workers = chosen.workers_for(streams, len(run.jobs))
+    return 0 if chosen.workers == 1 or (not chosen.workers and workers == 1) else workers
+
+
 def _work(
     address: str, run: _Run, watch: RunWatch, stop: StopRequest, monitor: HardwareMonitor
 ) -> dict[str, PoolReport]:
     """Runs the streams here, or in worker processes; figures of each process's region."""
-    request, unattended = run.request, run.request.unattended
-    workers = unattended.workers_for(request.streams, len(run.jobs))
+    request = run.request
+    workers = _processes(run, request.streams)
     embedded = request.choice.address is None
-    if unattended.workers == 1 or (not unattended.workers and workers == 1):
+    if not workers:
         return {
             "client": run_worker(
                 address,
@@ -298,7 +310,8 @@ def _admit(run: _Run) -> None:
         needs,
         card,
         run.request.streams,
-        lambda streams: unattended.workers_for(streams, len(run.jobs)),
+        # This process has its context already: it is among what the card shows as used.
+        lambda streams: _processes(run, streams) * WORKER_BYTES or NVDEC_CONTEXT_BYTES,
         queue=unattended.on_oom == "queue",
     )
     run.request = replace(run.request, streams=max(1, found.at_a_time))

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 MIB = 1 << 20
 #: Of the card, for everybody; the rest is for what estimates and fragmentation miss.
 DEFAULT_LIMIT = 0.75
-#: A client process with CUDA and NVDEC contexts.
-WORKER_BYTES = 586 * MIB
+#: A client process with CUDA and NVDEC contexts, and the part of its first stream (H200:
+#: 524 MiB are there as soon as CUDA was asked whether it works).
+WORKER_BYTES, NVDEC_CONTEXT_BYTES = 586 * MIB, 62 * MIB
 #: Embedded server: Triton itself, and one process of a model with ONNX Runtime's CUDA provider.
 TRITON_BYTES, PYTHON_INSTANCE_BYTES = 776 * MIB, 2095 * MIB
 #: Triton with TensorRT engines (TensorRT 8.6): without an instance, and each.
@@ -122,7 +123,7 @@ def admit(
     needs: Sequence[tuple[str, Mapping[str, int]]],
     card: Card,
     at_a_time: int,
-    workers_for: Callable[[int], int],
+    processes_bytes: Callable[[int], int],
     *,
     queue: bool,
 ) -> Admission:
@@ -134,16 +135,16 @@ def admit(
         needs: Streams by name with their terms, in the order in which they start.
         card: The GPU.
         at_a_time: Streams that were asked for at a time.
-        workers_for: Processes for so many streams at a time.
+        processes_bytes: What the processes for so many streams at a time still add, without them.
         queue: Whether streams wait for others to end instead of being refused.
     """
     if queue:
-        return _queued(needs, card, at_a_time, workers_for)
+        return _queued(needs, card, at_a_time, processes_bytes)
     admitted: list[int] = []
     refused: dict[str, str] = {}
     for name, terms in needs:
         count = min(at_a_time, len(admitted) + 1)
-        workers_bytes = workers_for(count) * WORKER_BYTES
+        workers_bytes = processes_bytes(count)
         if _largest([*admitted, sum(terms.values())], count) + workers_bytes <= card.room_bytes:
             admitted.append(sum(terms.values()))
         else:
@@ -158,9 +159,9 @@ def _queued(
     needs: Sequence[tuple[str, Mapping[str, int]]],
     card: Card,
     at_a_time: int,
-    workers_for: Callable[[int], int],
+    processes_bytes: Callable[[int], int],
 ) -> Admission:
-    alone = workers_for(1) * WORKER_BYTES
+    alone = processes_bytes(1)
     refused = {
         name: _why(terms, card, alone, 0) + ": not even alone"
         for name, terms in needs
@@ -170,7 +171,7 @@ def _queued(
     fitting = [
         count
         for count in range(1, min(at_a_time, len(sizes)) + 1)
-        if _largest(sizes, count) + workers_for(count) * WORKER_BYTES <= card.room_bytes
+        if _largest(sizes, count) + processes_bytes(count) <= card.room_bytes
     ]
     return Admission(max(fitting, default=0), refused)
 
@@ -185,7 +186,7 @@ def _why(terms: Mapping[str, int], card: Card, workers_bytes: int, others_bytes:
     return (
         f"needs {need} MiB of GPU memory ({parts}); of {limit} "
         f"MiB ({card.limit:.0%} of the card, --vram-limit) the server and others use "
-        f"{_mib(card.used_bytes)}, worker processes {_mib(workers_bytes)}, streams beside it "
+        f"{_mib(card.used_bytes)}, client processes add {_mib(workers_bytes)}, streams beside it "
         f"{_mib(others_bytes)}"
     )
 

@@ -89,7 +89,7 @@ def admit_streams(
     needs: Sequence[tuple[str, dict[str, int]]],
     card: Card,
     at_a_time: int,
-    workers_for: Callable[[int], int],
+    processes_bytes: Callable[[int], int],
     *,
     queue: bool,
 ) -> Admission:
@@ -101,10 +101,10 @@ def admit_streams(
         needs: From `needs_of`.
         card: The GPU before the first stream.
         at_a_time: Streams that were asked for at a time.
-        workers_for: Processes for so many streams at a time.
+        processes_bytes: What the processes for so many streams at a time still add.
         queue: Whether streams wait for others to end instead of being refused.
     """
-    found = admit(needs, card, at_a_time, workers_for, queue=queue)
+    found = admit(needs, card, at_a_time, processes_bytes, queue=queue)
     for job, status in zip(jobs, statuses, strict=True):
         if job.name in found.refused:
             status.update(state="failed", error=f"{job.input}: {found.refused[job.name]}")

@@ -71,6 +71,8 @@ class CudaStream:
         try:
             self._device = self.cupy.cuda.Device(device_id)
             with self._device:
+                # Makes the context: a Stream that fails to do so complains again when it goes.
+                self.cupy.cuda.runtime.free(0)
                 self.stream = self.cupy.cuda.Stream(non_blocking=True)
         except self.cupy.cuda.runtime.CUDARuntimeError as error:
             raise PlatformError(
