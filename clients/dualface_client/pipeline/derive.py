@@ -10,13 +10,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualface_client.memory.vram import (
+    DEFAULT_LIMIT,
+    MIB,
+    NVDEC_CONTEXT_BYTES,
+    PYTHON_INSTANCE_BYTES,
+    TRITON_BYTES,
+    WORKER_BYTES,
+    StreamShape,
+    stream_terms,
+)
 from dualface_client.observe.gpus import GpuFacts
 from dualface_client.observe.machine import MachineFacts
+from dualface_client.pipeline.admission import load_of
+from dualface_client.pipeline.cuda_device import for_cuda, frames_held
+from dualface_client.settings.run import RunSettings
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
 from dualface_client.triton.pool_plan import Deployment, plan_pools
 from dualface_client.video.capabilities import VideoFacts
 
-_MIB = 1 << 20
 #: With more streams a process loses speed to Python's lock.
 _STREAMS_PER_WORKER = 4
 #: A further process beyond these added nothing: the GPU was at 100 %.
@@ -24,16 +36,16 @@ _WORKERS_MAX = 2
 #: Cores that a worker of four streams and the server's processes used.
 _CORES_PER_WORKER = 2
 _CORES_PER_CPU_STREAM = 4
-#: VRAM: of a client process, of each of its streams, of Triton, of one process of a model.
-_WORKER_MIB, _STREAM_MIB, _TRITON_MIB, _INSTANCE_MIB = 600, 110, 776, 1913
+#: A stream that memory is planned for.
+_USUAL = StreamShape("1080p", 1920, 1080)
 #: Host memory on a CPU machine, peaks of runs with one, two and three streams: client 379, 554, 737
 #: MiB, server 496, 765, 1,115 MiB. The clip was small: 100 MiB more for frames of 1080p.
 _CPU_FIRST_MIB, _CPU_STREAM_MIB = 975, 600
 _GPU_BATCH = 8
-#: Not more than this share of a memory is planned for.
+#: Not more than this share of the host's memory is planned for.
 _PLANNED_SHARE = 0.8
-#: Consumer cards: NVENC sessions of all processes together since driver 551 (NVIDIA's Video Encode
-#: and Decode GPU Support Matrix); earlier drivers allow 5 or 3.
+#: Consumer cards: NVENC sessions of all processes together since driver 551, and before. From
+#: reports on the web, not from NVIDIA's own matrix: a start, never run.
 _CONSUMER_SESSIONS, _CONSUMER_SESSIONS_BEFORE, _CONSUMER_DRIVER = 8, 5, 551
 _X264_WRITE_BYTES_S = 1e6
 
@@ -94,10 +106,10 @@ def _on_cpu(facts: ProbeFacts) -> list[Chosen]:
         device, why = "auto", f"/dev has GPUs that cannot be looked at: {facts.gpu_note}"
     cores = facts.machine.usable_cores
     by_cores = max(1, cores // _CORES_PER_CPU_STREAM)
-    room_mib = facts.machine.memory_bytes * _PLANNED_SHARE / _MIB - _CPU_FIRST_MIB
+    room_mib = facts.machine.memory_bytes * _PLANNED_SHARE / MIB - _CPU_FIRST_MIB
     by_memory = 1 + max(0, int(room_mib // _CPU_STREAM_MIB))
     streams = min(by_cores, by_memory)
-    bound = f"{facts.machine.memory_bytes // _MIB} MiB of memory"
+    bound = f"{facts.machine.memory_bytes // MIB} MiB of memory"
     if by_cores <= by_memory:
         bound = f"{cores} cores, and a stream keeps about {_CORES_PER_CPU_STREAM} busy"
     return [
@@ -139,7 +151,8 @@ def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
             str(instances),
             "while one prepares a batch, the other's runs"
             if instances > 1
-            else f"a second one needs {_INSTANCE_MIB} MiB more of {gpu.memory_total_bytes // _MIB}",
+            else f"a second one needs {PYTHON_INSTANCE_BYTES // MIB} MiB more of "
+            f"{gpu.memory_total_bytes // MIB}",
         ),
         Chosen(
             "server.cuda_pool_mib",
@@ -164,24 +177,35 @@ def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
 
 def _instances(gpu: GpuFacts) -> int:
     """Detector processes: two where they leave half of the GPU's memory to clients."""
-    both_mib = _TRITON_MIB + 3 * _INSTANCE_MIB
-    return 2 if both_mib <= gpu.memory_total_bytes / _MIB / 2 else 1
+    return 2 if _server_bytes(2) <= gpu.memory_total_bytes / 2 else 1
+
+
+def _server_bytes(instances: int) -> int:
+    """The embedded server with so many detector processes and one of ReID."""
+    return TRITON_BYTES + (instances + 1) * PYTHON_INSTANCE_BYTES
+
+
+def _stream_bytes() -> int:
+    """A usual stream with the settings that a GPU gets."""
+    settings = for_cuda(RunSettings())
+    return sum(stream_terms(_USUAL, load_of(settings, frames_held(settings))).values())
 
 
 def _spread(facts: ProbeFacts, instances: int) -> tuple[int, int, str]:
     """Workers, streams in each, and what limits them."""
-    total_mib = facts.gpus[0].memory_total_bytes / _MIB
-    room_mib = total_mib * _PLANNED_SHARE - _TRITON_MIB - (instances + 1) * _INSTANCE_MIB
+    total = facts.gpus[0].memory_total_bytes
+    room = total * DEFAULT_LIMIT - _server_bytes(instances)
+    worker, stream = WORKER_BYTES + NVDEC_CONTEXT_BYTES, _stream_bytes()
     cores = facts.machine.usable_cores
     workers = max(1, min(_WORKERS_MAX, cores // _CORES_PER_WORKER))
-    full_mib = _WORKER_MIB + _STREAMS_PER_WORKER * _STREAM_MIB
-    if room_mib >= workers * full_mib:
+    full = worker + _STREAMS_PER_WORKER * stream
+    if room >= workers * full:
         bound = "enough cores and memory" if workers == _WORKERS_MAX else f"{cores} cores"
         return workers, _STREAMS_PER_WORKER, bound
-    if room_mib >= full_mib:
-        return 1, _STREAMS_PER_WORKER, f"{total_mib:.0f} MiB of GPU memory"
-    streams = max(1, int((room_mib - _WORKER_MIB) // _STREAM_MIB))
-    return 1, streams, f"{total_mib:.0f} MiB of GPU memory"
+    memory = f"{total // MIB} MiB of GPU memory"
+    if room >= full:
+        return 1, _STREAMS_PER_WORKER, memory
+    return 1, max(1, int((room - worker) // stream)), memory
 
 
 def _pool_mib(streams: int, in_flight: int, batch: int, instances: int) -> int:
@@ -196,7 +220,7 @@ def _pool_mib(streams: int, in_flight: int, batch: int, instances: int) -> int:
             warm_up=False,
         )
     )
-    return max(256, -(-plan.cuda_bytes // _MIB))
+    return max(256, -(-plan.cuda_bytes // MIB))
 
 
 def _encoding(facts: ProbeFacts, *, on_gpu: bool) -> list[Chosen]:
@@ -253,7 +277,7 @@ def summary_lines(facts: ProbeFacts) -> list[str]:
 def _gpu_lines(gpus: Sequence[GpuFacts]) -> list[str]:
     return [
         f"GPU {index}: {gpu.name}, capability {gpu.compute_capability}, "
-        f"{gpu.memory_total_bytes // _MIB} MiB ({gpu.memory_used_bytes // _MIB} in use), "
+        f"{gpu.memory_total_bytes // MIB} MiB ({gpu.memory_used_bytes // MIB} in use), "
         f"driver {gpu.driver}, CUDA {gpu.cuda or 'unknown'}, PCIe {gpu.pcie or 'unknown'}, "
         f"MIG {'on' if gpu.mig_on else 'off'}"
         for index, gpu in enumerate(gpus)
