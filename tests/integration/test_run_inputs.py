@@ -255,6 +255,8 @@ def test_usage_mistakes_are_explained(run: Run, tmp_path: Path) -> None:
         (["--crf", "70"], "expected a whole number, 1 to 51"),
         (["--device", "cuda"], "--device cuda"),
         (["--tracks", "nowhere/t.txt", "--preset", "veryfast"], "cannot write tracks"),
+        (["--debug-overlay", "talk.mp4"], "one of the videos"),
+        (["--debug-overlay", "seen.gif"], "expected a name that ends in .m4v"),
         (["--overwritten"], "No such option"),
     ):
         done = run(source, "-o", "out.mp4", options=options)

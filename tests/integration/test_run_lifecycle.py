@@ -106,9 +106,12 @@ def test_serve_answers_run_and_ends_on_interrupt(tmp_path: Path) -> None:
         clip = tmp_path / "short.mkv"
         _copy_start(LONG_CLIP, clip, frames=20)
         runs = [
-            start(tmp_path, clip, "-o", f"{n}.mp4", "--server", address, "--tracks", f"{n}.txt")
+            start(
+                tmp_path, clip, "-o", f"{n}.mp4", "--server", address,
+                "--tracks", f"{n}.txt", "--debug-overlay", f"{n}_seen.mp4",
+            )
             for n in (1, 2)
-        ]
+        ]  # fmt: skip
         for run in runs:
             _, errors = run.communicate(timeout=90)
             assert run.returncode == 0, errors
@@ -130,6 +133,7 @@ def test_serve_answers_run_and_ends_on_interrupt(tmp_path: Path) -> None:
             np.array(other[2:6], float), np.array(row[2:6], float), atol=0.05
         )
     assert playable_frames(tmp_path / "1.mp4") == 20
+    assert playable_frames(tmp_path / "2_seen.mp4") == 20
 
 
 def _copy_start(source: Path, target: Path, frames: int) -> None:

@@ -14,8 +14,8 @@ from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.outputs import (
     SideFile,
     check_outputs,
+    check_per_video,
     check_side_files,
-    check_tracks,
 )
 from dualface_client.settings.run import OutputSettings, RunSettings
 from dualface_client.video.outfile import OutputFile, partial_path_of
@@ -103,7 +103,7 @@ def test_side_files(tmp_path: Path) -> None:
 
 
 def test_tracks_of_several_videos_need_a_directory(tmp_path: Path) -> None:
-    check_tracks(tmp_path, 2)
-    check_tracks(tmp_path / "t.txt", 1)
+    check_per_video("--tracks", tmp_path, 2)
+    check_per_video("--tracks", tmp_path / "t.txt", 1)
     with pytest.raises(UsageError, match=r"there are 2 videos; name an existing directory"):
-        check_tracks(tmp_path / "t.txt", 2)
+        check_per_video("--tracks", tmp_path / "t.txt", 2)

@@ -40,8 +40,9 @@ from dualface_client.pipeline.jobs import Job, plan_jobs
 from dualface_client.pipeline.outputs import (
     SideFile,
     check_outputs,
+    check_per_video,
     check_side_files,
-    check_tracks,
+    overlay_files,
 )
 from dualface_client.pipeline.pool_watch import watched_pools
 from dualface_client.pipeline.resume import identities, skip_finished
@@ -76,6 +77,7 @@ class RunRequest:
         unattended: Workers, state, health, logs, report.
         monitor: What the hardware monitor watches.
         batch_is_auto: Whether the device decides how many frames a request has.
+        overlay: File or directory for debug overlays.
     """
 
     inputs: tuple[str, ...]
@@ -89,6 +91,7 @@ class RunRequest:
     unattended: Unattended = field(default_factory=Unattended)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     batch_is_auto: bool = True
+    overlay: Path | None = None
 
 
 @dataclass(slots=True)
@@ -164,13 +167,16 @@ def _prepare(request: RunRequest, settings: RunSettings) -> _Run:
     )
     check_unattended(request.unattended)
     check_outputs(jobs, settings, notes.append, existing_may_stay=request.unattended.resume)
-    check_tracks(request.tracks, len(jobs))
-    check_side_files(jobs, _side_files(request, overwrite=settings.output.overwrite))
+    check_per_video("--tracks", request.tracks, len(jobs))
+    overwrite = settings.output.overwrite
+    again = overwrite or request.unattended.resume
+    overlays = overlay_files(request.overlay, jobs, may_replace=again)
+    check_side_files(jobs, [*_side_files(request, overwrite=overwrite), *overlays])
     statuses = new_statuses(jobs)
     if request.unattended.resume:
         path = request.unattended.state
         recorded = read_state(path) if path is not None else {}
-        skip_finished(jobs, statuses, recorded, overwrite=settings.output.overwrite)
+        skip_finished(jobs, statuses, recorded, overwrite=overwrite)
     return _Run(replace(request, choice=choice), settings, jobs, statuses, notes)
 
 
@@ -277,6 +283,7 @@ def _work(
                 tracks=request.tracks,
                 access=OPEN_ACCESS if embedded else None,
                 guard=guarded(run.vram, monitor),
+                overlay=request.overlay,
             )
         }
     each = -(-request.streams // workers)
@@ -289,6 +296,7 @@ def _work(
         request.monitor,
         open_access=embedded,
         vram=run.vram,
+        overlay=request.overlay,
     )
     return Supervisor(setup, workers, watch.state).run(run.jobs, run.statuses, stop.event)
 

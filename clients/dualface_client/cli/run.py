@@ -24,6 +24,7 @@ Examples:
   dualface-client run recordings/ -o out/ --summary out/summary.json
   dualface-client run 'day?/*.mkv' -o out/ --streams 2 --overwrite
   dualface-client run talk.mp4 -o tiles.mp4 --tracks tracks.txt --quiet
+  dualface-client run talk.mp4 -o tiles.mp4 --debug-overlay seen.mp4
   dualface-client run talk.mp4 -o tiles.mp4 --server 127.0.0.1:8001
   dualface-client run --streams-file configs/streams.example.yaml
   dualface-client run night/ -o out/ --workers 2 --state out/state.json --resume
@@ -61,6 +62,12 @@ _EMBEDDED = (
     type=click.Path(path_type=Path),
     help="MOTChallenge text: a file for one video, a directory for several.",
 )
+@click.option(
+    "--debug-overlay",
+    type=click.Path(path_type=Path),
+    help="Video of the source with boxes, people, risk and what the tiles show drawn on it: a file "
+    "for one video, a directory for several.",
+)
 @click.option("--summary", type=FILE_TO_WRITE, help="JSON summary.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @unattended_options
@@ -73,6 +80,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     config_path: Path | None,
     config_fallback: bool,
     tracks: Path | None,
+    debug_overlay: Path | None,
     summary: Path | None,
     quiet: bool,
     given: dict[str, str],
@@ -117,6 +125,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
         unattended=unattended.with_settings(program),
         monitor=program.monitor,
         batch_is_auto=found["detection.frames_per_request"] is None,
+        overlay=debug_overlay,
     )
     return execute(request, program.stream)
 

@@ -187,6 +187,13 @@ class CudaDevice(Device):
         """Waits for the calling thread's CUDA stream."""
         self._parts().stream.finish()
 
+    def download(self, image: Nv12Image) -> Nv12Image:
+        """A picture on the host; waits for the calling thread's CUDA stream."""
+        stream = self._parts().stream
+        with stream:
+            y, uv = stream.cupy.asnumpy(image.y), stream.cupy.asnumpy(image.uv)
+        return Nv12Image(y, uv, image.color)
+
     def open_source(self, path: Path) -> FrameSource:
         """Opens a video with NVDEC, or with PyAV where NVDEC cannot decode it.
 

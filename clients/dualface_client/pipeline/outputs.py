@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dualface_client.errors import UsageError
-from dualface_client.pipeline.jobs import Job, written_by
+from dualface_client.pipeline.jobs import OUTPUT_SUFFIXES, Job, written_by
+from dualface_client.pipeline.overlay import overlay_path
 from dualface_client.settings.run import RunSettings
 from dualface_client.video.outfile import partial_path_of
 
@@ -68,16 +69,40 @@ def check_outputs(
         _check_partial(partial_path_of(output), tell)
 
 
-def check_tracks(tracks: Path | None, videos: int) -> None:
-    """Refuses one file for the tracks of several videos.
+def check_per_video(option: str, path: Path | None, videos: int) -> None:
+    """Refuses one file for what each of several videos writes.
+
+    Args:
+        option: That names it.
+        path: File or directory, None where the option was not given.
+        videos: How many there are.
 
     Raises:
         UsageError: It is no directory.
     """
-    if tracks is not None and videos > 1 and not os.path.isdir(tracks):
+    if path is not None and videos > 1 and not os.path.isdir(path):
+        raise UsageError(f"{option} {path}: there are {videos} videos; name an existing directory")
+
+
+def overlay_files(
+    overlay: Path | None, jobs: Sequence[Job], *, may_replace: bool
+) -> list[SideFile]:
+    """The files that `--debug-overlay` writes.
+
+    Raises:
+        UsageError: One file for several videos, or no container that can be written.
+    """
+    option = "--debug-overlay"
+    if overlay is None:
+        return []
+    check_per_video(option, overlay, len(jobs))
+    if not os.path.isdir(overlay) and overlay.suffix.lower() not in OUTPUT_SUFFIXES:
         raise UsageError(
-            f"--tracks {tracks}: there are {videos} videos; name an existing directory"
+            f"{option} {overlay}: expected a name that ends in "
+            f"{', '.join(sorted(OUTPUT_SUFFIXES))}, or an existing directory"
         )
+    paths = dict.fromkeys(overlay_path(overlay, job) for job in jobs)
+    return [SideFile(option, "the overlay", path, may_replace) for path in paths]
 
 
 def check_side_files(jobs: Sequence[Job], files: Sequence[SideFile]) -> None:

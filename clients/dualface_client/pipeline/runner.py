@@ -18,6 +18,7 @@ from dualface_client.observe.run_log import log_event
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.overlay import DebugOverlay, overlay_path
 from dualface_client.pipeline.parts import (
     FaceDetector,
     FaceEmbedder,
@@ -29,7 +30,7 @@ from dualface_client.pipeline.parts import (
 )
 from dualface_client.pipeline.stream import StreamLoop, StreamParts
 from dualface_client.settings.run import OutputSettings, RunSettings
-from dualface_client.types import VideoInfo
+from dualface_client.types import Nv12Image, VideoInfo
 from dualface_client.video.disk_wait import DiskWait
 
 #: How often a stream that is held back asks again.
@@ -64,6 +65,10 @@ class Device:
 
     def free_caches(self) -> None:
         """Gives memory that is kept for later back to the device."""
+
+    def download(self, image: Nv12Image) -> Nv12Image:
+        """A picture on the host, with pixels of its own."""
+        return Nv12Image(image.y.copy(), image.uv.copy(), image.color)
 
     def open_source(self, path: Path) -> FrameSource:
         """Opens a video.
@@ -134,6 +139,7 @@ class Runner:
         settings: How to process.
         tracks: Where tracks go: a file for one job, a directory for several, None for nowhere.
         guard: Says whether streams may start and how many requests they keep under way.
+        overlay: Where debug overlays go, as `tracks`.
     """
 
     def __init__(
@@ -143,11 +149,13 @@ class Runner:
         settings: RunSettings,
         tracks: Path | None = None,
         guard: Guard | None = None,
+        overlay: Path | None = None,
     ) -> None:
         self._device = device
         self._models = models
         self._settings = settings
         self._tracks = tracks
+        self._overlay = overlay
         self._guard = guard or Unguarded()
         self._starting = threading.Lock()
         self._running = 0
@@ -296,9 +304,11 @@ class Runner:
         clock: StageClock,
     ) -> str:
         tracks: TrackLog | None = None
+        overlay: DebugOverlay | None = None
         complete = False
         try:
             tracks = TrackLog(self._tracks_path(job)) if self._tracks else None
+            overlay = self._open_overlay(job, ends.source.info, status)
             parts = StreamParts(
                 ends.source,
                 ends.sink,
@@ -307,6 +317,7 @@ class Runner:
                 self._models.embedder,
                 tracks,
                 self._guard,
+                overlay,
             )
             StreamLoop(parts, self._settings_of(job), status, stop, clock).run()
             if not stop.is_set():
@@ -315,6 +326,8 @@ class Runner:
         finally:
             if not complete:
                 ends.sink.abort()
+            if overlay is not None:
+                overlay.close(complete=complete)
             if tracks is not None:
                 tracks.close()
             _add_notes(status, ends)
@@ -322,6 +335,12 @@ class Runner:
 
     def _settings_of(self, job: Job) -> RunSettings:
         return job.settings or self._settings
+
+    def _open_overlay(self, job: Job, info: VideoInfo, status: StreamStatus) -> DebugOverlay | None:
+        if self._overlay is None:
+            return None
+        path = overlay_path(self._overlay, job)
+        return DebugOverlay(path, info, self._device.download, status.warn)
 
     def _tracks_path(self, job: Job) -> Path:
         assert self._tracks is not None  # noqa: S101 - asked only where tracks are wanted

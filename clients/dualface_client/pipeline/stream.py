@@ -25,6 +25,7 @@ from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.timeline import TimelineRecorder
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.pipeline.canvases import CanvasMaker
+from dualface_client.pipeline.overlay import DebugOverlay
 from dualface_client.pipeline.parts import (
     FaceDetector,
     FaceEmbedder,
@@ -71,6 +72,7 @@ class StreamParts:
         embedder: Shared by the worker's streams.
         tracks: Where tracks are written, None for nowhere.
         guard: Says how many requests to keep under way.
+        overlay: Where what was decided is drawn on the source, None for nowhere.
     """
 
     source: FrameSource
@@ -80,6 +82,7 @@ class StreamParts:
     embedder: FaceEmbedder
     tracks: TrackLog | None = None
     guard: Guard = field(default_factory=Unguarded)
+    overlay: DebugOverlay | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,9 @@ class StreamLoop:
             shots = self._cameras.update(lead, frame.time_s)
         with self._clock.stage("compose"):
             canvas = self._canvases.draw(frame.image, shots)
+        if self._parts.overlay is not None:
+            with self._clock.stage("overlay"):
+                self._parts.overlay.add(frame, window[0].assignment, shots)
         return replace(frame, image=canvas)
 
     def _log(self, frame: Frame, assignment: SlotAssignment) -> None:

@@ -42,6 +42,7 @@ def run_worker(  # noqa: PLR0913 - what a worker is given, optional parts by nam
     tracks: Path | None = None,
     access: Access | None = None,
     guard: Guard | None = None,
+    overlay: Path | None = None,
 ) -> PoolReport:
     """Connects, runs every job and disconnects.
 
@@ -56,6 +57,7 @@ def run_worker(  # noqa: PLR0913 - what a worker is given, optional parts by nam
         tracks: File or directory for tracks, None for nowhere.
         access: Key and certificates; None for those that the environment names.
         guard: May hold streams back; None for nobody.
+        overlay: File or directory for debug overlays, None for nowhere.
 
     Returns:
         Figures of the worker's region, taken when the streams had ended.
@@ -69,7 +71,15 @@ def run_worker(  # noqa: PLR0913 - what a worker is given, optional parts by nam
     waiting = sum(status.snapshot().state not in FINAL_STATES for status in statuses)
     streams = max(1, min(streams, waiting))
     with open_runner(
-        address, device, settings, streams, tracks, stop, guard=guard, access=access
+        address,
+        device,
+        settings,
+        streams,
+        tracks,
+        stop,
+        guard=guard,
+        access=access,
+        overlay=overlay,
     ) as (runner, session):
         runner.run(jobs, statuses, stop, streams)
         session.client.wait_idle(LAST_ANSWERS_S)
@@ -77,7 +87,7 @@ def run_worker(  # noqa: PLR0913 - what a worker is given, optional parts by nam
 
 
 @contextmanager
-def open_runner(
+def open_runner(  # noqa: PLR0913 - what a worker is given, optional parts by name
     address: str,
     device: Device,
     settings: RunSettings,
@@ -87,6 +97,7 @@ def open_runner(
     *,
     access: Access | None = None,
     guard: Guard | None = None,
+    overlay: Path | None = None,
 ) -> Iterator[tuple[Runner, Session]]:
     """A runner on a session of its own; arguments and errors as of `run_worker`."""
 
@@ -118,7 +129,7 @@ def open_runner(
         # may wait for its turn as long again.
         limit_s = 2 * timeout_s + settings.server_wait_s
         with LeakWatch(session.pool, limit_s):
-            yield Runner(device, models, settings, tracks, guard), session
+            yield Runner(device, models, settings, tracks, guard, overlay), session
 
 
 def slot_plans(settings: RunSettings, streams: int) -> dict[str, SlotPlan]:

@@ -51,6 +51,7 @@ class WorkerSetup:
         monitor: When the machine is at its limit; each worker looks for itself.
         open_access: Whether the server is an embedded one, which has neither keys nor certificates.
         vram: How far the GPU's memory may be filled, None for no limit.
+        overlay: File or directory for debug overlays, None for nowhere.
     """
 
     address: str
@@ -61,6 +62,7 @@ class WorkerSetup:
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     open_access: bool = False
     vram: VramLimit | None = None
+    overlay: Path | None = None
 
 
 class _Voice:
@@ -183,6 +185,7 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
                 stop,
                 access=OPEN_ACCESS if setup.open_access else None,
                 guard=guarded(setup.vram, guard),
+                overlay=setup.overlay,
             ) as (runner, session),
         ):
             voice.say(encode("ready", pid=os.getpid()))
