@@ -156,6 +156,14 @@ def test_own_models_need_the_embedded_server(layers: Write) -> None:
         read(place, server__detector_onnx=str(model))
 
 
+def test_a_pinned_photo_needs_reid(layers: Write) -> None:
+    place = layers(manual="tracking: {reid: never}\n")
+    photo = place / "ann.jpg"
+    photo.touch()
+    with pytest.raises(ConfigError, match=r"pin_left: .*ann\.jpg: needs ReID, but there is"):
+        read(place, tracking__sides__pin_left=str(photo))
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dualface_client.settings.tracking import AssociationSettings, SideSettings, TrackingSettings
 from dualface_client.tracking.checks import Reason
 from dualface_client.tracking.director import Director, EmbeddingRequest
+from dualface_client.tracking.pins import Pin
 from dualface_client.types import ByteArray, Faces, FloatArray, Side, SlotAssignment
 
 WIDTH, HEIGHT = 1920, 1080
@@ -129,9 +130,11 @@ def _close(placed: dict[str, tuple[float, float, float]]) -> bool:
     )
 
 
-def play(scene: Scene, tracking: TrackingSettings | None = None) -> Played:
+def play(
+    scene: Scene, tracking: TrackingSettings | None = None, pins: Sequence[Pin] = ()
+) -> Played:
     rng = np.random.default_rng(scene.seed)
-    director = Director(tracking, (WIDTH, HEIGHT))
+    director = Director(tracking, (WIDTH, HEIGHT), pins)
     assignments: list[SlotAssignment] = []
     requests: list[EmbeddingRequest] = []
     for time_s in scene.times():
@@ -164,6 +167,10 @@ def away(path: Path, start_s: float, end_s: float, back: Path | None = None) -> 
         return (back or path)(time_s) if time_s >= end_s else path(time_s)
 
     return absent
+
+
+def pin(side: Side, person: str, version: str = "1") -> Pin:
+    return Pin(side, f"{person}.jpg", _looks(person, np.random.default_rng(99)), version)
 
 
 BOTH = {"ann": Side.LEFT, "bob": Side.RIGHT}
@@ -329,6 +336,54 @@ def test_a_second_person_takes_the_free_side_even_from_beyond_the_first() -> Non
 def test_two_people_in_one_half_are_ordered_by_place() -> None:
     played = play(Scene({"ann": sits(1150), "bob": sits(1600)}, seconds=3))
     assert played.right_share(BOTH) == 1.0
+
+
+@pytest.mark.parametrize("policy", ["identity", "position"])
+def test_a_photo_names_the_side_against_the_places(policy: str) -> None:
+    settings = TrackingSettings(sides=SideSettings(policy=policy))
+    people = {"ann": sits(500), "bob": sits(1400)}
+    for pinned, sides in (
+        (pin(Side.LEFT, "bob"), {"bob": Side.LEFT, "ann": Side.RIGHT}),
+        (pin(Side.RIGHT, "bob"), BOTH),
+    ):
+        played = play(Scene(people, seconds=4), settings, [pinned])
+        # Recognised with the first enrolment: files correct the frames that still wait.
+        assert played.right_share(sides, after_s=0.15) == 1.0
+        assert played.director.notes == ()
+
+
+def test_a_photo_of_nobody_changes_nothing_and_is_told() -> None:
+    played = play(
+        Scene({"ann": sits(500), "bob": sits(1400)}, seconds=2), pins=[pin(Side.LEFT, "cid")]
+    )
+    assert played.right_share(BOTH) == 1.0
+    (note,) = played.director.notes
+    assert "--pin left=cid.jpg: nobody in the video is like it (at most 0." in note
+    other_model = play(
+        Scene({"ann": sits(500), "bob": sits(1400)}, seconds=2), pins=[pin(Side.LEFT, "bob", "2")]
+    )
+    assert other_model.right_share(BOTH) == 1.0
+    assert "no face could be compared" in other_model.director.notes[0]
+
+
+def test_two_photos_of_one_person_name_one_side_alone() -> None:
+    played = play(
+        Scene({"ann": sits(500), "bob": sits(1400)}, seconds=2),
+        pins=[pin(Side.LEFT, "bob"), pin(Side.RIGHT, "bob")],
+    )
+    assert len(played.director.notes) == 1
+    assert {played.shown(-1, Side.LEFT), played.shown(-1, Side.RIGHT)} == {"ann", "bob"}
+
+
+def test_a_pinned_person_who_comes_third_and_later_gets_the_side() -> None:
+    people = {"ann": sits(500), "bob": sits(1400), "cid": away(sits(950), 0, 3)}
+    played = play(Scene(people, seconds=8), pins=[pin(Side.RIGHT, "cid")])
+    assert played.right_share({"cid": Side.RIGHT, "ann": Side.LEFT}, after_s=4) == 1.0
+    # The side stays reserved while the person is gone for good.
+    people = {"ann": sits(500), "cid": away(sits(1400), 2, 99), "bob": away(sits(1000), 0, 3)}
+    later = play(Scene(people, seconds=20), pins=[pin(Side.RIGHT, "cid")])
+    assert later.shown(-1, Side.RIGHT) == ""
+    assert later.shown(-1, Side.LEFT) == "ann"
 
 
 def test_nobody_yields_empty_sides() -> None:

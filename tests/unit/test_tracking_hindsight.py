@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualface_client.tracking.hindsight import revised
+from dualface_client.tracking.hindsight import reseated, revised
 from dualface_client.tracking.links import Relink
-from dualface_client.types import FloatArray, Person, SlotAssignment, TrackView
+from dualface_client.types import FloatArray, Person, Side, SlotAssignment, TrackView
 
 ANN, BOB, CID = 1, 2, 3
 
@@ -65,3 +65,13 @@ def test_a_track_that_was_not_there_changes_nothing() -> None:
     before = seen(one=(7, ANN), other=(8, BOB))
     assert revised(before, 1.0, [Relink(11, ANN, 0.0)]) is before
     assert revised(before, 1.0, [Relink(7, ANN, 0.0)]) is before
+
+
+def test_a_recognised_photo_turns_the_sides_of_frames_that_wait() -> None:
+    before = seen(one=(7, ANN), other=(8, BOB), third=(9, CID))
+    turned = reseated(before, {Side.LEFT: BOB, Side.RIGHT: ANN})
+    assert places(turned) == [80, 70]
+    assert turned.tracks == before.tracks
+    third = reseated(before, {Side.LEFT: CID, Side.RIGHT: BOB})
+    assert places(third) == [90, 80]
+    assert places(reseated(before, {Side.LEFT: 4, Side.RIGHT: ANN})) == [None, 70]

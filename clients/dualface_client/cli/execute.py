@@ -44,6 +44,7 @@ from dualface_client.pipeline.outputs import (
     check_side_files,
     overlay_files,
 )
+from dualface_client.pipeline.pins import check_photos
 from dualface_client.pipeline.pool_watch import watched_pools
 from dualface_client.pipeline.resume import identities, skip_finished
 from dualface_client.pipeline.runner import fail_unstarted, new_statuses
@@ -171,6 +172,7 @@ def _prepare(request: RunRequest, settings: RunSettings) -> _Run:
     overwrite = settings.output.overwrite
     again = overwrite or request.unattended.resume
     overlays = overlay_files(request.overlay, jobs, may_replace=again)
+    check_photos(settings, jobs)
     check_side_files(jobs, [*_side_files(request, overwrite=overwrite), *overlays])
     statuses = new_statuses(jobs)
     if request.unattended.resume:

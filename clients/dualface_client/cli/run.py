@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dualface_client.cli.options import FILE_TO_WRITE, refuse_beside
+from dualface_client.cli.pin_option import pin_option
 from dualface_client.cli.setting_options import (
     config_options,
     parameter_of,
@@ -24,6 +25,7 @@ Examples:
   dualface-client run recordings/ -o out/ --summary out/summary.json
   dualface-client run 'day?/*.mkv' -o out/ --streams 2 --overwrite
   dualface-client run talk.mp4 -o tiles.mp4 --tracks tracks.txt --quiet
+  dualface-client run talk.mp4 -o tiles.mp4 --pin left=ann.jpg
   dualface-client run talk.mp4 -o tiles.mp4 --debug-overlay seen.mp4
   dualface-client run talk.mp4 -o tiles.mp4 --server 127.0.0.1:8001
   dualface-client run --streams-file configs/streams.example.yaml
@@ -57,6 +59,7 @@ _EMBEDDED = (
 )
 @config_options
 @setting_options()
+@pin_option
 @click.option(
     "--tracks",
     type=click.Path(path_type=Path),

@@ -28,6 +28,7 @@ from dualface_client.pipeline.parts import (
     Imaging,
     Unguarded,
 )
+from dualface_client.pipeline.pins import embed_pins
 from dualface_client.pipeline.stream import StreamLoop, StreamParts
 from dualface_client.settings.run import OutputSettings, RunSettings
 from dualface_client.types import Nv12Image, VideoInfo
@@ -308,6 +309,13 @@ class Runner:
         complete = False
         try:
             tracks = TrackLog(self._tracks_path(job)) if self._tracks else None
+            settings = self._settings_of(job)
+            pins = embed_pins(
+                settings.tracking,
+                self._device.imaging,
+                self._models.detector,
+                self._models.embedder,
+            )
             overlay = self._open_overlay(job, ends.source.info, status)
             parts = StreamParts(
                 ends.source,
@@ -318,8 +326,9 @@ class Runner:
                 tracks,
                 self._guard,
                 overlay,
+                pins,
             )
-            StreamLoop(parts, self._settings_of(job), status, stop, clock).run()
+            StreamLoop(parts, settings, status, stop, clock).run()
             if not stop.is_set():
                 with clock.stage("finish"):
                     complete = ends.sink.close(stop.is_set)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,8 +39,9 @@ from dualface_client.pipeline.parts import (
 from dualface_client.pipeline.stages import Reader, Writer
 from dualface_client.settings.run import RunSettings
 from dualface_client.tracking.director import Director
-from dualface_client.tracking.hindsight import revised
+from dualface_client.tracking.hindsight import reseated, revised
 from dualface_client.tracking.links import Relink
+from dualface_client.tracking.pins import Pin
 from dualface_client.types import (
     Embeddings,
     Faces,
@@ -73,6 +74,7 @@ class StreamParts:
         tracks: Where tracks are written, None for nowhere.
         guard: Says how many requests to keep under way.
         overlay: Where what was decided is drawn on the source, None for nowhere.
+        pins: Faces that belong to a side.
     """
 
     source: FrameSource
@@ -83,6 +85,7 @@ class StreamParts:
     tracks: TrackLog | None = None
     guard: Guard = field(default_factory=Unguarded)
     overlay: DebugOverlay | None = None
+    pins: tuple[Pin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,13 @@ class Decided:
         frame: The source's frame.
         assignment: Who sits where in it.
         relinks: What it says of the tracks of earlier frames.
+        seats: Who holds the sides of earlier frames too, where a photo was recognised in it.
     """
 
     frame: Frame
     assignment: SlotAssignment
     relinks: tuple[Relink, ...] = ()
+    seats: Mapping[Side, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ class StreamLoop:
         self._stop = stop
         self._clock = clock
         info = parts.source.info
-        self._director = Director(settings.tracking, (info.width_px, info.height_px))
+        self._director = Director(settings.tracking, (info.width_px, info.height_px), parts.pins)
         layout = TileLayout(settings.output.canvas_wh_px)
         self._cameras = CameraPair(layout, (info.width_px, info.height_px), settings.framing)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
@@ -168,6 +173,8 @@ class StreamLoop:
             writer.close()
             self._report()
             self._status.update(timeline=self._timeline.timeline())
+            for note in self._director.notes:
+                self._status.warn(note)
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
@@ -207,7 +214,7 @@ class StreamLoop:
         with self._clock.stage("track"):
             assignment = self._decide(frame, faces)
         self._count(faces, assignment)
-        return Decided(frame, assignment, self._director.relinks)
+        return Decided(frame, assignment, self._director.relinks, self._director.seats)
 
     def _show(self, window: Sequence[Decided]) -> Frame:
         """Draws the canvas of the window's first frame."""
@@ -300,8 +307,10 @@ class StreamLoop:
         )
 
 
-def _with_hindsight(entry: Decided, relinks: tuple[Relink, ...]) -> Decided:
-    assignment = revised(entry.assignment, entry.frame.time_s, relinks)
+def _with_hindsight(entry: Decided, later: Decided) -> Decided:
+    assignment = revised(entry.assignment, entry.frame.time_s, later.relinks)
+    if later.seats:
+        assignment = reseated(assignment, later.seats)
     return entry if assignment is entry.assignment else replace(entry, assignment=assignment)
 
 
@@ -334,8 +343,8 @@ def windows(decided: Iterable[Decided], lookahead_s: float) -> Iterator[list[Dec
     """
     waiting: deque[Decided] = deque()
     for entry in decided:
-        if entry.relinks:
-            waiting = deque(_with_hindsight(each, entry.relinks) for each in waiting)
+        if entry.relinks or entry.seats:
+            waiting = deque(_with_hindsight(each, entry) for each in waiting)
         waiting.append(entry)
         image = entry.frame.image
         limit = min(MAX_LOOKAHEAD_FRAMES, frames_that_may_wait(image.width_px, image.height_px))

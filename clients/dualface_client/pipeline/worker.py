@@ -17,6 +17,7 @@ from dualface_client.observe.run_log import log_event
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.leak_watch import LeakWatch
 from dualface_client.pipeline.parts import Guard
+from dualface_client.pipeline.pins import embed_pins
 from dualface_client.pipeline.runner import Device, Models, Runner
 from dualface_client.settings.run import RunSettings
 from dualface_client.triton.access import Access
@@ -125,6 +126,8 @@ def open_runner(  # noqa: PLR0913 - what a worker is given, optional parts by na
             FaceDetector(calls, settings.detection.score_threshold),
             FaceEmbedder(replace(calls, timeout_s=settings.reid_timeout_s), _REID_BATCH),
         )
+        # Photos that do not fit are the user's mistake: it ends the run before its first stream.
+        embed_pins(settings.tracking, device.imaging, models.detector, models.embedder)
         # Sent again after the server was away, a request lasts so long at most, and its answer
         # may wait for its turn as long again.
         limit_s = 2 * timeout_s + settings.server_wait_s

@@ -74,7 +74,7 @@ def broken_rules(values: Mapping[str, Given]) -> list[Problem]:
         values: Every setting.
     """
     found = [problem for rule in ORDERED if (problem := _out_of_order(rule, values))]
-    return [*found, *_nvenc(values), *_own_models(values)]
+    return [*found, *_nvenc(values), *_own_models(values), *_pins(values)]
 
 
 def _out_of_order(rule: AtMost, values: Mapping[str, Given]) -> Problem | None:
@@ -110,6 +110,15 @@ def _own_models(values: Mapping[str, Given]) -> list[Problem]:
         return []
     text = f"has no effect on the server of {_named(values, 'server.address')}; remove one of them"
     keys = ("server.detector_onnx", "server.reid_onnx")
+    return [_problem(values, key, text) for key in keys if values[key].value is not None]
+
+
+def _pins(values: Mapping[str, Given]) -> list[Problem]:
+    """A photo says nothing where no face is ever compared."""
+    if values["tracking.reid"].value != "never":
+        return []
+    text = f"needs ReID, but there is {_named(values, 'tracking.reid')}; remove one of them"
+    keys = ("tracking.sides.pin_left", "tracking.sides.pin_right")
     return [_problem(values, key, text) for key in keys if values[key].value is not None]
 
 

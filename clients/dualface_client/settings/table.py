@@ -216,6 +216,8 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "forget_ratio": Row(Real(0.01, 1000)),
         "forget_least_s": Row(_SECONDS),
         "predict_s": Row(_SECONDS),
+        "pin_left": Row(Or("nobody", ExistingFile())),
+        "pin_right": Row(Or("nobody", ExistingFile())),
     },
     "record": {
         "log_format": _global(Choice(("text", "json")), "--log-format", common=True),

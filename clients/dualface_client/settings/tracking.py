@@ -7,6 +7,7 @@ one set of numbers fits every resolution and frame rate.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,9 @@ class SideSettings:
             that: a passer-by on a free side loses it sooner.
         forget_least_s: Everybody is waited for at least so long.
         predict_s: A lost face is reported at its predicted place for so long.
+        pin_left: Photo (JPEG, PNG) of the person who gets the left side, `--pin left=PHOTO`: who is
+            most like it, with a cosine of at least `tracking.identity.match_cosine`.
+        pin_right: The same for the right side.
     """
 
     policy: str = "identity"
@@ -150,6 +154,8 @@ class SideSettings:
     forget_ratio: float = 2.0
     forget_least_s: float = 2.0
     predict_s: float = 0.4
+    pin_left: Path | None = None
+    pin_right: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ or its absence for too long, moves a link.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from dualface_client.tracking.checks import CheckList, Reason
 from dualface_client.tracking.enquiry import Enquiry
 from dualface_client.tracking.identity import IdentityBook, Verdict, normalised
 from dualface_client.tracking.links import LinkBook, Relink
+from dualface_client.tracking.pins import Pin, PinBook
 from dualface_client.tracking.quality import face_quality
 from dualface_client.tracking.risk import PairRisk, RiskMeter
 from dualface_client.tracking.scene import CutDetector
@@ -81,10 +83,14 @@ class Director:
     Args:
         settings: Thresholds and times.
         source_wh_px: Width and height of the frames.
+        pins: Faces that belong to a side.
     """
 
     def __init__(
-        self, settings: TrackingSettings | None = None, source_wh_px: tuple[int, int] = (1920, 1080)
+        self,
+        settings: TrackingSettings | None = None,
+        source_wh_px: tuple[int, int] = (1920, 1080),
+        pins: Sequence[Pin] = (),
     ) -> None:
         self._settings = settings or TrackingSettings()
         self._height_px = max(source_wh_px[1], 1)
@@ -96,6 +102,9 @@ class Director:
         self._sides = SideBook(source_wh_px[0], self._settings.sides)
         self._links = LinkBook(self._book, self._sides)
         self._enquiry = Enquiry(self._settings, self._checks, self._book, self._links)
+        self._pins = PinBook(pins, self._settings.identity)
+        self._enquiry.everybody = self._pins.is_open
+        self._reseated = False
         self._counts = DirectorCounts()
         self._faces = Faces.empty()
         self._asked: list[Track] = []
@@ -118,6 +127,16 @@ class Director:
     def relinks(self) -> tuple[Relink, ...]:
         """What this frame found out about its tracks, for `tracking.hindsight`."""
         return self._links.fresh
+
+    @property
+    def seats(self) -> dict[Side, int]:
+        """Holders of the sides where a pin has just changed them, else empty."""
+        return {side: self._sides.holder(side) for side in Side} if self._reseated else {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the user at the end."""
+        return self._pins.notes
 
     def observe(self, faces: Faces, thumbnail: ByteArray | None, time_s: float) -> EmbeddingRequest:
         """First half of a frame: motion, risk, and what must be looked at more closely.
@@ -173,9 +192,11 @@ class Director:
                 f"{len(embeddings)} embeddings for {len(self._asked)} requested faces: "
                 "one row per entry of face_rows is expected"
             )
+        self._reseated = False
         if embeddings is not None and ran:
             self._book.use_version(model_version)
             self._learn(normalised(embeddings), self._qualities(sharpness), time_s)
+            self._apply_pins(model_version, time_s)
         else:
             self._do_without(time_s)
         self._name_by_motion(time_s, at_once=self._cut and not ran)
@@ -294,6 +315,12 @@ class Director:
                 self._book.enrol(person, embedding, quality, time_s)
             else:
                 self._book.skip(person, time_s)
+
+    def _apply_pins(self, model_version: str, time_s: float) -> None:
+        pinned = self._pins.match(self._book.people, model_version)
+        if pinned:
+            self._reseated = self._sides.pin(pinned, time_s)
+        self._enquiry.everybody = self._pins.is_open
 
     def _do_without(self, time_s: float) -> None:
         """No embeddings came: ask again later, ever more rarely."""

@@ -34,6 +34,8 @@ class Enquiry:
         self._checks = checks
         self._people = people
         self._links = links
+        #: Whether everybody is to be enrolled once, and not only who holds a side.
+        self.everybody = False
 
     def choose(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:
         """The tracks to ask about, largest first; none on quiet frames.
@@ -60,7 +62,7 @@ class Enquiry:
     def enrolment_is_due(
         self, track: Track, faces: Faces, time_s: float, share: float = _JOIN_ENROL_SHARE
     ) -> bool:
-        """Whether a holder's face may go into the gallery now.
+        """Whether a face may go into its person's gallery now: holders', or everybody's once.
 
         Args:
             track: A seen track.
@@ -68,9 +70,12 @@ class Enquiry:
             time_s: Presentation time in seconds.
             share: So much of the pause before an enrolment may be missing still.
         """
-        if not self._links.holds(track):
+        identity = self._links.of(track.id)
+        if not identity:
             return False
-        person = self._people.people[self._links.of(track.id)]
+        person = self._people.people[identity]
+        if not self._links.holds(track) and (len(person.gallery) or not self.everybody):
+            return False
         if time_s < person.enrol_s - share * person.enrol_pause_s:
             return False
         if track.id in self._checks or self._checks.is_risky(track.id, time_s):

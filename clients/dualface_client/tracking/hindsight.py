@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dualface_client.tracking.links import Relink
@@ -35,6 +35,21 @@ def revised(assignment: SlotAssignment, time_s: float, relinks: Sequence[Relink]
         for side in (Side.LEFT, Side.RIGHT)
     )
     return replace(assignment, left=left, right=right, tracks=tracks)
+
+
+def reseated(assignment: SlotAssignment, holders: Mapping[Side, int]) -> SlotAssignment:
+    """An earlier frame's assignment with other holders of the sides.
+
+    Args:
+        assignment: What was decided of that frame.
+        holders: Identity for each side, from a photo that a later frame recognised.
+    """
+    shown = {view.identity: view for view in assignment.tracks if view.identity}
+    known = {person.identity: person for person in (assignment.left, assignment.right)}
+    left, right = (
+        known.get(holders[side]) or _person(Person(holders[side]), shown) for side in Side
+    )
+    return replace(assignment, left=left, right=right)
 
 
 def _renamed(

@@ -4,7 +4,8 @@ At the start the places decide, smoothed and with hysteresis, and stay tentative
 Afterwards the person decides (policy `identity`): a holder keeps the side through crossings,
 exits, cuts and absences. Under the policy `position` the places go on deciding.
 A side is given away only when it never had a holder or when its holder is gone for good, and then
-to the most established visible person without a side.
+to the most established visible person without a side. A side that is pinned by a photo belongs to
+its person from the moment of recognition on.
 
 "Established" is visible time weighted with the face's height relative to the picture, fading with
 a time constant of 30 s (`Identity.weight`).
@@ -37,6 +38,7 @@ class SideBook:
         self._holders: dict[Side, int] = {Side.LEFT: 0, Side.RIGHT: 0}
         self._held_since_s: dict[Side, float] = {Side.LEFT: 0.0, Side.RIGHT: 0.0}
         self._start_s: float | None = None
+        self._pins: dict[Side, int] = {}
 
     def holder(self, side: Side) -> int:
         """Identity that holds a side, 0 for nobody."""
@@ -46,6 +48,21 @@ class SideBook:
     def holders(self) -> set[int]:
         """Identities that hold a side."""
         return {identity for identity in self._holders.values() if identity}
+
+    def pin(self, pins: Mapping[Side, int], time_s: float) -> bool:
+        """Gives sides to people for good, whatever their places.
+
+        Args:
+            pins: Identity for each pinned side.
+            time_s: Presentation time in seconds.
+
+        Returns:
+            Whether a holder changed.
+        """
+        before = self._holders
+        self._pins = dict(pins)
+        self._seat(before, time_s)
+        return self._holders != before
 
     def update(
         self, people: Mapping[int, Identity], visible: Collection[int], time_s: float
@@ -139,6 +156,8 @@ class SideBook:
     def _is_free(
         self, side: Side, people: Mapping[int, Identity], visible: Collection[int], time_s: float
     ) -> bool:
+        if side in self._pins:
+            return False
         holder = people.get(self._holders[side])
         if holder is None:
             return True
@@ -147,8 +166,20 @@ class SideBook:
         away_s = time_s - holder.seen_s
         return holder.id not in visible and away_s > min(earned_s, settings.forget_s)
 
-    def _seat(self, holders: dict[Side, int], time_s: float) -> None:
+    def _pinned(self, holders: Mapping[Side, int]) -> dict[Side, int]:
+        """The same with pinned people on their sides; whom they displace takes theirs, if free."""
+        seated = dict(holders)
+        for side, identity in self._pins.items():
+            displaced = seated[side]
+            if displaced != identity:
+                if seated[side.other] in (identity, 0):
+                    seated[side.other] = displaced
+                seated[side] = identity
+        return seated
+
+    def _seat(self, wanted: Mapping[Side, int], time_s: float) -> None:
+        holders = self._pinned(wanted)
         for side, identity in holders.items():
             if self._holders[side] != identity:
                 self._held_since_s[side] = time_s
-        self._holders = dict(holders)
+        self._holders = holders

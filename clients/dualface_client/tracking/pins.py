@@ -1,0 +1,94 @@
+"""People whose side is named by a reference picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dualface_client.settings.tracking import IdentitySettings
+from dualface_client.tracking.assignment import best_pairs
+from dualface_client.tracking.identity import Identity
+from dualface_client.types import FloatArray, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A face that belongs to a side.
+
+    Attributes:
+        side: Which.
+        photo: The picture's name, for messages.
+        vector: Shape `(d,)`, float32, of length 1.
+        model_version: What made it; compared with embeddings of the same version alone.
+    """
+
+    side: Side
+    photo: str
+    vector: FloatArray
+    model_version: str
+
+
+class PinBook:
+    """Which person each pin means; state of one stream.
+
+    A pin means the person whose gallery is most like it, one to one, where the cosine is at least
+    `match_cosine`; once it means somebody, another must be closer by `margin` to take over.
+
+    Args:
+        pins: At most one for a side.
+        settings: Thresholds.
+    """
+
+    def __init__(self, pins: Sequence[Pin], settings: IdentitySettings) -> None:
+        self._pins = tuple(pins)
+        self._settings = settings
+        self._found: dict[Side, int] = {}
+        self._closest: dict[Side, float] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a pin means nobody so far."""
+        return len(self._found) < len(self._pins)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the user of pins that mean nobody."""
+        return tuple(self._note(pin) for pin in self._pins if pin.side not in self._found)
+
+    def _note(self, pin: Pin) -> str:
+        closest = self._closest.get(pin.side)
+        likeness = "no face could be compared" if closest is None else f"at most {closest:.3f}"
+        return (
+            f"--pin {pin.side.value}={pin.photo}: nobody in the video is like it ({likeness}; "
+            f"tracking.identity.match_cosine is {self._settings.match_cosine:g}): places decided"
+        )
+
+    def match(self, people: Mapping[int, Identity], model_version: str) -> dict[Side, int]:
+        """Looks at the galleries as they are now.
+
+        Args:
+            people: Everyone known.
+            model_version: Of the galleries.
+
+        Returns:
+            Identity for each side whose pin means somebody.
+        """
+        pins = [pin for pin in self._pins if pin.model_version == model_version]
+        known = [person for person in people.values() if len(person.gallery)]
+        if not pins or not known:
+            return dict(self._found)
+        gains = [self._gains(pin, known, len(pins)) for pin in pins]
+        for row, column in best_pairs(gains):
+            if column < len(known):
+                self._found[pins[row].side] = known[column].id
+        return dict(self._found)
+
+    def _gains(self, pin: Pin, known: Sequence[Identity], pins: int) -> list[float]:
+        """Per person, and then the worth of meaning nobody, 0."""
+        likeness = [person.gallery.similarity(pin.vector) for person in known]
+        self._closest[pin.side] = max(self._closest.get(pin.side, -1.0), *likeness)
+        held = self._found.get(pin.side, 0)
+        extra = [self._settings.margin if person.id == held else 0.0 for person in known]
+        threshold = self._settings.match_cosine
+        gains = [value - threshold + more for value, more in zip(likeness, extra, strict=True)]
+        return gains + [0.0] * pins
