@@ -20,7 +20,7 @@ from dualface_client.video.check import readable_frames
 
 def identities(jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
     """What tells an input from a later file of its name, by stream name; for the state file."""
-    return {job.name: found for job in jobs if (found := _identity(job.input))}
+    return {job.name: found for job in jobs if (found := identity(job.input))}
 
 
 def skip_finished(
@@ -66,6 +66,33 @@ def skip_finished(
             )
 
 
+def take_finished(job: Job, status: StreamStatus) -> bool:
+    """Sets a stream to `done` whose worker died when the output was already whole.
+
+    Args:
+        job: One with an output that this run has made.
+        status: Its own, as the worker last told.
+
+    Returns:
+        Whether the output is verified.
+    """
+    assert job.output is not None  # noqa: S101 - see above
+    told = status.snapshot()
+    entry: dict[str, Any] = {}
+    if told.decode_errors:  # such an output has fewer frames than its input has packets
+        entry = {"state": "done", "input": told.input, "source": identity(job.input)}
+        entry["frames_out"] = told.frames_out
+    frames, problem = _verify(job.input, job.output, entry)
+    if not problem:
+        status.update(
+            state="done",
+            frames_in=max(told.frames_in, frames),
+            frames_out=frames,
+            partial_output="",
+        )
+    return not problem
+
+
 def _verify(source: Path, output: Path, entry: Mapping[str, Any]) -> tuple[int, str]:
     """Frames of the output, and what is wrong with it, empty for nothing."""
     try:
@@ -84,11 +111,12 @@ def _is_of(entry: Mapping[str, Any], source: Path) -> bool:
     return (
         entry.get("state") == "done"
         and entry.get("input") == str(source)
-        and entry.get("source") == _identity(source)
+        and entry.get("source") == identity(source)
     )
 
 
-def _identity(path: Path) -> dict[str, Any]:
+def identity(path: Path) -> dict[str, Any]:
+    """What tells a file from a later one of its name; empty where there is none."""
     try:
         status = path.stat()
     except OSError:

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dualface_client import errors
 from dualface_client.errors import DualfaceError
@@ -25,6 +26,7 @@ from dualface_client.observe.run_log import log_event
 from dualface_client.observe.run_state import RunState, WorkerState
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.messages import build
+from dualface_client.pipeline.resume import identity, take_finished
 from dualface_client.pipeline.runner import new_statuses
 from dualface_client.pipeline.worker_link import Heard, WorkerLink, start_worker
 from dualface_client.pipeline.worker_process import WorkerSetup
@@ -94,6 +96,7 @@ class Supervisor:
         self._waiting: deque[Job] = deque()
         self._strikes: Counter[str] = Counter()
         self._statuses: dict[str, StreamStatus] = {}
+        self._outputs_before: dict[str, dict[str, Any]] = {}
         self._regions: dict[str, PoolReport] = {}
         self._refusals = 0
         self._ever_ready = False
@@ -119,8 +122,7 @@ class Supervisor:
         """
         for job, status in zip(jobs, statuses, strict=True):
             if status.snapshot().state not in FINAL_STATES:
-                self._waiting.append(job)
-                self._statuses[job.name] = status
+                self.add(job, status)
         try:
             while not self._is_over():
                 if stop.is_set():
@@ -132,6 +134,12 @@ class Supervisor:
         finally:
             self._close()
         return self._regions
+
+    def add(self, job: Job, status: StreamStatus) -> None:
+        """Puts a job into the queue."""
+        self._waiting.append(job)
+        self._statuses[job.name] = status
+        self._outputs_before[job.name] = identity(job.output) if job.output else {}
 
     def _is_over(self) -> bool:
         ended = all(s.snapshot().state in FINAL_STATES for s in self._statuses.values())
@@ -285,9 +293,23 @@ class Supervisor:
             worker=seat.number,
         )
 
+    def _was_finished(self, job: Job, how: str) -> bool:
+        """Whether the output was whole before its worker could say so."""
+        if job.output is None:
+            return False
+        found, status = identity(job.output), self._statuses[job.name]
+        if not found or found == self._outputs_before[job.name]:  # none, or one to be replaced
+            return False
+        finished = take_finished(job, status)
+        if finished:
+            status.warn(f"its worker died ({how}) after the output was complete; it is verified")
+        return finished
+
     def _strike(self, job: Job, how: str, link: WorkerLink) -> None:
-        self._strikes[job.name] += 1
         status = self._statuses[job.name]
+        if self._was_finished(job, how):
+            return
+        self._strikes[job.name] += 1
         if self._strikes[job.name] >= STRIKES:
             last = f"; its last words: {' | '.join(link.tail)}" if link.tail else ""
             status.update(
