@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.observe.gpus import GpuSample, first_visible
+from dualface_client.observe.gpus import GpuFacts, GpuSample, first_visible, used_gpu
 from dualface_client.observe.hardware import HardwareMonitor, HardwareReader
 from dualface_client.observe.machine import (
     HostSample,
@@ -245,3 +245,17 @@ def test_the_disks_speed_is_measured_and_nothing_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError, match="No such file"):
         disk_write_bytes_s(tmp_path / "none")
+
+
+def test_memory_is_judged_by_the_gpu_that_cuda_uses() -> None:
+    small, large = (
+        GpuFacts(name, "580.1", total, used, "9.0", False, True, uuid=uuid)
+        for name, total, used, uuid in (
+            ("small", 24 << 30, 23 << 30, "GPU-a1"),
+            ("large", 141 << 30, 1 << 30, "GPU-b2"),
+        )
+    )
+    for visible, expected in (("1", large), ("GPU-b2,GPU-a1", large), ("0", small), ("7", None)):
+        assert used_gpu([small, large], {"CUDA_VISIBLE_DEVICES": visible}) is expected
+    assert used_gpu([small, large], {}) is small
+    assert used_gpu(None) is None

@@ -7,6 +7,7 @@ import pytest
 
 from dualface_client.errors import UsageError
 from dualface_client.pipeline.jobs import plan_jobs
+from dualface_client.pipeline.outputs import new_directories
 from tests.users import give_away, unprivileged
 
 
@@ -29,7 +30,6 @@ def test_a_directory_stands_for_its_videos(tmp_path: Path) -> None:
         tmp_path / "out/a_dualface.mp4",
         tmp_path / "out/b_dualface.mp4",
     ]
-    assert (tmp_path / "out").is_dir()
 
 
 def test_a_glob_is_expanded_and_a_file_with_brackets_is_not_one(tmp_path: Path) -> None:
@@ -125,6 +125,33 @@ def test_what_is_named_twice_is_processed_once(tmp_path: Path) -> None:
     assert [job.input.name for job in jobs] == ["a.mp4", "b.mp4"]
     assert len(notes) == 2
     assert all(note.endswith(": is named more than once and processed once") for note in notes)
+
+
+@pytest.mark.parametrize("text", ["notes.txt", "out.v2"])
+def test_a_slip_of_the_pen_becomes_no_directory(tmp_path: Path, text: str) -> None:
+    touch(tmp_path / "a.mp4")
+    with pytest.raises(UsageError, match="is no video's ending, and a new directory is named"):
+        plan_jobs([str(tmp_path / "a.mp4")], str(tmp_path / text))
+    (job,) = plan_jobs([str(tmp_path / "a.mp4")], f"{tmp_path / text}/")
+    assert job.output == tmp_path / text / "a_dualface.mp4"
+
+
+def test_directories_are_made_last_and_taken_back(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4")
+    out = tmp_path / "out"
+    jobs = plan_jobs([str(tmp_path / "a.mp4")], str(out))
+    assert not out.exists()
+    with pytest.raises(FileExistsError), new_directories(jobs):
+        out.mkdir()  # it is there
+    assert not out.exists()
+    with new_directories(jobs):
+        pass
+    assert out.is_dir()
+
+
+def test_inputs_that_are_not_there_get_no_directory(tmp_path: Path) -> None:
+    with new_directories(plan_jobs([str(tmp_path / "no.mp4")], str(tmp_path / "out"))):
+        assert not (tmp_path / "out").exists()
 
 
 def test_two_videos_that_differ_in_their_suffix_are_told_apart(tmp_path: Path) -> None:

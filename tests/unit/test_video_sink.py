@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ import pytest
 
 from dualface_client.errors import SinkError, SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
+from dualface_client.video.outfile import OutputFile
 from dualface_client.video.sink import NullSink, PyavSink
 from dualface_client.video.source import PyavSource
 from tests import media
@@ -294,6 +296,28 @@ def test_two_sinks_never_share_an_output(tmp_path: Path) -> None:
     first.write(gray_frame(0))
     first.close()
     assert len(media.times_of(tmp_path / "out.mp4")) == 1
+
+
+class Publishing:
+    """`flock` of one process that finds another one publishing right before it locks."""
+
+    def __init__(self, other: OutputFile) -> None:
+        self._other: OutputFile | None = other
+
+    def __call__(self, fd: int, operation: int) -> None:
+        other, self._other = self._other, None
+        if other is not None:
+            other.publish()
+        fcntl.flock(fd, operation)
+
+
+def test_a_finished_output_is_never_cut(tmp_path: Path) -> None:
+    first = OutputFile(tmp_path / "out.mp4", overwrite=False)
+    first.write(b"whole" * 100)
+    with pytest.raises(UsageError, match="exists"):
+        OutputFile(tmp_path / "out.mp4", overwrite=False, lock=Publishing(first))
+    assert (tmp_path / "out.mp4").read_bytes() == b"whole" * 100
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
 def test_a_stale_partial_file_is_replaced(tmp_path: Path) -> None:

@@ -42,9 +42,9 @@ from dualface_client.pipeline.outputs import (
     check_outputs,
     check_per_video,
     check_side_files,
+    new_directories,
     overlay_files,
 )
-from dualface_client.pipeline.pins import check_photos
 from dualface_client.pipeline.pool_watch import watched_pools
 from dualface_client.pipeline.resume import identities, skip_finished
 from dualface_client.pipeline.runner import fail_unstarted, new_statuses
@@ -166,20 +166,27 @@ def _prepare(request: RunRequest, settings: RunSettings) -> _Run:
         if request.entries
         else plan_jobs(request.inputs, request.output, notes.append)
     )
-    check_unattended(request.unattended)
-    check_outputs(jobs, settings, notes.append, existing_may_stay=request.unattended.resume)
-    check_per_video("--tracks", request.tracks, len(jobs))
-    overwrite = settings.output.overwrite
-    again = overwrite or request.unattended.resume
-    overlays = overlay_files(request.overlay, jobs, may_replace=again)
-    check_photos(settings, jobs)
-    check_side_files(jobs, [*_side_files(request, overwrite=overwrite), *overlays])
+    with new_directories(jobs):
+        _check_files(request, settings, jobs, notes)
     statuses = new_statuses(jobs)
     if request.unattended.resume:
         path = request.unattended.state
         recorded = read_state(path) if path is not None else {}
-        skip_finished(jobs, statuses, recorded, overwrite=overwrite)
+        skip_finished(jobs, statuses, recorded, overwrite=settings.output.overwrite)
     return _Run(replace(request, choice=choice), settings, jobs, statuses, notes)
+
+
+def _check_files(
+    request: RunRequest, settings: RunSettings, jobs: list[Job], notes: list[str]
+) -> None:
+    """Looks at everything that the run is going to write."""
+    overwrite = settings.output.overwrite
+    again = overwrite or request.unattended.resume
+    check_unattended(request.unattended)
+    check_outputs(jobs, settings, notes.append, existing_may_stay=request.unattended.resume)
+    check_per_video("--tracks", request.tracks, len(jobs))
+    overlays = overlay_files(request.overlay, jobs, may_replace=again)
+    check_side_files(jobs, [*_side_files(request, overwrite=overwrite), *overlays])
 
 
 def _side_files(request: RunRequest, *, overwrite: bool) -> list[SideFile]:
@@ -308,7 +315,7 @@ def _admit(run: _Run) -> None:
     from dualface_client.pipeline.cuda_device import frames_held
 
     unattended = run.request.unattended
-    card = card_of(0, unattended.vram_limit)
+    card = card_of(unattended.vram_limit)
     if card is None:
         return
     needs = needs_of(run.jobs, run.statuses, load_of(run.settings, frames_held(run.settings)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dualface_client.errors import UsageError
-from dualface_client.observe.gpus import read_gpus
+from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.triton.ensembles import read_ensembles
 from dualface_client.triton.pool_file import write_pools
 from dualface_client.triton.pool_plan import (
@@ -112,8 +112,8 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
         bls_bytes=bls_bytes,
     )
     found = plan_pools(deployment)
-    gpus = read_gpus()
-    total_bytes = gpus[0].memory_total_bytes if gpus else None
+    gpu = used_gpu(read_gpus())
+    total_bytes = gpu.memory_total_bytes if gpu else None
     checked_pool(CUDA_KEY, str(found.cuda_bytes), total_bytes)
     _show(found)
     if cuda_pool is not None:

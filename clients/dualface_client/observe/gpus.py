@@ -214,6 +214,26 @@ def read_gpus() -> list[GpuFacts] | None:
         nvml.close()
 
 
+def used_gpu(
+    gpus: Sequence[GpuFacts] | None, environ: Mapping[str, str] | None = None
+) -> GpuFacts | None:
+    """The GPU that this process and what it starts use: CUDA's first one.
+
+    CUDA counts as NVML does where all GPUs are of one kind or `CUDA_DEVICE_ORDER=PCI_BUS_ID`.
+
+    Args:
+        gpus: From `read_gpus`.
+        environ: Environment variables; None reads this process's.
+
+    Returns:
+        None without a GPU, or where `CUDA_VISIBLE_DEVICES` hides all.
+    """
+    env = os.environ if environ is None else environ
+    found = list(gpus or ())
+    place = first_visible(env.get("CUDA_VISIBLE_DEVICES"), [gpu.uuid for gpu in found])
+    return None if place is None else found[place]
+
+
 def first_visible(visible: str | None, uuids: Sequence[str]) -> int | None:
     """Place of the first GPU that CUDA shows; None where it shows none.
 

@@ -16,7 +16,7 @@ from dualface_client.memory.vram import (
     admit,
     stream_terms,
 )
-from dualface_client.observe.gpus import read_gpus
+from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.parts import Guard, Unguarded
@@ -27,17 +27,14 @@ from dualface_client.triton.description import MODELS
 from dualface_client.video.header import read_header
 
 
-def card_of(device_id: int, limit: float) -> Card | None:
-    """The GPU as NVML shows it now, None where it cannot tell.
+def card_of(limit: float) -> Card | None:
+    """The GPU in use as NVML shows it now, None where it cannot tell.
 
     Args:
-        device_id: Which GPU.
         limit: Share of it that may be used by all.
     """
-    gpus = read_gpus()
-    if not gpus or device_id >= len(gpus):
-        return None
-    return Card(gpus[device_id].memory_total_bytes, gpus[device_id].memory_used_bytes, limit)
+    gpu = used_gpu(read_gpus())
+    return None if gpu is None else Card(gpu.memory_total_bytes, gpu.memory_used_bytes, limit)
 
 
 def load_of(settings: RunSettings, frames_held: int) -> StreamLoad:
@@ -124,22 +121,20 @@ class VramLimit:
     need_bytes: int
 
 
-def guarded(limit: VramLimit | None, inner: Guard | None = None, device_id: int = 0) -> Guard:
+def guarded(limit: VramLimit | None, inner: Guard | None = None) -> Guard:
     """A guard that also looks at the GPU's memory before each stream.
 
     Args:
         limit: None where there is no limit.
         inner: Another guard, which must agree; None for none.
-        device_id: Which GPU.
     """
     inner = inner or Unguarded()
-    return inner if limit is None else _MemoryGuard(inner, limit, device_id)
+    return inner if limit is None else _MemoryGuard(inner, limit)
 
 
 class _MemoryGuard:
-    def __init__(self, inner: Guard, limit: VramLimit, device_id: int) -> None:
+    def __init__(self, inner: Guard, limit: VramLimit) -> None:
         self._inner = inner
-        self._device_id = device_id
         self._vram = VramGuard(
             self._used_bytes, limit.limit_bytes, limit.need_bytes, time.monotonic
         )
@@ -151,5 +146,5 @@ class _MemoryGuard:
         return self._inner.in_flight(wanted)
 
     def _used_bytes(self) -> int | None:
-        card = card_of(self._device_id, 1.0)
+        card = card_of(1.0)
         return card.used_bytes if card is not None else None

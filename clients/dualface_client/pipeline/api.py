@@ -10,7 +10,7 @@ from dualface_client.errors import StoppedError
 from dualface_client.observe.report import StreamReport
 from dualface_client.pipeline.cpu_device import CpuDevice
 from dualface_client.pipeline.jobs import plan_jobs
-from dualface_client.pipeline.outputs import check_outputs
+from dualface_client.pipeline.outputs import check_outputs, new_directories
 from dualface_client.pipeline.runner import fail_unstarted, new_statuses
 from dualface_client.pipeline.server import ServerChoice, server_for
 from dualface_client.pipeline.worker import run_worker
@@ -49,7 +49,8 @@ def process(
     """
     settings = settings or RunSettings()
     jobs = plan_jobs([str(path) for path in inputs], str(output))
-    check_outputs(jobs, settings)
+    with new_directories(jobs):
+        check_outputs(jobs, settings)
     statuses = new_statuses(jobs)
     stop = stop or threading.Event()
     try:

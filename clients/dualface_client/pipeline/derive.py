@@ -20,7 +20,7 @@ from dualface_client.memory.vram import (
     StreamShape,
     stream_terms,
 )
-from dualface_client.observe.gpus import GpuFacts
+from dualface_client.observe.gpus import GpuFacts, used_gpu
 from dualface_client.observe.machine import MachineFacts
 from dualface_client.pipeline.admission import load_of
 from dualface_client.pipeline.cuda_device import for_cuda, frames_held
@@ -128,7 +128,7 @@ def _on_cpu(facts: ProbeFacts) -> list[Chosen]:
 
 
 def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
-    gpu = facts.gpus[0]
+    gpu = _used(facts)
     instances = _instances(gpu)
     workers, streams, bound = _spread(facts, instances)
     batch = min(_GPU_BATCH, FACE_DETECT.max_batch_size)
@@ -175,6 +175,10 @@ def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
     ]
 
 
+def _used(facts: ProbeFacts) -> GpuFacts:
+    return used_gpu(facts.gpus) or facts.gpus[0]
+
+
 def _instances(gpu: GpuFacts) -> int:
     """Detector processes: two where they leave half of the GPU's memory to clients."""
     return 2 if _server_bytes(2) <= gpu.memory_total_bytes / 2 else 1
@@ -193,7 +197,7 @@ def _stream_bytes() -> int:
 
 def _spread(facts: ProbeFacts, instances: int) -> tuple[int, int, str]:
     """Workers, streams in each, and what limits them."""
-    total = facts.gpus[0].memory_total_bytes
+    total = _used(facts).memory_total_bytes
     room = total * DEFAULT_LIMIT - _server_bytes(instances)
     worker, stream = WORKER_BYTES + NVDEC_CONTEXT_BYTES, _stream_bytes()
     cores = facts.machine.usable_cores
@@ -233,7 +237,7 @@ def _encoding(facts: ProbeFacts, *, on_gpu: bool) -> list[Chosen]:
     engines = f"{video.encoder_engines or 'its'} NVENC engines"
     return [
         Chosen("output.encoder", "auto", f"{engines} encode {', '.join(video.encoders)}"),
-        _sessions(facts.gpus[0]),
+        _sessions(_used(facts)),
     ]
 
 

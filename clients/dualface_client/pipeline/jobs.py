@@ -157,23 +157,31 @@ def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
             f"-o {output}: {output.suffix} cannot be written; "
             f"expected one of {' '.join(sorted(OUTPUT_SUFFIXES))}, or a directory"
         )
-    _make_directory(output)
+    _refuse_no_directory(output, text)
     return [replace(job, output=output / f"{job.input.stem}{OUTPUT_TAG}.mp4") for job in jobs]
 
 
-def _make_directory(path: Path) -> None:
+def _refuse_no_directory(path: Path, text: str) -> None:
+    """Whether a path is a directory, or one that can be made and is meant to be."""
     if os.path.isdir(path):
         return
-    if os.path.lexists(path) or not os.path.isdir(path.parent):
-        exists = os.path.lexists(path)
-        reason = "is not a directory" if exists else f"{path.parent} does not exist"
-        raise UsageError(
-            f"-o {path}: {reason}; name a file ending in .mp4, .m4v, .mov or .mkv, or a directory"
-        )
     try:
-        path.mkdir()
-    except OSError as error:
-        raise UsageError(f"-o {path}: cannot be made: {error.strerror}") from error
+        there = bool(os.lstat(path))
+    except FileNotFoundError:
+        there = False
+    except OSError as error:  # too long, not permitted
+        raise UsageError(f"-o {path}: cannot be looked at ({error.strerror})") from error
+    if there:
+        reason = "is not a directory"
+    elif not os.path.isdir(path.parent):
+        reason = f"{path.parent} does not exist"
+    elif path.suffix and not text.endswith("/"):
+        reason = f"{path.suffix} is no video's ending, and a new directory is named {path}/"
+    else:
+        return
+    raise UsageError(
+        f"-o {path}: {reason}; name a file ending in .mp4, .m4v, .mov or .mkv, or a directory"
+    )
 
 
 def _refuse_collisions(jobs: list[Job]) -> None:

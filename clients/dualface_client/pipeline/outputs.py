@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,32 @@ class SideFile:
     what: str
     path: Path
     may_replace: bool
+
+
+@contextmanager
+def new_directories(jobs: Sequence[Job]) -> Iterator[None]:
+    """Makes the outputs' directories that are missing; takes them back where the body fails.
+
+    Args:
+        jobs: From `plan_jobs`.
+
+    Raises:
+        UsageError: One cannot be made.
+    """
+    wanted = [job.output.parent for job in jobs if job.output is not None and not job.problem]
+    made = [path for path in dict.fromkeys(wanted) if not os.path.lexists(path)]
+    for path in made:
+        try:
+            path.mkdir()
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be made: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):  # no longer empty
+                path.rmdir()
+        raise
 
 
 def check_outputs(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dualface_client.errors import DualfaceError
-from dualface_client.observe.gpus import GpuFacts, read_gpus
+from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.pipeline.server_watch import ServerWatch
 from dualface_client.settings import paths
 from dualface_client.triton.connection import Connection
@@ -84,15 +84,14 @@ def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) ->
         for spec, path in files
     ]
     threads = choice.model_threads or len(os.sched_getaffinity(0))
-    gpus = read_gpus() if cuda else None
-    cuda_pool, pinned_pool = pools_of_environment(
-        None, gpus[0].memory_total_bytes if gpus else None
-    )
+    gpu = used_gpu(read_gpus()) if cuda else None
+    total_bytes = gpu.memory_total_bytes if gpu else None
+    cuda_pool, pinned_pool = pools_of_environment(None, total_bytes)
     options = EmbeddedOptions(
         intra_op_threads=threads,
         device=choice.device,
         model_control=choice.model_control,
-        cuda_pool_bytes=_own_pool(choice, gpus) or cuda_pool,
+        cuda_pool_bytes=_own_pool(choice, total_bytes) or cuda_pool,
         pinned_pool_bytes=pinned_pool,
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
@@ -106,10 +105,9 @@ def _instances(choice: ServerChoice, spec: ModelSpec) -> int:
     return _INSTANCES[spec.name] if choice.device == "cuda" else 0
 
 
-def _own_pool(choice: ServerChoice, gpus: Sequence[GpuFacts] | None) -> int | None:
+def _own_pool(choice: ServerChoice, total_bytes: int | None) -> int | None:
     if choice.cuda_pool_mib is None:
         return None
-    total_bytes = gpus[0].memory_total_bytes if gpus else None
     return checked_pool("server.cuda_pool_mib", str(choice.cuda_pool_mib << 20), total_bytes)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from dualface_client.errors import SinkError, UsageError
 from dualface_client.video import integrity
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.ffmpeg import DISK_FULL, sink_error
+
+#: A new file comes in the way of opening one only while another process ends its output.
+_OPEN_TRIES = 5
 
 
 def partial_path_of(final: Path) -> Path:
@@ -31,13 +35,21 @@ class OutputFile:
         error: The first failed write, None so far.
     """
 
-    def __init__(self, final: Path, *, overwrite: bool, disk_wait: DiskWait | None = None) -> None:
+    def __init__(
+        self,
+        final: Path,
+        *,
+        overwrite: bool,
+        disk_wait: DiskWait | None = None,
+        lock: Callable[[int, int], None] = fcntl.flock,
+    ) -> None:
         """Creates the partial file.
 
         Args:
             final: The name that it gets in the end.
             overwrite: Whether an existing output is replaced.
             disk_wait: Patience with a full disk, None for none.
+            lock: As `fcntl.flock`.
 
         Raises:
             UsageError: The output exists and `overwrite` is false, or it is a directory.
@@ -46,9 +58,9 @@ class OutputFile:
         self._final = final
         self._overwrite = overwrite
         self._disk_wait = disk_wait or DiskWait()
+        self._lock = lock
         self._partial: Path | None = partial_path_of(final)
         self.error: OSError | None = None
-        self._check_target()
         self._fd = self._open_locked(partial_path_of(final))
 
     @property
@@ -132,23 +144,45 @@ class OutputFile:
             raise UsageError(f"{self._final}: exists; choose another name or allow --overwrite")
 
     def _open_locked(self, partial: Path) -> int:
-        try:
-            fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except PermissionError as error:
-            raise SinkError(
-                f"{partial.parent}: is not writable; change its permissions or choose another"
-            ) from error
-        except OSError as error:
-            raise sink_error(partial, error) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-        except OSError as error:
+        """The partial file, empty and ours alone.
+
+        Between opening and locking another process may give the file its final name; cutting it
+        would then cut a finished output. So what was locked must still be the partial file.
+        """
+        for _ in range(_OPEN_TRIES):
+            self._check_target()
+            fd = _opened(partial)
+            try:
+                self._lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(fd)
+                break
+            if _is_at(partial, fd):
+                os.ftruncate(fd, 0)
+                return fd
             os.close(fd)
-            raise SinkError(
-                f"{partial}: another process writes it; wait for it or choose another output"
-            ) from error
-        return fd
+        raise SinkError(
+            f"{partial}: another process writes it; wait for it or choose another output"
+        )
+
+
+def _opened(partial: Path) -> int:
+    try:
+        return os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError as error:
+        raise SinkError(
+            f"{partial.parent}: is not writable; change its permissions or choose another"
+        ) from error
+    except OSError as error:
+        raise sink_error(partial, error) from error
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    """Whether an open file is the one with this name."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def _rename_exclusive(old: Path, new: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualface_client.observe.gpus import GpuFacts
+from dualface_client.observe.gpus import GpuFacts, used_gpu
 from dualface_client.pipeline.doctor.finding import FAIL, NOTE, OK, Finding
 
 #: The driver's libraries, and the capability of NVIDIA's container toolkit that mounts each.
@@ -75,7 +75,7 @@ def driver_findings(driver: Driver, gpus: Sequence[GpuFacts] | None) -> Iterator
     else:
         yield Finding(OK, "driver", "libraries for CUDA, NVML, NVDEC and NVENC load")
     if gpus:
-        yield from _cuda(gpus[0])
+        yield from _cuda(used_gpu(gpus) or gpus[0])
 
 
 def _missing(driver: Driver) -> Finding:
