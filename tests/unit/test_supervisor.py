@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,8 +23,10 @@ from tests import media
 from tests.media import Clip
 
 
-def supervisor(*, patience: Patience | None = None, open_access: bool = False) -> Supervisor:
-    setup = WorkerSetup("127.0.0.1:9", "cpu", RunSettings(), 1, open_access=open_access)
+def supervisor(
+    port: int = 9, *, patience: Patience | None = None, open_access: bool = False
+) -> Supervisor:
+    setup = WorkerSetup(f"127.0.0.1:{port}", "cpu", RunSettings(), 1, open_access=open_access)
     return Supervisor(setup, 1, None, patience)
 
 
@@ -84,3 +89,26 @@ def test_an_output_that_was_to_be_replaced_is_not_taken_for_the_new_one(tmp_path
     _, status, link = worked_on(tmp_path, overseer)
     die(overseer, link)
     assert status.snapshot().state == "waiting"
+
+
+@pytest.mark.parametrize("open_access", [True, False])
+def test_an_unreadable_key_file_does_not_end_the_run_at_a_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, open_access: bool
+) -> None:
+    monkeypatch.setenv("DUALFACE_SERVER_KEY_FILE", str(tmp_path / "none"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+        asked = threading.Event()
+        threading.Thread(target=hang_up, args=(server, asked)).start()
+        overseer = supervisor(server.getsockname()[1], open_access=open_access)
+        _, status, link = worked_on(tmp_path, overseer)
+        die(overseer, link)
+    assert status.snapshot().attempts == 2
+    assert asked.is_set() == open_access  # an embedded server needs no key
+
+
+def hang_up(server: socket.socket, asked: threading.Event) -> None:
+    with contextlib.suppress(OSError):  # nobody came, or the test is over
+        while True:
+            server.accept()[0].close()
+            asked.set()

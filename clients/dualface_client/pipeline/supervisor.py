@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from dualface_client.pipeline.resume import identity, take_finished
 from dualface_client.pipeline.runner import new_statuses
 from dualface_client.pipeline.worker_link import Heard, WorkerLink, start_worker
 from dualface_client.pipeline.worker_process import WorkerSetup
+from dualface_client.triton.access import OPEN_ACCESS
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.reaper import reap_server, reap_shared_memory
 from dualface_client.video.outfile import partial_path_of
@@ -332,12 +333,10 @@ class Supervisor:
 
     def _reap(self) -> None:
         """What a dead worker had: its files, and what the server still holds of them."""
-        connection = Connection(self._setup.address)
-        try:
-            with suppress(DualfaceError):
+        access = OPEN_ACCESS if self._setup.open_access else None
+        with suppress(DualfaceError):  # it may be the server that died
+            with closing(Connection(self._setup.address, access)) as connection:
                 reap_server(connection)
-        finally:
-            connection.close()
         reap_shared_memory()
 
     def _kill_silent(self) -> None:
