@@ -43,7 +43,8 @@ def say_end(summary: RunSummary, watch: RunWatch, *, quiet: bool) -> None:
         return
     states = Counter(report.state for report in summary.streams)
     text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    text = f"{len(summary.streams)} videos: {text}, {summary.elapsed_s:.1f} s"
+    videos = "1 video" if len(summary.streams) == 1 else f"{len(summary.streams)} videos"
+    text = f"{videos}: {text}, {summary.elapsed_s:.1f} s"
     watch.say_end(text, **states, elapsed_s=round(summary.elapsed_s, 3))
 
 

@@ -236,8 +236,7 @@ class InferenceClient:
                 hold.quarantine()
             else:
                 hold.release()
-            self._leave(pending)
-            self._answered += error is None
+            self._leave(pending, answered=not isinstance(outcome, Exception))
             pending._finish(outcome)
 
         return on_answer
@@ -260,8 +259,9 @@ class InferenceClient:
         if late:
             call.cancel()
 
-    def _leave(self, pending: PendingInference) -> None:
+    def _leave(self, pending: PendingInference, *, answered: bool = False) -> None:
         with self._idle:
+            self._answered += answered  # grpc's threads call this at the same time
             self._in_flight.pop(pending, None)
             self._idle.notify_all()
 
