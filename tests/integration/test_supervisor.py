@@ -20,8 +20,9 @@ from dualface_client.observe.report import StreamReport
 from dualface_client.observe.run_log import EventRecorder, run_log
 from dualface_client.observe.run_state import RunState
 from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.patience import Patience
 from dualface_client.pipeline.runner import new_statuses
-from dualface_client.pipeline.supervisor import Patience, Supervisor
+from dualface_client.pipeline.supervisor import Supervisor
 from dualface_client.pipeline.worker_process import WorkerSetup
 from dualface_client.settings import paths
 from dualface_client.settings.run import OutputSettings, RunSettings

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dualface_client.observe.report import StreamStatus
 from dualface_client.pipeline.jobs import Job
+from dualface_client.pipeline.messages import encode
+from dualface_client.pipeline.patience import Patience, SilenceWatch
 from dualface_client.pipeline.runner import new_statuses
-from dualface_client.pipeline.supervisor import Patience, Supervisor
-from dualface_client.pipeline.worker_link import WorkerLink
+from dualface_client.pipeline.supervisor import Supervisor
+from dualface_client.pipeline.worker_link import Heard, WorkerLink, _read_messages
 from dualface_client.pipeline.worker_process import WorkerSetup
 from dualface_client.settings.run import RunSettings
 from tests import media
@@ -112,3 +116,65 @@ def hang_up(server: socket.socket, asked: threading.Event) -> None:
         while True:
             server.accept()[0].close()
             asked.set()
+
+
+@pytest.fixture
+def quiet_worker() -> Iterator[WorkerLink]:
+    """A worker that lives and says nothing."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    link = WorkerLink(1, process, time.monotonic(), ready=True)
+    yield link
+    link.close()
+
+
+def look(watch: SilenceWatch, link: WorkerLink, from_s: float, to_s: float) -> float:
+    """Looks ten times a second; the time at which the worker was killed, 0 for not at all."""
+    for tenth in range(round(from_s * 10), round(to_s * 10) + 1):
+        before_s = link.heard_s
+        watch.kill_silent([link], tenth / 10)
+        if link.heard_s > before_s:
+            return tenth / 10
+    return 0.0
+
+
+def test_a_silent_worker_is_killed(quiet_worker: WorkerLink) -> None:
+    watch = SilenceWatch(Patience(silence_s=30.0))
+    watch.kill_silent([], 1000.0)
+    quiet_worker.heard_s = 1000.0
+    assert look(watch, quiet_worker, 1000, 1040) == 1030.1
+    assert quiet_worker.process.wait(5.0) == -9
+
+
+def test_the_supervisors_own_pause_is_no_silence_of_a_worker(quiet_worker: WorkerLink) -> None:
+    watch = SilenceWatch(Patience(silence_s=30.0))
+    watch.kill_silent([], 1000.0)
+    quiet_worker.heard_s = 999.0
+    watch.kill_silent([quiet_worker], 1600.0)  # ten minutes of SIGSTOP
+    assert quiet_worker.heard_s == 1599.0
+    assert quiet_worker.process.poll() is None
+    assert look(watch, quiet_worker, 1600.1, 1640) == 1629.1  # still silent: killed all the same
+
+
+def test_what_a_worker_says_counts_when_it_arrives_not_when_it_is_read() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"print({encode('beat').decode()!r}, end='')"],
+        stdout=subprocess.PIPE,
+    )
+    link = WorkerLink(1, process, 0.0)
+    heard: queue.Queue[Heard] = queue.Queue(4)
+    assert process.stdout is not None
+    _read_messages(link, process.stdout, heard, threading.Event())
+    link.close()
+    assert heard.qsize() == 2  # the beat and the end, both unread
+    assert link.heard_s > 0
+
+
+def test_everything_that_has_arrived_is_read_before_silence_is_judged(
+    quiet_worker: WorkerLink,
+) -> None:
+    overseer = supervisor()
+    for kind in ("beat", "beat", "ready"):
+        overseer._heard.put(Heard(quiet_worker, {"kind": kind}))
+    quiet_worker.ready = False
+    overseer._listen()
+    assert quiet_worker.ready

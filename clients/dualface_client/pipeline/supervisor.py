@@ -26,6 +26,7 @@ from dualface_client.observe.run_log import log_event
 from dualface_client.observe.run_state import RunState, WorkerState
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.messages import build
+from dualface_client.pipeline.patience import Patience, SilenceWatch
 from dualface_client.pipeline.resume import identity, take_finished
 from dualface_client.pipeline.runner import new_statuses
 from dualface_client.pipeline.worker_link import Heard, WorkerLink, start_worker
@@ -39,25 +40,6 @@ from dualface_client.video.outfile import partial_path_of
 STRIKES = 3
 _POLL_S = 0.1
 _QUEUE_LIMIT = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the supervisor waits for what.
-
-    Attributes:
-        backoff_s: Before the first restart of a worker; doubles each time.
-        backoff_limit_s: Longest such wait.
-        silence_s: A worker that says nothing for so long is killed.
-        start_s: The same until its session stands.
-        stop_s: After a stop, workers have so long to finish their files.
-    """
-
-    backoff_s: float = 0.5
-    backoff_limit_s: float = 30.0
-    silence_s: float = 30.0
-    start_s: float = 120.0
-    stop_s: float = 8.0
 
 
 @dataclass(slots=True)
@@ -91,6 +73,7 @@ class Supervisor:
         self._setup = setup
         self._state = state
         self._patience = patience or Patience()
+        self._silence = SilenceWatch(self._patience)
         self._seats = [_Seat(number) for number in range(1, workers + 1)]
         self._heard: queue.Queue[Heard] = queue.Queue(_QUEUE_LIMIT)
         self._closing = threading.Event()
@@ -131,7 +114,7 @@ class Supervisor:
                 self._start_due()
                 self._hand_out()
                 self._listen()
-                self._kill_silent()
+                self._silence.kill_silent(seat.link for seat in self._seats if seat.link)
         finally:
             self._close()
         return self._regions
@@ -198,16 +181,18 @@ class Supervisor:
         return next(fit, None)
 
     def _listen(self) -> None:
-        try:
-            heard = self._heard.get(timeout=_POLL_S)
-        except queue.Empty:
-            return
-        seat = self._seats[heard.link.number - 1]
-        heard.link.heard_s = time.monotonic()
-        if heard.message is None:
-            self._on_end(seat, heard.link)
-        else:
-            self._on_message(seat, heard.link, heard.message)
+        wait_s = _POLL_S
+        for _ in range(_QUEUE_LIMIT):  # all that is there: who is silent is judged next
+            try:
+                heard = self._heard.get(timeout=wait_s)
+            except queue.Empty:
+                return
+            wait_s = 0.0
+            seat = self._seats[heard.link.number - 1]
+            if heard.message is None:
+                self._on_end(seat, heard.link)
+            else:
+                self._on_message(seat, heard.link, heard.message)
 
     def _on_message(self, seat: _Seat, link: WorkerLink, message: dict[str, object]) -> None:
         kind = message["kind"]
@@ -334,27 +319,10 @@ class Supervisor:
     def _reap(self) -> None:
         """What a dead worker had: its files, and what the server still holds of them."""
         access = OPEN_ACCESS if self._setup.open_access else None
-        with suppress(DualfaceError):  # it may be the server that died
-            with closing(Connection(self._setup.address, access)) as connection:
-                reap_server(connection)
+        # It may be the server that died.
+        with suppress(DualfaceError), closing(Connection(self._setup.address, access)) as server:
+            reap_server(server)
         reap_shared_memory()
-
-    def _kill_silent(self) -> None:
-        now_s = time.monotonic()
-        for seat in self._seats:
-            link = seat.link
-            if link is None or link.process.poll() is not None:
-                continue
-            limit_s = self._patience.silence_s if link.ready else self._patience.start_s
-            if now_s - link.heard_s > limit_s:
-                log_event(
-                    "worker_silent",
-                    f"worker {link.number} said nothing for {limit_s:g} s and is killed",
-                    level=logging.WARNING,
-                    worker=link.number,
-                )
-                link.heard_s = now_s
-                link.kill()
 
     def _tell(self, seat: _Seat) -> None:
         if self._state is None:

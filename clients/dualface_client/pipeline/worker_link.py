@@ -147,6 +147,7 @@ def _read_messages(
 ) -> None:
     try:
         while line := pipe.readline(LINE_LIMIT_BYTES):
+            link.heard_s = time.monotonic()  # here, however long the supervisor takes to read on
             _put(heard, Heard(link, decode(line)), closing)
     except (ProtocolError, OSError, ValueError):
         link.kill()  # cut off in the middle of a line, or not our worker at all
