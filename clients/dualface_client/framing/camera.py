@@ -8,10 +8,11 @@ the source is too narrow or too low for the wanted crop, the crop shrinks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log, log1p
 
 from dualface_client.framing.spring import Spring
+from dualface_client.framing.two_shot import TwoShot
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.types import Crop, Person, Side, SlotAssignment, TileLayout
 
@@ -291,6 +292,11 @@ class CameraPair:
         settings = settings or FramingSettings()
         self._left = Camera(Side.LEFT, layout.tile_wh_px, source_wh_px, settings)
         self._right = Camera(Side.RIGHT, layout.tile_wh_px, source_wh_px, settings)
+        self._common = Camera(Side.LEFT, layout.tile_wh_px, source_wh_px, settings)
+        aspect = layout.tile_wh_px[0] / layout.tile_wh_px[1]
+        self._two_shot = (
+            TwoShot(settings, aspect, self._common.update) if settings.two_shot else None
+        )
 
     def update(self, assignment: SlotAssignment, time_s: float) -> tuple[Shot, Shot]:
         """What the left and the right tile show in one frame.
@@ -301,10 +307,14 @@ class CameraPair:
         """
         for camera, person in ((self._left, assignment.left), (self._right, assignment.right)):
             camera.update(person, time_s, assignment.scene_cut)
-        return (
-            self._left.shot(assignment.left, time_s),
-            self._right.shot(assignment.right, time_s),
-        )
+        left = self._left.shot(assignment.left, time_s)
+        right = self._right.shot(assignment.right, time_s)
+        if self._two_shot is None:
+            return left, right
+        crops = self._two_shot.update(assignment, (left.crop, right.crop), time_s)
+        if self._two_shot.is_on:  # nobody is away from a shot of both
+            return Shot(crops[0], left.seen, False), Shot(crops[1], right.seen, False)
+        return replace(left, crop=crops[0]), replace(right, crop=crops[1])
 
 
 def _drag(aim: float, wanted: float, slack: float) -> float:

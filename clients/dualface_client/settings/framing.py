@@ -39,6 +39,9 @@ class FramingSettings:
         jump_window_s: A first face within this time after the start or a cut is jumped to.
         jump_distance: A face whose centre is suddenly farther than so many crop widths from the
             camera's aim is jumped to instead of crossing the picture.
+        two_shot: Whether both tiles glide to one common shot while the two faces touch.
+        two_shot_after_s: They must have touched for so long.
+        two_shot_release_s: They must have been apart for so long to end it.
     """
 
     face_share: float = 1 / 3
@@ -60,3 +63,6 @@ class FramingSettings:
     lookahead_s: float = 0.2
     jump_window_s: float = 1.0
     jump_distance: float = 1.0
+    two_shot: bool = False
+    two_shot_after_s: float = 0.6
+    two_shot_release_s: float = 1.5

@@ -161,6 +161,9 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "lookahead_s": Row(Real(0, 5)),
         "jump_window_s": Row(_SECONDS),
         "jump_distance": Row(_RATE),
+        "two_shot": Row(Switch(), "--two-shot", common=True),
+        "two_shot_after_s": Row(_SECONDS),
+        "two_shot_release_s": Row(_SECONDS),
     },
     "tracking:stream.tracking": {
         "reid": Row(Choice(("conditional", "always", "never")), "--reid", common=True),
