@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import struct
 import threading
 import time
 import urllib.error
 import urllib.request
 import xml.etree.ElementTree as ET
+from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -190,11 +192,28 @@ def test_a_stalled_stream_makes_the_run_unhealthy_until_it_moves() -> None:
     assert (code, json.loads(body)["stalled"]) == (503, ["a"])
 
 
-def test_a_silent_client_does_not_block_the_next_one() -> None:
-    with HealthServer(RunState("0.1", [])) as server:
+def test_silent_clients_do_not_block_the_next_one() -> None:
+    with HealthServer(RunState("0.1", [])) as server, ExitStack() as silent:
         host, port = server.address.split(":")
-        with socket.create_connection((host, int(port))):
-            assert get(server.address, "/healthz")[0] == 200
+        for _ in range(4):  # one after the other they would take 8 s
+            silent.enter_context(socket.create_connection((host, int(port))))
+        with urllib.request.urlopen(f"http://{server.address}/healthz", timeout=1.5) as reply:
+            assert reply.status == 200
+
+
+def test_a_probe_that_resets_its_connection_leaves_no_trace(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    # Large enough that the answer is still being written when the reset comes.
+    state = RunState("0.1", [status("n" * 100 + str(i)) for i in range(20_000)])
+    with HealthServer(state) as server:
+        host, port = server.address.split(":")
+        for _ in range(3):
+            with socket.create_connection((host, int(port))) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                probe.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert get(server.address, "/healthz")[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_a_taken_port_is_a_clear_error() -> None:

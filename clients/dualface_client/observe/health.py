@@ -9,9 +9,10 @@ state as JSON. `/metrics` is Prometheus text (exposition format 0.0.4).
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from dualface_client.errors import UsageError
@@ -21,8 +22,15 @@ from dualface_client.observe.run_state import RunState
 _REQUEST_LIMIT_S = 2.0  # of a client that connects and says nothing
 
 
+class _Server(ThreadingHTTPServer):  # its threads are daemons: a silent client holds nobody up
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is its own affair; else as inherited."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 class HealthServer(ClosesAtExit):
-    """Answers on one thread until it is closed; a context manager.
+    """Answers on threads of its own until it is closed; a context manager.
 
     Args:
         state: What to tell.
@@ -36,7 +44,7 @@ class HealthServer(ClosesAtExit):
     def __init__(self, state: RunState, host: str = "127.0.0.1", port: int = 0) -> None:
         handler = _handler(state)
         try:
-            self._server = HTTPServer((host, port), handler)
+            self._server = _Server((host, port), handler)
         except OSError as error:
             raise UsageError(
                 f"--health-port {port}: cannot listen on {host}:{port} ({error.strerror}); "
