@@ -25,7 +25,7 @@ from dualface_client.observe.html import RunRecord, Thumbnail, html_page, write_
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.run_log import Event, log_event, run_log
-from dualface_client.observe.run_state import RunState, WorkerState
+from dualface_client.observe.run_state import RunState, WorkerState, hearing_of_server
 from dualface_client.observe.samples import Sample, Sampler, StreamSample, thin
 from dualface_client.observe.state_file import StateFile, read_state
 from dualface_client.observe.stream_events import StreamEvents
@@ -190,6 +190,35 @@ def test_a_stalled_stream_makes_the_run_unhealthy_until_it_moves() -> None:
     assert answer(stuck, "/healthz")[0] == 200  # the first look sees it for the first time
     code, _, body = answer(stuck, "/healthz")
     assert (code, json.loads(body)["stalled"]) == (503, ["a"])
+
+
+def test_a_run_that_awaits_its_server_is_well_and_not_ready() -> None:
+    one = status("a", state="running")
+    state = RunState("0.1", [one])
+    state.set_phase("running")
+    with run_log("json", lambda _: None), hearing_of_server(state, wait_s=1e6):
+        assert answer(state, "/readyz")[0] == 200
+        log_event("server_awaited", "it does not answer", level=logging.WARNING)
+        assert answer(state, "/readyz")[0] == 503
+        code, _, body = answer(state, "/healthz")
+    assert (code, json.loads(body)["server_awaited"]) == (200, True)
+
+
+def test_time_in_which_the_server_is_awaited_is_no_stall() -> None:
+    one = status("a", state="running")
+    state = RunState("0.1", [one], stall_s=120)
+    state.set_phase("running")
+    assert state.stalled(now_s=1000) == ()
+    state.await_server(300, now_s=1010)
+    one.update(frames_out=1)  # answered before
+    assert state.stalled(now_s=1011) == ()
+    assert state.server_awaited
+    assert state.stalled(now_s=1310 + 119) == ()
+    assert state.stalled(now_s=1310 + 121) == ("a",)
+    one.update(frames_out=2)
+    assert state.stalled(now_s=1500) == ()
+    assert state.is_ready
+    assert state.stalled(now_s=1621) == ("a",)
 
 
 def test_silent_clients_do_not_block_the_next_one() -> None:

@@ -136,7 +136,13 @@ def execute(request: RunRequest, settings: RunSettings) -> int:
     started = time.monotonic()
     console = Console(stderr=True, quiet=request.quiet or request.unattended.log_format == "json")
     run = _prepare(request, settings)
-    with watched_run(request.unattended, run.statuses, console, identities(run.jobs)) as watch:
+    with watched_run(
+        request.unattended,
+        run.statuses,
+        console,
+        identities(run.jobs),
+        run.settings.server_wait_s,
+    ) as watch:
         for note in run.notes:
             watch.say("note", f"note: {note}")
         try:

@@ -20,7 +20,7 @@ from dualface_client.observe.html import RunRecord, write_html
 from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.run_log import EventRecorder, log_event, run_log
-from dualface_client.observe.run_state import RunState
+from dualface_client.observe.run_state import RunState, hearing_of_server
 from dualface_client.observe.samples import Sampler
 from dualface_client.observe.state_file import StateFile, read_state
 from dualface_client.observe.stream_events import StreamEvents
@@ -148,6 +148,7 @@ def watched_run(
     statuses: Sequence[StreamStatus],
     console: Console,
     inputs: dict[str, dict[str, Any]],
+    server_wait_s: float,
 ) -> Iterator[RunWatch]:
     """Logs, writes the state and answers health checks while its body runs.
 
@@ -156,6 +157,7 @@ def watched_run(
         statuses: Of the streams.
         console: Where text goes.
         inputs: What the state file says of each input, by stream name.
+        server_wait_s: How long a server that went away is awaited.
 
     Raises:
         UsageError: The health page's address is taken.
@@ -171,6 +173,7 @@ def watched_run(
     state = RunState(__version__, statuses, inputs)
     with ExitStack() as stack:
         recorder = stack.enter_context(run_log(chosen.log_format, write))
+        stack.enter_context(hearing_of_server(state, server_wait_s))
         watch = RunWatch(chosen, console, state, recorder)
         if chosen.state is not None:
             stack.enter_context(StateFile(chosen.state, state))

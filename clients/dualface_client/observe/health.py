@@ -1,9 +1,9 @@
 """`GET /healthz`, `/readyz` and `/metrics` of a run, by the standard library's HTTP server.
 
 `/healthz` asks whether the run moves: 503 where a running stream has stalled, or where the server's
-memory pools have run dry. `/readyz` asks
-whether it works on streams: 503 while it starts, stops or has ended. Both answer with the run's
-state as JSON. `/metrics` is Prometheus text (exposition format 0.0.4).
+memory pools have run dry. `/readyz` asks whether it works on streams: 503 while it starts, stops,
+has ended or awaits a lost server. Both answer with the run's state as JSON. `/metrics` is
+Prometheus text (exposition format 0.0.4).
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ def answer(state: RunState, path: str) -> tuple[int, str, bytes]:
         text = "\n".join(metrics_lines(state)) + "\n"
         return 200, "text/plain; version=0.0.4; charset=utf-8", text.encode()
     stalled = state.stalled()
+    ready = state.is_ready  # behind the look at the streams
     healthy = not stalled and not state.pool_fault
-    checks = {"/healthz": healthy, "/readyz": state.is_ready and healthy}
+    checks = {"/healthz": healthy, "/readyz": ready and healthy}
     if path not in checks:
         return _json(404, {"error": f"{path}: not here; try {' '.join((*checks, '/metrics'))}"})
     body = {"ok": checks[path], "stalled": list(stalled), **state.as_dict()}

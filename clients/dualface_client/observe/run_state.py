@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
+from dualface_client.observe.run_log import ROOT, event_of
 
 #: Of the JSON; a reader refuses another one.
 STATE_VERSION = 1
 _STALL_S = 120.0
+#: What was answered before the server went away is written in so long.
+_AFTERMATH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class RunState:
         self._started_unix_s = time.time()
         self._pool_fallbacks: dict[str, int] = {}
         self._pool_fault = ""
+        self._awaited_since_s: float | None = None
+        self._patient_until_s = 0.0
         self._seen: dict[str, tuple[tuple[str, int, int], float]] = {}
 
     def set_phase(self, phase: str) -> None:
@@ -89,6 +96,24 @@ class RunState:
             self._pool_fallbacks = dict(fallbacks)
             self._pool_fault = fault
 
+    def await_server(self, wait_s: float, now_s: float | None = None) -> None:
+        """Says that the server went away: the run is not ready, and well, until a stream moves.
+
+        Args:
+            wait_s: How long it is awaited; a stream that does not move then has not stalled.
+            now_s: Monotonic time, None for now.
+        """
+        now_s = time.monotonic() if now_s is None else now_s
+        with self._lock:
+            self._awaited_since_s = now_s
+            self._patient_until_s = now_s + wait_s
+
+    @property
+    def server_awaited(self) -> bool:
+        """Whether the server went away and no stream was seen to move since."""
+        with self._lock:
+            return self._awaited_since_s is not None
+
     @property
     def pool_fault(self) -> str:
         """What is wrong with the server's memory pools, empty while all is well."""
@@ -104,7 +129,7 @@ class RunState:
     @property
     def is_ready(self) -> bool:
         """Whether the run has its server and works on streams."""
-        return self.phase == "running"
+        return self.phase == "running" and not self.server_awaited
 
     def stalled(self, now_s: float | None = None) -> tuple[str, ...]:
         """Running streams without progress for longer than the limit.
@@ -124,9 +149,19 @@ class RunState:
                 before = self._seen.get(report.name)
                 if before is None or before[0] != mark:
                     self._seen[report.name] = mark, now_s
-                elif report.state == "running" and now_s - before[1] > self._stall_s:
+                    if before is not None and before[0][2] != report.frames_out:
+                        self._moved(now_s)
+                elif report.state == "running" and self._is_stall(before[1], now_s):
                     names.append(report.name)
         return tuple(names)
+
+    def _moved(self, now_s: float) -> None:
+        since_s = self._awaited_since_s
+        if since_s is not None and now_s - since_s > _AFTERMATH_S:
+            self._awaited_since_s = None
+
+    def _is_stall(self, moved_s: float, now_s: float) -> bool:
+        return now_s - max(moved_s, self._patient_until_s) > self._stall_s
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -138,6 +173,7 @@ class RunState:
                 "pid": os.getpid(),
                 "phase": self._phase,
                 "server": self._server,
+                "server_awaited": self._awaited_since_s is not None,
                 "pool_fallbacks": dict(self._pool_fallbacks),
                 "pool_fault": self._pool_fault,
                 "started_unix_s": round(self._started_unix_s, 3),
@@ -168,3 +204,31 @@ class RunState:
     def is_over(self) -> bool:
         """Whether every stream has ended."""
         return all(status.snapshot().state in FINAL_STATES for status in self._statuses)
+
+
+class _ServerListener(logging.Handler):
+    def __init__(self, state: RunState, wait_s: float) -> None:
+        super().__init__(logging.INFO)
+        self._state = state
+        self._wait_s = wait_s
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if event_of(record).event == "server_awaited":
+            self._state.await_server(self._wait_s)
+
+
+@contextmanager
+def hearing_of_server(state: RunState, wait_s: float) -> Iterator[None]:
+    """Tells the state when any worker of the run awaits the server, by the run's log.
+
+    Args:
+        state: Of the run.
+        wait_s: How long a server that went away is awaited.
+    """
+    listener = _ServerListener(state, wait_s)
+    logger = logging.getLogger(ROOT)
+    logger.addHandler(listener)
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
