@@ -265,12 +265,13 @@ class Suite:
         run.inject()
         other = Run(self.work / "second", "--overwrite", "-o", str(run.work / "out"),
                     models=self.models())  # fmt: skip
-        if other.finish() != 1:
+        if other.finish() != 2:
             verdict.wrong.append(f"the second run ended with {other.process.returncode}")
-        refused = sum("another process writes it" in e["text"] for e in other.events)
-        verdict.outcome = f"{refused} outputs of the second run refused"
-        if refused < 1:
-            verdict.wrong.append("nothing was refused")
+        said = [*other.noise, *(event["text"] for event in other.events)]
+        refusals = [text for text in said if "another process writes it" in text]
+        verdict.outcome = "the second run is refused before it starts"
+        if not refusals:
+            verdict.wrong.append(f"nothing was refused: {said}"[:200])
         return self.judge(run, verdict)
 
     def reaped_while_running(self, run: Run, verdict: Verdict) -> Verdict:
