@@ -94,6 +94,18 @@ def test_streams_are_told_from_start_to_end_once() -> None:
     assert end["text"] == "b: b.mp4: is empty"
 
 
+def test_the_trace_of_an_unexpected_error_stands_in_json_and_not_on_the_console() -> None:
+    for log_format in ("json", "text"):
+        lines: list[str] = []
+        failed = status("b", state="failed", error="b.mp4: unexpected", trace="File x, line 7")
+        with run_log(log_format, lines.append), StreamEvents([failed], interval_s=0.01):
+            pass
+        shown = [line for line in lines if "unexpected" in line]
+        assert len(shown) == 1
+        assert ("File x, line 7" in shown[0]) == (log_format == "json")
+    assert shown == ["b: b.mp4: unexpected"]
+
+
 def test_state_file_is_whole_at_every_moment_and_ends_with_the_last_state(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     one = status("a")
@@ -370,7 +382,9 @@ def test_report_is_one_page_without_any_outside_resource(tmp_path: Path) -> None
     done = StreamReport(
         "a", "a.mp4", "out/a.mp4", "done", 200, 200, 200, 9.5, reid_frames=3, timeline=history
     )
-    evil = StreamReport("b<script>", "b.mp4", "", "failed", error="<img src=http://x>")
+    evil = StreamReport(
+        "b<script>", "b.mp4", "", "failed", error="<img src=http://x>", trace="File <b>, line 7"
+    )
     failed = Event(1_800_000_003.5, "error", "b", "stream_failed", "b & co failed")
     path = tmp_path / "report.html"
     write_html(record(done, evil, events=(failed,)), path)
@@ -379,7 +393,14 @@ def test_report_is_one_page_without_any_outside_resource(tmp_path: Path) -> None
     assert page.links[0].startswith("data:image/jpeg;base64,")
     assert "script" not in page.tags
     assert page.tags.count("svg") == 5  # four plots and one seating
-    for text in ("1 of 2", "200 frames in 9.5 s", "<img src=http://x>", "3.5 s", "b & co failed"):
+    for text in (
+        "1 of 2",
+        "200 frames in 9.5 s",
+        "<img src=http://x>",
+        "3.5 s",
+        "b & co failed",
+        "<b>, line 7",
+    ):
         assert text in page.text
     assert "url(" not in path.read_text()
     with pytest.raises(SinkError, match="cannot write the report"):

@@ -406,7 +406,9 @@ def test_a_mistake_of_ours_fails_its_stream_alone() -> None:
     models = Models(FakeDetector(), FakeEmbedder())
     Runner(device, models, RunSettings()).run(jobs, statuses, threading.Event(), 1)
     bad, good = (status.snapshot() for status in statuses)
-    assert "unexpected ZeroDivisionError('oops')" in bad.error
+    assert bad.error == f"{jobs[0].input}: unexpected ZeroDivisionError('oops')"
+    assert 'raise ZeroDivisionError("oops")' in bad.trace
+    assert "in open_sink" in bad.trace
     assert good.state == "done"
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
+import logging
 import queue
 import socket
 import subprocess
@@ -15,13 +18,14 @@ from pathlib import Path
 import pytest
 
 from dualface_client.observe.report import StreamStatus
+from dualface_client.observe.run_log import run_log
 from dualface_client.pipeline.jobs import Job
-from dualface_client.pipeline.messages import encode
+from dualface_client.pipeline.messages import decode, encode
 from dualface_client.pipeline.patience import Patience, SilenceWatch
 from dualface_client.pipeline.runner import new_statuses
 from dualface_client.pipeline.supervisor import Supervisor
 from dualface_client.pipeline.worker_link import Heard, WorkerLink, _read_messages
-from dualface_client.pipeline.worker_process import WorkerSetup
+from dualface_client.pipeline.worker_process import WorkerSetup, _LogForward, _Voice
 from dualface_client.settings.run import RunSettings
 from tests import media
 from tests.media import Clip
@@ -103,10 +107,12 @@ def test_an_unreadable_key_file_does_not_end_the_run_at_a_death(
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.5)
         asked = threading.Event()
-        threading.Thread(target=hang_up, args=(server, asked)).start()
+        caller = threading.Thread(target=hang_up, args=(server, asked))
+        caller.start()
         overseer = supervisor(server.getsockname()[1], open_access=open_access)
         _, status, link = worked_on(tmp_path, overseer)
         die(overseer, link)
+        caller.join(5.0)
     assert status.snapshot().attempts == 2
     assert asked.is_set() == open_access  # an embedded server needs no key
 
@@ -178,3 +184,19 @@ def test_everything_that_has_arrived_is_read_before_silence_is_judged(
     quiet_worker.ready = False
     overseer._listen()
     assert quiet_worker.ready
+
+
+def test_a_workers_trace_reaches_the_json_log(quiet_worker: WorkerLink) -> None:
+    pipe = io.BytesIO()
+    try:
+        raise ZeroDivisionError("oops")
+    except ZeroDivisionError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "broken", None, sys.exc_info())
+    _LogForward(_Voice(pipe)).emit(record)
+    overseer, lines = supervisor(), list[str]()
+    overseer._heard.put(Heard(quiet_worker, decode(pipe.getvalue())))
+    with run_log("json", lines.append):
+        overseer._listen()
+    (told,) = map(json.loads, lines)
+    assert told["text"] == "broken"
+    assert told["trace"].endswith("ZeroDivisionError: oops")

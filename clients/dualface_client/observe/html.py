@@ -116,6 +116,7 @@ def _stream(report: StreamReport, record: RunRecord) -> str:
         f'<p class="paths">{escape(report.input)}',
         f" &rarr; {escape(target)}</p>" if target else "</p>",
         f'<p class="error">{escape(report.error)}</p>' if report.error else "",
+        _trace(report.trace) if report.trace else "",
         f"<p>{_figures(report)}</p>" if report.frames_out else "",
         _thumbnails(record.thumbnails.get(report.name, ())),
         seating_strip(report.timeline) if report.timeline.seatings else "",
@@ -123,6 +124,12 @@ def _stream(report: StreamReport, record: RunRecord) -> str:
         _stages(report),
     ]
     return "".join(parts) + "</section>"
+
+
+def _trace(text: str) -> str:
+    return (
+        f'<details><summary>Stack trace</summary><pre class="scroll">{escape(text)}</pre></details>'
+    )
 
 
 def _figures(report: StreamReport) -> str:

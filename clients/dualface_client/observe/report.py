@@ -40,6 +40,7 @@ class StreamReport:
         warnings: What the user should know.
         error: Why it failed, empty where it did not.
         error_is_servers: Whether the inference server was the cause.
+        trace: Stack trace of an error that this program did not expect, empty for others.
         partial_output: Where the part that was written lies, empty where it is complete.
         stages: Time per stage.
         attempts: How often it was started; more than once where a worker died under it.
@@ -68,6 +69,7 @@ class StreamReport:
     warnings: tuple[str, ...] = ()
     error: str = ""
     error_is_servers: bool = False
+    trace: str = ""
     partial_output: str = ""
     stages: dict[str, StageTime] = field(default_factory=dict)
     attempts: int = 1

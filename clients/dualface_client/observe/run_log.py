@@ -137,6 +137,11 @@ def run_log(log_format: str, write: Callable[[str], None]) -> Iterator[EventReco
         logger.level, logger.propagate = before
 
 
+def trace_of(record: logging.LogRecord) -> str:
+    """The stack trace of a record's error, empty without one."""
+    return logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+
+
 def event_of(record: logging.LogRecord) -> Event:
     """The record as a value."""
     return Event(

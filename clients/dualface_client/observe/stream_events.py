@@ -87,6 +87,7 @@ def _tell_end(report: StreamReport) -> None:
         decode_errors=report.decode_errors,
         output=report.output,
         partial_output=report.partial_output,
+        **({"trace": report.trace} if report.trace else {}),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ from dualface_client.video.disk_wait import DiskWait
 #: How often a stream that is held back asks again.
 _ADMIT_POLL_S = 0.2
 _WAIT_S = 1.0
+#: Frames of a stack trace, the innermost ones.
+_TRACE_LIMIT = -40
 
 
 class Device:
@@ -230,7 +233,7 @@ class Runner:
             servers = isinstance(error, ServerError)
             outcome = {"state": "failed", "error": str(error), "error_is_servers": servers}
         except Exception as error:  # a stream must never take the others with it
-            outcome = {"state": "failed", "error": self._unexpected(job, error)}
+            outcome = {"state": "failed", **self._unexpected(job, error)}
         # One change, so that whoever sees the end sees all of it.
         status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
 
@@ -253,13 +256,15 @@ class Runner:
         log_event("out_of_memory", text, stream=job.name, level=logging.WARNING)
         return self._process_with(job, status, stop, clock)
 
-    def _unexpected(self, job: Job, error: Exception) -> str:
+    def _unexpected(self, job: Job, error: Exception) -> dict[str, str]:
         if self._device.is_out_of_memory(error):
-            return (
+            text = (
                 f"{job.input}: the device's memory is full, also after its caches were freed "
                 f"({error}). Remedy: fewer --streams, --on-oom queue, a lower --vram-limit"
             )
-        return f"{job.input}: unexpected {error!r}"
+            return {"error": text}
+        trace = "".join(traceback.format_exception(error, limit=_TRACE_LIMIT))
+        return {"error": f"{job.input}: unexpected {error!r}", "trace": trace}
 
     def _process_with(
         self, job: Job, status: StreamStatus, stop: threading.Event, clock: StageClock

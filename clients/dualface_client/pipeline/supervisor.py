@@ -215,6 +215,7 @@ class Supervisor:
                 stream=str(message["stream"]),
                 level=int(str(message["level"])),
                 worker=link.number,
+                **({"trace": message["trace"]} if message.get("trace") else {}),
             )
 
     def _take(self, link: WorkerLink, report: StreamReport) -> None:

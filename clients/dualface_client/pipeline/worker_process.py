@@ -20,7 +20,7 @@ from typing import BinaryIO
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
-from dualface_client.observe.run_log import ROOT, event_of
+from dualface_client.observe.run_log import ROOT, event_of, trace_of
 from dualface_client.pipeline.admission import VramLimit, guarded
 from dualface_client.pipeline.devices import make_device
 from dualface_client.pipeline.jobs import Job
@@ -90,7 +90,7 @@ class _LogForward(logging.Handler):
         event = event_of(record)
         self._voice.say(
             encode("log", level=record.levelno, event=event.event, stream=event.stream,
-                   text=event.text)
+                   text=event.text, trace=trace_of(record))
         )  # fmt: skip
 
 
