@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from dualface_client.errors import ServerUnreachableError
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.run_log import run_log
 from dualface_client.pipeline.jobs import Job
@@ -200,3 +201,32 @@ def test_a_workers_trace_reaches_the_json_log(quiet_worker: WorkerLink) -> None:
     (told,) = map(json.loads, lines)
     assert told["text"] == "broken"
     assert told["trace"].endswith("ZeroDivisionError: oops")
+
+
+def refused_worker() -> WorkerLink:
+    """A process that ended in an error before it had a session."""
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+    process.wait(30.0)
+    return WorkerLink(1, process, time.monotonic(), refused=("ServerUnreachableError", "not there"))
+
+
+def test_a_worker_that_was_told_to_end_is_not_said_to_be_started_again() -> None:
+    overseer, lines = supervisor(), list[str]()
+    link = refused_worker()
+    link.told_to_end = True
+    with run_log("json", lines.append):
+        overseer._on_end(overseer._seats[0], link)
+    assert (lines, overseer._seats[0].restarts) == ([], 0)
+
+
+def test_a_refusal_behind_a_stop_is_no_failure_of_the_run() -> None:
+    overseer = supervisor()
+    overseer._ask_to_stop()
+    overseer._on_end(overseer._seats[0], refused_worker())
+    assert overseer._seats[0].restarts == 0
+
+
+def test_the_first_refusal_of_a_run_is_its_failure() -> None:
+    overseer = supervisor()
+    with pytest.raises(ServerUnreachableError, match="not there"):
+        overseer._on_end(overseer._seats[0], refused_worker())

@@ -239,6 +239,8 @@ class Supervisor:
 
     def _on_refusal(self, seat: _Seat, link: WorkerLink) -> None:
         """It never got as far as a stream: the server's or the machine's fault."""
+        if link.told_to_end or self._stop_at_s:
+            return  # nobody needs it any more
         self._refusals += 1
         kind, text = link.refused
         text = text or f"{link.how_it_ended()} before it was ready: {' | '.join(link.tail)}"
