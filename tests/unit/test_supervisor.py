@@ -67,7 +67,10 @@ def test_a_worker_that_dies_after_its_file_was_whole_costs_nothing(tmp_path: Pat
     overseer = supervisor()
     _, status, link = worked_on(tmp_path, overseer)
     media.make(tmp_path / "out.mp4", Clip(frames=20, size_wh_px=(96, 64)))
-    die(overseer, link)
+    lines: list[str] = []
+    with run_log("text", lines.append):
+        die(overseer, link)
+    assert lines == ["worker 1 died (killed by SIGKILL) under a"]  # and is needed no more
     report = status.snapshot()
     assert (report.state, report.frames_out, report.attempts) == ("done", 20, 1)
     assert any("killed by SIGKILL) after the output was complete" in w for w in report.warnings)

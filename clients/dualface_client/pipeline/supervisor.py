@@ -264,9 +264,9 @@ class Supervisor:
             for job in victims:
                 self._statuses[job.name].update(state="stopped")
             return
-        self._schedule(seat, f"worker {link.number} died ({how}) under {names}")
         for job in reversed(victims):
             self._strike(job, how, link)
+        self._schedule(seat, f"worker {link.number} died ({how}) under {names}")
 
     def _schedule(self, seat: _Seat, text: str) -> None:
         wait_s = min(
@@ -277,7 +277,7 @@ class Supervisor:
         seat.start_at_s = time.monotonic() + wait_s
         log_event(
             "worker_died",
-            f"{text}; it is started again in {wait_s:g} s",
+            f"{text}; it is started again in {wait_s:g} s" if self._waiting else text,
             level=logging.WARNING,
             worker=seat.number,
         )
