@@ -52,6 +52,7 @@ def worked_on(folder: Path, overseer: Supervisor) -> tuple[Job, StreamStatus, Wo
     job = Job("a", folder / "a.mp4", folder / "out.mp4")
     (status,) = new_statuses([job])
     overseer.add(job, status)
+    overseer._waiting.clear()  # handed out
     status.update(state="running", frames_in=20, frames_out=18)
     link = killed_worker()
     link.running["a"] = job
