@@ -48,6 +48,7 @@ def jobs(tmp_path: Path) -> list[Job]:
     (tmp_path / "in").mkdir()
     for name in ("a", "b", "c"):
         make(tmp_path / "in" / f"{name}.mp4", Clip(frames=3))
+    (tmp_path / "out").mkdir()
     return plan_jobs([str(tmp_path / "in")], str(tmp_path / "out"))
 
 

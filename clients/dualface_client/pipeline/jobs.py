@@ -151,6 +151,10 @@ def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
             raise UsageError(
                 f"-o {output}: is one file, but there are {len(jobs)} videos; name a directory"
             )
+        if not os.path.isdir(output.parent):
+            raise UsageError(
+                f"{output.parent}: is not a directory; create it or choose another output"
+            )
         return [replace(job, output=output) for job in jobs]
     if output.suffix.lower() in VIDEO_SUFFIXES and not os.path.isdir(output):
         raise UsageError(
