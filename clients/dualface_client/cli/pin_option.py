@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from dualface_client.settings.kinds import ExistingFile
-from dualface_client.types import Side
 
 _KEY = "tracking.sides.pin_{}"
 
@@ -37,6 +36,8 @@ def _as_settings(pins: tuple[str, ...]) -> dict[str, str]:
     Raises:
         click.BadParameter: A side does not exist or is named twice, or a photo is missing.
     """
+    from dualface_client.types import Side  # NumPy behind it: `--help` needs none
+
     found: dict[str, str] = {}
     names = [side.value for side in Side]
     for text in pins:
