@@ -76,8 +76,8 @@ class CudaStream:
                 self.stream = self.cupy.cuda.Stream(non_blocking=True)
         except self.cupy.cuda.runtime.CUDARuntimeError as error:
             raise PlatformError(
-                f"GPU {device_id} cannot be used ({error}); `nvidia-smi` lists what is there, "
-                "--device cpu needs none"
+                f"GPU {device_id} cannot be used ({error}); `nvidia-smi` lists what is there and "
+                "who uses it"
             ) from error
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,14 +82,34 @@ def ffmpeg_version() -> str:
     return f"PyAV {av.__version__} with x264"
 
 
+@functools.cache
+def decoder_caps(codec: Any, gpu_index: int, name: str, bit_depth: int) -> Mapping[str, int]:
+    """What a GPU's decoders do for one format, asked once in a process.
+
+    The library makes a CUDA context for the question and drops it, which took most of the time of
+    opening a file (docs/performance.md).
+
+    Args:
+        codec: The `PyNvVideoCodec` module.
+        gpu_index: Index as CUDA counts them.
+        name: Of `cudaVideoCodec`, such as `HEVC`.
+        bit_depth: 8, 10 or 12.
+
+    Returns:
+        The library's `GetDecoderCaps`: `supported`, `width_max`, `num_decoder_engines` and more.
+    """
+    given: Mapping[str, int] = codec.GetDecoderCaps(
+        gpuid=gpu_index, codec=getattr(codec.cudaVideoCodec, name), bitdepth=bit_depth
+    )
+    return given
+
+
 def _decoders(codec: Any, gpu_index: int) -> tuple[tuple[DecoderFacts, ...], int, str]:
     found: list[DecoderFacts] = []
     engines = 0
     for name, depth in _FORMATS:
         try:
-            caps = codec.GetDecoderCaps(
-                gpuid=gpu_index, codec=getattr(codec.cudaVideoCodec, name), bitdepth=depth
-            )
+            caps = decoder_caps(codec, gpu_index, name, depth)
         except Exception as error:  # PyNvVCException has no public base; the driver is the cause
             return tuple(found), engines, f"NVDEC cannot be asked: {_line(error)}"
         if caps["supported"]:

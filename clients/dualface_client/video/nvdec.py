@@ -15,6 +15,7 @@ from dualface_client.errors import SourceError
 from dualface_client.settings.cuda import CudaStream, load_codec
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.annexb import AnnexbFilter
+from dualface_client.video.capabilities import decoder_caps
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.ffmpeg import AV_ERRORS, source_error
 from dualface_client.video.source import PyavSource, _open, _sample_aspect, _video_stream
@@ -109,11 +110,7 @@ class NvdecSource(PyavSource):
         return self._beyond_engine(str(codec), depth or 8, first.width, first.height)
 
     def _beyond_engine(self, codec: str, depth: int, width: int, height: int) -> str | None:
-        caps = self._codec.GetDecoderCaps(
-            gpuid=self._cuda.device_id,
-            codec=getattr(self._codec.cudaVideoCodec, codec),
-            bitdepth=depth,
-        )
+        caps = decoder_caps(self._codec, self._cuda.device_id, codec, depth)
         if not caps["supported"]:
             return f"this GPU has no {codec} decoder for {depth} bit"
         fits = (
