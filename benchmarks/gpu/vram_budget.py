@@ -155,6 +155,8 @@ def main() -> int:
         "one of three is refused": sorted(result["refused"]["states"])
         == ["done", "done", "failed"],
         "all three run when queued": result["queued"]["states"] == ["done"] * 3,
+        "one after the other where one fits": result["full_but_one"]["states"] == ["done"] * 3,
+        "a full card ends no process by a signal": result["full"]["exit_code"] > 0,
         "the server outlives a full card": result["full"]["server_lives"],
     }
     result["checks"] = checks

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from dualface_client.errors import SourceError
-from dualface_client.settings.cuda import CudaStream
+from dualface_client.settings.cuda import CudaStream, load_codec
 from dualface_client.types import ByteArray, ColorSpec, Frame
 from dualface_client.video.device_frames import DeviceFrames
+from dualface_client.video.nvcuvid import DecoderCaps, decoder_caps
 from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError, can_decode
 from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
@@ -55,6 +56,27 @@ def both(path: Path, stream: CudaStream) -> tuple[list[Frame], list[Frame], Nvde
 def assert_same_times(cpu: Sequence[Frame], gpu: Sequence[Frame]) -> None:
     for name in ("index", "pts", "time_base", "duration"):
         assert [getattr(f, name) for f in gpu] == [getattr(f, name) for f in cpu]
+
+
+@pytest.mark.parametrize("codec", ["H264", "HEVC", "AV1"])
+@pytest.mark.parametrize("bit_depth", [8, 10, 12])
+def test_the_driver_says_of_its_decoders_what_the_library_says(codec: str, bit_depth: int) -> None:
+    library = load_codec()
+    theirs = library.GetDecoderCaps(
+        gpuid=0, codec=getattr(library.cudaVideoCodec, codec), bitdepth=bit_depth
+    )
+    ours = decoder_caps(CudaStream(), codec, bit_depth)
+    assert ours.is_supported == bool(theirs["supported"])
+    if ours.is_supported:
+        assert ours == DecoderCaps(
+            True,
+            theirs["num_decoder_engines"],
+            theirs["width_min"],
+            theirs["width_max"],
+            theirs["height_min"],
+            theirs["height_max"],
+            theirs["mb_num_max"],
+        )
 
 
 @pytest.mark.parametrize("name", CLIPS)

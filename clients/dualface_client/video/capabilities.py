@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dualface_client.errors import PlatformError
-from dualface_client.settings.cuda import load_codec
+from dualface_client.settings.cuda import CudaStream, load_codec
+from dualface_client.video.nvcuvid import decoder_caps
 
-#: What sources come in; name in messages, name of PyNvVideoCodec, bit depth.
+#: What sources come in: codec and bit depth.
 _FORMATS = (("H264", 8), ("HEVC", 8), ("HEVC", 10), ("AV1", 8), ("AV1", 10))
 _ENCODERS = ("h264", "hevc", "av1")
 
@@ -66,7 +65,7 @@ def read_video(gpu_index: int = 0) -> VideoFacts:
         codec = load_codec()
     except PlatformError as error:
         return VideoFacts(note=str(error), encoder_note=str(error))
-    decoders, engines, note = _decoders(codec, gpu_index)
+    decoders, engines, note = _decoders(gpu_index)
     encoders, encoder_engines, encoder_note = _encoders(codec, gpu_index)
     return VideoFacts(note, engines, decoders, encoders, encoder_engines, encoder_note)
 
@@ -82,39 +81,18 @@ def ffmpeg_version() -> str:
     return f"PyAV {av.__version__} with x264"
 
 
-@functools.cache
-def decoder_caps(codec: Any, gpu_index: int, name: str, bit_depth: int) -> Mapping[str, int]:
-    """What a GPU's decoders do for one format, asked once in a process.
-
-    The library makes a CUDA context for the question and drops it, which took most of the time of
-    opening a file (docs/performance.md).
-
-    Args:
-        codec: The `PyNvVideoCodec` module.
-        gpu_index: Index as CUDA counts them.
-        name: Of `cudaVideoCodec`, such as `HEVC`.
-        bit_depth: 8, 10 or 12.
-
-    Returns:
-        The library's `GetDecoderCaps`: `supported`, `width_max`, `num_decoder_engines` and more.
-    """
-    given: Mapping[str, int] = codec.GetDecoderCaps(
-        gpuid=gpu_index, codec=getattr(codec.cudaVideoCodec, name), bitdepth=bit_depth
-    )
-    return given
-
-
-def _decoders(codec: Any, gpu_index: int) -> tuple[tuple[DecoderFacts, ...], int, str]:
+def _decoders(gpu_index: int) -> tuple[tuple[DecoderFacts, ...], int, str]:
     found: list[DecoderFacts] = []
     engines = 0
-    for name, depth in _FORMATS:
-        try:
-            caps = decoder_caps(codec, gpu_index, name, depth)
-        except Exception as error:  # PyNvVCException has no public base; the driver is the cause
-            return tuple(found), engines, f"NVDEC cannot be asked: {_line(error)}"
-        if caps["supported"]:
-            found.append(DecoderFacts(name, depth, caps["width_max"], caps["height_max"]))
-            engines = max(engines, int(caps.get("num_decoder_engines", 0)))
+    try:
+        stream = CudaStream(gpu_index)
+        for name, depth in _FORMATS:
+            caps = decoder_caps(stream, name, depth)
+            if caps.is_supported:
+                found.append(DecoderFacts(name, depth, caps.width_max, caps.height_max))
+                engines = max(engines, caps.engines)
+    except PlatformError as error:
+        return tuple(found), engines, str(error)
     return tuple(found), engines, ""
 
 
@@ -124,7 +102,7 @@ def _encoders(codec: Any, gpu_index: int) -> tuple[tuple[str, ...], int, str]:
     for name in _ENCODERS:
         try:
             caps = codec.GetEncoderCaps(gpuid=gpu_index, codec=name)
-        except Exception as error:  # as above: how the library says that there is no encoder
+        except Exception as error:  # PyNvVCException has no public base: there is no encoder
             note = note or f"NVENC cannot be used: {_line(error)}"
             continue
         found.append(name)

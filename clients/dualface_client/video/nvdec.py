@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dualface_client.errors import SourceError
+from dualface_client.errors import PlatformError, SourceError
 from dualface_client.settings.cuda import CudaStream, load_codec
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.annexb import AnnexbFilter
-from dualface_client.video.capabilities import decoder_caps
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.ffmpeg import AV_ERRORS, source_error
+from dualface_client.video.nvcuvid import decoder_caps
 from dualface_client.video.source import PyavSource, _open, _sample_aspect, _video_stream
 
 if TYPE_CHECKING:
@@ -110,15 +110,15 @@ class NvdecSource(PyavSource):
         return self._beyond_engine(str(codec), depth or 8, first.width, first.height)
 
     def _beyond_engine(self, codec: str, depth: int, width: int, height: int) -> str | None:
-        caps = decoder_caps(self._codec, self._cuda.device_id, codec, depth)
-        if not caps["supported"]:
+        try:
+            caps = decoder_caps(self._cuda, codec, depth)
+        except PlatformError as error:
+            return str(error)
+        if not caps.is_supported:
             return f"this GPU has no {codec} decoder for {depth} bit"
-        fits = (
-            caps["width_min"] <= width <= caps["width_max"]
-            and caps["height_min"] <= height <= caps["height_max"]
-            and width * height // 256 <= caps["mb_num_max"]
-        )
-        return None if fits else f"{width}x{height} is not a size of this GPU's {codec} decoder"
+        if not caps.takes(width, height):
+            return f"{width}x{height} is not a size of this GPU's {codec} decoder"
+        return None
 
     def _create_decoder(self) -> Any:
         name = _CODECS[self._stream.codec_context.name]
