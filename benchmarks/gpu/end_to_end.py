@@ -12,11 +12,13 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +98,17 @@ def row(
         "server_cores": round(server_s / wall_s, 2),
         **smi.busiest(),
         "exit_statuses": sorted({process.returncode for process in running}),
+        "latency_p50_ms": _middle_ms(reports, "latency_p50_s"),
+        "latency_p99_ms": _middle_ms(reports, "latency_p99_s"),
         "stages_of_first": reports[0].get("stages") if reports else None,
         "warnings": sorted({w for report in reports for w in report["warnings"]}),
         "errors": [text for text in errors if text] + [r["error"] for r in reports if r["error"]],
     }
+
+
+def _middle_ms(reports: list[dict[str, Any]], key: str) -> float:
+    """Median over the streams."""
+    return round(1e3 * float(statistics.median([report[key] for report in reports] or [0.0])), 1)
 
 
 def _tree_cpu_s(pid: int) -> float:
@@ -115,14 +124,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shapes", nargs="+", default=["1x1", "1x4", "1x8", "2x4", "4x2"])
     parser.add_argument("--repeat", type=int, default=10, help="times the clip is in the file")
+    parser.add_argument("--instances", type=int, help="detector processes")
     parser.add_argument("--instant", action="store_true", help="a detector of no cost")
     options = parser.parse_args()
     clip = repeated(options.clip, options.repeat)
     rows: list[dict[str, Any]] = [{"cpus": os.cpu_count(), "repeat": options.repeat}]
-    choice = ServerChoice(device="cuda")
+    choice = ServerChoice(device="cuda", detector_instances=options.instances)
     if options.instant:
         stand_in.write(file := options.out.with_suffix(".onnx").absolute())
-        choice = ServerChoice(device="cuda", detector_onnx=file)
+        choice = replace(choice, detector_onnx=file)
     with start_embedded(choice) as server:
         for shape in options.shapes:
             name, _, in_flight = shape.partition("@")

@@ -6,18 +6,19 @@ import threading
 import time
 from collections import deque
 
-_RECENT = 256
+_RECENT = 1024
+_QUANTILES = (0.5, 0.95, 0.99)
 _REFRESH_S = 0.25  # asked for after every frame
 
 
 class LatencyMeter:
-    """Quantiles over the last 256 frames; entered on one thread, left on another."""
+    """Quantiles over the last 1,024 frames; entered on one thread, left on another."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entered_s: dict[int, float] = {}
         self._recent_s: deque[float] = deque(maxlen=_RECENT)
-        self._quantiles_s = (0.0, 0.0)
+        self._quantiles_s = (0.0, 0.0, 0.0)
         self._computed_s = -_REFRESH_S
 
     def enter(self, index: int) -> None:
@@ -32,14 +33,15 @@ class LatencyMeter:
             if entered_s is not None:
                 self._recent_s.append(time.monotonic() - entered_s)
 
-    def quantiles_s(self) -> tuple[float, float]:
-        """Median and 95th percentile, at most 0.25 s old; 0 before the first frame."""
+    def quantiles_s(self) -> tuple[float, float, float]:
+        """Median, 95th and 99th percentile, at most 0.25 s old; 0 before the first frame."""
         now_s = time.monotonic()
         with self._lock:
             if now_s - self._computed_s < _REFRESH_S or not self._recent_s:
                 return self._quantiles_s
             ordered = sorted(self._recent_s)
             last = len(ordered) - 1
-            self._quantiles_s = ordered[round(0.5 * last)], ordered[round(0.95 * last)]
+            p50_s, p95_s, p99_s = (ordered[round(share * last)] for share in _QUANTILES)
+            self._quantiles_s = p50_s, p95_s, p99_s
             self._computed_s = now_s
             return self._quantiles_s

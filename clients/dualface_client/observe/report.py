@@ -45,8 +45,9 @@ class StreamReport:
         stages: Time per stage.
         attempts: How often it was started; more than once where a worker died under it.
         resumed: Whether an earlier run had finished it: nothing was done but to verify it.
-        latency_p50_s: Median time from decoded to written, of the last 256 frames.
+        latency_p50_s: Median time from decoded to written, of the last 1,024 frames.
         latency_p95_s: 95th percentile of the same.
+        latency_p99_s: 99th percentile of the same.
         timeline: Who sat where and when ReID ran; complete when the stream has ended.
     """
 
@@ -76,6 +77,7 @@ class StreamReport:
     resumed: bool = False
     latency_p50_s: float = 0.0
     latency_p95_s: float = 0.0
+    latency_p99_s: float = 0.0
     timeline: Timeline = field(default_factory=Timeline)
 
     @property

@@ -290,7 +290,7 @@ class StreamLoop:
             self._report()
 
     def _report(self) -> None:
-        p50_s, p95_s = self._latency.quantiles_s()
+        p50_s, p95_s, p99_s = self._latency.quantiles_s()
         self._status.update(
             frames_in=self._counts["in"],
             frames_out=self._counts["out"],
@@ -304,6 +304,7 @@ class StreamLoop:
             elapsed_s=time.monotonic() - self._started,
             latency_p50_s=p50_s,
             latency_p95_s=p95_s,
+            latency_p99_s=p99_s,
         )
 
 
