@@ -98,7 +98,7 @@ def own_worker(device: str) -> Infer:
         if device == "cpu":
             return mine._infer(pixels[spec.name])
         mine._cuda.copy(mine._pixels, pixels[spec.name].ctypes.data, pixels[spec.name].nbytes)
-        return mine._run(batch)
+        return mine.queue(batch)()
 
     return infer
 

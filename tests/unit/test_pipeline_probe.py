@@ -81,10 +81,10 @@ def test_the_layer_of_any_machine_is_right_and_gives_reasons(name: str, tmp_path
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("h200", ("cuda", "8", "2", "2", "8", "x264")),
-        ("4090", ("cuda", "8", "2", "2", "8", "auto")),
-        ("l4, 4 cores", ("cuda", "8", "2", "2", "8", "auto")),
-        ("3050", ("cuda", "1", "1", "1", "8", "auto")),
+        ("h200", ("cuda", "8", "2", "1", "8", "x264")),
+        ("4090", ("cuda", "8", "2", "1", "8", "auto")),
+        ("l4, 4 cores", ("cuda", "8", "2", "1", "8", "auto")),
+        ("3050", ("cuda", "4", "1", "1", "8", "auto")),
         ("1650", ("cuda", "1", "1", "1", "8", "auto")),
         ("gpu without packages", ("cpu", "4", "1", "1", "1", "x264")),
         ("laptop", ("cpu", "2", "1", "1", "1", "x264")),

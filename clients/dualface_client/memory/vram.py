@@ -16,8 +16,8 @@ DEFAULT_LIMIT = 0.75
 #: A client process with CUDA and NVDEC contexts, and the part of its first stream (H200:
 #: 524 MiB are there as soon as CUDA was asked whether it works).
 WORKER_BYTES, NVDEC_CONTEXT_BYTES = 586 * MIB, 62 * MIB
-#: Embedded server: Triton itself, and one process of a model with ONNX Runtime's CUDA provider.
-TRITON_BYTES, PYTHON_INSTANCE_BYTES = 776 * MIB, 2095 * MIB
+#: Embedded server on a GPU (H200): its detector process, and all of it with a client's region.
+DETECTOR_BYTES, EMBEDDED_SERVER_BYTES = 1832 * MIB, 4372 * MIB
 #: Triton with TensorRT engines (TensorRT 8.6): without an instance, and each.
 TENSORRT_BYTES, TENSORRT_INSTANCE_BYTES = 584 * MIB, 532 * MIB
 #: Surfaces of a decoder: reference pictures of usual streams and those on their way out.

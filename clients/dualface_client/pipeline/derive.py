@@ -12,10 +12,10 @@ from pathlib import Path
 
 from dualface_client.memory.vram import (
     DEFAULT_LIMIT,
+    DETECTOR_BYTES,
+    EMBEDDED_SERVER_BYTES,
     MIB,
     NVDEC_CONTEXT_BYTES,
-    PYTHON_INSTANCE_BYTES,
-    TRITON_BYTES,
     WORKER_BYTES,
     StreamShape,
     stream_terms,
@@ -25,7 +25,7 @@ from dualface_client.observe.machine import MachineFacts
 from dualface_client.pipeline.admission import load_of
 from dualface_client.pipeline.cuda_device import for_cuda, frames_held
 from dualface_client.settings.run import RunSettings
-from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.triton.description import FACE_DETECT
 from dualface_client.triton.pool_plan import Deployment, plan_pools
 from dualface_client.video.capabilities import VideoFacts
 
@@ -129,8 +129,7 @@ def _on_cpu(facts: ProbeFacts) -> list[Chosen]:
 
 def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
     gpu = _used(facts)
-    instances = _instances(gpu)
-    workers, streams, bound = _spread(facts, instances)
+    workers, streams, bound = _spread(facts)
     batch = min(_GPU_BATCH, FACE_DETECT.max_batch_size)
     in_flight = 4 if streams == 1 else 2
     return [
@@ -148,15 +147,13 @@ def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
         ),
         Chosen(
             "server.detector_instances",
-            str(instances),
-            "while one prepares a batch, the other's runs"
-            if instances > 1
-            else f"a second one needs {PYTHON_INSTANCE_BYTES // MIB} MiB more of "
-            f"{gpu.memory_total_bytes // MIB}",
+            "1",
+            "it has the next batch queued while one runs; a second one needs "
+            f"{DETECTOR_BYTES // MIB} MiB more and gained 5 % (H200)",
         ),
         Chosen(
             "server.cuda_pool_mib",
-            str(_pool_mib(streams * workers, in_flight, batch, instances)),
+            str(_pool_mib(streams * workers, in_flight, batch)),
             f"as `dualface-client plan --streams {streams * workers} --in-flight {in_flight} "
             f"--batch {batch} --backend python` has it, 256 at least",
         ),
@@ -179,26 +176,16 @@ def _used(facts: ProbeFacts) -> GpuFacts:
     return used_gpu(facts.gpus) or facts.gpus[0]
 
 
-def _instances(gpu: GpuFacts) -> int:
-    """Detector processes: two where they leave half of the GPU's memory to clients."""
-    return 2 if _server_bytes(2) <= gpu.memory_total_bytes / 2 else 1
-
-
-def _server_bytes(instances: int) -> int:
-    """The embedded server with so many detector processes and one of ReID."""
-    return TRITON_BYTES + (instances + 1) * PYTHON_INSTANCE_BYTES
-
-
 def _stream_bytes() -> int:
     """A usual stream with the settings that a GPU gets."""
     settings = for_cuda(RunSettings())
     return sum(stream_terms(_USUAL, load_of(settings, frames_held(settings))).values())
 
 
-def _spread(facts: ProbeFacts, instances: int) -> tuple[int, int, str]:
+def _spread(facts: ProbeFacts) -> tuple[int, int, str]:
     """Workers, streams in each, and what limits them."""
     total = _used(facts).memory_total_bytes
-    room = total * DEFAULT_LIMIT - _server_bytes(instances)
+    room = total * DEFAULT_LIMIT - EMBEDDED_SERVER_BYTES
     worker, stream = WORKER_BYTES + NVDEC_CONTEXT_BYTES, _stream_bytes()
     cores = facts.machine.usable_cores
     workers = max(1, min(_WORKERS_MAX, cores // _CORES_PER_WORKER))
@@ -212,7 +199,7 @@ def _spread(facts: ProbeFacts, instances: int) -> tuple[int, int, str]:
     return 1, max(1, int((room - worker) // stream)), memory
 
 
-def _pool_mib(streams: int, in_flight: int, batch: int, instances: int) -> int:
+def _pool_mib(streams: int, in_flight: int, batch: int) -> int:
     """What `dualface-client plan` computes for the embedded server, and 256 at least."""
     plan = plan_pools(
         Deployment(
@@ -220,7 +207,6 @@ def _pool_mib(streams: int, in_flight: int, batch: int, instances: int) -> int:
             requests_in_flight=in_flight,
             batch=batch,
             backend="python",
-            instances={FACE_DETECT.name: instances, FACE_REID.name: 1},
             warm_up=False,
         )
     )

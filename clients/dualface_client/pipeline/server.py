@@ -22,8 +22,6 @@ from dualface_client.triton.pool_plan import checked_pool
 from dualface_client.triton.reaper import reap_server
 
 _LOOPBACK = ("127.", "localhost:", "[::1]")
-#: Processes on a GPU: while one prepares the next batch, the other's runs. ReID is rare.
-_INSTANCES = {FACE_DETECT.name: 2, FACE_REID.name: 1}
 #: The search for the fastest convolutions of every batch size is part of the start.
 _CUDA_READY_S = 240.0
 
@@ -39,8 +37,7 @@ class ServerChoice:
         model_threads: Threads of one model run in the embedded server, 0 for one per core.
         device: Where the embedded server's models run, `cpu` or `cuda`.
         model_control: Whether clients of the embedded server may load and unload its models.
-        detector_instances: Processes of the detector in the embedded server, None for two on a
-            GPU and one on a CPU.
+        detector_instances: Processes of the detector in the embedded server, None for one.
         cuda_pool_mib: Its pool of GPU memory, None for the environment's or the default.
     """
 
@@ -100,9 +97,7 @@ def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) ->
 
 def _instances(choice: ServerChoice, spec: ModelSpec) -> int:
     """Copies of a model, 0 for the server's usual number."""
-    if spec.name == FACE_DETECT.name and choice.detector_instances is not None:
-        return choice.detector_instances
-    return _INSTANCES[spec.name] if choice.device == "cuda" else 0
+    return (choice.detector_instances or 0) if spec.name == FACE_DETECT.name else 0
 
 
 def _own_pool(choice: ServerChoice, total_bytes: int | None) -> int | None:

@@ -54,8 +54,8 @@ class ServerSettings:
         detector_onnx: Own face detector for the embedded server, or the one that was `exported`.
         reid_onnx: Own face ReID model for the embedded server, or the one that was `exported`.
         model_threads: Threads of one model run in the embedded server; 0 for one per core.
-        detector_instances: Processes that run the detector in the embedded server; `auto` is two
-            on a GPU (while one prepares a batch, the other's runs) and one on a CPU.
+        detector_instances: Processes that run the detector in the embedded server; `auto` is one:
+            it has the next batch queued while one runs.
         cuda_pool_mib: The embedded server's pool of GPU memory for tensors on their way to a model;
             `auto` is CUDA_MEMORY_POOL_BYTES of the environment, else 256.
     """

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualface_client.memory.vram import EMBEDDED_SERVER_BYTES, MIB, WORKER_BYTES
 from dualface_client.observe.gpus import GpuFacts, used_gpu
 from dualface_client.pipeline.doctor.finding import FAIL, NOTE, OK, Finding
 
@@ -20,8 +21,7 @@ _LIBRARIES = {
 }
 #: What CuPy of the `gpu` extra is built for.
 _CUDA_MAJOR = 13
-#: The embedded server with two detectors, and a client.
-_MEMORY_MIN_BYTES = 8 << 30
+_MEMORY_MIN_BYTES = EMBEDDED_SERVER_BYTES + WORKER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +146,9 @@ def _one_gpu(name: str, gpu: GpuFacts) -> Iterator[Finding]:
         advice = "in a container NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
         yield Finding(NOTE, f"{name} decoder", text, advice)
     if gpu.memory_total_bytes - gpu.memory_used_bytes < _MEMORY_MIN_BYTES:
-        text = f"{total - used} MiB free; the embedded server and a client take about 7,300"
-        advice = "--server-detector-instances 1, or end what else uses it (nvidia-smi shows it)"
+        least = round(_MEMORY_MIN_BYTES / MIB, -2)
+        text = f"{total - used} MiB free; the embedded server and a client take about {least:,.0f}"
+        advice = "end what else uses it (nvidia-smi shows it)"
         yield Finding(NOTE, f"{name} memory", text, advice)
     if gpu.mig_on:
         yield Finding(
