@@ -1,7 +1,7 @@
 """Checks planned CUDA pool sizes against a real server on this machine's GPU.
 
     python scripts/tune_pool.py --out DIR                  all three trial deployments
-    python scripts/tune_pool.py --out DIR --trial chain --full-load-s 150
+    python scripts/tune_pool.py --out DIR --trial chain --seconds 0 --full-load-s 300
 
 Each trial is an ensemble whose tensors live in the pool, with as many requests under way as it was
 planned for. The planned size must work; bisection then finds the smallest that does. A size works
@@ -69,24 +69,51 @@ def bisected(
 
 
 def measured(trial: Trial, seconds: float, full_load_s: float) -> dict[str, Any]:
-    """One trial: planned, needed, and what happens at half of that."""
+    """One trial: planned, needed, and what a longer load at the planned size meets."""
     with tempfile.TemporaryDirectory() as place:
         repository = write_repository(trial, Path(place) / "models", gpu=True)
         plan = planned(trial, repository)
-        needed, attempts = bisected(trial, repository, plan.cuda_bytes, seconds)
         row: dict[str, Any] = {
             "trial": asdict(trial),
             "terms": [asdict(term) for term in plan.cuda_terms],
             "planned_bytes": plan.cuda_bytes,
-            "needed_bytes": needed,
-            "planned_over_needed": round(plan.cuda_bytes / needed, 3) if needed else None,
         }
-        row["as_promised"] = bool(needed and PROMISED[0] <= plan.cuda_bytes / needed <= PROMISED[1])
-        too_small = next((o for o in attempts if not o.works), None)
-        row["guard_saw_too_small_after_s"] = too_small.seen_after_s if too_small else None
+        if seconds > 0:
+            row |= compared(*bisected(trial, repository, plan.cuda_bytes, seconds), plan.cuda_bytes)
         if full_load_s > 0:
-            row["full_load"] = asdict(attempt(trial, repository, plan.cuda_bytes, full_load_s))
-        return {**row, "attempts": [asdict(one) for one in attempts]}
+            outcome = attempt(trial, repository, plan.cuda_bytes, full_load_s)
+            row |= {"full_load_s": full_load_s, "full_load": asdict(outcome)}
+            row["as_promised"] = row.get("as_promised", True) and outcome.works
+        return row
+
+
+def compared(needed: int, attempts: list[Outcome], planned_bytes: int) -> dict[str, Any]:
+    """What bisection found beside the plan."""
+    ratio = planned_bytes / needed if needed else 0.0
+    too_small = next((o for o in attempts if not o.works), None)
+    return {
+        "needed_bytes": needed,
+        "planned_over_needed": round(ratio, 3) if needed else None,
+        "as_promised": PROMISED[0] <= ratio <= PROMISED[1],
+        "guard_saw_too_small_after_s": too_small.seen_after_s if too_small else None,
+        "attempts": [asdict(one) for one in attempts],
+    }
+
+
+def told(row: dict[str, Any]) -> str:
+    """A row in words."""
+    name, planned_mib = row["trial"]["name"], row["planned_bytes"] / MIB
+    parts = [f"{name}: planned {planned_mib:.0f} MiB"]
+    if "needed_bytes" in row:
+        parts.append(f"needed {row['needed_bytes'] / MIB:.0f} MiB")
+        parts.append(f"ratio {row['planned_over_needed']}")
+    if "full_load" in row:
+        full = row["full_load"]
+        parts.append(
+            f"{full['requests']} requests in {row['full_load_s']:g} s, fallbacks "
+            f"{sum(full['fallbacks'].values())}, garbage {full['garbage']}"
+        )
+    return ", ".join(parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--trial", choices=[trial.name for trial in TRIALS])
-    parser.add_argument("--seconds", type=float, default=2.0, help="load of one attempt")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="load of one attempt; 0 leaves bisection out"
+    )
     parser.add_argument("--full-load-s", type=float, default=0.0, help="load at the planned size")
     options = parser.parse_args(arguments)
     gpus = read_gpus()
@@ -108,10 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {"gpu": gpus[0].name, "cpus": os.cpu_count(), "rows": rows}
     (options.out / name).write_text(json.dumps(result, indent=1) + "\n")
     for row in rows:
-        print(
-            f"{row['trial']['name']}: planned {row['planned_bytes'] / MIB:.0f} MiB, needed "
-            f"{row['needed_bytes'] / MIB:.0f} MiB, ratio {row['planned_over_needed']}"
-        )
+        print(told(row))
     return int(not all(row["as_promised"] for row in rows))
 
 
