@@ -31,6 +31,21 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     assert (tmp_path / "talk_tiles.mp4").exists()
 
 
+def test_the_python_example_with_configuration_files_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "manual.yaml").write_text("output: {preset: ultrafast}\n")
+    (tmp_path / "recordings").mkdir()
+    make(tmp_path / "recordings" / "talk.mp4", Clip(frames=5, size_wh_px=(160, 120)))
+    done = subprocess.run(
+        [sys.executable, "-c", block],
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=90,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "talk done \n"), done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["talk_dualface.mp4"]
+
+
 def commands_and_options() -> set[str]:
     context = click.Context(cli)
     names = {f"dualface-client {name}" for name in cli.list_commands(context)}

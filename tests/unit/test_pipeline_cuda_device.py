@@ -29,6 +29,8 @@ def test_only_the_batch_changes_for_a_gpu() -> None:
     changed = for_cuda(plain)
     assert changed.detection.frames_per_request == 8
     assert replace(changed, detection=plain.detection) == plain
+    own = RunSettings(detection=DetectionSettings(frames_per_request=1))
+    assert for_cuda(own) is own
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")

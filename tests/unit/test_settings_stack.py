@@ -72,7 +72,7 @@ def test_each_layer_wins_over_those_below_it(layers: Write) -> None:
 def test_the_program_decides_where_a_batch_is_auto(layers: Write) -> None:
     place = layers(manual="output: {crf: 20}")
     assert read(place)["detection.frames_per_request"] is None
-    assert read(place).program().stream.detection.frames_per_request == 1
+    assert read(place).program().stream.detection.batch == 1
     own = read(place, detection__frames_per_request="4")
     assert own.program().stream.detection.frames_per_request == 4
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -15,7 +14,6 @@ from dualface_client.cli.setting_options import (
     read_settings,
     setting_options,
 )
-from dualface_client.cli.unattended_options import Unattended, unattended_options
 from dualface_client.settings.stack import Effective
 
 _EPILOG = """
@@ -32,7 +30,6 @@ Examples:
   dualface-client run night/ -o out/ --workers 2 --state out/state.json --resume
   dualface-client run day/ -o out/ --report report.html --health-port 8080 --log-format json
 """
-_CORES_PER_STREAM = 4
 #: Settings of the embedded server: without effect on another one.
 _EMBEDDED = (
     "server.detector_onnx",
@@ -73,7 +70,13 @@ _EMBEDDED = (
 )
 @click.option("--summary", type=FILE_TO_WRITE, help="JSON summary.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@unattended_options
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Skip videos whose outputs exist and are verified; see --state.",
+)
+@click.option("--state", type=FILE_TO_WRITE, help="JSON with the run's state, always whole.")
+@click.option("--report", type=FILE_TO_WRITE, help="HTML page about the run, complete in itself.")
 @click.pass_context
 def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     context: click.Context,
@@ -87,7 +90,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     summary: Path | None,
     quiet: bool,
     given: dict[str, str],
-    unattended: Unattended,
+    resume: bool,
+    state: Path | None,
+    report: Path | None,
 ) -> int:
     """Turn each INPUT into a video with its two people side by side.
 
@@ -103,34 +108,32 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     """
     found = read_settings(config_path, given, fallback=config_fallback)
     _check_together(context, found, inputs, output, streams_file)
-    from dualface_client.cli.execute import RunRequest, ServerChoice, execute
+    from dualface_client.cli.execute import execute
+    from dualface_client.cli.unattended import Telling
+    from dualface_client.pipeline.run import RunRequest
     from dualface_client.settings.streams import read_streams
 
     program = found.program()
-    own, server = program.run, program.server
+    record = program.record
     request = RunRequest(
-        inputs=inputs,
-        output=None if program.stream.output.encoder == "none" else output,
-        entries=tuple(read_streams(streams_file, found.values)) if streams_file else (),
-        choice=ServerChoice(
-            server.address,
-            server.detector_onnx,
-            server.reid_onnx,
-            server.model_threads,
-            own.device,
-            detector_instances=server.detector_instances,
-            cuda_pool_mib=server.cuda_pool_mib,
-        ),
-        streams=own.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM),
-        tracks=tracks,
-        summary=summary,
-        quiet=quiet,
-        unattended=unattended.with_settings(program),
-        monitor=program.monitor,
-        batch_is_auto=found["detection.frames_per_request"] is None,
-        overlay=debug_overlay,
+        inputs,
+        output,
+        program,
+        tuple(read_streams(streams_file, found.values)) if streams_file else (),
+        tracks,
+        debug_overlay,
+        resume,
     )
-    return execute(request, program.stream)
+    telling = Telling(
+        summary,
+        report,
+        state,
+        quiet,
+        record.log_format,
+        record.health_port,
+        record.health_host,
+    )
+    return execute(request, telling)
 
 
 def _check_together(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -61,21 +62,12 @@ def serve(
     """
     from dualface_client.cli.signals import stop_on_signal
     from dualface_client.errors import ServerError
-    from dualface_client.pipeline.server import ServerChoice, start_embedded
+    from dualface_client.pipeline.server import choice_of, start_embedded
     from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
 
     reap_shared_memory()
     own = read_settings(config_path, given, fallback=config_fallback).program().server
-    choice = ServerChoice(
-        None,
-        own.detector_onnx,
-        own.reid_onnx,
-        own.model_threads,
-        device,
-        model_control,
-        own.detector_instances,
-        own.cuda_pool_mib,
-    )
+    choice = replace(choice_of(own, device), address=None, model_control=model_control)
     with (
         stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,
         start_embedded(choice, stop.event) as server,

@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from dualface_client import __version__
-from dualface_client.cli.unattended_options import Unattended
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.health import HealthServer
 from dualface_client.observe.html import RunRecord, write_html
 from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.run_log import EventRecorder, log_event, run_log
-from dualface_client.observe.run_state import RunState, hearing_of_server
 from dualface_client.observe.samples import Sampler
-from dualface_client.observe.state_file import StateFile, read_state
+from dualface_client.observe.state_file import StateFile
 from dualface_client.observe.stream_events import StreamEvents
-from dualface_client.observe.watch import Alert
+from dualface_client.pipeline.execution import Listener
 from dualface_client.pipeline.record import pictures_of
+from dualface_client.pipeline.run import Run
 
 
-class RunWatch:
-    """Tells the user, the log, the state file and the report about one run.
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What a run shows and leaves besides its videos.
 
     Attributes:
-        state: Where the run stands.
+        summary: File for the JSON summary.
+        report: HTML report.
+        state: State file.
+        quiet: Say nothing but errors.
+        log_format: `text` or `json`.
+        health_port: Port of the health page, None for no page.
+        health_host: Address that it listens on.
     """
 
+    summary: Path | None
+    report: Path | None
+    state: Path | None
+    quiet: bool
+    log_format: str
+    health_port: int | None
+    health_host: str
+
+
+class RunWatch(Listener):
+    """Tells the user, the log, the state file and the report about one run."""
+
     def __init__(
-        self, chosen: Unattended, console: Console, state: RunState, recorder: EventRecorder
+        self, chosen: Telling, console: Console, run: Run, recorder: EventRecorder
     ) -> None:
-        self.state = state
+        self._run = run
         self._chosen = chosen
         self._console = console
         self._recorder = recorder
-        self._server_pid: Callable[[], int] | None = None
         self._sampler: Sampler | None = None
         self._started_unix_s = time.time()
 
@@ -52,19 +69,14 @@ class RunWatch:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         log_event(event, text, level=level)
 
-    def alert(self, alert: Alert) -> None:
-        """The hardware monitor has seen something, or its end."""
-        level = logging.INFO if alert.is_over else logging.WARNING
-        self.say("hardware_alert", str(alert), level)
-
     def stopping(self, text: str) -> None:
         """A signal asked for the end."""
-        self.state.set_phase("stopping")
+        self._run.state.set_phase("stopping")
         self.say("stopping", text)
 
     def say_end(self, text: str, **figures: Any) -> None:
         """The run in a line; on the console where there were several videos."""
-        if len(self.state.as_dict()["streams"]) > 1 and self._chosen.log_format == "text":
+        if len(self._run.jobs) > 1 and self._chosen.log_format == "text":
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         log_event("run_ended", text, **figures)
 
@@ -85,14 +97,9 @@ class RunWatch:
 
     def end(self) -> None:
         """All streams have ended: no more samples, and the state says so."""
-        self.state.set_phase("ended")
+        self._run.state.set_phase("ended")
         if self._sampler is not None:
             self._sampler.close()
-
-    @property
-    def server(self) -> str:
-        """Address of the server, and whether it is embedded."""
-        return str(self.state.as_dict()["server"])
 
     def display(self, statuses: Sequence[StreamStatus]) -> AbstractContextManager[object]:
         """Progress for people, or stream events for machines."""
@@ -100,27 +107,11 @@ class RunWatch:
             return StreamEvents(statuses)
         return ProgressDisplay(statuses, self._console, quiet=self._console.quiet)
 
-    def serves(self, address: str, pid: Callable[[], int] | None) -> None:
-        """The server is there and the streams start; gives its pid where it is ours."""
-        self._server_pid = pid
-        self.state.set_server(f"{address} (embedded)" if pid else address)
-        self.state.set_phase("running")
-
-    def processes(self) -> dict[str, int]:
-        """The run's processes by name."""
-        server = {"server": self._server_pid()} if self._server_pid else {}
-        workers = self.state.as_dict()["workers"]
-        return {
-            "client": os.getpid(),
-            **server,
-            **{f"worker {worker['number']}": worker["pid"] for worker in workers if worker["pid"]},
-        }
-
-    def sample(self, statuses: Sequence[StreamStatus]) -> AbstractContextManager[object]:
+    def sample(self) -> AbstractContextManager[object]:
         """Collects figures for the report while the body runs, where one was asked for."""
         if self._chosen.report is None:
             return ExitStack()
-        self._sampler = Sampler(statuses, self.processes)
+        self._sampler = Sampler(self._run.statuses, self._run.processes)
         return self._sampler
 
     def write_report(self, summary: RunSummary) -> None:
@@ -143,21 +134,13 @@ class RunWatch:
 
 
 @contextmanager
-def watched_run(
-    chosen: Unattended,
-    statuses: Sequence[StreamStatus],
-    console: Console,
-    inputs: dict[str, dict[str, Any]],
-    server_wait_s: float,
-) -> Iterator[RunWatch]:
+def watched_run(chosen: Telling, run: Run, console: Console) -> Iterator[RunWatch]:
     """Logs, writes the state and answers health checks while its body runs.
 
     Args:
         chosen: What was asked for.
-        statuses: Of the streams.
+        run: What is watched.
         console: Where text goes.
-        inputs: What the state file says of each input, by stream name.
-        server_wait_s: How long a server that went away is awaited.
 
     Raises:
         UsageError: The health page's address is taken.
@@ -170,27 +153,15 @@ def watched_run(
         else:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    state = RunState(__version__, statuses, inputs)
     with ExitStack() as stack:
         recorder = stack.enter_context(run_log(chosen.log_format, write))
-        stack.enter_context(hearing_of_server(state, server_wait_s))
-        watch = RunWatch(chosen, console, state, recorder)
+        watch = RunWatch(chosen, console, run, recorder)
         if chosen.state is not None:
-            stack.enter_context(StateFile(chosen.state, state))
+            stack.enter_context(StateFile(chosen.state, run.state))
         if chosen.health_port is not None:
-            page = HealthServer(state, chosen.health_host, chosen.health_port)
+            page = HealthServer(run.state, chosen.health_host, chosen.health_port)
             stack.enter_context(page)
             watch.say("health_page", f"health: http://{page.address}/healthz")
-        stack.callback(state.set_phase, "ended")
-        stack.enter_context(watch.sample(statuses))
+        stack.callback(run.state.set_phase, "ended")
+        stack.enter_context(watch.sample())
         yield watch
-
-
-def check_unattended(chosen: Unattended) -> None:
-    """Refuses to replace a file that is no state file.
-
-    Raises:
-        UsageError: It is another one.
-    """
-    if chosen.state is not None:
-        read_state(chosen.state)

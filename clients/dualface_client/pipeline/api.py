@@ -2,69 +2,105 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 
-from dualface_client.errors import StoppedError
+from dualface_client.errors import ConfigError
 from dualface_client.observe.report import StreamReport
-from dualface_client.pipeline.cpu_device import CpuDevice
-from dualface_client.pipeline.jobs import plan_jobs
-from dualface_client.pipeline.outputs import check_outputs, new_directories
-from dualface_client.pipeline.runner import fail_unstarted, new_statuses
-from dualface_client.pipeline.server import ServerChoice, server_for
-from dualface_client.pipeline.worker import run_worker
+from dualface_client.pipeline.execution import Listener, carry_out
+from dualface_client.pipeline.planning import plan_run
+from dualface_client.pipeline.run import RunRequest
+from dualface_client.settings.layers import command_layer
+from dualface_client.settings.machine import ProgramSettings
 from dualface_client.settings.run import RunSettings
-from dualface_client.triton.access import OPEN_ACCESS
+from dualface_client.settings.stack import build
+
+AnyPath = str | PathLike[str]
 
 
-def process(
-    inputs: Sequence[str | PathLike[str]],
-    output: str | PathLike[str],
+def process(  # noqa: PLR0913 - what the command has as options, by name
+    inputs: AnyPath | Sequence[AnyPath],
+    output: AnyPath | None,
     *,
     server: str | None = None,
-    settings: RunSettings | None = None,
-    streams: int = 1,
+    settings: RunSettings | ProgramSettings | None = None,
+    streams: int | str | None = None,
     stop: threading.Event | None = None,
+    device: str | None = None,
+    workers: int | str | None = None,
+    tracks: AnyPath | None = None,
+    overlay: AnyPath | None = None,
+    resume: bool = False,
+    listener: Listener | None = None,
 ) -> tuple[StreamReport, ...]:
-    """Turns each video into one with its two people side by side.
+    """Turns each video into one with its two people side by side, as `dualface-client run` does.
+
+    Every argument means what the option of its name means; the same planning, server, admission to
+    the GPU's memory, monitor and workers are behind it. Configuration files and variables count
+    where the caller has read them: `settings.stack` gives a `ProgramSettings`.
 
     Args:
-        inputs: Files, directories or glob patterns.
-        output: A file (for one video) or a directory.
-        server: `HOST:PORT` of a running Triton; None starts the embedded one and stops it.
-        settings: How to process; None for the defaults.
-        streams: Videos processed at a time.
+        inputs: Files, directories or glob patterns; one or several.
+        output: A file (for one video) or a directory; None writes no video.
+        server: `HOST:PORT` of a running Triton; without one the embedded server is started, and
+            stopped at the end.
+        settings: How to process, of the streams alone or of the whole program (but `record`, which
+            is about what the command shows); None for the defaults. The arguments go over it.
+        streams: Videos processed at a time; `auto` is one per 4 cores.
         stop: Set it from another thread to end early, as Ctrl-C does here; partial outputs stay
             playable.
+        device: `cpu`, `cuda`, or `auto` for `cuda` where that works.
+        workers: Processes that share the streams; `auto` is one for every four. From two on, one
+            that dies is started again.
+        tracks: File or directory for tracks in MOTChallenge's text form.
+        overlay: File or directory for debug overlays.
+        resume: Skip videos whose outputs are finished and verified.
+        listener: Hears what the run has to say; None for Python's logging, `dualface_client`.
 
     Returns:
         One report per video, in order. A video that failed says why in `error`; it raises nothing.
 
     Raises:
-        UsageError: The outputs cannot be laid out as asked, exist or cannot be written; nothing was
-            started.
+        UsageError: A value makes no sense, or the outputs cannot be laid out as asked, exist or
+            cannot be written; nothing was started.
+        PlatformError: The device was asked for and something is missing, or no embedded server
+            runs here.
         ServerError: The server cannot be had or is not the right one.
         AssetError: The embedded server's models or binary are missing.
     """
-    settings = settings or RunSettings()
-    jobs = plan_jobs([str(path) for path in inputs], str(output))
-    with new_directories(jobs):
-        check_outputs(jobs, settings)
-    statuses = new_statuses(jobs)
-    stop = stop or threading.Event()
-    try:
-        with server_for(ServerChoice(server), stop) as (address, embedded):
-            run_worker(
-                address,
-                CpuDevice(),
-                jobs,
-                statuses,
-                settings,
-                stop,
-                streams=streams,
-                access=OPEN_ACCESS if embedded else None,
-            )
-    except StoppedError as error:
-        fail_unstarted(statuses, error)
-    return tuple(status.snapshot() for status in statuses)
+    program = settings if isinstance(settings, ProgramSettings) else ProgramSettings()
+    if isinstance(settings, RunSettings):
+        program = replace(program, stream=settings)
+    named = {
+        "run.device": device,
+        "run.streams": streams,
+        "run.workers": workers,
+        "server.address": server,
+    }
+    many = [inputs] if isinstance(inputs, str | PathLike) else inputs
+    request = RunRequest(
+        tuple(os.fspath(path) for path in many),
+        None if output is None else os.fspath(output),
+        _with(program, {key: str(value) for key, value in named.items() if value is not None}),
+        tracks=None if tracks is None else Path(tracks),
+        overlay=None if overlay is None else Path(overlay),
+        resume=resume,
+    )
+    run = plan_run(request)
+    listener = listener or Listener()
+    for note in run.notes:
+        listener.say("note", f"note: {note}")
+    carry_out(run, stop or threading.Event(), listener)
+    return run.summary(0.0).streams
+
+
+def _with(program: ProgramSettings, named: dict[str, str]) -> ProgramSettings:
+    """Settings with single values over them, read as the command's options are."""
+    layer = command_layer(named)
+    if layer.problems:
+        raise ConfigError("; ".join(map(str, layer.problems)))
+    return build(layer.values, onto=program)

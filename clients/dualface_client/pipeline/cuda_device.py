@@ -74,12 +74,14 @@ def frames_held(settings: RunSettings) -> int:
     that wait for the look-ahead; those that were read ahead; and one in each thread's hands.
     """
     detection = settings.detection
-    in_requests = detection.frames_per_request * (detection.requests_in_flight + 2)
+    in_requests = detection.batch * (detection.requests_in_flight + 2)
     return in_requests + MAX_LOOKAHEAD_FRAMES + 1 + settings.queues.frames_ahead + 4
 
 
 def for_cuda(settings: RunSettings) -> RunSettings:
-    """Settings with several frames of a file in one request: a GPU runs batches."""
+    """Settings with several frames of a file in one request, where nobody has said how many."""
+    if settings.detection.frames_per_request is not None:
+        return settings
     return replace(settings, detection=replace(settings.detection, frames_per_request=8))
 
 

@@ -1,9 +1,45 @@
-"""The device of a run by its name; the GPU's parts are imported only where they are used."""
+"""The device of a run; the GPU's parts are imported only where they are used."""
 
 from __future__ import annotations
 
+from dualface_client.errors import PlatformError
 from dualface_client.pipeline.runner import Device
+from dualface_client.pipeline.server import ServerChoice
 from dualface_client.settings.run import RunSettings
+
+
+def device_for(choice: ServerChoice) -> str:
+    """Where pixels live, `cpu` or `cuda`.
+
+    Args:
+        choice: Which server is used, and the device that was asked for: `auto` is `cuda` where that
+            works.
+
+    Raises:
+        PlatformError: `cuda` was asked for and something is missing.
+    """
+    if choice.device == "cpu" or (choice.device == "auto" and not choice.is_local):
+        return "cpu"
+    from dualface_client.pipeline.cuda_device import why_not_cuda
+
+    reason = why_not_cuda(embedded_server=choice.address is None)
+    if reason is not None and choice.device == "cuda":
+        raise PlatformError(f"--device cuda: {reason}; --device cpu needs none of it")
+    return "cpu" if reason else "cuda"
+
+
+def settings_for(device: str, settings: RunSettings) -> RunSettings:
+    """Settings with what the device decides where nobody has said.
+
+    Args:
+        device: `cpu` or `cuda`.
+        settings: Of the run.
+    """
+    if device == "cpu":
+        return settings
+    from dualface_client.pipeline.cuda_device import for_cuda
+
+    return for_cuda(settings)
 
 
 def make_device(name: str, settings: RunSettings) -> Device:

@@ -13,6 +13,7 @@ from dualface_client.errors import DualfaceError
 from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.pipeline.server_watch import ServerWatch
 from dualface_client.settings import paths
+from dualface_client.settings.machine import ServerSettings
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
@@ -35,7 +36,7 @@ class ServerChoice:
         detector_onnx: Own detector for the embedded server, None for the exported one.
         reid_onnx: Own ReID model for the embedded server, None for the exported one.
         model_threads: Threads of one model run in the embedded server, 0 for one per core.
-        device: Where the embedded server's models run, `cpu` or `cuda`.
+        device: Where the embedded server's models run, `cpu` or `cuda`; `auto` until it is known.
         model_control: Whether clients of the embedded server may load and unload its models.
         detector_instances: Processes of the detector in the embedded server, None for one.
         cuda_pool_mib: Its pool of GPU memory, None for the environment's or the default.
@@ -54,6 +55,24 @@ class ServerChoice:
     def is_local(self) -> bool:
         """Whether the server is certainly on this machine and can share its memory."""
         return self.address is None or self.address.startswith(_LOOPBACK)
+
+
+def choice_of(server: ServerSettings, device: str) -> ServerChoice:
+    """The choice that the settings make.
+
+    Args:
+        server: Of the program.
+        device: Where the embedded server's models run, `cpu` or `cuda`; `auto` until it is known.
+    """
+    return ServerChoice(
+        server.address,
+        server.detector_onnx,
+        server.reid_onnx,
+        server.model_threads,
+        device,
+        detector_instances=server.detector_instances,
+        cuda_pool_mib=server.cuda_pool_mib,
+    )
 
 
 def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) -> EmbeddedServer:

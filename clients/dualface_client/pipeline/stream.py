@@ -188,7 +188,7 @@ class StreamLoop:
         """Keeps requests in flight and yields frames with their faces, in order."""
         settings = self._settings.detection
         in_flight: deque[_Batch] = deque()
-        for batch in _batches(frames, settings.frames_per_request):
+        for batch in _batches(frames, settings.batch):
             with self._clock.stage("letterbox"):
                 pending = self._parts.detector.submit([frame.image for frame in batch])
             in_flight.append(_Batch(batch, pending))

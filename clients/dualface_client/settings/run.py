@@ -21,9 +21,14 @@ class DetectionSettings:
     """
 
     score_threshold: float = 0.15
-    frames_per_request: int = 1
+    frames_per_request: int | None = None
     requests_in_flight: int = 2
     timeout_s: float = 60.0
+
+    @property
+    def batch(self) -> int:
+        """Frames in a request: as many as were said, else one."""
+        return self.frames_per_request or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Effective:
         return self.values[key].value
 
     def program(self) -> ProgramSettings:
-        """The values as the program's own types; an `auto` without a field keeps its default."""
+        """The values as the program's own types."""
         return build(self.values)
 
 
@@ -151,11 +151,7 @@ def build(values: Mapping[str, Given], onto: ProgramSettings | None = None) -> P
     """
     program: Any = onto or ProgramSettings()
     for key, given in values.items():
-        setting = settings_table()[key]
-        # `auto` of a field that holds plain numbers: the program decides, from the default on.
-        if given.value is None and setting.auto_only:
-            continue
-        program = _with(program, setting.path, given.value)
+        program = _with(program, settings_table()[key].path, given.value)
     assert isinstance(program, ProgramSettings)  # noqa: S101 - for the type checker
     return program
 

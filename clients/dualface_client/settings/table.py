@@ -50,7 +50,6 @@ class Row:
         common: Whether `--help` lists it; `--help-all` lists every one.
         per_stream: Whether one stream may have its own value.
         field: Name of the dataclass field, where that is not the key's.
-        auto: Word for "the program decides", kept as None though the field holds a plain value.
     """
 
     kind: Kind
@@ -58,7 +57,6 @@ class Row:
     common: bool = False
     per_stream: bool = True
     field: str = ""
-    auto: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,6 @@ class Setting:
         flag: Command line option.
         common: Whether `--help` lists it.
         per_stream: Whether one stream may have its own value.
-        auto_only: Whether None is no value of the field but "the program decides".
         description: From the dataclass's docstring.
     """
 
@@ -84,7 +81,6 @@ class Setting:
     flag: str
     common: bool
     per_stream: bool
-    auto_only: bool
     description: str
 
     @property
@@ -93,8 +89,8 @@ class Setting:
         return ENV_PREFIX + self.key.upper().replace(".", "_")
 
 
-def _global(kind: Kind, flag: str = "", *, common: bool = False, auto: str = "") -> Row:
-    return Row(kind, flag, common, per_stream=False, auto=auto)
+def _global(kind: Kind, flag: str = "", *, common: bool = False) -> Row:
+    return Row(kind, flag, common, per_stream=False)
 
 
 #: Sections by their key in YAML files; the path in `ProgramSettings` follows after a colon.
@@ -116,7 +112,7 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
     },
     "detection:stream.detection": {
         "score_threshold": _global(_SHARE),
-        "frames_per_request": _global(Integer(1, 128), auto="auto"),
+        "frames_per_request": _global(Or("auto", Integer(1, 128))),
         "requests_in_flight": _global(Integer(1, 64), "--in-flight", common=True),
         "timeout_s": _global(Real(0.1, 3600)),
     },
@@ -263,12 +259,11 @@ def _setting(key: str, path: tuple[str, ...], row: Row, owner: object) -> Settin
     return Setting(
         key,
         path,
-        Or(row.auto, row.kind) if row.auto else row.kind,
-        None if row.auto else getattr(owner, path[-1]),
+        row.kind,
+        getattr(owner, path[-1]),
         row.flag or "--" + re.sub(r"[._]", "-", key),
         row.common,
         row.per_stream,
-        bool(row.auto),
         attribute_descriptions(type(owner)).get(path[-1], ""),
     )
 

@@ -1,0 +1,90 @@
+"""Plans a run and checks everything about it that can be told before something is started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dualface_client import __version__
+from dualface_client.observe.run_state import RunState
+from dualface_client.pipeline.devices import device_for, settings_for
+from dualface_client.pipeline.jobs import Job, plan_jobs
+from dualface_client.pipeline.outputs import (
+    SideFile,
+    check_outputs,
+    check_per_video,
+    check_side_files,
+    new_directories,
+    overlay_files,
+)
+from dualface_client.pipeline.resume import identities, skip_finished
+from dualface_client.pipeline.run import Run, RunRequest
+from dualface_client.pipeline.runner import new_statuses
+from dualface_client.pipeline.server import choice_of
+from dualface_client.pipeline.stream_jobs import plan_streams
+from dualface_client.settings.run import RunSettings
+
+_CORES_PER_STREAM = 4
+
+
+def plan_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run:
+    """Plans a run; starts nothing, and writes nothing but directories that are missing.
+
+    Args:
+        request: What is to be done.
+        side_files: What the caller is going to write besides.
+
+    Raises:
+        UsageError: The request cannot be carried out as it stands.
+        PlatformError: The device was asked for by name and something is missing.
+    """
+    work = request.program.run
+    choice = choice_of(request.program.server, work.device)
+    choice = replace(choice, device=device_for(choice))
+    settings = settings_for(choice.device, request.program.stream)
+    notes: list[str] = []
+    jobs = _jobs(request, settings, notes)
+    with new_directories(jobs):
+        _check_files(request, settings, jobs, notes, side_files)
+    statuses = new_statuses(jobs)
+    if request.resume:
+        skip_finished(jobs, statuses, request.recorded, overwrite=settings.output.overwrite)
+    return Run(
+        request,
+        settings,
+        choice,
+        jobs,
+        statuses,
+        notes,
+        RunState(__version__, statuses, identities(jobs)),
+        work.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM),
+    )
+
+
+def _jobs(request: RunRequest, settings: RunSettings, notes: list[str]) -> list[Job]:
+    if request.entries:
+        return plan_streams(request.entries, settings)
+    output = None if settings.output.encoder == "none" else request.output
+    return plan_jobs(request.inputs, output, notes.append)
+
+
+def _check_files(
+    request: RunRequest,
+    settings: RunSettings,
+    jobs: list[Job],
+    notes: list[str],
+    side_files: Sequence[SideFile],
+) -> None:
+    """Looks at everything that the run is going to write."""
+    overwrite = settings.output.overwrite
+    check_outputs(jobs, settings, notes.append, existing_may_stay=request.resume)
+    check_per_video("--tracks", request.tracks, len(jobs))
+    overlays = overlay_files(request.overlay, jobs, may_replace=overwrite or request.resume)
+    tracks = _tracks(request.tracks, may_replace=overwrite)
+    check_side_files(jobs, [*tracks, *side_files, *overlays])
+
+
+def _tracks(path: Path | None, *, may_replace: bool) -> list[SideFile]:
+    return [SideFile("--tracks", "tracks", path, may_replace)] if path else []
