@@ -75,6 +75,19 @@ def slow_clip(directory: Path) -> Path:
     return make(directory / "slow.mp4", clip)
 
 
+def start_of(source: Path, target: Path, frames: int) -> Path:
+    """The start of a video, its packets as they are."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as out:
+        stream = given.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        for count, packet in enumerate(given.demux(stream)):
+            if packet.dts is None or count == frames:
+                break
+            packet.stream = copy
+            out.mux(packet)
+    return target
+
+
 def has_frames(path: Path, count: int) -> bool:
     """Whether a file that is being written plays so far."""
     try:

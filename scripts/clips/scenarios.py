@@ -129,15 +129,7 @@ def cross_often(stage: Stage, period_s: float = 5.0) -> Motion:
 
 def near_miss(stage: Stage) -> Motion:
     """They come close enough to touch and go back to their own sides, twice."""
-    middle, radius = (stage.left_x + stage.right_x) / 2, (stage.right_x - stage.left_x) / 2
-    closest = 0.09
-
-    def at(t: float) -> Scene:
-        share = 0.5 - 0.5 * cos(4 * pi * t / stage.duration_s)
-        apart = radius - (radius - closest) * share
-        return stage.scene(Pose(middle - apart), Pose(middle + apart, depth=2), t)
-
-    return at
+    return _meet_twice(stage, closest=0.09)
 
 
 def meet_and_part(stage: Stage) -> Motion:
@@ -145,8 +137,11 @@ def meet_and_part(stage: Stage) -> Motion:
 
     What constant velocity expects is a crossing, so motion alone tends to swap them.
     """
+    return _meet_twice(stage, closest=0.012)
+
+
+def _meet_twice(stage: Stage, closest: float) -> Motion:
     middle, radius = (stage.left_x + stage.right_x) / 2, (stage.right_x - stage.left_x) / 2
-    closest = 0.012
 
     def at(t: float) -> Scene:
         share = 0.5 - 0.5 * cos(4 * pi * t / stage.duration_s)

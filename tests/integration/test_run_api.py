@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
 
 from dualface_client.errors import ConfigError, PlatformError, UsageError
@@ -30,6 +29,7 @@ from tests.processes import (
     left_by,
     playable_frames,
     slow_clip,
+    start_of,
     wait_until,
 )
 
@@ -45,16 +45,7 @@ OPTIONS = ["--in-flight", "1", "--size", "640x360", "--preset", "ultrafast"]
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The start of a real clip, its packets as they are."""
-    path = tmp_path_factory.mktemp("clip") / "talk.mkv"
-    with av.open(str(LONG_CLIP)) as given, av.open(str(path), "w") as out:
-        stream = given.streams.video[0]
-        copy = out.add_stream_from_template(stream)
-        for count, packet in enumerate(given.demux(stream)):
-            if packet.dts is None or count == FRAMES:
-                break
-            packet.stream = copy
-            out.mux(packet)
-    return path
+    return start_of(LONG_CLIP, tmp_path_factory.mktemp("clip") / "talk.mkv", FRAMES)
 
 
 def test_a_program_gets_what_the_command_gets(

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 
 from dualface_client.settings import paths
@@ -26,6 +25,7 @@ from tests.processes import (
     playable_frames,
     slow_clip,
     start,
+    start_of,
     wait_until,
 )
 
@@ -103,8 +103,7 @@ def test_serve_answers_run_and_ends_on_interrupt(tmp_path: Path) -> None:
         line = server.stdout.readline()
         assert line.startswith("gRPC on 127.0.0.1:")
         address = line.split()[2].rstrip(",")
-        clip = tmp_path / "short.mkv"
-        _copy_start(LONG_CLIP, clip, frames=20)
+        clip = start_of(LONG_CLIP, tmp_path / "short.mkv", frames=20)
         runs = [
             start(
                 tmp_path, clip, "-o", f"{n}.mp4", "--server", address,
@@ -134,19 +133,6 @@ def test_serve_answers_run_and_ends_on_interrupt(tmp_path: Path) -> None:
         )
     assert playable_frames(tmp_path / "1.mp4") == 20
     assert playable_frames(tmp_path / "2_seen.mp4") == 20
-
-
-def _copy_start(source: Path, target: Path, frames: int) -> None:
-    with av.open(str(source)) as given, av.open(str(target), "w") as out:
-        stream = given.streams.video[0]
-        copy = out.add_stream_from_template(stream)
-        left = frames
-        for packet in given.demux(stream):
-            if packet.dts is None or left == 0:
-                break
-            packet.stream = copy
-            out.mux(packet)
-            left -= 1
 
 
 def test_models_that_are_not_there_are_named_before_anything_starts(tmp_path: Path) -> None:

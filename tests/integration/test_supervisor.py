@@ -24,28 +24,15 @@ from dualface_client.pipeline.patience import Patience
 from dualface_client.pipeline.runner import new_statuses
 from dualface_client.pipeline.supervisor import Supervisor
 from dualface_client.pipeline.worker_process import WorkerSetup
-from dualface_client.settings import paths
 from dualface_client.settings.run import OutputSettings, RunSettings
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.registration import registered_regions
+from tests.processes import LONG_CLIP, start_of
 
 SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
 SETTINGS = RunSettings(output=OutputSettings((320, 180), preset="ultrafast", encoder_threads=1))
 QUICK = Patience(backoff_s=0.05, silence_s=3.0)
-
-
-def clip(path: Path, frames: int) -> Path:
-    """The start of a real clip, its packets as they are."""
-    with av.open(str(paths.clips_dir() / "franck.mp4")) as given, av.open(str(path), "w") as out:
-        stream = given.streams.video[0]
-        copy = out.add_stream_from_template(stream)
-        for count, packet in enumerate(given.demux(stream)):
-            if packet.dts is None or count == frames:
-                break
-            packet.stream = copy
-            out.mux(packet)
-    return path
 
 
 class Run:
@@ -118,7 +105,10 @@ def owned_by(pids: list[int]) -> set[str]:
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("in")
-    return {name: clip(folder / f"{name}.mkv", 24 + 6 * i) for i, name in enumerate("abc")}
+    return {
+        name: start_of(LONG_CLIP, folder / f"{name}.mkv", 24 + 6 * i)
+        for i, name in enumerate("abc")
+    }
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,9 @@ from dualface_client.errors import (
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
+from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.jobs import Job
-from dualface_client.pipeline.runner import Device, Models, Runner, new_statuses
+from dualface_client.pipeline.runner import Models, Runner, new_statuses
 from dualface_client.pipeline.stream import StreamLoop, StreamParts
 from dualface_client.settings.run import DetectionSettings, OutputSettings, RunSettings
 from dualface_client.types import (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from dualface_client.errors import MemoryRegionError, PlatformError
 from dualface_client.memory.names import new_name
+from dualface_client.memory.region import checked_part
 
 #: An exported allocation shares every byte of the block it lies in: a multiple of the driver's
 #: block size shares nothing else (CUDA C++ Programming Guide, "Interprocess Communication").
@@ -88,12 +88,7 @@ class CudaRegion:
         """
         if not self._address:
             raise MemoryRegionError(f"region {self._name} is closed")
-        size = prod(shape) * dtype.itemsize
-        if offset < 0 or offset + size > self._byte_size or offset % dtype.itemsize:
-            raise ValueError(
-                f"bytes {offset}..{offset + size} as {dtype}: region {self._name} has "
-                f"{self._byte_size} bytes and offsets are multiples of {dtype.itemsize}"
-            )
+        checked_part(self, offset, shape, dtype)
         cuda = self._cupy.cuda
         memory = cuda.UnownedMemory(self._address, self._byte_size, self, self._device_id)
         return self._cupy.ndarray(shape, dtype, cuda.MemoryPointer(memory, offset))

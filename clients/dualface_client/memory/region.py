@@ -36,6 +36,29 @@ class Region(Protocol):
         """Gives the memory back; safe to call twice."""
 
 
+def checked_part(
+    region: Region, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> int:
+    """Bytes of a part of a region.
+
+    Args:
+        region: Which.
+        offset: First byte.
+        shape: Of the array that lies there.
+        dtype: Element type.
+
+    Raises:
+        ValueError: The part does not lie within the region.
+    """
+    size = prod(shape) * dtype.itemsize
+    if offset < 0 or offset + size > region.byte_size or offset % dtype.itemsize:
+        raise ValueError(
+            f"bytes {offset}..{offset + size} as {dtype}: region {region.name} has "
+            f"{region.byte_size} bytes and offsets are multiples of {dtype.itemsize}"
+        )
+    return size
+
+
 class SystemRegion:
     """A `/dev/shm` file, mapped here and registered with Triton by name.
 
@@ -123,12 +146,7 @@ class SystemRegion:
         """
         if self._mapping is None:
             raise MemoryRegionError(f"region {self._name} is closed")
-        size = prod(shape) * dtype.itemsize
-        if offset < 0 or offset + size > self._byte_size or offset % dtype.itemsize:
-            raise ValueError(
-                f"bytes {offset}..{offset + size} as {dtype}: region {self._name} has "
-                f"{self._byte_size} bytes and offsets are multiples of {dtype.itemsize}"
-            )
+        size = checked_part(self, offset, shape, dtype)
         return self._bytes[offset : offset + size].view(dtype).reshape(shape)
 
     def close(self) -> None:

@@ -8,13 +8,14 @@ import cv2
 
 from dualface_client.errors import UsageError
 from dualface_client.imaging.cpu import CpuImaging
+from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.parts import FrameSink, FrameSource
-from dualface_client.pipeline.runner import Device
+from dualface_client.pipeline.x264 import open_x264
 from dualface_client.settings.run import OutputSettings
 from dualface_client.types import VideoInfo
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.video.sink import NullSink, PyavSink
+from dualface_client.video.sink import NullSink
 from dualface_client.video.source import PyavSource
 
 
@@ -55,14 +56,4 @@ class CpuDevice(Device):
                 f"encoder {output.encoder!r}: a machine without an NVIDIA encoder has "
                 "'x264' and 'none'"
             )
-        return PyavSink(
-            job.output,
-            info,
-            output.canvas_wh_px,
-            audio_from=job.input,
-            preset=output.preset,
-            crf=output.crf,
-            overwrite=output.overwrite,
-            threads=output.encoder_threads or "auto",
-            disk_wait=disk_wait,
-        )
+        return open_x264(job.output, job.input, info, output, disk_wait)

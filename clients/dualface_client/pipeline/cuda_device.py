@@ -13,10 +13,11 @@ from pathlib import Path
 from dualface_client.errors import PlatformError
 from dualface_client.imaging.cuda import CudaImaging
 from dualface_client.memory.cuda_region import CudaRegion
+from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.parts import FrameSink, FrameSource
-from dualface_client.pipeline.runner import Device
 from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES
+from dualface_client.pipeline.x264 import open_x264
 from dualface_client.settings.cuda import CudaStream, load_codec, load_cupy
 from dualface_client.settings.run import OutputSettings, RunSettings
 from dualface_client.types import (
@@ -31,7 +32,7 @@ from dualface_client.types import (
 )
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.nvenc import NvencSink
-from dualface_client.video.sink import NullSink, PyavSink
+from dualface_client.video.sink import NullSink
 from dualface_client.video.upload import DownloadingSink, HostSink, open_device_source
 
 #: CuPy's class, the runtime's and the driver's error names, and what PyNvVideoCodec's text says.
@@ -232,17 +233,7 @@ class CudaDevice(Device):
                 if output.encoder == "nvenc":
                     raise
                 note = f"encoded by x264 on the CPU: {error}"
-        sink = PyavSink(
-            job.output,
-            info,
-            output.canvas_wh_px,
-            audio_from=job.input,
-            preset=output.preset,
-            crf=output.crf,
-            overwrite=output.overwrite,
-            threads=output.encoder_threads or "auto",
-            disk_wait=disk_wait,
-        )
+        sink = open_x264(job.output, job.input, info, output, disk_wait)
         return _NotedSink(sink, self._parts().stream, note)
 
 

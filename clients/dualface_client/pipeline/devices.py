@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dualface_client.errors import PlatformError
-from dualface_client.pipeline.runner import Device
+from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.server import ServerChoice
 from dualface_client.settings.run import RunSettings
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from dualface_client.errors import DualfaceError, EncoderError, ServerError, StoppedError
-from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
+from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.overlay import DebugOverlay, overlay_path
 from dualface_client.pipeline.parts import (
@@ -26,13 +26,12 @@ from dualface_client.pipeline.parts import (
     FrameSink,
     FrameSource,
     Guard,
-    Imaging,
     Unguarded,
 )
 from dualface_client.pipeline.pins import embed_pins
 from dualface_client.pipeline.stream import StreamLoop, StreamParts
 from dualface_client.settings.run import OutputSettings, RunSettings
-from dualface_client.types import Nv12Image, VideoInfo
+from dualface_client.types import VideoInfo
 from dualface_client.video.disk_wait import DiskWait
 
 #: How often a stream that is held back asks again.
@@ -40,58 +39,6 @@ _ADMIT_POLL_S = 0.2
 _WAIT_S = 1.0
 #: Frames of a stack trace, the innermost ones.
 _TRACE_LIMIT = -40
-
-
-class Device:
-    """Makes the parts that depend on the device; one subclass each for CPU and CUDA."""
-
-    imaging: Imaging
-
-    def make_region(self, byte_size: int) -> Region:
-        """Memory for the models' inputs, where this device's pixel work can write.
-
-        Raises:
-            MemoryRegionError: There is not that much.
-        """
-        return SystemRegion(byte_size)
-
-    @property
-    def outputs_in_region(self) -> bool:
-        """Whether the host can read answers from the region; else they get one of their own."""
-        return True
-
-    def synchronize(self) -> None:
-        """Waits until the pixel work that this thread has started is done."""
-
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether an error says that this device's memory is full."""
-        return isinstance(error, MemoryError)
-
-    def free_caches(self) -> None:
-        """Gives memory that is kept for later back to the device."""
-
-    def download(self, image: Nv12Image) -> Nv12Image:
-        """A picture on the host, with pixels of its own."""
-        return Nv12Image(image.y.copy(), image.uv.copy(), image.color)
-
-    def open_source(self, path: Path) -> FrameSource:
-        """Opens a video.
-
-        Raises:
-            SourceError: It cannot be read.
-        """
-        raise NotImplementedError
-
-    def open_sink(
-        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
-    ) -> FrameSink:
-        """Opens the job's output; `disk_wait` is its patience with a full disk.
-
-        Raises:
-            SinkError: It cannot be written.
-            UsageError: It exists and must not be replaced.
-        """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from dualface_client.memory.figures import PoolReport
 from dualface_client.models.faces import FaceDetector, FaceEmbedder, ModelAccess
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import log_event
+from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.leak_watch import LeakWatch
 from dualface_client.pipeline.parts import Guard
 from dualface_client.pipeline.pins import embed_pins
-from dualface_client.pipeline.runner import Device, Models, Runner
+from dualface_client.pipeline.runner import Models, Runner
 from dualface_client.settings.run import RunSettings
 from dualface_client.triton.access import Access
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
