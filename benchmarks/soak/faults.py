@@ -7,8 +7,8 @@ Each fault is injected into a run of four short real clips with two worker proce
 server, on the CPU; `--tiny` takes models of the same contract that cost nothing, where the machine
 has little time. Judged are: the affected streams' outcome as docs/errors.md has it, the other
 streams' outputs (byte for byte those of an undisturbed run), shared memory and processes left, and
-the time to recover. Needs root for `unshare` (a small /dev/shm) and libfaketime (a clock that
-jumps); without them those two rows say so. Writes faults.json and prints a table.
+the time to recover. Needs root for mounts (a small /dev/shm, a small disk) and libfaketime (a clock
+that jumps); without them those rows say so. Writes faults.json and prints a table.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-import onnx
 import psutil
 from fault_run import (  # type: ignore[import-not-found] # the module beside this one
     CLI,
@@ -40,13 +38,14 @@ from fault_run import (  # type: ignore[import-not-found] # the module beside th
     digest,
     make_inputs,
 )
-from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from fault_inputs import make_bad, write_tiny  # type: ignore[import-not-found] # as fault_run
+
 from dualface_client.pipeline.server import ServerChoice, start_embedded
 from dualface_client.settings import paths
-from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
+from dualface_client.triton.description import FACE_DETECT, FACE_REID
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
 from tests import media
 
@@ -223,20 +222,32 @@ class Suite:
         return self.judge(run, verdict, code=code, same=())
 
     def disk_full_then_space(self, run: Run, verdict: Verdict) -> Verdict:
-        """An output finds no space, waits, and goes on when there is some."""
+        """The outputs' disk fills up: they wait, and go on when there is space again."""
         run.under_way(2)
-        pid = run.victim("c")
-        hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
         run.inject()
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
-        run.wait_for(lambda: any(e["event"] == "disk_full" for e in run.events))
+        ballast = fill(run.work / "out")
+        run.wait_for(lambda: len(waiting(run)) == len(FRAMES))
         time.sleep(2)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
-        verdict.recover_s = run.moves_again("c") - 2
-        return self.judge(run, verdict, affected=["c"], text="no space is left; waiting")
+        ballast.unlink()
+        freed_s = time.monotonic() - run.injected_s
+        verdict.recover_s = run.moves_again("c") - freed_s
+        return self.judge(run, verdict, affected=FRAMES, text="no space is left; waiting")
 
     def disk_full(self, run: Run, verdict: Verdict) -> Verdict:
-        """It waits in vain: its stream fails alone, its part plays."""
+        """They wait in vain, five seconds: they fail, and their parts play."""
+        run.under_way(2)
+        run.inject()
+        fill(run.work / "out")
+        self.judge(run, verdict, code=1, affected=FRAMES, state="failed", same=(),
+                   text="no space is left for the output")  # fmt: skip
+        parts = [run.output(name).with_suffix(".partial.mp4") for name in FRAMES]
+        played = sum(bool(media.times_of(part)) for part in parts)
+        if played < len(parts):
+            verdict.wrong.append(f"{played} of {len(parts)} parts play")
+        return verdict
+
+    def file_size_limit(self, run: Run, verdict: Verdict) -> Verdict:
+        """An output has become as large as its process may write: it fails alone and at once."""
         run.under_way(2)
         pid = run.victim("c")
         mates = [n for n in FRAMES if n != "c" and run.worker_of(n) == pid]
@@ -245,8 +256,13 @@ class Suite:
         hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (part.stat().st_size + 2000, hard))
         same = [name for name in FRAMES if name != "c" and name not in mates]
-        return self.judge(run, verdict, code=1, affected=["c"], state="failed", same=same,
-                          text="no space is left for the output")  # fmt: skip
+        run.wait_for(lambda: any(e["event"] == "stream_failed" for e in run.events))
+        verdict.recover_s = time.monotonic() - run.injected_s
+        self.judge(run, verdict, code=1, affected=["c"], state="failed", same=same,
+                   text="the output has become as large as a file may be here")  # fmt: skip
+        if waiting(run):
+            verdict.wrong.append("it was waited for")
+        return verdict
 
     def output_appears(self, run: Run, verdict: Verdict) -> Verdict:
         """Somebody else writes a file of an output's name."""
@@ -387,46 +403,36 @@ class Suite:
         return rows
 
 
-def write_tiny(folder: Path, spec: ModelSpec) -> Path:
-    """A model of a contract that gives each value the picture's mean, whatever is in its batch."""
-    size = int(np.prod(spec.output.dims))
-    constants = [
-        numpy_helper.from_array(np.ones((1, size), np.float32), "ones"),
-        numpy_helper.from_array(np.array([1, 2, 3]), "axes"),
-        numpy_helper.from_array(np.array([-1, 1]), "column"),
-        numpy_helper.from_array(np.array([-1, *spec.output.dims]), "shape"),
-    ]
-    nodes = [
-        helper.make_node("Cast", [spec.input.name], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["float", "axes"], ["mean"]),
-        helper.make_node("Reshape", ["mean", "column"], ["means"]),
-        helper.make_node("Mul", ["means", "ones"], ["flat"]),
-        helper.make_node("Reshape", ["flat", "shape"], [spec.output.name]),
-    ]
-    tensor = helper.make_tensor_value_info
-    given = tensor(spec.input.name, TensorProto.UINT8, ["n", *spec.input.dims])
-    made = tensor(spec.output.name, TensorProto.FLOAT, ["n", *spec.output.dims])
-    graph = helper.make_graph(nodes, spec.name, [given], [made], constants)
-    path = folder / f"{spec.name}.onnx"
-    opset = helper.make_opsetid("", 18)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
-    return path
+def fill(disk: Path) -> Path:
+    """Leaves no space on a disk; the file that takes it."""
+    ballast = disk / "ballast"
+    block = bytes(1 << 16)
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(block)
+        except OSError:  # full: that is the point
+            return ballast
 
 
-def make_bad(folder: Path) -> list[Path]:
-    """One file of each bad kind."""
-    clip = media.Clip(frames=40, options={"g": "10"})
-    whole, mkv = (media.make(folder.parent / f"whole{s}", clip) for s in (".mp4", ".mkv"))
-    (folder / "empty.mp4").touch()
-    (folder / "text.mp4").write_text("no video\n" * 100)
-    (folder / "noise.mp4").write_bytes(os.urandom(20_000))
-    media.cut(folder / "no_index.mp4", whole, 0.6)
-    media.cut(folder / "cut_mkv.mkv", mkv, 0.6)
-    media.damage(folder / "damaged.mkv", mkv, range(15, 18))
-    (folder / "picture.png").write_bytes(bytes.fromhex("89504e470d0a1a0a") + os.urandom(500))
-    (folder / "list.m3u8").write_text("#EXTM3U\n/etc/passwd\n")
-    found = [folder / "missing.mp4", *sorted(folder.iterdir())]
-    return [path for path in found if path.stem != "whole"]
+def waiting(run: Run) -> set[str]:
+    """Streams that have said that they wait for space."""
+    return {event["stream"] for event in run.events if event["event"] == "disk_full"}
+
+
+def mount_small(folder: Path) -> bool:
+    """A disk of 16 MiB of its own at a folder; whether this user may do so."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    return subprocess.run(mount, capture_output=True, check=False).returncode == 0
+
+
+def with_clock(suite: Suite, work: Path) -> Run:
+    """A run whose wall clock is what a file says."""
+    (suite.work / "clock").write_text("+0")
+    env = {"LD_PRELOAD": str(_FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(suite.work / "clock"),
+           "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+    return Run(work, "--server", suite.forward.address, env=env)
 
 
 def arrange(suite: Suite, name: str) -> Run | None:
@@ -440,30 +446,32 @@ def arrange(suite: Suite, name: str) -> Run | None:
             inputs=[suite.work / "extra" / f"{n}.mp4" for n in FRAMES],
             models=suite.models(),
         )
-    if name == "state_folder_removed":
-        (suite.work / "elsewhere").mkdir()
-        state = str(suite.work / "elsewhere" / "s.json")
-        return Run(work, "--state", state, models=suite.models())
     if name == "clock_jump":
-        (suite.work / "clock").write_text("+0")
-        env = {"LD_PRELOAD": str(_FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(suite.work / "clock"),
-               "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
-        return Run(work, "--server", suite.forward.address, env=env) if _FAKETIME.exists() else None
+        return with_clock(suite, work) if _FAKETIME.exists() else None
     if name == "shared_memory_full":
-        mount = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && exec "$@"'
-        prefix = ["unshare", "-m", "sh", "-c", mount, "sh"]
+        command = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && exec "$@"'
+        prefix = ["unshare", "-m", "sh", "-c", command, "sh"]
         able = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
         return Run(work, prefix=prefix, models=suite.models()) if able else None
+    if name.startswith("disk_full"):
+        wait_s = "5" if name == "disk_full" else "60"
+        able = mount_small(work / "out")
+        return Run(work, "--disk-wait", wait_s, models=suite.models()) if able else None
     if name in ("server_with_other_models", "server_gone"):
         return Run(work, "--server", suite.forward.address)
-    workers = 4 if name.startswith("disk_full") else 2
-    return Run(work, workers=workers, models=suite.models())
+    options = []
+    if name == "state_folder_removed":
+        (suite.work / "elsewhere").mkdir()
+        options = ["--state", str(suite.work / "elsewhere" / "s.json")]
+    workers = 4 if name == "file_size_limit" else 2
+    return Run(work, *options, workers=workers, models=suite.models())
 
 
 FAULTS = (
     *("worker_killed", "worker_killed_three_times", "worker_frozen", "server_killed"),
     *("model_process_killed", "server_suspended", "server_with_other_models", "server_gone"),
     *("sigterm", "sigint_twice", "everything_killed", "disk_full_then_space", "disk_full"),
+    "file_size_limit",
     *("output_appears", "second_run_same_outputs", "reaped_while_running", "input_removed"),
     *("input_cut", "state_folder_removed", "health_client_silent", "clock_jump"),
     "shared_memory_full",
@@ -482,8 +490,12 @@ def one(suite: Suite, name: str) -> Verdict:
         return inject(run, verdict)
     except (RuntimeError, OSError, IndexError, ValueError, psutil.Error) as error:
         run.process.kill()
+        run.process.wait(10)
         verdict.wrong.append(f"{type(error).__name__}: {error}")
         return verdict
+    finally:
+        if name.startswith("disk_full"):
+            subprocess.run(["umount", "--lazy", str(run.work / "out")], check=True)
 
 
 def table(rows: list[Verdict]) -> str:

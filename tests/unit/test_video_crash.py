@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.ffmpeg import sink_error
 from tests import media
 from tests.media import Audio, Clip
 
@@ -19,12 +22,12 @@ _RATE = 25
 
 # Writes frames of noise with the source's audio beside them, and says each one's number.
 _WRITER = """
-import resource, sys, threading
+import errno, resource, sys, threading
 from fractions import Fraction
 import numpy as np
 from dualface_client.errors import DiskFullError
 from dualface_client.types import Frame, Nv12Image, VideoInfo
-from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.disk_wait import NO_SPACE, DiskWait
 from dualface_client.video.sink import PyavSink
 
 out, audio, limit_bytes, frames = sys.argv[1], sys.argv[2] or None, int(sys.argv[3]), sys.argv[4]
@@ -35,10 +38,12 @@ stop = threading.Event()
 
 def tell(full):
     print("waits" if full else "goes on", flush=True)
-    if full and sys.argv[6:]:
+    if full and sys.argv[7:]:
         threading.Timer(0.5, stop.set).start()
 
-wait = DiskWait(float(sys.argv[5]), stop, tell)
+# Where it stands for a full disk, the process's own limit is waited for: a test lifts it.
+errnos = frozenset({errno.EFBIG}) if sys.argv[6] == "disk" else NO_SPACE
+wait = DiskWait(float(sys.argv[5]), stop, tell, errnos)
 info = VideoInfo(96, 64, Fraction(25), Fraction(1, 25))
 sink = PyavSink(out, info, (96, 64), audio_from=audio, threads=1, crf=30, disk_wait=wait)
 noise = np.random.default_rng(1)
@@ -63,9 +68,11 @@ def start_writer(
     limit_bytes: int = 0,
     frames: int = 10_000,
     wait_s: float = 0.0,
+    stands_for: str = "disk",
     stop: bool = False,
 ) -> subprocess.Popen[str]:
     arguments = [str(out), str(audio or ""), str(limit_bytes), str(frames), str(wait_s)]
+    arguments.append(stands_for)
     arguments += ["stop"] * stop
     return subprocess.Popen(
         [sys.executable, "-c", _WRITER, *arguments], stdout=subprocess.PIPE, text=True, cwd=_ROOT
@@ -104,16 +111,17 @@ def test_after_kill_the_partial_file_plays(tmp_path: Path, suffix: str, audio_s:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_full_disk_is_its_own_error_and_leaves_a_playable_part(
+def test_a_file_as_large_as_it_may_be_is_not_waited_for_and_leaves_a_playable_part(
     tmp_path: Path, suffix: str
 ) -> None:
-    with start_writer(tmp_path / f"out{suffix}", limit_bytes=150_000) as writer:
-        assert writer.stdout is not None
-        *numbers, last = writer.stdout.read().splitlines()
+    out = tmp_path / f"out{suffix}"
+    with start_writer(out, limit_bytes=150_000, wait_s=600, stands_for="itself") as writer:
+        *numbers, last = writer.communicate(timeout=60)[0].splitlines()
     assert writer.returncode == 7
+    assert "waits" not in numbers
     partial = tmp_path / f"out.partial{suffix}"
     assert last.startswith(f"full {partial}")
-    assert "no space is left" in last
+    assert "raise the limit (`ulimit -f`)" in last
     assert [path.name for path in tmp_path.iterdir()] == [partial.name]
     assert len(media.times_of(partial)) >= 0.8 * (len(numbers) - 2 * _RATE)
 
@@ -164,3 +172,13 @@ def test_the_wait_for_a_full_disk_ends(tmp_path: Path, stop: bool) -> None:
     assert writer.returncode == 7
     assert lines.count("waits") == 1
     assert len(media.times_of(tmp_path / "out.partial.mp4")) > 20
+
+
+def test_only_what_somebody_can_make_room_for_is_waited_for(tmp_path: Path) -> None:
+    told: list[bool] = []
+    patient = DiskWait(60.0, tell=told.append)
+    for number, waited in ((errno.EFBIG, False), (errno.EIO, False), (errno.ENOSPC, True)):
+        assert patient.wait(OSError(number, "")) == waited
+    assert told == [True]
+    assert "no space is left" in str(sink_error(tmp_path, OSError(errno.EDQUOT, "")))
+    assert not DiskWait(0.0).wait(OSError(errno.ENOSPC, ""))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from dualface_client.errors import SinkError, SourceError, UsageError
+from dualface_client.errors import DiskFullError, SinkError, SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
 from dualface_client.video.outfile import OutputFile
 from dualface_client.video.sink import NullSink, PyavSink
@@ -318,6 +320,29 @@ def test_a_finished_output_is_never_cut(tmp_path: Path) -> None:
         OutputFile(tmp_path / "out.mp4", overwrite=False, lock=Publishing(first))
     assert (tmp_path / "out.mp4").read_bytes() == b"whole" * 100
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path) -> None:
+    final = tmp_path / "out.mp4"
+    seen: list[tuple[int, bool]] = []
+
+    def sync(fd: int) -> None:
+        seen.append((os.fstat(fd).st_size, final.exists()))
+
+    file = OutputFile(final, overwrite=False, sync=sync)
+    file.write(b"whole")
+    file.publish()
+    assert (seen, final.read_bytes()) == ([(5, False)], b"whole")
+
+
+def test_what_the_disk_does_not_take_gets_no_name(tmp_path: Path) -> None:
+    def sync(fd: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")  # file systems of a network say so late
+
+    file = OutputFile(tmp_path / "out.mp4", overwrite=False, sync=sync)
+    with pytest.raises(DiskFullError, match="no space is left"):
+        file.publish()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.partial.mp4"]
 
 
 def test_a_stale_partial_file_is_replaced(tmp_path: Path) -> None:

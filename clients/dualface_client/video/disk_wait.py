@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
 
+#: What somebody can end by making room. A file that has grown too large (EFBIG) is another matter:
+#: neither the process's own limit nor the file system's largest file change while one waits.
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _POLL_S = 0.25
 
 
@@ -21,6 +25,7 @@ class DiskWait:
             every write that succeeds.
         stop: Set from outside when nobody wants to wait any more, None for never.
         tell: Called with True when a wait begins and with False when there is space again.
+        errnos: Failures of a write that are worth a wait.
     """
 
     def __init__(
@@ -28,20 +33,25 @@ class DiskWait:
         limit_s: float = 0.0,
         stop: threading.Event | None = None,
         tell: Callable[[bool], None] = nobody,
+        errnos: frozenset[int] = NO_SPACE,
     ) -> None:
         self._limit_s = limit_s
         self._stop = stop or threading.Event()
         self._tell = tell
+        self._errnos = errnos
         self._until_s: float | None = None
 
-    def wait(self) -> bool:
-        """A write found no space: waits a moment.
+    def wait(self, error: OSError) -> bool:
+        """A write failed: waits a moment, if it was for want of space.
+
+        Args:
+            error: Of the write.
 
         Returns:
             Whether to try again.
         """
         now_s = time.monotonic()
-        if self._limit_s <= 0 or self._stop.is_set():
+        if error.errno not in self._errnos or self._limit_s <= 0 or self._stop.is_set():
             return False
         if self._until_s is None:
             self._until_s = now_s + self._limit_s

@@ -14,6 +14,7 @@ from dualface_client.errors import (
     SourceError,
     UsageError,
 )
+from dualface_client.video.disk_wait import NO_SPACE
 
 try:
     import av
@@ -24,7 +25,6 @@ except ImportError as missing:  # pragma: no cover - a broken installation
 
 __all__ = [
     "AV_ERRORS",
-    "DISK_FULL",
     "av",
     "file_url",
     "reason",
@@ -33,8 +33,6 @@ __all__ = [
     "thread_count",
     "ticks",
 ]
-
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 # PyAV raises its own tree; its non-FFmpeg failures are plain ValueError and OSError.
 AV_ERRORS: tuple[type[Exception], ...] = (av.FFmpegError, OSError, ValueError, RuntimeError)
@@ -59,7 +57,12 @@ def source_error(path: Path, error: Exception, remedy: str) -> SourceError:
 def sink_error(path: Path, error: Exception) -> SinkError:
     """Maps a failed write by its errno; the part before the failure stays playable."""
     number = getattr(error, "errno", None)
-    if number in DISK_FULL:
+    if number == errno.EFBIG:
+        return DiskFullError(
+            f"{path}: the output has become as large as a file may be here (File too large); raise "
+            "the limit (`ulimit -f`), or choose a file system that takes larger files"
+        )
+    if number in NO_SPACE:
         return DiskFullError(
             f"{path}: no space is left for the output ({os.strerror(number)}); "
             "free some or choose another directory"

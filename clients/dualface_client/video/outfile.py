@@ -10,7 +10,7 @@ from pathlib import Path
 from dualface_client.errors import SinkError, UsageError
 from dualface_client.video import integrity
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.video.ffmpeg import DISK_FULL, sink_error
+from dualface_client.video.ffmpeg import sink_error
 
 #: A new file comes in the way of opening one only while another process ends its output.
 _OPEN_TRIES = 5
@@ -42,6 +42,7 @@ class OutputFile:
         overwrite: bool,
         disk_wait: DiskWait | None = None,
         lock: Callable[[int, int], None] = fcntl.flock,
+        sync: Callable[[int], None] = os.fsync,
     ) -> None:
         """Creates the partial file.
 
@@ -50,6 +51,7 @@ class OutputFile:
             overwrite: Whether an existing output is replaced.
             disk_wait: Patience with a full disk, None for none.
             lock: As `fcntl.flock`.
+            sync: As `os.fsync`.
 
         Raises:
             UsageError: The output exists and `overwrite` is false, or it is a directory.
@@ -59,6 +61,7 @@ class OutputFile:
         self._overwrite = overwrite
         self._disk_wait = disk_wait or DiskWait()
         self._lock = lock
+        self._sync = sync
         self._partial: Path | None = partial_path_of(final)
         self.error: OSError | None = None
         self._fd = self._open_locked(partial_path_of(final))
@@ -76,7 +79,7 @@ class OutputFile:
                 rest = rest[os.write(self._fd, rest) :]
                 self._disk_wait.succeeded()
             except OSError as error:
-                if error.errno not in DISK_FULL or not self._disk_wait.wait():
+                if not self._disk_wait.wait(error):
                     self.error = error
                     self._cut_to_whole_boxes()
         return len(data)
@@ -92,12 +95,16 @@ class OutputFile:
     def publish(self) -> None:
         """Gives the file its final name, atomically, and closes it.
 
+        Its bytes are on the disk before the name is: after a loss of power too the name stands for
+        a whole file.
+
         Raises:
-            SinkError: The output appeared meanwhile, or the directory refuses the name. The
-                partial file stays.
+            SinkError: The disk did not take all of it, the output appeared meanwhile, or the
+                directory refuses the name. The partial file stays.
         """
         partial = partial_path_of(self._final)
         try:
+            self._sync(self._fd)
             if self._overwrite:
                 partial.replace(self._final)
             else:
