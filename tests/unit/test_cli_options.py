@@ -57,6 +57,11 @@ def test_options_that_would_be_ignored_or_fail_later(
     assert message in refused(*arguments)
 
 
+def test_a_hint_that_asks_ends_with_its_question_mark() -> None:
+    assert "did you mean fast?\n" in refused("-o", "y.mp4", "--preset", "fastt")
+    assert "1 to 51.\n" in refused("-o", "y.mp4", "--crf", "52")
+
+
 def test_settings_of_files_and_variables_count(tmp_path: Path) -> None:
     """As the options that they stand for: here, that nothing is written."""
     manual = tmp_path / "manual.yaml"

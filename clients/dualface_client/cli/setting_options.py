@@ -41,7 +41,8 @@ class SettingType(click.ParamType[str]):
         try:
             self._setting.kind.read(text)
         except ValueError as error:
-            self.fail(f"{text}: {error}.", param, ctx)
+            end = "" if str(error).endswith("?") else "."
+            self.fail(f"{text}: {error}{end}", param, ctx)
         return text
 
 
