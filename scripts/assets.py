@@ -302,7 +302,7 @@ def _tar_bytes(tarball: tarfile.TarFile, path: str) -> bytes:
 def _unpack(package: Package, wheel: Path, target: Path, tree: Path) -> None:
     """Unpacks a wheel as it is, with the executable bits that `zipfile` drops."""
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tree)  # noqa: S202 # reason: its checksum is pinned, and it is a zip
+        archive.extractall(tree)  # noqa: S202 - its checksum is pinned, and it is a zip
         for info in archive.infolist():
             if info.external_attr >> 16 & 0o111:
                 (tree / info.filename).chmod(0o755)

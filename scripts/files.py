@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        with suppress(OSError):
+        with suppress(OSError):  # the error below says what is wrong there
             temporary.unlink(missing_ok=True)
         raise AssetError(_cannot_write(path, error)) from error
 

@@ -90,7 +90,8 @@ class Run:
     def state(self) -> dict[str, Any]:
         """From the health page; empty while there is none."""
         try:
-            with urllib.request.urlopen(f"{self.page}/healthz", timeout=5) as reply:  # noqa: S310
+            url = f"{self.page}/healthz"
+            with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own page
                 found: dict[str, Any] = json.load(reply)
         except urllib.error.HTTPError as error:
             with error:
@@ -137,7 +138,7 @@ class Run:
             root = psutil.Process(self.process.pid)
             for one in (root, *root.children(recursive=True)):
                 self.family.setdefault(one.pid, one)
-        except psutil.Error:
+        except psutil.Error:  # one has ended between two looks: it is known, or needs not be
             pass
 
     def inject(self) -> None:
@@ -255,7 +256,7 @@ class Forward:
             host, _, port = self.target.partition(":")
             try:
                 server = socket.create_connection((host, int(port)))
-            except OSError:
+            except OSError:  # there is no server now: clients find a closed connection
                 client.close()
                 continue
             self._open += [client, server]
@@ -267,9 +268,9 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
     try:
         while data := source.recv(1 << 16):
             target.sendall(data)
-    except OSError:
+    except OSError:  # one side has gone: so goes the other, below
         pass
     finally:
         for one in (source, target):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # not connected any more
                 one.shutdown(socket.SHUT_RDWR)

@@ -78,7 +78,7 @@ def kill_at(
         while status.snapshot().frames_in < frame or not server.is_alive():
             if ended.wait(0.002):
                 return
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it ended by itself meanwhile
             os.kill(server.pid, signal.SIGKILL)
         status.warn(f"killed at frame {frame}")
 

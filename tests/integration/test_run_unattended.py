@@ -50,7 +50,8 @@ def test_after_kill_of_everything_resume_does_the_rest_and_nothing_twice(tmp_pat
     deadline = time.monotonic() + 120
     try:
         while len(finished(tmp_path)) < 3 or not list(tmp_path.glob("out/*.partial.mp4")):
-            assert process.poll() is None and time.monotonic() < deadline  # noqa: PT018
+            assert process.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         family = [
             psutil.Process(process.pid),

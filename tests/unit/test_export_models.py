@@ -284,7 +284,7 @@ def test_own_weights_replace_both_precisions(models: Path, tmp_path: Path) -> No
 def test_own_weights_that_differ_are_refused_by_tensor(
     tmp_path: Path, fault: dict[str, str | int], message: str
 ) -> None:
-    own = own_reid(tmp_path / "own.onnx", **fault)  # type: ignore[arg-type] # reason: one of three keywords
+    own = own_reid(tmp_path / "own.onnx", **fault)  # type: ignore[arg-type] # one of three keywords
     with pytest.raises(AssetError, match=message):
         export(Request(tmp_path / "out", sources_dir(), reid_onnx=own), lambda _: None)
     assert not (tmp_path / "out/face_reid.onnx").exists()

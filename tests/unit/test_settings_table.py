@@ -150,7 +150,7 @@ def other_value(key: str) -> Given:
     ):
         try:
             value = kind.read(text)
-        except ValueError:
+        except ValueError:  # not of this kind: the next may be
             continue
         if value != default:
             return Given(value, Origin("manual"))

@@ -74,7 +74,7 @@ def write_json(path: Path, data: Any) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the error below says what is wrong there
             draft.unlink(missing_ok=True)
         raise SinkError(f"{path}: cannot write the state: {error.strerror}") from error
 

@@ -71,7 +71,7 @@ def needs_of(
             continue
         try:
             header = read_header(job.input)
-        except SourceError:
+        except SourceError:  # see above
             continue
         shape = StreamShape(
             job.name, header.width_px, header.height_px, header.codec, header.bit_depth

@@ -104,7 +104,7 @@ def write_layer(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the error below says what is wrong there
             part.unlink()
         raise SinkError(f"--output {path}: cannot be written: {error.strerror}") from error
 

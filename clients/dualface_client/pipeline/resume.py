@@ -76,7 +76,7 @@ def take_finished(job: Job, status: StreamStatus) -> bool:
     Returns:
         Whether the output is verified.
     """
-    assert job.output is not None  # noqa: S101 - see above
+    assert job.output is not None  # noqa: S101 - the caller asks for such jobs alone
     told = status.snapshot()
     entry: dict[str, Any] = {}
     if told.decode_errors:  # such an output has fewer frames than its input has packets

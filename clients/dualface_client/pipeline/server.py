@@ -136,6 +136,7 @@ def reap_at(address: str) -> tuple[str, ...]:
     Returns:
         Names that the server no longer holds.
     """
+    # Unreachable, refused: the session that follows meets the same and says so.
     with suppress(DualfaceError), closing(Connection(address)) as connection:
         return reap_server(connection).gone
     return ()

@@ -68,7 +68,7 @@ class WorkerLink:
     def send(self, kind: str, **fields: Any) -> None:
         """Says something; a worker that is gone does not hear it, which its end will tell."""
         assert self.process.stdin is not None  # noqa: S101 - a pipe, see `start_worker`
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):  # the pipe is broken, or closed here
             self.process.stdin.write(encode(kind, **fields))
             self.process.stdin.flush()
 
@@ -130,7 +130,7 @@ def start_worker(
     )
     link = WorkerLink(number, process, time.monotonic())
     assert process.stdout is not None  # noqa: S101 - pipes, see above
-    assert process.stderr is not None  # noqa: S101
+    assert process.stderr is not None  # noqa: S101 - as above
     threading.Thread(
         target=_read_messages, args=(link, process.stdout, heard, closing), daemon=True,
         name=f"worker {number}",
@@ -159,7 +159,7 @@ def _put(heard: queue.Queue[Heard], what: Heard, closing: threading.Event) -> No
     while not closing.is_set():
         try:
             heard.put(what, timeout=_PUT_S)
-        except queue.Full:
+        except queue.Full:  # the supervisor is busy: it still looks at `closing`
             continue
         return
 

@@ -69,7 +69,7 @@ _WEIGHTS = (
     ("score_drop", 0.3),
     ("cut", 1.0),
 )
-assert {name for name, _ in _WEIGHTS} == {part.name for part in fields(RiskParts)}  # noqa: S101 (import-time check)
+assert {name for name, _ in _WEIGHTS} == {part.name for part in fields(RiskParts)}  # noqa: S101 - at import
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ class Connection:
 
     def close(self) -> None:
         """Closes the channel and cancels what is in flight; safe to call twice."""
+        # A channel that is broken or closed already is as good as closed.
         with contextlib.suppress(InferenceServerException, grpc.RpcError, ValueError):
             self._client.close()
 

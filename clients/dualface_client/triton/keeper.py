@@ -96,7 +96,7 @@ def _watch(server: subprocess.Popen[bytes], parent: int, terminated: list[int]) 
 
 
 def _wait(server: subprocess.Popen[bytes], limit_s: float) -> None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it is killed next
         server.wait(limit_s)
 
 
@@ -111,14 +111,14 @@ def _has_gone(parent: int, limit_s: float) -> bool:
 def _unlink_all(directory: str, prefix: str) -> None:
     for name in os.listdir(directory):
         if name.startswith(prefix):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # gone already; `reap` finds what stays
                 os.unlink(os.path.join(directory, name))
 
 
 def _kill_group(server: subprocess.Popen[bytes]) -> None:
     # The leader's exit does not end the group: stubs live on until they notice.
     for _ in range(100):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # nobody is left: the end below
             os.killpg(server.pid, signal.SIGKILL)
             server.poll()
             time.sleep(0.01)

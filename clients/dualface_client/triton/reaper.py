@@ -103,7 +103,7 @@ def unlink_own_shared_memory(shm_dir: Path = SHM_DIR) -> None:
         shm_dir: Where shared memory files lie.
     """
     for path in shm_dir.glob(f"{owner_prefix()}*"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # gone meanwhile; nobody would hear an error now
             path.unlink()
 
 

@@ -147,7 +147,7 @@ def unregister(
         raise ValueError("an empty region name would unregister every client's regions")
     end_s = time.monotonic() + timeout_s
     while True:
-        with contextlib.suppress(ServerError):
+        with contextlib.suppress(ServerError):  # the listing below tells what is true
             connection.call(f"unregistering {name}", f"unregister_{kind.value}_shared_memory", name)
         if name not in registered_regions(connection, kind):
             return

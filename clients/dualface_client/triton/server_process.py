@@ -57,11 +57,11 @@ def end_keeper(process: subprocess.Popen[str], grace_s: float) -> None:
         process: The keeper, with pipes.
         grace_s: How long the server may take to end by itself, seconds; 0 kills it at once.
     """
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError):  # it has died: `wait` below sees that
         assert process.stdin is not None  # noqa: S101 - for the type checker
         process.stdin.write(f"stop {grace_s}\n")
         process.stdin.flush()
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError):  # likewise
         process.stdin.close()  # type: ignore[union-attr] # a pipe, see `EmbeddedServer`
     try:
         process.wait(grace_s + 5.0)

@@ -96,7 +96,7 @@ def _installed(names: tuple[str, ...]) -> dict[str, str]:
     for name in names:
         try:
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
+        except metadata.PackageNotFoundError:  # what is missing has no version
             continue
     return versions
 
