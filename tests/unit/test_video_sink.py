@@ -17,8 +17,9 @@ import pytest
 
 from dualface_client.errors import DiskFullError, SinkError, SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
+from dualface_client.video.null_sink import NullSink
 from dualface_client.video.outfile import OutputFile
-from dualface_client.video.sink import NullSink, PyavSink
+from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
 from tests import media
 from tests.media import Audio, Clip

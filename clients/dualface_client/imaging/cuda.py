@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from math import ceil, floor
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dualface_client.imaging.cuda_structs import (
+    BATCH,
+    CHIP,
+    COMPOSE,
+    LETTERBOX_BATCH,
+    THUMBNAIL_BATCH,
+    picture_of,
+    row_pitch_of,
+    tile_of,
+    warp_of,
+)
 from dualface_client.imaging.geometry import (
-    Matrix,
     black,
-    chroma_origin,
-    covered_part,
-    grid_size,
-    luma_origin,
-    refine,
     rgb_matrix,
     similarity_matrix,
-    supersampling,
-    tile_scale,
 )
 from dualface_client.imaging.sharpness import face_sharpness
 from dualface_client.imaging.tiles import copy_tile, put_tile
@@ -47,57 +50,8 @@ THUMBNAIL_WH_PX = (32, 18)
 _THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * THUMBNAIL_WH_PX[1]
 # Thumbnails in pinned host memory at once; one is overwritten that many thumbnails later.
 _THUMBNAIL_SLOTS = 256
-#: Pictures of one launch at most; as in kernels.cu.
-BATCH = 16
 _BLOCK = (32, 8)
 _THUMBNAIL_THREADS = 128
-
-
-def _struct(*fields: tuple[Any, ...]) -> np.dtype[np.void]:
-    """A C struct as the device compiler lays it out."""
-    return np.dtype(list(fields), align=True)
-
-
-# The structs of kernels.cu.
-_PICTURE = _struct(
-    ("y", "u8"),
-    ("uv", "u8"),
-    ("y_pitch", "i4"),
-    ("uv_pitch", "i4"),
-    ("width", "i4"),
-    ("height", "i4"),
-)
-_LETTERBOX = _struct(
-    ("source", _PICTURE),
-    ("out", "u8"),
-    ("out_pitch", "i4"),
-    ("out_wh", "i4", (2,)),
-    ("content_xywh", "i4", (4,)),
-    ("rgb", "f4", (3, 4)),
-)
-_LETTERBOX_BATCH = _struct(("items", _LETTERBOX, (BATCH,)))
-_THUMBNAIL = _struct(("source", _PICTURE), ("out", "u8"), ("wh", "i4", (2,)))
-_THUMBNAIL_BATCH = _struct(("items", _THUMBNAIL, (BATCH,)))
-_WARP = _struct(("matrix", "f4", (2, 3)), ("samples", "i4"))
-_CHIP = _struct(
-    ("source", _PICTURE),
-    ("out", "u8"),
-    ("out_pitch", "i4"),
-    ("size", "i4"),
-    ("luma", _WARP),
-    ("chroma", _WARP),
-    ("rgb", "f4", (3, 4)),
-)
-_AXIS = _struct(("origin", "i4"), ("fraction", "f4"), ("step", "f4"), ("grid", "i4"))
-_TILE = _struct(("axes", _AXIS, (4,)), ("covered", "i4", (4,)), ("shrinks", "i4"))
-_COMPOSE = _struct(
-    ("source", _PICTURE),
-    ("y", "u8"),
-    ("uv", "u8"),
-    ("wh", "i4", (2,)),
-    ("black", "i4"),
-    ("tiles", _TILE, (2,)),
-)
 
 
 class PendingThumbnail:
@@ -190,11 +144,11 @@ class CudaImaging:
         self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
     ) -> None:
         count, height, width = out_rgb.shape[:3]
-        args = np.zeros((), _LETTERBOX_BATCH)
+        args = np.zeros((), LETTERBOX_BATCH)
         items = args["items"][: len(images)]
-        items["source"] = [_picture(image) for image in images]
+        items["source"] = [picture_of(image) for image in images]
         items["out"] = out_rgb.data.ptr + out_rgb.strides[0] * np.arange(count, dtype=np.uint64)
-        items["out_pitch"] = _row_pitch(out_rgb)
+        items["out_pitch"] = row_pitch_of(out_rgb)
         items["out_wh"] = width, height
         items["content_xywh"] = [(f.x_px, f.y_px, f.width_px, f.height_px) for f in fits]
         items["rgb"] = [rgb_matrix(image.color) for image in images]
@@ -213,11 +167,11 @@ class CudaImaging:
         chroma[1, 2] -= 0.5  # "left" siting, see geometry.chroma_origin
         chroma /= 2.0
         size = out_rgb.shape[0]
-        args = np.zeros((), _CHIP)
-        args["source"] = _picture(image)
-        args["out"], args["out_pitch"] = out_rgb.data.ptr, _row_pitch(out_rgb)
+        args = np.zeros((), CHIP)
+        args["source"] = picture_of(image)
+        args["out"], args["out_pitch"] = out_rgb.data.ptr, row_pitch_of(out_rgb)
         args["size"] = size
-        args["luma"], args["chroma"] = _warp(luma), _warp(chroma)
+        args["luma"], args["chroma"] = warp_of(luma), warp_of(chroma)
         args["rgb"] = rgb_matrix(image.color)
         self._launch("face_chip", _grid(size, size), _BLOCK, args)
 
@@ -231,9 +185,9 @@ class CudaImaging:
 
     def _thumbnails_of(self, images: Sequence[Nv12Image]) -> list[PendingThumbnail]:
         rows = [self._next_row() for _ in images]
-        args = np.zeros((), _THUMBNAIL_BATCH)
+        args = np.zeros((), THUMBNAIL_BATCH)
         items = args["items"][: len(images)]
-        items["source"] = [_picture(image) for image in images]
+        items["source"] = [picture_of(image) for image in images]
         items["out"] = [pixels.ctypes.data for pixels in rows]
         items["wh"] = THUMBNAIL_WH_PX
         grid = (*THUMBNAIL_WH_PX, len(images))
@@ -263,13 +217,13 @@ class CudaImaging:
         with self._stream:
             canvas = self._stream.cupy.empty((height * 3 // 2, width), np.uint8)
         luma, chroma = canvas[:height], canvas[height:].reshape(height // 2, width // 2, 2)
-        args = np.zeros((), _COMPOSE)
-        args["source"] = _picture(image)
+        args = np.zeros((), COMPOSE)
+        args["source"] = picture_of(image)
         args["y"], args["uv"] = luma.data.ptr, chroma.data.ptr
         args["wh"] = width, height
         args["black"] = black(image.color)
         source_wh = image.width_px, image.height_px
-        args["tiles"] = [_tile(crop, source_wh, layout.tile_wh_px) for crop in crops]
+        args["tiles"] = [tile_of(crop, source_wh, layout.tile_wh_px) for crop in crops]
         self._launch("compose", (*_grid(width, height), 2), _BLOCK, args)
         return Nv12Image(luma, chroma, image.color)
 
@@ -318,49 +272,5 @@ class CudaImaging:
         return self.thumbnail_async(image)
 
 
-def _picture(image: Nv12Image) -> tuple[int, ...]:
-    y, uv = image.y, image.uv
-    if y.strides[1] != 1 or uv.strides[1:] != (2, 1):
-        raise ValueError(
-            f"NV12 planes with strides {y.strides} and {uv.strides}: rows must have no gaps"
-        )
-    height, width = y.shape
-    return (y.data.ptr, uv.data.ptr, y.strides[0], uv.strides[0], width, height)
-
-
-def _row_pitch(out_rgb: Any) -> int:
-    if out_rgb.strides[-2:] != (3, 1) or out_rgb.dtype != np.uint8:
-        raise ValueError(
-            f"target of {out_rgb.dtype} with strides {out_rgb.strides}: "
-            "expected uint8 RGB rows without gaps"
-        )
-    return int(out_rgb.strides[-3])
-
-
 def _grid(width: int, height: int) -> tuple[int, int]:
     return ceil(width / _BLOCK[0]), ceil(height / _BLOCK[1])
-
-
-def _warp(matrix: Matrix) -> tuple[Matrix, int]:
-    samples = supersampling(matrix)
-    return refine(matrix, samples), samples
-
-
-def _tile(
-    crop: Crop, source_wh_px: tuple[int, int], tile_wh_px: tuple[int, int]
-) -> tuple[Any, ...]:
-    scale = tile_scale(crop, tile_wh_px)
-    luma, chroma = luma_origin(crop), chroma_origin(crop, scale)
-    width, height = crop.width_px, crop.height_px
-    axes = [
-        _axis(luma[0], scale[0], width),
-        _axis(luma[1], scale[1], height),
-        _axis(chroma[0], scale[0], width / 2),
-        _axis(chroma[1], scale[1], height / 2),
-    ]
-    return axes, covered_part(crop, source_wh_px, tile_wh_px), min(scale) < 1.0
-
-
-def _axis(origin: float, scale: float, size: float) -> tuple[int, float, float, int]:
-    whole = floor(origin)
-    return whole, origin - whole, 1.0 / scale, grid_size(size)

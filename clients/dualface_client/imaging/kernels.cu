@@ -1,5 +1,6 @@
 // Pixel kernels. The sampling rules are those of imaging/geometry.py; the parameter structs are laid
-// out again in imaging/cuda.py. Every coordinate that leaves a picture is clamped to its border.
+// out again in imaging/cuda_structs.py. Every coordinate that leaves a picture is clamped to its
+// border.
 
 typedef unsigned char u8;
 

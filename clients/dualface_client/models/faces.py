@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from dualface_client.errors import InferenceFailedError, InferenceTimeoutError, ServerError
-from dualface_client.triton.client import Output, PendingInference
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.triton.pending import Output, PendingInference
 from dualface_client.triton.recovery import PASSING
 from dualface_client.triton.session import Session
 from dualface_client.types import Embeddings, Faces, FloatArray, Letterbox, Nv12Image

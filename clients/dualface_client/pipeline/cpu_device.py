@@ -15,7 +15,7 @@ from dualface_client.pipeline.x264 import open_x264
 from dualface_client.settings.run import OutputSettings
 from dualface_client.types import VideoInfo
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.video.sink import NullSink
+from dualface_client.video.null_sink import NullSink
 from dualface_client.video.source import PyavSource
 
 

@@ -31,8 +31,8 @@ from dualface_client.types import (
     VideoInfo,
 )
 from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.null_sink import NullSink
 from dualface_client.video.nvenc import NvencSink
-from dualface_client.video.sink import NullSink
 from dualface_client.video.upload import DownloadingSink, HostSink, open_device_source
 
 #: CuPy's class, the runtime's and the driver's error names, and what PyNvVideoCodec's text says.

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, InvalidStateError, wait
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy.typing as npt
 import tritonclient.grpc as triton_grpc
 
 from dualface_client.errors import (
@@ -25,8 +21,8 @@ from dualface_client.memory.slots import Hold, Lease
 from dualface_client.triton.answers import AnswerPlace, Answers, AnswersInSlots
 from dualface_client.triton.connection import Connection, status_of, translate
 from dualface_client.triton.description import ModelSpec
+from dualface_client.triton.pending import Output, PendingInference
 
-Output = npt.NDArray[Any]
 # Without one of these the server may still be at work in the slot.
 _NO_ANSWER = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "UNKNOWN"})
 _CLOSE_WAIT_S = 2.0
@@ -57,79 +53,6 @@ class SlotLayout:
     def byte_size(self) -> int:
         """Bytes of a slot that holds both."""
         return self.output_at_byte + self.output_bytes
-
-
-class PendingInference:
-    """A request under way. The slot stays held until the server has answered."""
-
-    def __init__(self, what: str, limit_s: float, epoch: int) -> None:
-        """Made by `InferenceClient.infer_async` only."""
-        self.epoch = epoch
-        self._model_version = ""
-        self._what = what
-        self._limit_s = limit_s
-        self._since_s = time.monotonic()
-        self._future: Future[Output] = Future()
-
-    @property
-    def model_version(self) -> str:
-        """Version of the model that answered; empty before the answer."""
-        return self._model_version
-
-    def done(self) -> bool:
-        """Whether an answer or an error is there."""
-        return self._future.done()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Waits a while for an answer or an error; whether one is there."""
-        return bool(wait([self._future], timeout_s).done)
-
-    def refuse_overdue(self) -> None:
-        """For a wait in parts: raises where even the request's own limit did not end it.
-
-        Raises:
-            InferenceTimeoutError: Neither an answer nor an error came in time.
-        """
-        # The request's own limit ends it from below: the second on top is for that error to come.
-        if time.monotonic() > self._since_s + self._limit_s + 1.0 and not self.done():
-            raise self._timeout(self._limit_s)
-
-    def result(self, timeout_s: float | None = None) -> Output:
-        """Waits for the answer.
-
-        Args:
-            timeout_s: Longest wait, seconds; None for the request's own limit. A wait that ends
-                early leaves the request running and its slot held.
-
-        Returns:
-            The output, shape `(batch, *dims)`; a copy, valid after the slot's release.
-
-        Raises:
-            InferenceTimeoutError: No answer in time.
-            ServerError: The request failed.
-        """
-        limit_s = self._limit_s + 1.0 if timeout_s is None else timeout_s
-        try:
-            return self._future.result(limit_s)
-        except (FutureTimeoutError, CancelledError) as error:
-            if self._future.done():
-                raise
-            raise self._timeout(limit_s) from error
-
-    def _timeout(self, limit_s: float) -> InferenceTimeoutError:
-        return InferenceTimeoutError(
-            f"{self._what}: no answer in {limit_s:g} s; the server is overloaded or hangs"
-        )
-
-    def _finish(self, outcome: Output | Exception) -> None:
-        # Close and the answer may race; the first one counts.
-        try:
-            if isinstance(outcome, Exception):
-                self._future.set_exception(outcome)
-            else:
-                self._future.set_result(outcome)
-        except InvalidStateError:
-            return
 
 
 class InferenceClient:
@@ -217,10 +140,11 @@ class InferenceClient:
         self, pending: PendingInference, hold: Hold, spec: ModelSpec, place: AnswerPlace
     ) -> Any:
         def on_answer(result: Any, error: Exception | None) -> None:
+            version = ""
             try:
                 if error is None:
                     outcome: Output | Exception = self._output(spec, place, result)
-                    pending._model_version = result.get_response().model_version
+                    version = result.get_response().model_version
                 else:
                     outcome = translate(error, self._connection.address, spec.name)
             except DualfaceError as failure:
@@ -237,7 +161,7 @@ class InferenceClient:
             else:
                 hold.release()
             self._leave(pending, answered=not isinstance(outcome, Exception))
-            pending._finish(outcome)
+            pending.finish(outcome, version)
 
         return on_answer
 
@@ -353,4 +277,4 @@ class InferenceClient:
             self._idle.wait_for(lambda: not self._in_flight, wait_s)
             left = list(self._in_flight)
         for pending in left:
-            pending._finish(InferenceFailedError("cancelled: the client was closed"))
+            pending.finish(InferenceFailedError("cancelled: the client was closed"))

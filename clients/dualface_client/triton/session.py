@@ -12,10 +12,11 @@ from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.memory.slots import Lease, SizeClass, SlotPool, bytes_needed
 from dualface_client.triton.access import Access
 from dualface_client.triton.answers import AnswersApart
-from dualface_client.triton.client import InferenceClient, PendingInference, SlotLayout
+from dualface_client.triton.client import InferenceClient, SlotLayout
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.contract import ServedModel, check_contract
 from dualface_client.triton.description import MODELS, ModelSpec
+from dualface_client.triton.pending import PendingInference
 from dualface_client.triton.recovery import Endurance, Recovery
 from dualface_client.triton.registration import Kind, kind_of, register, unregister
 

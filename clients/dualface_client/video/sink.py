@@ -15,6 +15,7 @@ from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITE
 from dualface_client.video.convert import plane_view
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, sink_error, thread_count, ticks
+from dualface_client.video.null_sink import never
 from dualface_client.video.outfile import OutputFile, partial_path_of
 
 if TYPE_CHECKING:
@@ -41,11 +42,6 @@ _BUFFER_BYTES = 1 << 20
 _GOP_S = 2
 _FALLBACK_RATE = Fraction(25)
 _CRF_LIMIT = 51
-
-
-def never() -> bool:
-    """Nobody asks to stop."""
-    return False
 
 
 class PyavSink:
@@ -337,42 +333,6 @@ class PyavSink:
         if self._file.error is not None:
             self._state = "failed"
             raise sink_error(self._path, self._file.error) from self._file.error
-
-
-class NullSink:
-    """Takes frames and writes nothing: for measurements and for tracks alone."""
-
-    def __init__(self) -> None:
-        """Starts at no frame."""
-        self._frame_count = 0
-
-    @property
-    def frame_count(self) -> int:
-        """Frames taken so far."""
-        return self._frame_count
-
-    @property
-    def partial_path(self) -> Path | None:
-        """Always None: there is no file."""
-        return None
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Always empty."""
-        return ()
-
-    def write(self, frame: Frame) -> None:
-        """Counts one canvas."""
-        del frame
-        self._frame_count += 1
-
-    def close(self, stopped: Callable[[], bool] = never) -> bool:
-        """Does nothing; always complete."""
-        del stopped
-        return True
-
-    def abort(self) -> None:
-        """Does nothing."""
 
 
 def _check_options(path: Path, audio_from: str | Path | None, encoder: str, crf: float) -> None:
