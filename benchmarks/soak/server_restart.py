@@ -17,6 +17,7 @@ import json
 import os
 import random
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import av
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.pipeline.devices import make_device
