@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,46 @@ def test_a_cut_right_after_a_flash_is_still_found() -> None:
     assert cuts(frames + [shot(60, k) for k in range(5)]) == [30]
 
 
+def _upright(picture: ByteArray) -> ByteArray:
+    """In the middle third between black bars."""
+    return _framed(picture[:, ::3], slice(0, 18), slice(10, 21))
+
+
+def _letterboxed(picture: ByteArray) -> ByteArray:
+    return _framed(picture[:13], slice(2, 15), slice(0, 32))
+
+
+def _inset(picture: ByteArray) -> ByteArray:
+    """A quarter of the picture, on grey."""
+    return _framed(picture[::2, ::2], slice(6, 15), slice(8, 24), 128)
+
+
+def _dark(picture: ByteArray) -> ByteArray:
+    return (picture * 0.25 + 4).astype(np.uint8)
+
+
+def _framed(picture: ByteArray, rows: slice, columns: slice, border: int = 16) -> ByteArray:
+    canvas = np.full((18, 32), border, np.uint8)
+    canvas[rows, columns] = picture
+    return canvas
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("look", [_upright, _letterboxed, _inset, _dark])
+def test_bars_and_darkness_hide_no_cut(look: Callable[[ByteArray], ByteArray], seed: int) -> None:
+    frames = [shot(seed, k) for k in range(30)] + [shot(seed + 50, k) for k in range(30)]
+    assert cuts([look(frame) for frame in frames]) in ([30], [31])
+
+
+@pytest.mark.parametrize("look", [_upright, _letterboxed, _inset, _dark])
+def test_bars_and_darkness_make_no_cut(look: Callable[[ByteArray], ByteArray]) -> None:
+    assert cuts([look(shot(1, k)) for k in range(200)]) == []
+
+
+def test_a_video_of_one_plain_colour_has_no_cut() -> None:
+    assert cuts([np.full((18, 32), 16 + k % 2, np.uint8) for k in range(20)]) == []
+
+
 def test_thresholds_are_settable() -> None:
-    deaf = CutDetector(SceneSettings(min_difference=300.0))
+    deaf = CutDetector(SceneSettings(max_correlation=-1.0))
     assert not any(deaf.update(shot(seed), seed / 30) for seed in range(10))

@@ -189,6 +189,7 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
     },
     "tracking.scene:stream.tracking.scene": {
         "min_difference": Row(Real(0, 255)),
+        "min_contrast_share": Row(Real(0, 10)),
         "min_ratio": Row(Real(1, 1000)),
         "max_correlation": Row(Real(-1, 1)),
         "memory_s": Row(_SECONDS),
@@ -202,6 +203,7 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
         "duplicate_cosine": Row(Real(-1, 1)),
         "min_quality": Row(_SHARE),
         "enrol_interval_s": Row(_SECONDS),
+        "enrol_limit_s": Row(_SECONDS),
         "patience_s": Row(_SECONDS),
         "identity_limit": Row(Integer(2, 4096)),
     },

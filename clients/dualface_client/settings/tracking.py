@@ -77,7 +77,9 @@ class SceneSettings:
 
     Attributes:
         min_difference: Smallest mean absolute difference, in grey levels after the mean brightness
-            is removed, that can be a cut.
+            is removed, that can be a cut. Plain borders that stay as they are do not count.
+        min_contrast_share: The same as a share of the picture's contrast (standard deviation); the
+            smaller of the two holds, so that dark pictures have cuts too.
         min_ratio: A cut differs at least so many times as much as the frames before it did.
         max_correlation: A cut correlates at most so much with the frame before.
         memory_s: Time constant of "the frames before".
@@ -85,9 +87,10 @@ class SceneSettings:
             that may be a flash or a dropped light: the verdict waits for one more frame.
     """
 
-    min_difference: float = 9.0
+    min_difference: float = 7.0
+    min_contrast_share: float = 0.45
     min_ratio: float = 3.0
-    max_correlation: float = 0.9
+    max_correlation: float = 0.92
     memory_s: float = 0.5
     flash_step: float = 25.0
 
@@ -106,6 +109,8 @@ class IdentitySettings:
         duplicate_cosine: An embedding so close to one in the gallery adds nothing new.
         min_quality: Faces below are not enrolled (see `tracking.quality.face_quality`).
         enrol_interval_s: Pause after the first enrolment; it triples with each.
+        enrol_limit_s: Longest such pause. An enrolment also looks whether everybody is still who
+            they were: a swap that nothing gave away lasts at most about so long.
         patience_s: A new face of too little quality is looked at anyway after this time, and a
             face that no embedding could name is named by motion.
         identity_limit: Identities remembered; the least established absent ones are dropped.
@@ -118,6 +123,7 @@ class IdentitySettings:
     duplicate_cosine: float = 0.99
     min_quality: float = 0.35
     enrol_interval_s: float = 3.0
+    enrol_limit_s: float = 5.0
     patience_s: float = 0.5
     identity_limit: int = 16
 

@@ -19,6 +19,7 @@ from dualface_client.tracking.boxes import Box
 from dualface_client.types import FloatArray
 
 _IMPOSSIBLE = -1e6
+_SKIP_LIMIT = 4.0  # longest pause after an enrolment that failed, in `enrol_limit_s`
 
 
 @dataclass(slots=True)
@@ -150,13 +151,17 @@ class IdentityBook:
     def enrol(self, person: Identity, embedding: FloatArray, quality: float, time_s: float) -> None:
         """Adds an embedding and sets the time of the next."""
         person.gallery.add(embedding, quality)
-        person.enrol_s = time_s + person.enrol_pause_s
-        person.enrol_pause_s *= 3.0
+        self._pause(person, time_s, 3.0, self._settings.enrol_limit_s)
 
     def skip(self, person: Identity, time_s: float) -> None:
         """Puts an enrolment that failed off, ever longer."""
-        person.enrol_s = time_s + person.enrol_pause_s
-        person.enrol_pause_s *= 2.0
+        self._pause(person, time_s, 2.0, _SKIP_LIMIT * self._settings.enrol_limit_s)
+
+    def _pause(self, person: Identity, time_s: float, growth: float, longest_s: float) -> None:
+        longest_s = max(longest_s, self._settings.enrol_interval_s)
+        pause_s = min(person.enrol_pause_s, longest_s)
+        person.enrol_s = time_s + pause_s
+        person.enrol_pause_s = min(pause_s * growth, longest_s)
 
     def judge(self, embeddings: FloatArray, links: Sequence[int]) -> list[Verdict]:
         """Assigns faces to people one to one, and says where that should change a link.

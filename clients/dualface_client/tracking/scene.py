@@ -11,16 +11,25 @@ from dualface_client.types import ByteArray, FloatArray
 
 #: Share of pixels that must change in one direction for a change to be a matter of light.
 _ONE_WAY_SHARE = 0.9
+#: Grey levels within which a row or column at the edge is plain, and the same as before.
+_PLAIN = 3.0
+#: Difference in grey levels that noise alone may make: no cut below it, however dark the picture.
+_NOISE = 2.0
+#: Pixels of a thumbnail that must be left between plain borders to say anything of a cut.
+_LEAST_PIXELS = 24
 
 
 class CutDetector:
     """Finds the first frame of a new shot; state of one stream.
 
     A cut differs strongly from the frame before, much more than the frames before that did among
-    themselves, and does not correlate with it. The mean brightness is taken out first, so that a
-    dimmer or a lamp is no cut. A frame that is brighter (or darker) nearly everywhere may be a
-    flash or a dropped frame: it is set aside, and the next frame is compared with the one before
-    it. A real cut to a much brighter shot is therefore seen one frame late.
+    themselves, and does not correlate with it. Plain borders that stay as they are, such as the
+    bars of a letterboxed or upright video, are left out: they would make any two shots alike. What
+    is a strong difference depends on the contrast, so that cuts between dark shots are found. The
+    mean brightness is taken out first, so that a dimmer or a lamp is no cut. A frame that is
+    brighter (or darker) nearly everywhere may be a flash or a dropped frame: it is set aside, and
+    the next frame is compared with the one before it. A real cut to a much brighter shot is
+    therefore seen one frame late.
 
     Args:
         settings: Thresholds.
@@ -49,25 +58,31 @@ class CutDetector:
             self._reference = current
             return False
         change = current - self._reference
-        step = float(change.mean())
-        difference = float(np.abs(change - step).mean())
-        if self._is_cut(current, difference):
-            if not self._waiting and self._is_light(change, step):
-                self._waiting = True
-                return False
-            self._begin(current)
-            return True
+        difference = float(np.abs(change - change.mean()).mean())
+        if difference >= self._settings.min_ratio * self._usual:
+            before, now = _without_borders(self._reference, current)
+            if self._is_cut(before, now):
+                if not self._waiting and self._is_light(now - before):
+                    self._waiting = True
+                    return False
+                self._begin(current)
+                return True
         self._remember(current, difference, elapsed_s)
         return False
 
-    def _is_cut(self, current: FloatArray, difference: float) -> bool:
-        settings = self._settings
-        floor = max(settings.min_difference, settings.min_ratio * self._usual)
-        if difference < floor or self._reference is None:
+    def _is_cut(self, before: FloatArray, now: FloatArray) -> bool:
+        if now.size < _LEAST_PIXELS:
             return False
-        return _correlation(current, self._reference) < settings.max_correlation
+        settings = self._settings
+        change = now - before
+        contrast = float(np.sqrt(before.std() * now.std()))
+        strong = min(settings.min_difference, settings.min_contrast_share * contrast)
+        if float(np.abs(change - change.mean()).mean()) < max(strong, _NOISE):
+            return False
+        return _correlation(before, now) < settings.max_correlation
 
-    def _is_light(self, change: FloatArray, step: float) -> bool:
+    def _is_light(self, change: FloatArray) -> bool:
+        step = float(change.mean())
         if abs(step) < self._settings.flash_step:
             return False
         same_way = change > 0 if step > 0 else change < 0
@@ -80,6 +95,18 @@ class CutDetector:
         weight = 1.0 - exp(-elapsed_s / self._settings.memory_s)
         self._usual += weight * (difference - self._usual)
         self._reference, self._waiting = current, False
+
+
+def _without_borders(before: FloatArray, now: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Both pictures without the plain rows and columns at their edges that did not change."""
+    both = np.stack([before, now])
+    for axis in (2, 1):  # plain rows, then plain columns
+        kept = np.flatnonzero(both.max(axis=(0, axis)) - both.min(axis=(0, axis)) > _PLAIN)
+        if not kept.size:
+            return before[:0], now[:0]
+        part = slice(int(kept[0]), int(kept[-1]) + 1)
+        both = both[:, part] if axis == 2 else both[:, :, part]
+    return both[0], both[1]
 
 
 def _correlation(one: FloatArray, other: FloatArray) -> float:
