@@ -31,6 +31,20 @@ remedy. Errors of lower libraries (grpc, av, OSError) are mapped where they aris
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    r"""Text for a terminal or a log: what would move the cursor or end the line becomes an escape.
+
+    File names may hold line breaks, terminal codes and bytes that are no UTF-8.
+
+    >>> printable("a\nb\x1b[31m\udcff.mp4")
+    'a\\nb\\x1b[31m\\udcff.mp4'
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 class DualfaceError(Exception):
     """Root of the tree. `exit_code` is what the command line ends with."""
 

@@ -162,6 +162,23 @@ def test_a_partial_output_is_named() -> None:
     assert result_lines(report)[-1] == "  the part so far: b.partial.mp4"
 
 
+def test_a_video_that_never_started_has_no_figures() -> None:
+    assert result_lines(StreamReport("a", "a.mp4", "b.mp4", "stopped")) == [
+        "a: stopped before its first frame"
+    ]
+
+
+def test_names_cannot_break_lines_or_steer_the_terminal() -> None:
+    evil = "a\nb\x1b[2J\udcff"
+    report = StreamReport(evil, f"{evil}.mp4", f"{evil}.out.mp4", "running", 100, 50, 50, 5.0)
+    failed = StreamReport("f", "f", "", "failed", error="\x1b]0;title\x07\nlast log line")
+    text = shown([StreamStatus(report), StreamStatus(failed)], terminal=False)
+    assert r"a\nb\x1b[2J\udcff: done, " in text
+    assert r"  -> a\nb\x1b[2J\udcff.out.mp4" in text
+    assert "\x1b" not in text
+    assert "last log line" in text.splitlines()  # an error may have several
+
+
 def test_quiet_says_nothing() -> None:
     assert shown(new_statuses(), terminal=False, quiet=True) == ""
 

@@ -407,6 +407,12 @@ def test_report_is_one_page_without_any_outside_resource(tmp_path: Path) -> None
         write_html(record(done), tmp_path / "no" / "r.html")
 
 
+def test_report_names_files_whose_names_are_no_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_html(record(StreamReport("a\udcff", "a\udcff.mp4", "", "done")), path)
+    assert r"a\udcff.mp4" in path.read_text()
+
+
 def test_report_of_a_run_that_did_nothing_is_a_page_too() -> None:
     empty = RunRecord(RunSummary("0.1.0", "none", (), 0.0, {}), (), (), {}, 0.0)
     page = Page(html_page(empty))

@@ -55,6 +55,33 @@ def test_what_matches_nothing_fails_alone(tmp_path: Path, text: str, problem: st
     assert good.problem == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("-", "standard input is not read"),
+        ("https://example.org/a.mp4", "https://example.org/a.mp4: addresses are not read"),
+        ("rtsp://10.0.0.1/cam", "addresses are not read"),
+    ],
+)
+def test_what_is_no_file_fails_alone_and_says_what_to_do(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    touch(tmp_path / "good.mp4")
+    bad, good = plan_jobs([text, str(tmp_path / "good.mp4")], str(tmp_path))
+    assert problem in bad.problem
+    assert good.problem == ""
+
+
+def test_directories_with_videos_in_a_directory_are_mentioned(tmp_path: Path) -> None:
+    touch(tmp_path / "in/a.mp4", tmp_path / "in/deep/b.mp4", tmp_path / "in/out/a_dualface.mp4")
+    (tmp_path / "in/folder.mp4").mkdir()
+    notes: list[str] = []
+    (job,) = plan_jobs([str(tmp_path / "in")], None, notes.append)
+    assert job.name == "a"
+    (note,) = notes
+    assert note.startswith(f"{tmp_path}/in/deep: directories within a directory are not looked")
+
+
 def test_names_are_unique(tmp_path: Path) -> None:
     touch(tmp_path / "a/talk.mp4", tmp_path / "b/talk.mkv", tmp_path / "c.mp4")
     jobs = plan_jobs([str(tmp_path / p) for p in ("a/talk.mp4", "b/talk.mkv", "c.mp4")], None)
@@ -189,3 +216,9 @@ def test_directories_without_permissions_fail_by_name(
         (job,) = plan_jobs([str(closed)], None)
     assert f"{problem}" in job.problem
     assert "Permission denied" in job.problem
+
+
+def test_nothing_is_written_to_standard_output(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4")
+    with pytest.raises(UsageError, match="nothing is written to standard output"):
+        plan_jobs([str(tmp_path / "a.mp4")], "-")

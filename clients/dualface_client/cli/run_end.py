@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dualface_client.cli.unattended import RunWatch
+from dualface_client.errors import printable
+from dualface_client.observe.progress import duration
 from dualface_client.observe.report import RunSummary, StreamReport
 
 _SERVER_FAILED = 3
+_NAMED = 10  # failed videos that the last line names
 
 
 def say_end(summary: RunSummary, watch: RunWatch, *, quiet: bool) -> None:
@@ -21,8 +24,17 @@ def say_end(summary: RunSummary, watch: RunWatch, *, quiet: bool) -> None:
     states = Counter(report.state for report in summary.streams)
     text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     videos = "1 video" if len(summary.streams) == 1 else f"{len(summary.streams)} videos"
-    text = f"{videos}: {text}, {summary.elapsed_s:.1f} s"
+    text = f"{videos}: {text}, {duration(summary.elapsed_s)}"
+    if failed := failed_line(summary):
+        text = f"{text}\n{failed}"
     watch.say_end(text, **states, elapsed_s=round(summary.elapsed_s, 3))
+
+
+def failed_line(summary: RunSummary) -> str:
+    """The videos that failed, by name: their own lines may have scrolled away; else empty."""
+    names = [printable(report.name) for report in summary.streams if report.state == "failed"]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"failed: {', '.join(names[:_NAMED])}{more}" if names else ""
 
 
 def exit_code(reports: Sequence[StreamReport]) -> int:

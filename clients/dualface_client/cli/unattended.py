@@ -16,7 +16,7 @@ from rich.console import Console
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.health import HealthServer
 from dualface_client.observe.html import RunRecord, write_html
-from dualface_client.observe.progress import ProgressDisplay, result_lines
+from dualface_client.observe.progress import ProgressDisplay, print_plainly, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.run_log import EventRecorder, log_event, run_log
 from dualface_client.observe.samples import Sampler
@@ -66,7 +66,7 @@ class RunWatch(Listener):
     def say(self, event: str, text: str, level: int = logging.INFO) -> None:
         """One line for the user: on the console, or in the JSON log."""
         if self._chosen.log_format == "text" and level < logging.WARNING:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            print_plainly(self._console, text)
         log_event(event, text, level=level)
 
     def stopping(self, text: str) -> None:
@@ -77,7 +77,7 @@ class RunWatch(Listener):
     def say_end(self, text: str, **figures: Any) -> None:
         """The run in a line; on the console where there were several videos."""
         if len(self._run.jobs) > 1 and self._chosen.log_format == "text":
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            print_plainly(self._console, text)
         log_event("run_ended", text, **figures)
 
     def say_failed(self, report: StreamReport) -> None:
@@ -151,7 +151,7 @@ def watched_run(chosen: Telling, run: Run, console: Console) -> Iterator[RunWatc
         if chosen.log_format == "json":
             click.echo(line, err=True)
         else:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_plainly(console, line)
 
     with ExitStack() as stack:
         recorder = stack.enter_context(run_log(chosen.log_format, write))

@@ -59,7 +59,7 @@ def write_html(record: RunRecord, path: Path) -> None:
         SinkError: The file cannot be written.
     """
     try:
-        path.write_text(html_page(record), encoding="utf-8")
+        path.write_text(html_page(record), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise SinkError(f"{path}: cannot write the report: {error.strerror}") from error
 

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dualface_client.errors import printable
 from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 
@@ -68,7 +69,7 @@ class ProgressDisplay(ClosesAtExit):
             for status in statuses:
                 report = status.snapshot()
                 if report.state == "running":
-                    _print(console, progress_line(report))
+                    print_plainly(console, progress_line(report))
                 _print_if_finished(console, report, finished)
 
         return show
@@ -110,6 +111,18 @@ class ProgressDisplay(ClosesAtExit):
             self._thread.join(5.0)
 
 
+def duration(seconds: float, precision: str = ".1f") -> str:
+    """A length of time as people say it.
+
+    >>> duration(9.04), duration(90, ".0f"), duration(7384)
+    ('9.0 s', '1 min 30 s', '2 h 3 min')
+    """
+    if seconds < 60:
+        return f"{seconds:{precision}} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def progress_line(report: StreamReport) -> str:
     """One line that says how far a running stream is.
 
@@ -117,12 +130,12 @@ def progress_line(report: StreamReport) -> str:
     'a: 50/100 frames, 10.0 fps, 5 s left'
     """
     total = f"/{report.frames_expected}" if report.frames_expected else ""
-    parts = [f"{report.name}: {report.frames_out}{total} frames"]
+    parts = [f"{printable(report.name)}: {report.frames_out}{total} frames"]
     if report.fps:
         parts.append(f"{report.fps:.1f} fps")
     left = report.frames_expected - report.frames_out
     if report.fps and left > 0:
-        parts.append(f"{left / report.fps:.0f} s left")
+        parts.append(f"{duration(left / report.fps, '.0f')} left")
     return ", ".join(parts)
 
 
@@ -132,39 +145,44 @@ def result_lines(report: StreamReport) -> list[str]:
     >>> result_lines(StreamReport("a", "a.mp4", "b.mp4", "failed", error="a.mp4: is empty"))
     ['a: failed: a.mp4: is empty']
     """
+    name = printable(report.name)
     if report.state == "failed":
-        first = f"{report.name}: failed: {report.error}"
+        first = f"{name}: failed: {report.error}"
+    elif report.state == "stopped" and not report.frames_out:
+        first = f"{name}: stopped before its first frame"
     elif report.resumed:
-        first = f"{report.name}: done by an earlier run, {report.frames_out} frames, verified"
+        first = f"{name}: done by an earlier run, {report.frames_out} frames, verified"
     else:
         who = ", ".join(f"person {identity} {side}" for identity, side in report.sides.items())
         first = (
-            f"{report.name}: {report.state}, {report.frames_out} frames in "
-            f"{report.elapsed_s:.1f} s ({report.fps:.1f} fps), "
+            f"{name}: {report.state}, {report.frames_out} frames in "
+            f"{duration(report.elapsed_s)} ({report.fps:.1f} fps), "
             f"ReID on {report.reid_ratio:.1%} of frames, {who or 'nobody seen'}"
         )
     notes = [f"  note: {warning}" for warning in report.warnings]
     if report.partial_output:
-        notes.append(f"  the part so far: {report.partial_output}")
+        notes.append(f"  the part so far: {printable(report.partial_output)}")
     elif report.state == "done" and report.output:
-        notes.append(f"  -> {report.output}")
+        notes.append(f"  -> {printable(report.output)}")
     return [first, *notes]
 
 
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+def print_plainly(console: Console, text: str) -> None:
+    """Writes text as it is, but for control characters: those become escapes."""
+    safe = "\n".join(printable(line) for line in text.split("\n"))
+    console.print(safe, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_if_finished(console: Console, report: StreamReport, finished: set[str]) -> None:
     if report.state in FINAL_STATES and report.name not in finished:
         finished.add(report.name)
         for line in result_lines(report):
-            _print(console, line)
+            print_plainly(console, line)
 
 
 def _show_bar(progress: Progress, tasks: dict[str, TaskID], report: StreamReport) -> None:
     total = report.frames_expected or None
     if report.name not in tasks:
-        tasks[report.name] = progress.add_task(report.name, total=total, rate="")
+        tasks[report.name] = progress.add_task(printable(report.name), total=total, rate="")
     rate = f"{report.fps:5.1f} fps"
     progress.update(tasks[report.name], completed=report.frames_out, total=total, rate=rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ OUTPUT_TAG = "_dualface"
 #: How names of unfinished outputs end, see `video.outfile.partial_path_of`.
 PARTIAL_TAG = ".partial"
 OUTPUT_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv"))
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,26 @@ def _expand(text: str, tell: Callable[[str], None]) -> Iterator[Job]:
     path = Path(text)
     if not text or "\0" in text:
         raise UsageError(f"input {text!r}: expected a file, a directory or a pattern")
-    if os.path.isdir(path):
+    if problem := _no_file(text, path):
+        yield Job(text, path, None, problem)
+    elif os.path.isdir(path):
         yield from _of_directory(path, text, tell)
     elif glob.has_magic(text) and not os.path.lexists(path):
         matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
         yield from _of_list(path, text, matches, f"{text}: matches no file", tell)
     else:
         yield _of_file(path)
+
+
+def _no_file(text: str, path: Path) -> str:
+    """Why something that other programs take for an input is none here; else empty."""
+    if os.path.lexists(path):
+        return ""
+    if text == "-":
+        return "standard input is not read; save it to a file and name that"
+    if _ADDRESS.match(text):
+        return f"{text}: addresses are not read; download or record it to a file and name that"
+    return ""
 
 
 def _of_directory(path: Path, text: str, tell: Callable[[str], None]) -> Iterator[Job]:
@@ -92,9 +107,28 @@ def _of_directory(path: Path, text: str, tell: Callable[[str], None]) -> Iterato
         problem = f"{text}: cannot be read ({error.strerror}); check its permissions"
         yield Job(path.name or text, path, None, problem)
         return
-    videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES]
+    folders = [entry for entry in entries if os.path.isdir(entry)]
+    if deeper := [folder for folder in folders if _holds_videos(folder)]:
+        more = f" and {len(deeper) - 1} more" if len(deeper) > 1 else ""
+        tell(
+            f"{deeper[0]}{more}: directories within a directory are not looked into; name them, "
+            f"or the pattern '{path}/**/*.mp4'"
+        )
+    videos = [entry for entry in entries if _is_video(entry) and entry not in folders]
     missing = f"{text}: has no videos ({' '.join(sorted(VIDEO_SUFFIXES))})"
     yield from _of_list(path, text, videos, missing, tell)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _holds_videos(folder: Path) -> bool:
+    """Whether there is a video in it that is not our own output."""
+    try:
+        return any(_is_video(entry) and not _is_output(entry) for entry in folder.iterdir())
+    except OSError:
+        return False
 
 
 def _of_list(
@@ -145,6 +179,8 @@ def _without_repeats(jobs: list[Job], tell: Callable[[str], None]) -> list[Job]:
 def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
     if not text or "\0" in text:
         raise UsageError(f"-o {text!r}: expected a file or a directory")
+    if text == "-":
+        raise UsageError("-o -: nothing is written to standard output; name a file or a directory")
     is_file = output.suffix.lower() in OUTPUT_SUFFIXES and not os.path.isdir(output)
     if is_file and not text.endswith("/"):
         if len(jobs) > 1:
