@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
-from dualface_client.pipeline.cuda_device import CudaDevice, for_cuda, frames_held, why_not_cuda
+from dualface_client.cli.commands import cli
+from dualface_client.errors import PlatformError
+from dualface_client.pipeline.cuda_device import (
+    CudaDevice,
+    for_cuda,
+    frames_held,
+    why_no_cuda_server,
+    why_not_cuda,
+)
 from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES
 from dualface_client.settings.run import DetectionSettings, QueueSettings, RunSettings
 
@@ -39,6 +49,15 @@ def test_a_machine_without_cupy_is_told_what_to_install() -> None:
     assert reason is not None
     assert "cupy" in reason
     assert "dualface-client[run,gpu]" in reason
+
+
+@pytest.mark.skipif(ctypes.util.find_library("cuda") is not None, reason="there is a driver")
+def test_a_machine_without_a_gpu_is_told_so_before_a_server_starts() -> None:
+    reason = why_no_cuda_server()
+    assert reason == "this machine has no NVIDIA driver (libcuda.so.1 cannot be loaded)"
+    done = CliRunner().invoke(cli, ["serve", "--device", "cuda"])
+    assert isinstance(done.exception, PlatformError)
+    assert reason in str(done.exception)
 
 
 @pytest.mark.parametrize(

@@ -27,14 +27,19 @@ def reap(server: str | None) -> int:
     from dualface_client.triton.reaper import reap_server, reap_shared_memory
 
     # The files first: a server that does not answer keeps none of them.
-    for name in reap_shared_memory():
+    removed = reap_shared_memory()
+    for name in removed:
         click.echo(f"removed {name}")
+    if not removed:
+        click.echo("nothing of the dead in /dev/shm", err=True)
     if server:
         connection = Connection(server)
         try:
             reaped = reap_server(connection)
             for name in reaped.gone:
                 click.echo(f"unregistered {name}")
+            if not (reaped.gone or reaped.kept):
+                click.echo(f"nothing of the dead on {server}", err=True)
             for name in reaped.kept:
                 click.echo(f"kept {name}: a request still uses it; run this again", err=True)
         finally:

@@ -65,6 +65,8 @@ def serve(
     from dualface_client.pipeline.server import choice_of, start_embedded
     from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
 
+    if device == "cuda":
+        _refuse_no_gpu()
     reap_shared_memory()
     own = read_settings(config_path, given, fallback=config_fallback).program().server
     choice = replace(choice_of(own, device), address=None, model_control=model_control)
@@ -80,3 +82,11 @@ def serve(
             if not server.is_alive():
                 raise ServerError(f"the server died; its last log lines:\n{server.log_tail()}")
     return 0
+
+
+def _refuse_no_gpu() -> None:
+    from dualface_client.errors import PlatformError
+    from dualface_client.pipeline.cuda_device import why_no_cuda_server
+
+    if reason := why_no_cuda_server():
+        raise PlatformError(f"--device cuda: {reason}; --device cpu needs none of it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib.util
 import re
@@ -39,6 +40,7 @@ from dualface_client.video.upload import DownloadingSink, HostSink, open_device_
 _FULL = re.compile(
     r"OutOfMemory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|out of memory", re.IGNORECASE
 )
+_DRIVER = "libcuda.so.1"
 _PACKAGES = ("cupy", "PyNvVideoCodec")
 _INSTALL = "pip install 'dualface-client[run,gpu]' (and no plain onnxruntime beside it)"
 
@@ -58,6 +60,15 @@ def why_not_cuda(*, embedded_server: bool) -> str | None:
     except PlatformError as error:
         return str(error)
     return _why_no_models() if embedded_server else None
+
+
+def why_no_cuda_server() -> str | None:
+    """What keeps the embedded server from a GPU of this machine, None for nothing."""
+    try:
+        ctypes.CDLL(_DRIVER)
+    except OSError:
+        return f"this machine has no NVIDIA driver ({_DRIVER} cannot be loaded)"
+    return _why_no_models()
 
 
 def _why_no_models() -> str | None:
