@@ -76,6 +76,20 @@ def test_a_leftover_is_told_and_one_being_written_refused(tmp_path: Path) -> Non
     assert notes == [f"{partial_path_of(final)}: was left behind by an earlier run and is replaced"]
 
 
+def test_the_partial_name_of_a_finished_output_goes_where_nobody_is_at_it(tmp_path: Path) -> None:
+    final = tmp_path / "a.mp4"
+    partial = partial_path_of(final)
+    file = OutputFile(final, overwrite=False)
+    final.hardlink_to(partial)  # in the middle of `publish`
+    with pytest.raises(UsageError, match="another process writes it"):
+        check_outputs(jobs_to(final), SETTINGS, existing_may_stay=True)
+    file.release()
+    notes: list[str] = []
+    check_outputs(jobs_to(final), SETTINGS, notes.append, existing_may_stay=True)
+    assert notes == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
 def test_programs_are_refused_as_early(tmp_path: Path) -> None:
     for name in ("a.mp4", "out.mp4"):
         (tmp_path / name).touch()

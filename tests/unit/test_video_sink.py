@@ -346,6 +346,19 @@ def test_what_the_disk_does_not_take_gets_no_name(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.partial.mp4"]
 
 
+def test_a_finished_output_with_its_partial_name_too_is_not_cut(tmp_path: Path) -> None:
+    """As a kill between giving the one name and taking the other leaves it."""
+    final, partial = tmp_path / "out.mp4", tmp_path / "out.partial.mp4"
+    final.write_bytes(b"whole")
+    partial.hardlink_to(final)
+    file = OutputFile(final, overwrite=True)
+    file.write(b"new")
+    assert (final.read_bytes(), partial.read_bytes()) == (b"whole", b"new")
+    file.publish()
+    assert final.read_bytes() == b"new"
+    assert not partial.exists()
+
+
 def test_a_stale_partial_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "out.partial.mp4").write_bytes(b"x" * 100_000)
     sink = open_sink(tmp_path / "out.mp4")

@@ -14,7 +14,7 @@ from dualface_client.errors import UsageError
 from dualface_client.pipeline.jobs import OUTPUT_SUFFIXES, Job, written_by
 from dualface_client.pipeline.overlay import overlay_path
 from dualface_client.settings.run import RunSettings
-from dualface_client.video.outfile import partial_path_of
+from dualface_client.video.outfile import is_finished, partial_path_of
 
 _REMEDY = "choose another name or allow --overwrite"
 
@@ -93,7 +93,7 @@ def check_outputs(
         more = f" (and {len(kept) - 1} more)" if len(kept) > 1 else ""
         raise UsageError(f"{kept[0]}: exists{more}; {_REMEDY}")
     for _, output in wanted:
-        _check_partial(partial_path_of(output), tell)
+        _check_partial(output, tell)
 
 
 def check_per_video(option: str, path: Path | None, videos: int) -> None:
@@ -167,18 +167,23 @@ def _check_directory(directory: Path) -> None:
         ) from error
 
 
-def _check_partial(partial: Path, tell: Callable[[str], None]) -> None:
+def _check_partial(output: Path, tell: Callable[[str], None]) -> None:
     """Whether somebody writes there now, or did and was killed."""
+    partial = partial_path_of(output)
     try:
         fd = os.open(partial, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return  # not there, or the stream that meets it says why
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finished = is_finished(partial, output)
     except OSError as error:
         raise UsageError(
             f"{partial}: another process writes it; wait for it or choose another output"
         ) from error
     finally:
         os.close(fd)
+    if finished:
+        partial.unlink(missing_ok=True)
+        return
     tell(f"{partial}: was left behind by an earlier run and is replaced")

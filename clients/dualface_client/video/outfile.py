@@ -21,6 +21,18 @@ def partial_path_of(final: Path) -> Path:
     return final.with_name(f"{final.stem}.partial{final.suffix}")
 
 
+def is_finished(partial: Path, final: Path) -> bool:
+    """Whether a partial name is a second one of the finished output.
+
+    Its process was killed between giving the one and taking the other. Who removes it holds the
+    file's lock, so that this is not just happening.
+    """
+    try:
+        return os.path.samefile(partial, final)
+    except FileNotFoundError:
+        return False
+
+
 class OutputFile:
     """A seekable file object for PyAV that keeps the first write error and freezes then.
 
@@ -154,7 +166,8 @@ class OutputFile:
         """The partial file, empty and ours alone.
 
         Between opening and locking another process may give the file its final name; cutting it
-        would then cut a finished output. So what was locked must still be the partial file.
+        would then cut a finished output. So what was locked must still be the partial file, and
+        nothing else besides.
         """
         for _ in range(_OPEN_TRIES):
             self._check_target()
@@ -165,8 +178,10 @@ class OutputFile:
                 os.close(fd)
                 break
             if _is_at(partial, fd):
-                os.ftruncate(fd, 0)
-                return fd
+                if not is_finished(partial, self._final):
+                    os.ftruncate(fd, 0)
+                    return fd
+                partial.unlink()
             os.close(fd)
         raise SinkError(
             f"{partial}: another process writes it; wait for it or choose another output"
