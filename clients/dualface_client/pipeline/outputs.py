@@ -175,15 +175,19 @@ def _check_partial(output: Path, tell: Callable[[str], None]) -> None:
     except OSError:
         return  # not there, or the stream that meets it says why
     try:
+        _lock(fd, partial)
+        if is_finished(partial, output):
+            partial.unlink()
+            return
+    finally:
+        os.close(fd)
+    tell(f"{partial}: was left behind by an earlier run and is replaced")
+
+
+def _lock(fd: int, partial: Path) -> None:
+    try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finished = is_finished(partial, output)
     except OSError as error:
         raise UsageError(
             f"{partial}: another process writes it; wait for it or choose another output"
         ) from error
-    finally:
-        os.close(fd)
-    if finished:
-        partial.unlink(missing_ok=True)
-        return
-    tell(f"{partial}: was left behind by an earlier run and is replaced")
