@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dualface_client.errors import PlatformError
+from dualface_client.errors import PlatformError, UsageError
 from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.server import ServerChoice
 from dualface_client.settings.run import RunSettings
@@ -34,8 +34,16 @@ def settings_for(device: str, settings: RunSettings) -> RunSettings:
     Args:
         device: `cpu` or `cuda`.
         settings: Of the run.
+
+    Raises:
+        UsageError: NVENC was asked for on a CPU.
     """
     if device == "cpu":
+        if settings.output.encoder == "nvenc":
+            raise UsageError(
+                "output.encoder: nvenc: frames are on the CPU here (run.device), and only "
+                "--device cuda has NVENC; use auto or x264"
+            )
         return settings
     from dualface_client.pipeline.cuda_device import for_cuda
 

@@ -1,0 +1,21 @@
+"""What the device decides before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dualface_client.errors import UsageError
+from dualface_client.pipeline.devices import settings_for
+from dualface_client.settings.run import RunSettings
+
+
+def test_nvenc_on_a_cpu_is_refused_and_the_others_stay() -> None:
+    usual = RunSettings()
+    for encoder in ("auto", "x264", "none"):
+        settings = replace(usual, output=replace(usual.output, encoder=encoder))
+        assert settings_for("cpu", settings) == settings
+    nvenc = replace(usual, output=replace(usual.output, encoder="nvenc"))
+    with pytest.raises(UsageError, match="only --device cuda has NVENC"):
+        settings_for("cpu", nvenc)
