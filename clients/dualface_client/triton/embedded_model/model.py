@@ -85,7 +85,7 @@ class TritonPythonModel:
 
     def _answer(self, batch: _Batch, senders: list[Any]) -> None:
         try:
-            responses = self._responses(batch.wait(), batch.sizes)
+            responses = self._responses(batch.rows(), batch.sizes)
         except Exception as error:  # as above; a GPU tells of its errors when it is waited for
             failure = pb_utils.TritonError(f"{self._input}: {error}")
             responses = [pb_utils.InferenceResponse(error=failure) for _ in senders]
@@ -107,7 +107,19 @@ class _Batch:
     """Requests under way: what waits for their rows, and how many rows belong to each."""
 
     def __init__(self, wait: Callable[[], npt.NDArray[Any]], sizes: list[int]) -> None:
-        self.wait, self.sizes = wait, sizes
+        self._wait: Callable[[], npt.NDArray[Any]] | None = wait
+        self.sizes = sizes
+
+    def rows(self) -> npt.NDArray[Any]:
+        """Waits for the rows, once, and gives back the requests' memory.
+
+        Before anybody is answered: a client frees its GPU memory after its last answer, and this
+        process must not have it mapped any more then.
+        """
+        wait, self._wait = self._wait, None
+        if wait is None:
+            raise RuntimeError("the rows of a batch are there once")
+        return wait()
 
 
 def _raise(error: Exception) -> Any:
@@ -230,10 +242,14 @@ class _CudaRunner:
         inputs = [_Exported(tensor) for tensor in tensors]
         sizes = [item.count for item in inputs]
         at = self._pixels
-        for item in inputs:
-            self._cuda.copy(at, item.address, item.count * self._item_bytes)
-            at += item.count * self._item_bytes
-        return _Batch(functools.partial(self.queue(sum(sizes)), inputs), sizes)
+        try:
+            for item in inputs:
+                self._cuda.copy(at, item.address, item.count * self._item_bytes)
+                at += item.count * self._item_bytes
+            return _Batch(functools.partial(self.queue(sum(sizes)), inputs), sizes)
+        except Exception:
+            self._cuda.synchronize()  # what was queued before the failure reads their memory
+            raise
 
     def queue(self, count: int) -> Callable[..., npt.NDArray[Any]]:
         """Queues a run on the first items of the input memory.

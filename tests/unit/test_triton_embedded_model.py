@@ -1,0 +1,290 @@
+"""The embedded model's order of work on a stream that runs late or ahead, and who gets an answer.
+
+The module runs in Triton's stub and on a GPU. Here the stub's few classes are plain ones, and the
+CUDA calls go to a queue of work on host memory, which runs as late as it may or as early: what a
+test finds in the rows is what a GPU would have put there. The real Triton and the real GPU have
+tests of their own (`tests/integration`, `benchmarks/gpu`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import queue
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+STUB = "triton_python_backend_utils"
+MODULE = "dualface_client.triton.embedded_model.model"
+ITEM, ROW = 6, 2
+CONFIG = {
+    "max_batch_size": 16,
+    "input": [{"name": "pixels", "dims": ["2", "3"]}],
+    "output": [{"name": "rows", "dims": [str(ROW)]}],
+}
+
+
+class Stream:
+    """CUDA's calls as the module's `_Cuda` has them; work waits until somebody waits for it."""
+
+    stream = 1
+
+    def __init__(self, *, runs_ahead: bool) -> None:
+        self.runs_ahead = runs_ahead
+        self.work: list[Callable[[], object]] = []
+        self.kept: list[object] = []
+        self.events: list[int] = []  # that were reached
+        self.sizes: list[int] = []  # of the runs
+        self.inputs: dict[int, weakref.ref[npt.NDArray[Any]]] = {}
+        self.broken = False
+        self.lock = threading.RLock()  # answers are waited for on a thread of their own
+
+    def allocate(self, byte_size: int) -> int:
+        memory = np.full(byte_size, 0xEE, np.uint8)
+        self.kept.append(memory)
+        return memory.ctypes.data
+
+    def pinned_float32(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        return np.full(shape, np.nan, np.float32)
+
+    def event(self) -> int:
+        self.kept.append(None)
+        return len(self.kept)
+
+    def copy(self, target: int, source: int, byte_size: int) -> None:
+        def move() -> None:
+            held = self.inputs.get(source)
+            assert held is None or held() is not None, "the memory of a request was given back"
+            ctypes.memmove(target, source, byte_size)
+
+        self.work.append(move)
+
+    def record(self, event: int) -> None:
+        with self.lock:
+            self.events = [each for each in self.events if each != event]
+            self.work.append(lambda: self.events.append(event))
+
+    def wait(self, event: int) -> None:
+        with self.lock:
+            while event not in self.events or (self.runs_ahead and self.work):
+                self.work.pop(0)()
+
+    def synchronize(self) -> None:
+        with self.lock:
+            while self.work:
+                self.work.pop(0)()
+
+
+class Session:
+    """One batch size: a row has the sum of an item's bytes and how many items ran with it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.pixels, self.table, self.size = stream, 0, 0, 0
+
+    def io_binding(self) -> Session:
+        return self
+
+    def bind_input(self, *given: Any) -> None:
+        (self.size, *_), self.pixels = given[4:]
+
+    def bind_output(self, *given: Any) -> None:
+        self.table = given[5]
+
+    def run_with_iobinding(self, _binding: object, _options: object) -> None:
+        if self.stream.broken:
+            raise RuntimeError("no such kernel")
+        self.stream.work.append(self.kernel)
+
+    def kernel(self) -> None:
+        self.stream.sizes.append(self.size)
+        pixels = (ctypes.c_uint8 * (self.size * ITEM)).from_address(self.pixels)
+        rows = (ctypes.c_float * (self.size * ROW)).from_address(self.table)
+        sums = np.ctypeslib.as_array(pixels).reshape(-1, ITEM).sum(axis=1)
+        np.ctypeslib.as_array(rows).reshape(-1, ROW)[:] = np.c_[sums, np.full(self.size, self.size)]
+
+
+class Tensor:
+    """The stub's tensor: a capsule that keeps the memory."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array
+
+    def to_dlpack(self) -> Any:
+        return self._array.__dlpack__()
+
+
+class Response:
+    """The stub's response."""
+
+    def __init__(self, tensors: list[Any] | None = None, error: Any = None) -> None:
+        self.totals = np.array(tensors[0])[:, 0].tolist() if tensors else []
+        self.error = error
+
+
+class Request:
+    """The stub's request, and its sender."""
+
+    def __init__(self, stream: Stream, first: int, count: int, *, is_gone: bool = False) -> None:
+        array = items(first, count)
+        self.is_gone, self.sent, self.held_at_sending = is_gone, queue.SimpleQueue[Response](), True
+        stream.inputs[array.ctypes.data] = self.memory = weakref.ref(array)
+        self.tensor: Tensor | None = Tensor(array)
+
+    def get_response_sender(self) -> Request:
+        self.tensor = None  # the stub lets go of its requests when `execute` returns
+        return self
+
+    def send(self, response: Response, flags: int) -> None:
+        assert flags == 1
+        if self.is_gone:
+            raise RuntimeError("no room in shared memory")
+        self.held_at_sending = self.memory() is not None
+        self.sent.put(response)
+
+    def answer(self) -> Response:
+        return self.sent.get(timeout=5.0)
+
+
+def items(first: int, count: int) -> npt.NDArray[np.uint8]:
+    return np.arange(first, first + count, dtype=np.uint8).repeat(ITEM).reshape(count, 2, 3).copy()
+
+
+def sums(first: int, count: int) -> list[float]:
+    return [float(ITEM * value) for value in range(first, first + count)]
+
+
+@pytest.fixture
+def module() -> Iterator[Any]:
+    """The module beside a stub of plain classes; both are gone afterwards."""
+    fake: Any = types.ModuleType(STUB)
+    fake.TritonModelException, fake.TritonError = type("Refused", (Exception,), {}), str
+    fake.Logger = types.SimpleNamespace(log_warn=lambda text: None)
+    fake.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+    fake.get_input_tensor_by_name = lambda request, name: request.tensor
+    fake.InferenceResponse = Response
+    fake.Tensor = types.SimpleNamespace(from_dlpack=lambda name, rows: rows._array)
+    sys.modules[STUB] = fake
+    try:
+        yield importlib.import_module(MODULE)
+    finally:
+        del sys.modules[STUB]
+        sys.modules.pop(MODULE, None)
+
+
+@pytest.fixture(params=[False, True], ids=["runs late", "runs ahead"])
+def stream(request: pytest.FixtureRequest, module: Any) -> Stream:
+    stream = Stream(runs_ahead=request.param)
+    module._Cuda = lambda: stream
+    module._cuda_session = lambda *_: Session(stream)
+    return stream
+
+
+@pytest.fixture
+def runner(module: Any, stream: Stream) -> Any:
+    runner = module._CudaRunner(CONFIG, {"onnx_path": "", "batches": "1,4,8"})
+    stream.sizes.clear()  # of the warming runs
+    return runner
+
+
+def start(runner: Any, stream: Stream, *firsts_and_counts: tuple[int, int]) -> Any:
+    requests = [Request(stream, *each) for each in firsts_and_counts]
+    return runner.start([request.tensor for request in requests])
+
+
+def test_a_batch_runs_at_the_next_size_and_its_padding_is_left_out(
+    runner: Any, stream: Stream
+) -> None:
+    for count, size in ((1, 1), (2, 4), (4, 4), (5, 8), (8, 8)):
+        rows = start(runner, stream, (10, count)).rows()
+        assert rows.tolist() == [[total, size] for total in sums(10, count)]
+    assert stream.sizes == [1, 4, 4, 8, 8]
+
+
+def test_what_exceeds_the_largest_size_runs_in_parts_in_order(runner: Any, stream: Stream) -> None:
+    batch = start(runner, stream, (1, 7), (100, 3), (50, 3))
+    assert batch.sizes == [7, 3, 3]
+    assert batch.rows()[:, 0].tolist() == sums(1, 7) + sums(100, 3) + sums(50, 3)
+    assert stream.sizes == [8, 8]
+
+
+def test_a_batch_that_is_queued_behind_another_leaves_its_rows_alone(
+    runner: Any, stream: Stream
+) -> None:
+    """As `_Answers.add` allows it: at most one batch is under way when another is started."""
+    ahead = start(runner, stream, (1, 13))
+    for first in (20, 40, 60, 80, 100):
+        behind = start(runner, stream, (first, 13))
+        rows = ahead.rows()
+        assert rows[:, 0].tolist() == sums(1 if first == 20 else first - 20, 13)
+        ahead = behind
+    kept = ahead.rows()
+    start(runner, stream, (3, 13)).rows()
+    start(runner, stream, (5, 13)).rows()
+    assert kept[:, 0].tolist() == sums(100, 13)  # a copy: the landing was used again
+
+
+def test_the_memory_of_requests_is_held_until_their_batch_has_ended_and_no_longer(
+    runner: Any, stream: Stream
+) -> None:
+    requests = [Request(stream, 7, 2), Request(stream, 9, 1)]
+    batch = runner.start([request.tensor for request in requests])
+    for request in requests:
+        request.get_response_sender()
+    assert batch.rows()[:, 0].tolist() == sums(7, 3)  # `Stream.copy` looks at the memory
+    assert [request.memory() for request in requests] == [None, None]
+
+
+def test_a_batch_that_cannot_be_queued_ends_before_its_memory_is_given_back(
+    runner: Any, stream: Stream
+) -> None:
+    stream.broken = True
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        start(runner, stream, (1, 3))
+    assert stream.work == []
+
+
+@pytest.fixture
+def model(module: Any, stream: Stream) -> Iterator[Any]:
+    parameters = {"onnx_path": "", "python_path": sys.path[-1], "device": "cuda", "batches": "1,8"}
+    config = {**CONFIG, "parameters": {key: {"string_value": v} for key, v in parameters.items()}}
+    model = module.TritonPythonModel()
+    model.initialize(
+        {"model_config": json.dumps(config), "model_repository": "/none", "model_version": "1"}
+    )
+    yield model
+    stream.broken = False
+    model.finalize()
+
+
+def test_every_request_gets_its_rows_and_the_server_its_memory_before(
+    model: Any, stream: Stream
+) -> None:
+    for _ in range(3):
+        requests = [Request(stream, 1, 2), Request(stream, 30, 4)]
+        model.execute(requests)
+        assert requests[0].answer().totals == sums(1, 2)
+        assert requests[1].answer().totals == sums(30, 4)
+        assert not any(request.held_at_sending for request in requests)
+
+
+def test_a_batch_that_fails_is_answered_with_the_reason_and_the_next_one_runs(
+    model: Any, stream: Stream
+) -> None:
+    stream.broken = True
+    for _ in range(3):
+        requests = [Request(stream, 1, 2), Request(stream, 3, 1)]
+        model.execute(requests)
+        assert [request.answer().error for request in requests] == ["pixels: no such kernel"] * 2
+    stream.broken = False
+    request = Request(stream, 5, 1)
+    model.execute([request])
+    assert request.answer().totals == sums(5, 1)
