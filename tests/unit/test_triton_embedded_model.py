@@ -276,6 +276,13 @@ def test_every_request_gets_its_rows_and_the_server_its_memory_before(
         assert not any(request.held_at_sending for request in requests)
 
 
+def test_an_answer_that_cannot_be_sent_costs_nobody_else_theirs(model: Any, stream: Stream) -> None:
+    requests = [Request(stream, n, 1, is_gone=n == 1) for n in range(3)]
+    model.execute(requests)
+    for number in (0, 2):
+        assert requests[number].answer().totals == sums(number, 1)
+
+
 def test_a_batch_that_fails_is_answered_with_the_reason_and_the_next_one_runs(
     model: Any, stream: Stream
 ) -> None:

@@ -90,7 +90,10 @@ class TritonPythonModel:
             failure = pb_utils.TritonError(f"{self._input}: {error}")
             responses = [pb_utils.InferenceResponse(error=failure) for _ in senders]
         for sender, response in zip(senders, responses, strict=True):
-            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            try:
+                sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            except Exception as error:  # no room in shared memory, say; the others get theirs
+                pb_utils.Logger.log_warn(f"{self._input}: an answer was not sent: {error}")
 
     def _responses(self, rows: npt.NDArray[Any], sizes: list[int]) -> list[Any]:
         ends = np.cumsum(sizes)
@@ -150,8 +153,8 @@ class _Answers:
         while (item := self._under_way.get()) is not None:
             try:
                 self._answer(*item)
-            except Exception as error:  # a request given up by its client; the next ones live
-                pb_utils.Logger.log_warn(f"an answer was not sent: {error}")
+            except Exception as error:  # this thread must live: the next ones wait for it
+                pb_utils.Logger.log_warn(f"a batch was not answered: {error}")
             finally:
                 self._one_ended.release()
 
