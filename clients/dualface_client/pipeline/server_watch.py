@@ -18,7 +18,7 @@ from dualface_client.triton.embedded import EmbeddedServer
 
 _LOOK_S = 0.2
 #: A server that lived for so long was not killed by its start, nor by what was asked first.
-_CALM_S = 5.0
+_CALM_S = 2.0
 _IN_ROW_LIMIT = 8
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
