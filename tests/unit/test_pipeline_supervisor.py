@@ -33,10 +33,14 @@ from tests.media import Clip
 
 
 def supervisor(
-    port: int = 9, *, patience: Patience | None = None, open_access: bool = False
+    port: int = 9,
+    *,
+    workers: int = 1,
+    patience: Patience | None = None,
+    open_access: bool = False,
 ) -> Supervisor:
     setup = WorkerSetup(f"127.0.0.1:{port}", "cpu", RunSettings(), 1, open_access=open_access)
-    return Supervisor(setup, 1, None, patience)
+    return Supervisor(setup, workers, None, patience)
 
 
 def killed_worker() -> WorkerLink:
@@ -234,3 +238,20 @@ def test_the_first_refusal_of_a_run_is_its_failure() -> None:
     overseer = supervisor()
     with pytest.raises(ServerUnreachableError, match="not there"):
         overseer._on_end(overseer._seats[0], refused_worker())
+
+
+def refuse(overseer: Supervisor, times: int) -> None:
+    for _ in range(times):
+        overseer._on_end(overseer._seats[0], refused_worker())
+
+
+def test_refusals_do_not_end_the_work_of_a_worker_that_is_well(quiet_worker: WorkerLink) -> None:
+    overseer = supervisor(workers=2)
+    quiet_worker.number = 2
+    overseer._seats[1].link = quiet_worker
+    overseer._on_message(overseer._seats[1], quiet_worker, {"kind": "ready"})
+    refuse(overseer, 20)  # no room in shared memory for a second one, say
+    assert overseer._seats[0].restarts == 20
+    overseer._seats[1].link = None
+    with pytest.raises(ServerUnreachableError, match="not there"):
+        refuse(overseer, 1)

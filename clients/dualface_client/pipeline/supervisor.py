@@ -244,7 +244,11 @@ class Supervisor:
         self._refusals += 1
         kind, text = link.refused
         text = text or f"{link.how_it_ended()} before it was ready: {' | '.join(link.tail)}"
-        if not self._ever_ready or self._refusals >= STRIKES * len(self._seats):
+        # Whoever is at work goes on, and takes the waiting streams too.
+        others_work = any(other.link is not None and other.link.ready for other in self._seats)
+        if not self._ever_ready or (
+            self._refusals >= STRIKES * len(self._seats) and not others_work
+        ):
             found = getattr(errors, kind, DualfaceError)
             raise found(text)
         self._schedule(seat, f"worker {link.number} has no session: {text}")
