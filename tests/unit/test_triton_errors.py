@@ -22,11 +22,13 @@ from dualface_client.errors import (
     RegionUnknownError,
     ServerUnreachableError,
 )
-from dualface_client.memory.region import SystemRegion
+from dualface_client.memory.cuda_region import CudaRegion
+from dualface_client.memory.region import SHM_DIR, SystemRegion
 from dualface_client.memory.slots import SizeClass, SlotPool
 from dualface_client.triton.client import InferenceClient, SlotLayout
 from dualface_client.triton.connection import Connection, translate, translated
 from dualface_client.triton.description import FACE_REID
+from dualface_client.triton.registration import free
 
 STUB = "Failed to process the request(s) for model 'x', message: Stub process 'x' is not healthy."
 RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protocol-dualface-key'"
@@ -116,6 +118,36 @@ def test_requests_to_a_silent_server_end_and_close_does_not_hang(silent_address:
         assert client.in_flight == 0
         # Nobody answered: both slots may still be in use over there.
         assert pool.counts()["face_reid"].quarantined == 2
+
+
+class DeviceMemory(CudaRegion):
+    """What is freed is written down; there is no GPU here."""
+
+    def __init__(self) -> None:
+        self._name, self.freed = "dualface-test-cuda", False
+
+    def close(self) -> None:
+        self.freed = True
+
+
+def test_gpu_memory_that_a_hanging_server_maps_is_not_freed(silent_address: str) -> None:
+    connection, memory = Connection(silent_address), DeviceMemory()
+    connection.call_timeout_s = 0.2
+    free(connection, memory)
+    assert not memory.freed
+    with SystemRegion(4096) as pages:
+        free(connection, pages)  # the server has pages of its own
+        assert not (SHM_DIR / pages.name).exists()
+    connection.close()
+
+
+def test_gpu_memory_is_freed_where_the_server_has_gone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    connection, memory = Connection(f"127.0.0.1:{port}"), DeviceMemory()
+    free(connection, memory)
+    assert memory.freed
+    connection.close()
 
 
 def test_what_does_not_fit_is_refused_before_it_is_sent(silent_address: str) -> None:

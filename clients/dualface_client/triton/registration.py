@@ -10,6 +10,7 @@ from typing import Any
 
 from dualface_client.errors import (
     AccessDeniedError,
+    DualfaceError,
     InferenceTimeoutError,
     MemoryRegionError,
     RegionRefusedError,
@@ -157,3 +158,26 @@ def unregister(
                 "a request is using it. `dualface-client reap` takes it back later"
             )
         time.sleep(_POLL_S)
+
+
+def free(connection: Connection, region: Region) -> None:
+    """Takes a region back and frees its memory; safe to call twice, no server makes it raise.
+
+    GPU memory must not be freed under a server that maps it: where nobody knows whether it does,
+    the memory stays until this process ends. Of system pages the server has a mapping of its own,
+    and `reap` takes the name back later.
+
+    Args:
+        connection: To the server.
+        region: The memory.
+    """
+    is_taken_back = False
+    # Whatever else is said, it may still map the memory.
+    with contextlib.suppress(DualfaceError):
+        try:
+            unregister(connection, region.name, kind=kind_of(region))
+            is_taken_back = True
+        except ServerUnreachableError:
+            is_taken_back = True  # a server that is gone holds nothing
+    if is_taken_back or kind_of(region) is Kind.SYSTEM:
+        region.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dualface_client.errors import ContractError, DualfaceError, MemoryRegionError, ServerError
+from dualface_client.errors import ContractError, MemoryRegionError, ServerError
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.memory.slots import Lease, SizeClass, SlotPool, bytes_needed
 from dualface_client.triton.access import Access
@@ -18,7 +18,7 @@ from dualface_client.triton.contract import ServedModel, check_contract
 from dualface_client.triton.description import MODELS, ModelSpec
 from dualface_client.triton.pending import PendingInference
 from dualface_client.triton.recovery import Endurance, Recovery
-from dualface_client.triton.registration import Kind, kind_of, register, unregister
+from dualface_client.triton.registration import free, register
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Session:
             self._undo = undo.pop_all()
 
     def _registered(self, undo: contextlib.ExitStack, region: Region) -> Region:
-        undo.callback(self._free, region)
+        undo.callback(free, self.connection, region)
         register(self.connection, region)
         self._regions.append(region)
         return region
@@ -144,19 +144,6 @@ class Session:
         answers = AnswersApart(classes, sizes)
         self._registered(undo, answers.region)
         return answers
-
-    def _free(self, region: Region) -> None:
-        kind = kind_of(region)
-        try:
-            unregister(self.connection, region.name, kind=kind)
-        except MemoryRegionError:
-            # The server keeps a mapping of its own of system pages, and `reap` takes the name back
-            # later. GPU memory must not be freed under it: the end of this process does that.
-            if kind is Kind.CUDA:
-                return
-        except DualfaceError:
-            pass  # a server that is gone holds nothing
-        region.close()
 
     def lease(self, model: str, timeout_s: float, label: str = "") -> Lease:
         """A slot for one request of a model; see `SlotPool.lease`.
