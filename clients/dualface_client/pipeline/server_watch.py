@@ -12,7 +12,7 @@ import time
 
 import psutil
 
-from dualface_client.errors import ServerStartError, StoppedError
+from dualface_client.errors import DualfaceError, StoppedError
 from dualface_client.observe.run_log import log_event
 from dualface_client.triton.embedded import EmbeddedServer
 
@@ -94,7 +94,7 @@ class ServerWatch:
             self._server.restart()
         except StoppedError:
             return False
-        except ServerStartError as error:
+        except (DualfaceError, OSError) as error:  # whatever it is may be over the next time
             log_event("server_not_restarted", str(error), level=logging.ERROR)
         else:
             self._restarts += 1
