@@ -255,3 +255,32 @@ def test_refusals_do_not_end_the_work_of_a_worker_that_is_well(quiet_worker: Wor
     overseer._seats[1].link = None
     with pytest.raises(ServerUnreachableError, match="not there"):
         refuse(overseer, 1)
+
+
+class Unending(subprocess.Popen[bytes]):
+    """A process that a signal does not end, as one that hangs in a driver's call."""
+
+    def kill(self) -> None:
+        """Nothing happens."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        return super().wait(None if timeout is None else 0.01)
+
+
+def test_a_worker_that_no_signal_ends_does_not_keep_the_others_from_their_end() -> None:
+    overseer = supervisor(workers=2)
+    processes = [
+        kind([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        for kind in (Unending, subprocess.Popen)
+    ]
+    for seat, process in zip(overseer._seats, processes, strict=True):
+        seat.link = WorkerLink(seat.number, process, time.monotonic(), ready=True)
+    lines: list[str] = []
+    with run_log("text", lines.append):
+        overseer._close()
+    assert processes[1].poll() == -9
+    assert all(seat.link is None for seat in overseer._seats)
+    assert [line for line in lines if "worker 1" in line and str(processes[0].pid) in line]
+    assert processes[0].stdin is not None
+    processes[0].stdin.close()
+    subprocess.Popen.wait(processes[0], 5.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import signal
@@ -14,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from dualface_client.observe.run_log import log_event
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.messages import (
     LINE_LIMIT_BYTES,
@@ -96,10 +98,20 @@ class WorkerLink:
         return f"killed by {names.get(-code, -code)}" if code < 0 else f"exit status {code}"
 
     def close(self) -> None:
-        """Kills what still runs and closes the pipes."""
+        """Kills what still runs and closes the pipes; a process that hangs in a driver stays."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(5.0)
+        try:
+            self.process.wait(5.0)
+        except subprocess.TimeoutExpired:  # its pipes would not close either, while they are read
+            log_event(
+                "worker_unending",
+                f"worker {self.number} (process {self.process.pid}) does not end by SIGKILL: it "
+                "hangs in the kernel, as in a GPU's driver (`nvidia-smi`, `dmesg`)",
+                level=logging.ERROR,
+                worker=self.number,
+            )
+            return
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):  # what could not be written any more
