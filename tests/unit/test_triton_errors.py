@@ -17,6 +17,7 @@ from dualface_client.errors import (
     DualfaceError,
     InferenceFailedError,
     InferenceTimeoutError,
+    MemoryRegionError,
     ModelDiedError,
     RegionRefusedError,
     RegionUnknownError,
@@ -162,3 +163,16 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(silent_address: str) -> 
         client.close()
         lease.release()
         assert pool.counts()["small"].leased == 0
+
+
+def test_a_request_on_a_released_slot_leaves_nothing_to_be_waited_for(silent_address: str) -> None:
+    size = SlotLayout.of(FACE_REID, 1).byte_size
+    with SystemRegion(2 * size) as region:
+        pool = SlotPool(region, {"face_reid": SizeClass(size, 1)})
+        client = InferenceClient(Connection(silent_address))
+        with pool.lease("face_reid", 0.0) as lease:
+            pass
+        with pytest.raises(MemoryRegionError, match="was released"):
+            client.infer_async(FACE_REID, lease)
+        assert client.in_flight == 0
+        client.close()

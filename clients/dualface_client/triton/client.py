@@ -111,9 +111,10 @@ class InferenceClient:
             )
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         what = f"{spec.name} with batch {batch}"
-        pending = self._admit(f"{what} at {self._connection.address}", limit_s)
         hold = lease.hold()
+        pending: PendingInference | None = None
         try:
+            pending = self._admit(f"{what} at {self._connection.address}", limit_s)
             place = self._place(spec, lease, hold, layout, batch)
             call = self._connection.send(
                 what,
@@ -123,7 +124,8 @@ class InferenceClient:
             )
         except BaseException:
             hold.release()  # nothing was sent
-            self._leave(pending)
+            if pending is not None:
+                self._leave(pending)
             raise
         self._remember(pending, call)
         return pending
