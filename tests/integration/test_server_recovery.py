@@ -20,7 +20,7 @@ import av
 import psutil
 import pytest
 
-from dualface_client.errors import InferenceTimeoutError, ServerUnreachableError
+from dualface_client.errors import InferenceTimeoutError, ServerUnreachableError, StoppedError
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.pipeline.cpu_device import CpuDevice
 from dualface_client.pipeline.jobs import plan_jobs
@@ -275,6 +275,34 @@ def test_slots_of_late_requests_come_back_when_the_server_has_let_go(
         assert session.pool.counts()["face_reid"].quarantined == 0
         assert session.pool.region.name in registered_regions(session.connection)
         embed(session, 5.0)
+
+
+def test_a_slot_that_is_waited_for_comes_back_as_soon_as_the_server_has_let_go(
+    server: EmbeddedServer,
+) -> None:
+    """Where every slot is in quarantine nobody but the one who waits can ask for it."""
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise StoppedError("stopped")
+
+    with Session(server.grpc_address, {"face_reid": SlotPlan(1, 1)}, check=check) as session:
+        embed(session, 5.0)
+        pause(server)
+        with pytest.raises(InferenceTimeoutError):
+            embed(session, 0.2)
+        assert session.pool.counts()["face_reid"].quarantined == 1
+        threading.Timer(1.5, proceed, (server,)).start()
+        begin_s = time.monotonic()
+        session.lease("face_reid", 20.0).release()
+        assert 1.5 < time.monotonic() - begin_s < 10.0
+        with session.lease("face_reid", 1.0):
+            threading.Timer(0.2, stop.set).start()
+            begin_s = time.monotonic()
+            with pytest.raises(StoppedError):
+                session.lease("face_reid", 20.0)
+            assert time.monotonic() - begin_s < 5.0
 
 
 def test_a_dead_model_process_is_a_restart_where_the_server_is_ours(

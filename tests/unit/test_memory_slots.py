@@ -174,6 +174,20 @@ def test_a_waiting_lessee_gets_the_slot_that_comes_free() -> None:
     assert counts.wait_s > 0.01
 
 
+def test_who_waits_may_bring_slots_back_or_give_up() -> None:
+    pool = pool_of(a=(64, 1))
+    with pool.lease("a", 0.0) as late:
+        late.hold().quarantine()
+    pool.lease("a", 5.0, meanwhile=pool.reclaim_quarantined).release()
+
+    def give_up() -> None:
+        raise ZeroDivisionError
+
+    with pool.lease("a", 0.0), pytest.raises(ZeroDivisionError):
+        pool.lease("a", 5.0, meanwhile=give_up)
+    assert pool.lease("a", 0.0).number == 0  # the lock was left as it should be
+
+
 def test_many_threads_never_share_a_slot() -> None:
     pool = pool_of(a=(8, 3))
     inside: set[int] = set()

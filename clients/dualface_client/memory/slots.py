@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,6 +17,8 @@ from dualface_client.memory.region import Region
 
 #: A page: keeps slots apart for copy engines and caches, and any element type aligned.
 ALIGNMENT = 4096
+#: How often somebody who waits for a slot looks for a way to get one back.
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +202,21 @@ class SlotPool:
         shelf = self._shelves[size_class]
         return (offset - shelf.first_offset) // shelf.size.stride
 
-    def lease(self, size_class: str, timeout_s: float, label: str = "") -> Lease:
+    def lease(
+        self,
+        size_class: str,
+        timeout_s: float,
+        label: str = "",
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> Lease:
         """Takes a slot, waiting for one if need be.
 
         Args:
             size_class: Name of the class.
             timeout_s: Longest wait, seconds.
             label: What for; the leak report adds the thread's name.
+            meanwhile: Called twice a second while waiting; may bring slots back, or raise to give
+                up.
 
         Raises:
             KeyError: There is no such class.
@@ -215,7 +225,7 @@ class SlotPool:
         shelf = self._shelves[size_class]
         with self._free:
             if not shelf.free:
-                self._wait(size_class, shelf, timeout_s)
+                self._wait(size_class, shelf, timeout_s, meanwhile)
             offset = shelf.free.pop()
             lease = Lease(self, size_class, offset, label)
             shelf.out[offset] = lease
@@ -225,16 +235,29 @@ class SlotPool:
             shelf.peak = max(shelf.peak, shelf.size.count - len(shelf.free))
             return lease
 
-    def _wait(self, size_class: str, shelf: _Shelf, timeout_s: float) -> None:
+    def _wait(
+        self, size_class: str, shelf: _Shelf, timeout_s: float, meanwhile: Callable[[], object]
+    ) -> None:
         begin_s = time.monotonic()
-        came = self._free.wait_for(lambda: bool(shelf.free), timeout_s)
         shelf.waits += 1
-        shelf.wait_s += time.monotonic() - begin_s
-        if not came:
+        try:
+            while not shelf.free and (left_s := begin_s + timeout_s - time.monotonic()) > 0:
+                if not self._free.wait_for(lambda: bool(shelf.free), min(left_s, _LOOK_S)):
+                    self._without_lock(meanwhile)
+        finally:
+            shelf.wait_s += time.monotonic() - begin_s
+        if not shelf.free:
             raise LeaseTimeoutError(
                 f"no {size_class!r} slot came free in {timeout_s:g} s; all {shelf.size.count} "
                 f"are held: {_who(shelf)}. Remedy: more slots, or find why they are kept"
             )
+
+    def _without_lock(self, action: Callable[[], object]) -> None:
+        self._free.release()
+        try:
+            action()
+        finally:
+            self._free.acquire()
 
     def is_worn(self, size_class: str) -> bool:
         """Whether half of a class's slots, and at least one, are in quarantine."""

@@ -148,11 +148,20 @@ class Session:
     def lease(self, model: str, timeout_s: float, label: str = "") -> Lease:
         """A slot for one request of a model; see `SlotPool.lease`.
 
-        Where half of the model's slots are in quarantine, the region is registered anew first.
+        Where half of the model's slots are in quarantine, the region is registered anew first, and
+        again while all of them are held. A stop ends the wait.
         """
-        if self.pool.is_worn(model):
-            self.recovery.renew()
-        return self.pool.lease(model, timeout_s, label)
+
+        def renew_if_worn() -> None:
+            if self.pool.is_worn(model):
+                self.recovery.renew()
+
+        def meanwhile() -> None:
+            self.check()
+            renew_if_worn()
+
+        renew_if_worn()
+        return self.pool.lease(model, timeout_s, label, meanwhile)
 
     def input_array(self, model: str, lease: Lease, batch: int = 1) -> Any:
         """The slot's input as an array to be filled.
