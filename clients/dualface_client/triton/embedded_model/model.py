@@ -449,7 +449,7 @@ def _cuda_session(onnxruntime: Any, onnx_path: str, stream: int, extras: dict[st
 
 def _cudart() -> Any:
     for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # not here: the next name may be
             return ctypes.CDLL(name)
     raise pb_utils.TritonModelException(
         "the CUDA runtime is missing: pip install 'dualface-client[run,gpu]'"
