@@ -8,6 +8,7 @@ tests of their own (`tests/integration`, `benchmarks/gpu`).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -46,6 +47,7 @@ class Stream:
         self.sizes: list[int] = []  # of the runs
         self.inputs: dict[int, weakref.ref[npt.NDArray[Any]]] = {}
         self.broken = False
+        self.lost = False
         self.lock = threading.RLock()  # answers are waited for on a thread of their own
 
     def allocate(self, byte_size: int) -> int:
@@ -74,11 +76,17 @@ class Stream:
             self.work.append(lambda: self.events.append(event))
 
     def wait(self, event: int) -> None:
+        self.fail_if_lost("cudaEventSynchronize")
         with self.lock:
             while event not in self.events or (self.runs_ahead and self.work):
                 self.work.pop(0)()
 
+    def fail_if_lost(self, name: str) -> None:
+        if self.lost:
+            raise RuntimeError(f"{name} failed with CUDA error 700")
+
     def synchronize(self) -> None:
+        self.fail_if_lost("cudaStreamSynchronize")
         with self.lock:
             while self.work:
                 self.work.pop(0)()
@@ -167,7 +175,7 @@ def module() -> Iterator[Any]:
     """The module beside a stub of plain classes; both are gone afterwards."""
     fake: Any = types.ModuleType(STUB)
     fake.TritonModelException, fake.TritonError = type("Refused", (Exception,), {}), str
-    fake.Logger = types.SimpleNamespace(log_warn=lambda text: None)
+    fake.Logger = types.SimpleNamespace(log_warn=lambda text: None, log_error=lambda text: None)
     fake.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
     fake.get_input_tensor_by_name = lambda request, name: request.tensor
     fake.InferenceResponse = Response
@@ -295,3 +303,27 @@ def test_a_batch_that_fails_is_answered_with_the_reason_and_the_next_one_runs(
     request = Request(stream, 5, 1)
     model.execute([request])
     assert request.answer().totals == sums(5, 1)
+
+
+class EndedError(Exception):
+    """Instead of the end of this process."""
+
+
+@pytest.mark.parametrize("first", ["while it runs", "before it is queued"])
+def test_a_lost_context_ends_the_process_before_anybody_is_told_of_an_error(
+    model: Any, stream: Stream, first: str
+) -> None:
+    ended = threading.Event()
+
+    def end(status: int) -> None:
+        assert status
+        ended.set()
+        raise EndedError
+
+    model._runner._end = end
+    stream.lost, stream.broken = True, first == "before it is queued"
+    request = Request(stream, 1, 2)
+    with contextlib.suppress(EndedError):  # on this thread where the run could not be queued
+        model.execute([request])
+    assert ended.wait(5.0)
+    assert request.sent.empty()

@@ -76,6 +76,7 @@ class TritonPythonModel:
             tensors = [pb_utils.get_input_tensor_by_name(each, self._input) for each in requests]
             batch = self._runner.start(tensors)
         except Exception as error:  # the stub must answer, whatever ORT raises
+            self._runner.end_if_lost()
             batch = _Batch(functools.partial(_raise, error), [])
         self._answers.add(batch, [request.get_response_sender() for request in requests])
 
@@ -87,6 +88,7 @@ class TritonPythonModel:
         try:
             responses = self._responses(batch.rows(), batch.sizes)
         except Exception as error:  # as above; a GPU tells of its errors when it is waited for
+            self._runner.end_if_lost()
             failure = pb_utils.TritonError(f"{self._input}: {error}")
             responses = [pb_utils.InferenceResponse(error=failure) for _ in senders]
         for sender, response in zip(senders, responses, strict=True):
@@ -201,6 +203,9 @@ class _CpuRunner:
         rows = self._infer(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
         return _Batch(lambda: rows, [len(pixels) for pixels in inputs])
 
+    def end_if_lost(self) -> None:
+        """A CPU keeps nothing of a run that failed."""
+
     def _infer(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self._session.run([self._output], {self._input: pixels})[0]
         return rows
@@ -234,6 +239,7 @@ class _CudaRunner:
             (self._cuda.pinned_float32(shape), self._cuda.event()) for _ in range(_LANDINGS)
         ]
         self._turn = 0
+        self._end: Callable[[int], object] = os._exit
         # Else a run returns when it has ended, and the GPU idles until the next one is queued.
         self._run_options = onnxruntime.RunOptions()
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
@@ -280,6 +286,18 @@ class _CudaRunner:
     def _landed(self, rows: npt.NDArray[Any], ended: int, *_held: object) -> npt.NDArray[Any]:
         self._cuda.wait(ended)
         return rows.copy()
+
+    def end_if_lost(self) -> None:
+        """Ends this process where CUDA's context is lost: every later run would fail too.
+
+        The server is restarted then, and what was not answered is sent again; answers with an
+        error would fail every stream, for ever.
+        """
+        try:
+            self._cuda.synchronize()
+        except RuntimeError as error:
+            pb_utils.Logger.log_error(f"{self._output}: the GPU's context is lost: {error}")
+            self._end(1)
 
     def _prepared(self, make: Callable[..., Any], size: int) -> Callable[[], None]:
         """One batch size's run, warmed, with what this graph and this runtime can do.
