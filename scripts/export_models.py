@@ -132,7 +132,7 @@ def _doc(spec: ModelSpec) -> str:
 def _read_manifest(out: Path) -> dict[str, dict[str, Any]]:
     try:
         return dict(json.loads((out / MANIFEST).read_text())["models"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: exported anew
         return {}
 
 

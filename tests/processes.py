@@ -32,7 +32,7 @@ def family(pid: int) -> list[psutil.Process]:
     """Every process below one."""
     try:
         return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
+    except psutil.NoSuchProcess:  # it has ended, and they with it
         return []
 
 
@@ -92,5 +92,5 @@ def has_frames(path: Path, count: int) -> bool:
     """Whether a file that is being written plays so far."""
     try:
         return playable_frames(path) >= count
-    except (av.FFmpegError, OSError):
+    except (av.FFmpegError, OSError):  # nothing that plays yet
         return False

@@ -96,7 +96,7 @@ class Run:
         except urllib.error.HTTPError as error:
             with error:
                 found = json.load(error)
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # not up yet, or gone
             return {}
         return found
 
@@ -202,7 +202,7 @@ def alive(process: psutil.Process) -> bool:
     """Whether it runs and is no zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+    except psutil.Error:  # it has ended
         return False
 
 

@@ -116,7 +116,7 @@ class FaceBoxes:
     def _load(self) -> dict[int, list[float]]:
         try:
             stored = json.loads(self._cache_path.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # no cache, or a damaged one: made anew
             return {}
         if any(stored.get(name) != value for name, value in self._key.items()):
             return {}

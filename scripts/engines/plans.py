@@ -180,7 +180,7 @@ def read_manifest(plan: Path) -> Manifest | None:
     try:
         content = json.loads(manifest_path(plan).read_text())
         return Manifest(**{**content, "command": tuple(content["command"])})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):  # the docstring's None: built anew
         return None
 
 

@@ -152,7 +152,7 @@ def start_ticks(pid: int) -> int | None:
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+    except OSError:  # it has ended, or never was
         return None
     # The command name may hold spaces and parentheses: fields count from the last one.
     fields = stat.rpartition(")")[2].split()
@@ -167,7 +167,7 @@ def _is_hidden(pid: int) -> bool:
         return False  # it is there to be read: it has ended and waits to be collected
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except ProcessLookupError:  # nobody has the pid
         return False
     except OSError:  # it exists, and is another user's
         return True
@@ -177,12 +177,12 @@ def _is_hidden(pid: int) -> bool:
 def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-    except OSError:
+    except OSError:  # hidden by a sandbox: all names here have the same part
         return "00000000"
 
 
 def _pid_namespace() -> int:
     try:
         return os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
+    except OSError:  # likewise
         return 0

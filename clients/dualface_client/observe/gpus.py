@@ -142,7 +142,7 @@ class Nvml:
         """An answer, None where the card or driver does not know the question."""
         try:
             return question(*arguments)
-        except self._nvml.NVMLError:
+        except self._nvml.NVMLError:  # not every card answers every question
             return None
 
     def _facts(self, device: Any) -> GpuFacts:
@@ -206,7 +206,7 @@ def read_gpus() -> list[GpuFacts] | None:
     """
     try:
         nvml = Nvml()
-    except OSError:
+    except OSError:  # the docstring's None
         return None
     try:
         return nvml.facts()

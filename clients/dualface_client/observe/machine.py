@@ -132,7 +132,7 @@ def _container_share(cgroup: Path) -> float:
 def _stat(path: Path, name: str) -> int:
     try:
         lines = path.read_text().splitlines()
-    except OSError:
+    except OSError:  # no control group has such a file here
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
 
@@ -141,7 +141,7 @@ def _number(path: Path) -> int | None:
     """A number in a file, None for `max` and for no file."""
     try:
         return int(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # `max`, or no such limit
         return None
 
 
@@ -150,7 +150,7 @@ def _core_quota(path: Path) -> float | None:
     try:
         quota, period = path.read_text().split()
         return int(quota) / int(period)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # likewise
         return None
 
 

@@ -90,7 +90,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except FileNotFoundError:  # a first run has none
         return {}
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as a state file ({error}); remove it") from error

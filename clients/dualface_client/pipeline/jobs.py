@@ -127,7 +127,7 @@ def _holds_videos(folder: Path) -> bool:
     """Whether there is a video in it that is not our own output."""
     try:
         return any(_is_video(entry) and not _is_output(entry) for entry in folder.iterdir())
-    except OSError:
+    except OSError:  # not ours to read: nothing to point at
         return False
 
 

@@ -86,7 +86,7 @@ def machine_of(layer: Path) -> str:
     """Which machine a layer was written on; empty where it does not say."""
     try:
         lines = layer.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+    except OSError:  # no layer yet
         return ""
     named = (line.removeprefix(MACHINE_LINE) for line in lines if line.startswith(MACHINE_LINE))
     return next(named, "")

@@ -92,7 +92,7 @@ class ServerWatch:
             return False
         try:
             self._server.restart()
-        except StoppedError:
+        except StoppedError:  # the run ends: nobody waits for the server
             return False
         except (DualfaceError, OSError) as error:  # whatever it is may be over the next time
             log_event("server_not_restarted", str(error), level=logging.ERROR)

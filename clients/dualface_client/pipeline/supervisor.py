@@ -185,7 +185,7 @@ class Supervisor:
         for _ in range(_QUEUE_LIMIT):  # all that is there: who is silent is judged next
             try:
                 heard = self._heard.get(timeout=wait_s)
-            except queue.Empty:
+            except queue.Empty:  # nothing more to hear now
                 return
             wait_s = 0.0
             seat = self._seats[heard.link.number - 1]

@@ -308,5 +308,5 @@ def _nearest_size(size: tuple[int, int]) -> str:
 def _names_in(directory: Path) -> list[str]:
     try:
         return [entry.name for entry in directory.iterdir()]
-    except OSError:
+    except OSError:  # only for the hint "did you mean"
         return []

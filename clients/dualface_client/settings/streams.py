@@ -84,7 +84,7 @@ def is_streams_file(path: Path) -> bool:
     """Whether a file lists streams and not settings."""
     try:
         root, _ = read_tree(path, _LAYER)
-    except TreeError:
+    except TreeError:  # read as settings, its mistakes are told
         return False
     return isinstance(root.value, dict) and "streams" in root.value
 

@@ -171,7 +171,7 @@ class EmbeddedServer:
         """
         try:
             text = self._log.read_text(errors="replace")
-        except OSError:
+        except OSError:  # it goes into a message about something worse
             return "(no log)"
         # At a failed start the tables of all options would push the reason out of sight.
         lines = [line for line in text.splitlines() if line and line[0] not in "|+"]

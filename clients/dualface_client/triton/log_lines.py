@@ -60,7 +60,7 @@ class LogFile:
         """Opens the file where it is new; goes to the beginning where it was cut."""
         try:
             now = os.stat(self._path)
-        except FileNotFoundError:
+        except FileNotFoundError:  # being rotated: the next look finds it
             return False
         if self._file is not None:
             mine = os.fstat(self._file.fileno())

@@ -91,5 +91,5 @@ class PendingInference:
                 self._future.set_exception(outcome)
             else:
                 self._future.set_result(outcome)
-        except InvalidStateError:
+        except InvalidStateError:  # the other one was first
             return

@@ -55,7 +55,7 @@ def reap_server(connection: Connection, timeout_s: float = 1.0) -> Reaped:
 def _unregistered(connection: Connection, name: str, kind: Kind, timeout_s: float) -> bool:
     try:
         unregister(connection, name, timeout_s=timeout_s, kind=kind)
-    except MemoryRegionError:
+    except MemoryRegionError:  # still in use: kept and said so
         return False
     return True
 

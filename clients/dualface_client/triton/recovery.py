@@ -160,7 +160,10 @@ class Recovery:
         try:
             self._connection.wait_ready(self._models, _LOOK_S, self._check)
             registered_anew = self._take_back_regions()
-        except (ServerUnreachableError, InferenceTimeoutError):
+        except (
+            ServerUnreachableError,
+            InferenceTimeoutError,
+        ):  # not yet: asked again
             return False
         if isinstance(error, ModelDiedError) and not registered_anew:
             time.sleep(_LOOK_S)  # it answers, and still without the model: a restart is needed

@@ -163,7 +163,7 @@ def _libpython_dir(own: Path, places: tuple[Path, ...], python_version: tuple[in
 def _glibc() -> tuple[int, int] | None:
     try:
         text = os.confstr("CS_GNU_LIBC_VERSION") or ""
-    except (AttributeError, ValueError, OSError):
+    except (AttributeError, ValueError, OSError):  # another C library: told as unknown
         return None
     match = re.fullmatch(r"glibc (\d+)\.(\d+).*", text)
     return (int(match[1]), int(match[2])) if match else None

@@ -85,7 +85,10 @@ class Deinterlacer:
         while self._waiting:
             try:
                 ready = self._graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):
+            except (
+                av.error.BlockingIOError,
+                av.error.EOFError,
+            ):  # no more now
                 return
             picture = self._waiting.popleft()
             yield Picture(ready, picture.pts, picture.duration)

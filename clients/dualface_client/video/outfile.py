@@ -29,7 +29,7 @@ def is_finished(partial: Path, final: Path) -> bool:
     """
     try:
         return os.path.samefile(partial, final)
-    except FileNotFoundError:
+    except FileNotFoundError:  # one of the two names is not there
         return False
 
 
@@ -203,7 +203,7 @@ def _is_at(path: Path, fd: int) -> bool:
     """Whether an open file is the one with this name."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(fd))
-    except FileNotFoundError:
+    except FileNotFoundError:  # the name has gone
         return False
 
 

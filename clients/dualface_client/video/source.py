@@ -239,7 +239,7 @@ class PyavSource:
             return []
         try:
             return self._stream.codec_context.decode(packet)
-        except av.error.EOFError:
+        except av.error.EOFError:  # drained already
             return []
         except AV_ERRORS:
             self._decode_errors += 1

@@ -72,5 +72,5 @@ def _capability(plan: Path) -> str:
 def _tensorrt(plan: Path) -> str:
     try:
         return str(json.loads(plan.with_suffix(".json").read_text())["tensorrt"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):  # no manifest: the caller says so
         return ""

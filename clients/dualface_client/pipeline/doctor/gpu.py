@@ -162,6 +162,6 @@ def _one_gpu(name: str, gpu: GpuFacts) -> Iterator[Finding]:
 def _loads(name: str) -> bool:
     try:
         ctypes.CDLL(name)
-    except OSError:
+    except OSError:  # this is the question
         return False
     return True
