@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import time
-import types
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import stand_in  # type: ignore[import-not-found] # the script beside this one
 import tritonclient.grpc as triton_grpc
+from in_process import config_of, embedded_model  # type: ignore[import-not-found] # the script beside this one
 
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import SystemRegion
@@ -51,18 +51,8 @@ def rate_of(step: Callable[[], object], items: int, seconds: float) -> float:
 
 def in_process(seconds: float) -> dict[str, float]:
     """Images per second by batch, without Triton; a run is queued while the one before it works."""
-    fake: Any = types.ModuleType("triton_python_backend_utils")
-    fake.TritonModelException = type("TritonModelException", (Exception,), {})
-    fake.Logger = types.SimpleNamespace(log_warn=print)
-    sys.modules["triton_python_backend_utils"] = fake
-    from dualface_client.triton.embedded_model import model
-
-    tensors = {
-        key: [{"name": spec.name, "dims": spec.dims}]
-        for key, spec in (("input", FACE_DETECT.input), ("output", FACE_DETECT.output))
-    }
-    runner = model._CudaRunner(
-        {**tensors, "max_batch_size": FACE_DETECT.max_batch_size},
+    runner = embedded_model()._CudaRunner(
+        config_of(FACE_DETECT, FACE_DETECT.max_batch_size),
         {
             "onnx_path": str(models_dir() / f"{NAME}_fp16.onnx"),
             "batches": ",".join(map(str, CUDA_BATCHES)),

@@ -15,11 +15,12 @@ import json
 import subprocess
 import sys
 import time
-import types
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from in_process import config_of, embedded_model  # type: ignore[import-not-found] # the script beside this one
 
 from dualface_client.settings.paths import models_dir
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
@@ -38,17 +39,6 @@ ROWS: tuple[tuple[str, str, dict[str, str], bool], ...] = (
     ("face_reid", "1,4,8,16", {}, False),
     ("face_reid", "1,4,8,16", {}, True),
 )
-
-
-def embedded_model() -> Any:
-    """The module that runs in Triton's stub, outside of it."""
-    fake: Any = types.ModuleType("triton_python_backend_utils")
-    fake.TritonModelException = type("TritonModelException", (Exception,), {})
-    fake.Logger = types.SimpleNamespace(log_warn=lambda text: print(text, file=sys.stderr))
-    sys.modules["triton_python_backend_utils"] = fake
-    from dualface_client.triton.embedded_model import model
-
-    return model
 
 
 def used_mib(model: Any) -> float:
@@ -86,12 +76,7 @@ def made(model: Any, name: str, batches: str) -> tuple[Any, dict[int, dict[str, 
         return run
 
     model._CudaRunner._prepared = watched
-    spec = SPECS[name]
-    config = {
-        "input": [{"name": spec.input.name, "dims": spec.input.dims}],
-        "output": [{"name": spec.output.name, "dims": spec.output.dims}],
-        "max_batch_size": spec.max_batch_size,
-    }
+    config = config_of(SPECS[name], SPECS[name].max_batch_size)
     path = str(models_dir() / f"{name}_fp16.onnx")
     return model._CudaRunner(config, {"onnx_path": path, "batches": batches}), rows
 

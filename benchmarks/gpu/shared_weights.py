@@ -15,13 +15,13 @@ import json
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+from in_process import config_of, embedded_model  # type: ignore[import-not-found] # the script beside this one
 
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import SystemRegion
@@ -69,17 +69,9 @@ def shared_worker(address: str, device: str) -> Infer:
 
 def own_worker(device: str) -> Infer:
     """The embedded model's own code in this process."""
-    fake: Any = types.ModuleType("triton_python_backend_utils")
-    fake.TritonModelException = type("TritonModelException", (Exception,), {})
-    fake.Logger = types.SimpleNamespace(log_warn=print)
-    sys.modules["triton_python_backend_utils"] = fake
-    from dualface_client.triton.embedded_model import model
+    model = embedded_model()
 
     def runner(spec: ModelSpec) -> Any:
-        tensors = {
-            key: [{"name": tensor.name, "dims": tensor.dims}]
-            for key, tensor in (("input", spec.input), ("output", spec.output))
-        }
         half = "_fp16" if device == "cuda" else ""
         batch = BATCHES[spec.name]
         parameters = {
@@ -88,7 +80,7 @@ def own_worker(device: str) -> Infer:
             "intra_op_threads": "1",
         }
         make = model._CudaRunner if device == "cuda" else model._CpuRunner
-        return make({**tensors, "max_batch_size": batch}, parameters)
+        return make(config_of(spec, batch), parameters)
 
     runners = {spec.name: runner(spec) for spec in SPECS}
     pixels = {spec.name: pixels_of(spec) for spec in SPECS}
