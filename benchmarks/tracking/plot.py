@@ -34,9 +34,12 @@ def draw(result: dict[str, Any], target: Path) -> None:
             label="conditional, by threshold of the swap risk",
         )
         usual = f"{points[0]['threshold']:g} to {points[-2]['threshold']:g}"
-        for point, text in ((points[0], usual), (points[-1], "no risk asks")):
+        for point, text, side in (
+            (points[0], usual, "left"),
+            (points[-1], "no risk asks", "right"),  # the two points are near each other
+        ):
             place = (100 * point["reid_share"], 100 * point["slot_accuracy"])
-            axis.annotate(text, place, (0, -12), textcoords="offset points", fontsize=7)
+            axis.annotate(text, place, (0, -12), textcoords="offset points", fontsize=7, ha=side)
         for tracker, label in (("bytetrack", "ByteTrack alone"), ("always", "ReID on every frame")):
             found = result["trackers"][tracker][group]
             place = (max(100 * found["reid_share"], 0.1), 100 * found["slot_accuracy"])
