@@ -72,7 +72,7 @@ def pixels(clip: Path, seconds: float, start: Any, counts: list[int]) -> None:
             imaging.finish()
             for done in batch:
                 imaging.thumbnail(done.image)
-                imaging.compose(done.image, CROPS, layout)
+                imaging.compose([done.image], [CROPS], layout)
             count += len(batch)
             batch = []
     stream.finish()

@@ -141,8 +141,8 @@ def test_compose_agrees(
 ) -> None:
     layout = TileLayout((1920, 1080))
     crops = crop, Crop(900.5, 100.25, 480.0, 540.0)
-    expected = CpuImaging().compose(picture, crops, layout)
-    canvas = imaging.compose(upload(picture, stream), crops, layout)
+    (expected,) = CpuImaging().compose([picture], [crops], layout)
+    (canvas,) = imaging.compose([upload(picture, stream)], [crops], layout)
     assert canvas.color == expected.color
     for found, wanted in ((canvas.y, expected.y), (canvas.uv, expected.uv)):
         for half in (slice(None, found.shape[1] // 2), slice(found.shape[1] // 2, None)):
@@ -155,17 +155,36 @@ def test_compose_shrinks_a_large_picture_without_aliasing(
     image = natural_picture(3840, 2160)
     crops = Crop(100.3, 0.0, 1920.0, 2160.0), Crop(1700.7, 50.4, 1700.0, 1912.5)
     layout = TileLayout((640, 360))
-    expected = CpuImaging().compose(image, crops, layout)
-    canvas = imaging.compose(upload(image, stream), crops, layout)
+    (expected,) = CpuImaging().compose([image], [crops], layout)
+    (canvas,) = imaging.compose([upload(image, stream)], [crops], layout)
     assert psnr_db(download(canvas.y, stream), expected.y) >= COMPOSE_DB
     assert psnr_db(download(canvas.uv, stream), expected.uv) >= COMPOSE_DB
+
+
+@pytest.mark.parametrize("count", [2, 16, 19])
+@pytest.mark.parametrize("canvas_wh", [(1920, 1080), (636, 358)])
+def test_canvases_drawn_together_are_as_one_after_the_other(
+    imaging: CudaImaging, stream: CudaStream, count: int, canvas_wh: tuple[int, int]
+) -> None:
+    sizes = [(1920, 1080), (640, 480), (320, 180)]
+    images = [upload(natural_picture(*sizes[n % 3]), stream) for n in range(count)]
+    layout = TileLayout(canvas_wh)
+    crops = [
+        (Crop(n + 0.3, 2.0 * n, 90.0, 100.0), Crop(50.0 - 9 * n, -20.0, 1900.0, 2000.0))
+        for n in range(count)
+    ]
+    together = imaging.compose(images, crops, layout)
+    for n in range(count):
+        (alone,) = imaging.compose([images[n]], [crops[n]], layout)
+        assert np.array_equal(download(together[n].y, stream), download(alone.y, stream))
+        assert np.array_equal(download(together[n].uv, stream), download(alone.uv, stream))
 
 
 def test_canvas_planes_lie_behind_one_another(
     imaging: CudaImaging, stream: CudaStream, picture: Nv12Image
 ) -> None:
     crop = Crop(0.0, 0.0, 960.0, 1080.0)
-    canvas = imaging.compose(upload(picture, stream), (crop, crop), TileLayout())
+    (canvas,) = imaging.compose([upload(picture, stream)], [(crop, crop)], TileLayout())
     assert canvas.uv.data.ptr == canvas.y.data.ptr + 1920 * 1080
 
 

@@ -68,7 +68,7 @@ def tile_positions(crop: Crop, width: int, height: int) -> tuple[Array, Array]:
 def test_tiles_show_the_crop_to_a_fraction_of_a_pixel(crop: Crop) -> None:
     image = smooth_picture(640, 560)
     layout = TileLayout((320, 180))
-    canvas = CpuImaging().compose(image, (crop, crop), layout)
+    (canvas,) = CpuImaging().compose([image], [(crop, crop)], layout)
     x, y = tile_positions(crop, 160, 180)
     for tile in (canvas.y[:, :160], canvas.y[:, 160:]):
         assert np.abs(tile - luma_at(x, y)).mean() < 0.9
@@ -103,7 +103,7 @@ def test_left_and_right_tiles_show_their_own_crop() -> None:
     y[:, :100], y[:, 100:] = 50, 200
     image = Nv12Image(y, np.full((60, 100, 2), 128, np.uint8))
     crops = Crop(10.0, 10.0, 60.0, 90.0), Crop(120.0, 10.0, 60.0, 90.0)
-    canvas = CpuImaging().compose(image, crops, TileLayout((120, 90)))
+    (canvas,) = CpuImaging().compose([image], [crops], TileLayout((120, 90)))
     assert set(np.unique(canvas.y[:, :60])) == {50}
     assert set(np.unique(canvas.y[:, 60:])) == {200}
 
@@ -111,7 +111,7 @@ def test_left_and_right_tiles_show_their_own_crop() -> None:
 def test_whatever_lies_outside_the_picture_is_black() -> None:
     image = Nv12Image(np.full((40, 40), 99, np.uint8), np.full((20, 20, 2), 77, np.uint8))
     crop = Crop(-20.0, -20.0, 80.0, 80.0)
-    canvas = CpuImaging().compose(image, (crop, crop), TileLayout((160, 80)))
+    (canvas,) = CpuImaging().compose([image], [(crop, crop)], TileLayout((160, 80)))
     left, top, right, bottom = covered_part(crop, (40, 40), (80, 80))
     assert (left, top, right, bottom) == (20, 20, 60, 60)
     assert set(np.unique(canvas.y[top:bottom, left:right])) == {99}
@@ -128,7 +128,7 @@ def test_tiny_and_thin_pictures_are_composed(size: tuple[int, int]) -> None:
         np.full((height, width), 60, np.uint8), np.full((height // 2, width // 2, 2), 90, np.uint8)
     )
     crop = Crop(0.0, 0.0, float(width), float(height))
-    canvas = CpuImaging().compose(image, (crop, crop), TileLayout((64, 36)))
+    (canvas,) = CpuImaging().compose([image], [(crop, crop)], TileLayout((64, 36)))
     assert set(np.unique(canvas.y)) == {60}
     assert set(np.unique(canvas.uv)) == {90}
 

@@ -27,8 +27,8 @@ def test_every_place_where_a_frame_waits_has_a_buffer() -> None:
         detection=DetectionSettings(frames_per_request=5, requests_in_flight=3),
         queues=QueueSettings(frames_ahead=7),
     )
-    filling, in_flight, deciding = 5, 15, 5
-    waiting = filling + in_flight + deciding + MAX_LOOKAHEAD_FRAMES + 7
+    filling, in_flight, deciding, drawn = 5, 15, 5, 5
+    waiting = filling + in_flight + deciding + drawn + MAX_LOOKAHEAD_FRAMES + 7
     assert frames_held(settings) > waiting
     deeper = replace(settings.detection, requests_in_flight=4)
     assert frames_held(replace(settings, detection=deeper)) == frames_held(settings) + 5

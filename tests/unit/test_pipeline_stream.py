@@ -100,6 +100,9 @@ class FakeSink:
 
 
 class FakeImaging:
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+
     def letterbox(
         self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
     ) -> None:
@@ -111,8 +114,14 @@ class FakeImaging:
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         return np.full((18, 32), 90, np.uint8)
 
-    def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
-        return image
+    def compose(
+        self,
+        images: Sequence[Nv12Image],
+        crops: Sequence[tuple[Crop, Crop]],
+        layout: TileLayout,
+    ) -> list[Nv12Image]:
+        self.drawn.append(len(images))
+        return list(images)
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         return 1.0
@@ -190,10 +199,11 @@ class Stage:
     stop: threading.Event = field(default_factory=threading.Event)
     status: StreamStatus = field(default_factory=lambda: StreamStatus(StreamReport("s", "i", "o")))
     tracks: TrackLog | None = None
+    imaging: FakeImaging = field(default_factory=FakeImaging)
 
     def run(self, settings: RunSettings | None = None) -> None:
         parts = StreamParts(
-            self.source, self.sink, FakeImaging(), self.detector, self.embedder, self.tracks
+            self.source, self.sink, self.imaging, self.detector, self.embedder, self.tracks
         )
         StreamLoop(parts, settings or RunSettings(), self.status, self.stop, StageClock()).run()
 
@@ -226,6 +236,28 @@ def test_results_do_not_depend_on_batch_or_depth(tmp_path: Path) -> None:
         logs.append(path.read_text())
     assert logs[0] == logs[1]
     assert len(logs[0].splitlines()) == 80
+
+
+def test_canvases_of_one_answer_are_drawn_together() -> None:
+    stage = Stage(FakeSource(60))
+    stage.run(with_detection(frames_per_request=8))
+    assert stage.imaging.drawn == [8] * 7 + [4]
+    single = Stage(FakeSource(5))
+    single.run(with_detection(frames_per_request=1))
+    assert single.imaging.drawn == [1] * 5
+    many = Stage(FakeSource(17))
+    many.run(with_detection(frames_per_request=16))
+    assert many.imaging.drawn == [8, 8, 1]
+
+
+def test_frames_that_wait_to_be_drawn_together_survive_a_failure() -> None:
+    stage = Stage(FakeSource(40), detector=FakeDetector(fail_at=3))
+    settings = with_detection(frames_per_request=5, requests_in_flight=1)
+    settings = replace(settings, framing=replace(settings.framing, lookahead_s=0.08))
+    with pytest.raises(InferenceFailedError, match="fainted"):
+        stage.run(settings)
+    # Of fifteen frames with faces two were the look-ahead of the thirteenth.
+    assert stage.imaging.drawn == [5, 5, 3]
 
 
 def test_no_frame_is_no_error() -> None:

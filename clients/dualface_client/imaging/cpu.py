@@ -86,29 +86,23 @@ class CpuImaging:
         """Luma averaged to `(18, 32)` uint8."""
         return np.asarray(cv2.resize(image.y, THUMBNAIL_WH_PX, interpolation=cv2.INTER_AREA))
 
-    def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
-        """Draws the two tiles.
+    def compose(
+        self,
+        images: Sequence[Nv12Image],
+        crops: Sequence[tuple[Crop, Crop]],
+        layout: TileLayout,
+    ) -> list[Nv12Image]:
+        """Draws the two tiles of each canvas.
 
         Args:
-            image: Host picture.
-            crops: What the left and the right tile show; parts outside the picture are black.
+            images: Host pictures.
+            crops: What the left and the right tile show of each; parts outside it are black.
             layout: Sizes.
 
         Returns:
-            A new picture of the canvas's size with the source's colour description.
+            New pictures of the canvas's size with their source's colour description.
         """
-        canvas_w, canvas_h = layout.canvas_wh_px
-        y = np.empty((canvas_h, canvas_w), np.uint8)
-        uv = np.empty((canvas_h // 2, canvas_w // 2, 2), np.uint8)
-        width, height = layout.tile_wh_px
-        for side, crop in zip((Side.LEFT, Side.RIGHT), crops, strict=True):
-            x = layout.tile_x_px(side)
-            tile_y = y[:, x : x + width]
-            tile_uv = uv[:, x // 2 : (x + width) // 2]
-            _draw_tile(image, crop, tile_y, tile_uv)
-            covered = covered_part(crop, (image.width_px, image.height_px), (width, height))
-            _blacken_outside(tile_y, tile_uv, covered, image.color)
-        return Nv12Image(y, uv, image.color)
+        return [_canvas(image, pair, layout) for image, pair in zip(images, crops, strict=True)]
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         """How sharp a face is, see `imaging.sharpness`."""
@@ -125,6 +119,21 @@ class CpuImaging:
     def upload_tile(self, tile: Nv12Image) -> Nv12Image:
         """The picture itself."""
         return tile
+
+
+def _canvas(image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
+    canvas_w, canvas_h = layout.canvas_wh_px
+    y = np.empty((canvas_h, canvas_w), np.uint8)
+    uv = np.empty((canvas_h // 2, canvas_w // 2, 2), np.uint8)
+    width, height = layout.tile_wh_px
+    for side, crop in zip((Side.LEFT, Side.RIGHT), crops, strict=True):
+        x = layout.tile_x_px(side)
+        tile_y = y[:, x : x + width]
+        tile_uv = uv[:, x // 2 : (x + width) // 2]
+        _draw_tile(image, crop, tile_y, tile_uv)
+        covered = covered_part(crop, (image.width_px, image.height_px), (width, height))
+        _blacken_outside(tile_y, tile_uv, covered, image.color)
+    return Nv12Image(y, uv, image.color)
 
 
 def _draw_tile(image: Nv12Image, crop: Crop, y: ByteArray, uv: ByteArray) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from dualface_client.imaging.cuda_structs import (
     BATCH,
     CHIP,
-    COMPOSE,
+    COMPOSE_BATCH,
     LETTERBOX_BATCH,
     THUMBNAIL_BATCH,
     picture_of,
@@ -38,6 +38,7 @@ from dualface_client.types import (
     FACE_CHIP_PX,
     FACE_CHIP_TEMPLATE_PX,
     ByteArray,
+    ColorSpec,
     Crop,
     FloatArray,
     Letterbox,
@@ -51,6 +52,9 @@ _THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * THUMBNAIL_WH_PX[1]
 # Thumbnails in pinned host memory at once; one is overwritten that many thumbnails later.
 _THUMBNAIL_SLOTS = 256
 _BLOCK = (32, 8)
+# One block of `compose`, and the samples of a tile that it makes; as in kernels.cu.
+_TILE_BLOCK = (16, 16)
+_TILE_BLOCK_SAMPLES = (64, 16)
 _THUMBNAIL_THREADS = 128
 
 
@@ -111,7 +115,7 @@ class CudaImaging:
         self.letterbox([picture], [Letterbox.fit((128, 64), (64, 64))], out)
         self.face_chip(picture, np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32), chip)
         crop = Crop(0.0, 0.0, 32.0, 32.0)
-        self.compose(picture, (crop, crop), TileLayout((64, 32)))
+        self.compose([picture], [(crop, crop)], TileLayout((64, 32)))
         self.thumbnail(picture)
         self.finish()
 
@@ -201,31 +205,58 @@ class CudaImaging:
         row: ByteArray = self._thumbnails[slot]
         return row
 
-    def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
-        """Draws the two tiles, in one launch.
+    def compose(
+        self,
+        images: Sequence[Nv12Image],
+        crops: Sequence[tuple[Crop, Crop]],
+        layout: TileLayout,
+    ) -> list[Nv12Image]:
+        """Draws the two tiles of each canvas, in one launch for up to 16 pictures.
 
         Args:
-            image: Device picture.
-            crops: What the left and the right tile show; parts outside the picture are black.
+            images: Device pictures.
+            crops: What the left and the right tile show of each; parts outside it are black.
             layout: Sizes.
 
         Returns:
-            A new device picture of the canvas's size with the source's colour description. Its
-            planes lie behind one another in one allocation, as NVENC wants them.
+            New device pictures of the canvas's size with their source's colour description. The
+            planes of each lie behind one another in one allocation, as NVENC wants them.
         """
-        width, height = layout.canvas_wh_px
+        canvases: list[Nv12Image] = []
+        for first in range(0, len(images), BATCH):
+            part = slice(first, first + BATCH)
+            canvases += self._compose(images[part], crops[part], layout)
+        return canvases
+
+    def _compose(
+        self,
+        images: Sequence[Nv12Image],
+        crops: Sequence[tuple[Crop, Crop]],
+        layout: TileLayout,
+    ) -> list[Nv12Image]:
+        canvases = [self._empty(layout.canvas_wh_px, image.color) for image in images]
+        args = np.zeros((), COMPOSE_BATCH)
+        items = args["items"][: len(images)]
+        items["source"] = [picture_of(image) for image in images]
+        items["y"] = [canvas.y.data.ptr for canvas in canvases]
+        items["uv"] = [canvas.uv.data.ptr for canvas in canvases]
+        items["wh"] = layout.canvas_wh_px
+        items["black"] = [black(image.color) for image in images]
+        items["tiles"] = [
+            [tile_of(crop, (image.width_px, image.height_px), layout.tile_wh_px) for crop in pair]
+            for image, pair in zip(images, crops, strict=True)
+        ]
+        across, down = _grid(*layout.tile_wh_px, _TILE_BLOCK_SAMPLES)
+        self._launch("compose", (2 * across, down, 2 * len(images)), _TILE_BLOCK, args)
+        return canvases
+
+    def _empty(self, size_wh_px: tuple[int, int], color: ColorSpec) -> Nv12Image:
+        width, height = size_wh_px
         with self._stream:
-            canvas = self._stream.cupy.empty((height * 3 // 2, width), np.uint8)
-        luma, chroma = canvas[:height], canvas[height:].reshape(height // 2, width // 2, 2)
-        args = np.zeros((), COMPOSE)
-        args["source"] = picture_of(image)
-        args["y"], args["uv"] = luma.data.ptr, chroma.data.ptr
-        args["wh"] = width, height
-        args["black"] = black(image.color)
-        source_wh = image.width_px, image.height_px
-        args["tiles"] = [tile_of(crop, source_wh, layout.tile_wh_px) for crop in crops]
-        self._launch("compose", (*_grid(width, height), 2), _BLOCK, args)
-        return Nv12Image(luma, chroma, image.color)
+            memory = self._stream.cupy.empty((height * 3 // 2, width), np.uint8)
+        return Nv12Image(
+            memory[:height], memory[height:].reshape(height // 2, width // 2, 2), color
+        )
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         """How sharp a face is, see `imaging.sharpness`."""
@@ -272,5 +303,5 @@ class CudaImaging:
         return self.thumbnail_async(image)
 
 
-def _grid(width: int, height: int) -> tuple[int, int]:
-    return ceil(width / _BLOCK[0]), ceil(height / _BLOCK[1])
+def _grid(width: int, height: int, block: tuple[int, int] = _BLOCK) -> tuple[int, int]:
+    return ceil(width / block[0]), ceil(height / block[1])

@@ -59,7 +59,7 @@ CHIP = _struct(
 )
 _AXIS = _struct(("origin", "i4"), ("fraction", "f4"), ("step", "f4"), ("grid", "i4"))
 _TILE = _struct(("axes", _AXIS, (4,)), ("covered", "i4", (4,)), ("shrinks", "i4"))
-COMPOSE = _struct(
+_COMPOSE = _struct(
     ("source", _PICTURE),
     ("y", "u8"),
     ("uv", "u8"),
@@ -67,6 +67,7 @@ COMPOSE = _struct(
     ("black", "i4"),
     ("tiles", _TILE, (2,)),
 )
+COMPOSE_BATCH = _struct(("items", _COMPOSE, (BATCH,)))
 
 
 def picture_of(image: Nv12Image) -> tuple[int, ...]:

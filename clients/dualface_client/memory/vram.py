@@ -17,14 +17,12 @@ DEFAULT_LIMIT = 0.75
 #: 524 MiB are there as soon as CUDA was asked whether it works).
 WORKER_BYTES, NVDEC_CONTEXT_BYTES = 586 * MIB, 62 * MIB
 #: Embedded server on a GPU (H200): its detector process, and all of it with a client's region.
-DETECTOR_BYTES, EMBEDDED_SERVER_BYTES = 1832 * MIB, 4372 * MIB
+DETECTOR_BYTES, EMBEDDED_SERVER_BYTES = 1832 * MIB, 3908 * MIB
 #: Triton with TensorRT engines (TensorRT 8.6): without an instance, and each.
 TENSORRT_BYTES, TENSORRT_INSTANCE_BYTES = 584 * MIB, 532 * MIB
 #: Surfaces of a decoder: reference pictures of usual streams and those on their way out.
 _SURFACES = {"h264": 10, "hevc": 12, "av1": 14}
 _SURFACES_OTHER = 14
-#: Composed pictures beyond those that wait for the encoder: being drawn, being taken.
-_CANVASES_IN_HANDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +53,14 @@ class StreamLoad:
         slot_bytes: Slots of the region that it adds.
         canvas_wh_px: Output size.
         frames_behind: Composed frames that may wait for the encoder.
+        drawn_at_once: Canvases that are drawn together.
     """
 
     frames_held: int
     slot_bytes: int
     canvas_wh_px: tuple[int, int] = (1920, 1080)
     frames_behind: int = 4
+    drawn_at_once: int = 1
 
 
 def stream_terms(shape: StreamShape, load: StreamLoad) -> dict[str, int]:
@@ -77,7 +77,7 @@ def stream_terms(shape: StreamShape, load: StreamLoad) -> dict[str, int]:
         "decoder": surfaces * frame_bytes * (2 if shape.bit_depth > 8 else 1),
         "frames": load.frames_held * frame_bytes,
         "slots": load.slot_bytes,
-        "canvases": (load.frames_behind + _CANVASES_IN_HANDS) * canvas_bytes,
+        "canvases": (load.frames_behind + load.drawn_at_once + 1) * canvas_bytes,
     }
 
 

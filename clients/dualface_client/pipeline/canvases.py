@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dualface_client.framing.camera import Shot
 from dualface_client.imaging.tiles import placeholder
@@ -35,33 +35,48 @@ class CanvasMaker:
         self._failures_in_a_row = 0
         self.failures = 0
 
-    def draw(self, image: Nv12Image, shots: tuple[Shot, Shot]) -> Nv12Image:
-        """The canvas of one frame; the one before again where it cannot be drawn.
+    def draw(
+        self, images: Sequence[Nv12Image], shots: Sequence[tuple[Shot, Shot]]
+    ) -> list[Nv12Image]:
+        """The canvases of consecutive frames; the one before again where one cannot be drawn.
 
         Args:
-            image: The source's picture.
-            shots: What the left and the right tile have to show.
+            images: The source's pictures.
+            shots: What the left and the right tile have to show of each.
 
         Raises:
             Exception: What composing raised, at the first frame of a stream or after too many
                 failures in a row.
         """
-        crops = (shots[0].crop, shots[1].crop)
         try:
-            canvas = self._imaging.compose(image, crops, self._layout)
+            drawn = self._compose(images, shots)
         except Exception as error:
-            self._failures_in_a_row += 1
-            if self._last is None or self._failures_in_a_row > MAX_FAILURES_IN_A_ROW:
-                raise
-            if not self.failures:
-                self._warn(f"a frame could not be composed, the last good one was shown: {error}")
-            self.failures += 1
-            return self._last
+            if len(images) == 1:
+                return [self._last_good(error)]
+            # One by one: those that can be drawn are.
+            pairs = zip(images, shots, strict=True)
+            return [canvas for image, pair in pairs for canvas in self.draw([image], [pair])]
         self._failures_in_a_row = 0
-        for side, shot in zip((Side.LEFT, Side.RIGHT), shots, strict=True):
-            self._finish(canvas, side, shot)
-        self._last = canvas
-        return canvas
+        for canvas, pair in zip(drawn, shots, strict=True):
+            for side, shot in zip((Side.LEFT, Side.RIGHT), pair, strict=True):
+                self._finish(canvas, side, shot)
+        self._last = drawn[-1]
+        return drawn
+
+    def _compose(
+        self, images: Sequence[Nv12Image], shots: Sequence[tuple[Shot, Shot]]
+    ) -> list[Nv12Image]:
+        crops = [(left.crop, right.crop) for left, right in shots]
+        return self._imaging.compose(images, crops, self._layout)
+
+    def _last_good(self, error: Exception) -> Nv12Image:
+        self._failures_in_a_row += 1
+        if self._last is None or self._failures_in_a_row > MAX_FAILURES_IN_A_ROW:
+            raise error
+        if not self.failures:
+            self._warn(f"a frame could not be composed, the last good one was shown: {error}")
+        self.failures += 1
+        return self._last
 
     def _finish(self, canvas: Nv12Image, side: Side, shot: Shot) -> None:
         if self._missing == "placeholder" and shot.away:

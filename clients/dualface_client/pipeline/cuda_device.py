@@ -17,7 +17,7 @@ from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.parts import FrameSink, FrameSource
-from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES
+from dualface_client.pipeline.stream import MAX_COMPOSED_AT_ONCE, MAX_LOOKAHEAD_FRAMES
 from dualface_client.pipeline.x264 import open_x264
 from dualface_client.settings.cuda import CudaStream, load_codec, load_cupy
 from dualface_client.settings.run import OutputSettings, RunSettings
@@ -83,11 +83,13 @@ def frames_held(settings: RunSettings) -> int:
     """Frames of one stream that its loop may hold at once.
 
     Requests in flight, one that is being filled and one whose frames are being decided on; those
-    that wait for the look-ahead; those that were read ahead; and one in each thread's hands.
+    that wait for the look-ahead, or to be drawn together; those that were read ahead; and one in
+    each thread's hands.
     """
     detection = settings.detection
     in_requests = detection.batch * (detection.requests_in_flight + 2)
-    return in_requests + MAX_LOOKAHEAD_FRAMES + 1 + settings.queues.frames_ahead + 4
+    drawn = min(detection.batch, MAX_COMPOSED_AT_ONCE)
+    return in_requests + MAX_LOOKAHEAD_FRAMES + drawn + settings.queues.frames_ahead + 4
 
 
 def for_cuda(settings: RunSettings) -> RunSettings:
@@ -124,8 +126,13 @@ class _ThreadsImaging:
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         return self._parts().imaging.thumbnail(image)
 
-    def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
-        return self._parts().imaging.compose(image, crops, layout)
+    def compose(
+        self,
+        images: Sequence[Nv12Image],
+        crops: Sequence[tuple[Crop, Crop]],
+        layout: TileLayout,
+    ) -> list[Nv12Image]:
+        return self._parts().imaging.compose(images, crops, layout)
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         return self._parts().imaging.sharpness(image, box_xyxy_px)

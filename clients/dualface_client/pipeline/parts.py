@@ -92,8 +92,13 @@ class Imaging(Protocol):
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
 
-    def compose(self, image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
-        """The canvas: left crop in the left tile, right crop in the right one."""
+    def compose(
+        self,
+        images: Sequence[Nv12Image],
+        crops: Sequence[tuple[Crop, Crop]],
+        layout: TileLayout,
+    ) -> list[Nv12Image]:
+        """The canvases: left crop in the left tile, right crop in the right one."""
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         """How sharp a face is, see `imaging.sharpness`."""

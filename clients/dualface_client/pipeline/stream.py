@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError, StoppedError
-from dualface_client.framing.camera import CameraPair
+from dualface_client.framing.camera import CameraPair, Shot
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
@@ -50,6 +50,7 @@ from dualface_client.types import (
     Side,
     SlotAssignment,
     TileLayout,
+    VideoInfo,
 )
 
 #: Frames that wait to be composed, at most: the bound on memory for very high frame rates.
@@ -57,6 +58,9 @@ MAX_LOOKAHEAD_FRAMES = 24
 #: Bytes of one stream's frames that wait in one place, at most; two frames wait whatever their
 #: size. Ten frames of 4K, two of 8K: their cameras look less far ahead.
 MAX_WAITING_BYTES = 128 << 20
+#: Canvases drawn in one launch, at most: a GPU that several processes share changes between them
+#: for every launch.
+MAX_COMPOSED_AT_ONCE = 8
 
 _REPORT_EVERY_S = 0.1
 
@@ -111,6 +115,12 @@ class _Batch:
     pending: PendingFaces
 
 
+@dataclass(frozen=True, slots=True)
+class _Framed:
+    frame: Frame
+    shots: tuple[Shot, Shot]
+
+
 class StreamLoop:
     """Runs one stream to its end, its failure or a stop.
 
@@ -162,8 +172,10 @@ class StreamLoop:
         writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
         try:
             decided = (self._decided(*pair) for pair in self._detected(self._counted(reader)))
-            for window in windows(decided, self._settings.framing.lookahead_s):
-                writer.put(self._show(window))
+            framed = map(self._framed, windows(decided, self._settings.framing.lookahead_s))
+            for frames in _runs(framed, frames_at_once(self._settings, info)):
+                for canvas in self._drawn(frames):
+                    writer.put(canvas)
                 self._report_now_and_then()
             writer.finish()
         except StoppedError:
@@ -216,19 +228,24 @@ class StreamLoop:
         self._count(faces, assignment)
         return Decided(frame, assignment, self._director.relinks, self._director.seats)
 
-    def _show(self, window: Sequence[Decided]) -> Frame:
-        """Draws the canvas of the window's first frame."""
+    def _framed(self, window: Sequence[Decided]) -> _Framed:
+        """What the canvas of the window's first frame has to show."""
         frame = window[0].frame
         self._log(frame, window[0].assignment)
         with self._clock.stage("track"):
             lead = lead_assignment([entry.assignment for entry in window])
             shots = self._cameras.update(lead, frame.time_s)
-        with self._clock.stage("compose"):
-            canvas = self._canvases.draw(frame.image, shots)
         if self._parts.overlay is not None:
             with self._clock.stage("overlay"):
                 self._parts.overlay.add(frame, window[0].assignment, shots)
-        return replace(frame, image=canvas)
+        return _Framed(frame, shots)
+
+    def _drawn(self, frames: Sequence[_Framed]) -> list[Frame]:
+        images, shots = [each.frame.image for each in frames], [each.shots for each in frames]
+        with self._clock.stage("compose"):
+            canvases = self._canvases.draw(images, shots)
+        pairs = zip(frames, canvases, strict=True)
+        return [replace(each.frame, image=canvas) for each, canvas in pairs]
 
     def _log(self, frame: Frame, assignment: SlotAssignment) -> None:
         """Writes down what is final now: nothing that comes can change this frame any more."""
@@ -318,6 +335,33 @@ def _with_hindsight(entry: Decided, later: Decided) -> Decided:
 def frames_that_may_wait(width_px: int, height_px: int) -> int:
     """NV12 frames of a size within `MAX_WAITING_BYTES`, at least two."""
     return max(2, MAX_WAITING_BYTES // (width_px * height_px * 3 // 2))
+
+
+def frames_at_once(settings: RunSettings, info: VideoInfo) -> int:
+    """Frames whose canvases are drawn together: those that one answer of the detector brings."""
+    limit = frames_that_may_wait(info.width_px, info.height_px)
+    return min(settings.detection.batch, MAX_COMPOSED_AT_ONCE, limit)
+
+
+def _runs(framed: Iterable[_Framed], size: int) -> Iterator[list[_Framed]]:
+    """Consecutive lists of `size`; fewer at the end, be it an error.
+
+    Raises:
+        Exception: What `framed` raised, after the frames before it.
+    """
+    run: list[_Framed] = []
+    try:
+        for each in framed:
+            run.append(each)
+            if len(run) == size:
+                yield run
+                run = []
+    except Exception:
+        if run:
+            yield run
+        raise
+    if run:
+        yield run
 
 
 def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
