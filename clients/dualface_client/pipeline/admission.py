@@ -20,7 +20,7 @@ from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.parts import Guard, Unguarded
-from dualface_client.pipeline.stream import MAX_COMPOSED_AT_ONCE
+from dualface_client.pipeline.stream import composed_at_once
 from dualface_client.pipeline.worker import slot_plans
 from dualface_client.settings.run import RunSettings
 from dualface_client.triton.client import SlotLayout
@@ -51,8 +51,8 @@ def load_of(settings: RunSettings, frames_held: int) -> StreamLoad:
         for spec in MODELS
     )
     output = settings.output
-    drawn = min(settings.detection.batch, MAX_COMPOSED_AT_ONCE)
     behind = settings.queues.frames_behind
+    drawn = composed_at_once(settings)
     return StreamLoad(frames_held, slots, output.canvas_wh_px, behind, drawn)
 
 

@@ -17,7 +17,7 @@ from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.jobs import Job
 from dualface_client.pipeline.parts import FrameSink, FrameSource
-from dualface_client.pipeline.stream import MAX_COMPOSED_AT_ONCE, MAX_LOOKAHEAD_FRAMES
+from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES, composed_at_once
 from dualface_client.pipeline.x264 import open_x264
 from dualface_client.settings.cuda import CudaStream, load_codec, load_cupy
 from dualface_client.settings.run import OutputSettings, RunSettings
@@ -88,8 +88,8 @@ def frames_held(settings: RunSettings) -> int:
     """
     detection = settings.detection
     in_requests = detection.batch * (detection.requests_in_flight + 2)
-    drawn = min(detection.batch, MAX_COMPOSED_AT_ONCE)
-    return in_requests + MAX_LOOKAHEAD_FRAMES + drawn + settings.queues.frames_ahead + 4
+    waiting = MAX_LOOKAHEAD_FRAMES + composed_at_once(settings)
+    return in_requests + waiting + settings.queues.frames_ahead + 4
 
 
 def for_cuda(settings: RunSettings) -> RunSettings:

@@ -50,7 +50,6 @@ from dualface_client.types import (
     Side,
     SlotAssignment,
     TileLayout,
-    VideoInfo,
 )
 
 #: Frames that wait to be composed, at most: the bound on memory for very high frame rates.
@@ -173,7 +172,8 @@ class StreamLoop:
         try:
             decided = (self._decided(*pair) for pair in self._detected(self._counted(reader)))
             framed = map(self._framed, windows(decided, self._settings.framing.lookahead_s))
-            for frames in _runs(framed, frames_at_once(self._settings, info)):
+            limit = frames_that_may_wait(info.width_px, info.height_px)
+            for frames in _runs(framed, min(composed_at_once(self._settings), limit)):
                 for canvas in self._drawn(frames):
                     writer.put(canvas)
                 self._report_now_and_then()
@@ -337,10 +337,9 @@ def frames_that_may_wait(width_px: int, height_px: int) -> int:
     return max(2, MAX_WAITING_BYTES // (width_px * height_px * 3 // 2))
 
 
-def frames_at_once(settings: RunSettings, info: VideoInfo) -> int:
+def composed_at_once(settings: RunSettings) -> int:
     """Frames whose canvases are drawn together: those that one answer of the detector brings."""
-    limit = frames_that_may_wait(info.width_px, info.height_px)
-    return min(settings.detection.batch, MAX_COMPOSED_AT_ONCE, limit)
+    return min(settings.detection.batch, MAX_COMPOSED_AT_ONCE)
 
 
 def _runs(framed: Iterable[_Framed], size: int) -> Iterator[list[_Framed]]:
