@@ -358,6 +358,10 @@ class Crop:
     height_px: float
 
 
+#: What the left and the right tile show.
+CropPair = tuple[Crop, Crop]
+
+
 @dataclass(frozen=True, slots=True)
 class TileLayout:
     """Where the two tiles lie on the canvas, all sizes even.

@@ -10,7 +10,7 @@ import pytest
 from dualface_client.framing.camera import Shot
 from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.pipeline.canvases import MAX_FAILURES_IN_A_ROW, CanvasMaker
-from dualface_client.types import Crop, Nv12Image, Side, TileLayout
+from dualface_client.types import Crop, CropPair, Nv12Image, Side, TileLayout
 
 LAYOUT = TileLayout((320, 180))
 CROP = Crop(0, 0, 160, 180)
@@ -27,10 +27,7 @@ class Brittle(CpuImaging):
     """Real pixel work that cannot draw black pictures."""
 
     def compose(
-        self,
-        images: Sequence[Nv12Image],
-        crops: Sequence[tuple[Crop, Crop]],
-        layout: TileLayout,
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
     ) -> list[Nv12Image]:
         if not all(image.y.any() for image in images):
             raise ValueError("nothing to draw")

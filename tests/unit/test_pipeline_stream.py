@@ -32,7 +32,7 @@ from dualface_client.pipeline.stream import StreamLoop, StreamParts
 from dualface_client.settings.run import DetectionSettings, OutputSettings, RunSettings
 from dualface_client.types import (
     ByteArray,
-    Crop,
+    CropPair,
     Embeddings,
     Faces,
     FloatArray,
@@ -115,10 +115,7 @@ class FakeImaging:
         return np.full((18, 32), 90, np.uint8)
 
     def compose(
-        self,
-        images: Sequence[Nv12Image],
-        crops: Sequence[tuple[Crop, Crop]],
-        layout: TileLayout,
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
     ) -> list[Nv12Image]:
         self.drawn.append(len(images))
         return list(images)

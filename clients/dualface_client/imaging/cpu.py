@@ -28,6 +28,7 @@ from dualface_client.types import (
     ByteArray,
     ColorSpec,
     Crop,
+    CropPair,
     FloatArray,
     Letterbox,
     Nv12Image,
@@ -87,10 +88,7 @@ class CpuImaging:
         return np.asarray(cv2.resize(image.y, THUMBNAIL_WH_PX, interpolation=cv2.INTER_AREA))
 
     def compose(
-        self,
-        images: Sequence[Nv12Image],
-        crops: Sequence[tuple[Crop, Crop]],
-        layout: TileLayout,
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
     ) -> list[Nv12Image]:
         """Draws the two tiles of each canvas.
 
@@ -121,7 +119,7 @@ class CpuImaging:
         return tile
 
 
-def _canvas(image: Nv12Image, crops: tuple[Crop, Crop], layout: TileLayout) -> Nv12Image:
+def _canvas(image: Nv12Image, crops: CropPair, layout: TileLayout) -> Nv12Image:
     canvas_w, canvas_h = layout.canvas_wh_px
     y = np.empty((canvas_h, canvas_w), np.uint8)
     uv = np.empty((canvas_h // 2, canvas_w // 2, 2), np.uint8)

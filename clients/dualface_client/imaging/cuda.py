@@ -40,6 +40,7 @@ from dualface_client.types import (
     ByteArray,
     ColorSpec,
     Crop,
+    CropPair,
     FloatArray,
     Letterbox,
     Nv12Image,
@@ -206,10 +207,7 @@ class CudaImaging:
         return row
 
     def compose(
-        self,
-        images: Sequence[Nv12Image],
-        crops: Sequence[tuple[Crop, Crop]],
-        layout: TileLayout,
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
     ) -> list[Nv12Image]:
         """Draws the two tiles of each canvas, in one launch for up to 16 pictures.
 
@@ -229,10 +227,7 @@ class CudaImaging:
         return canvases
 
     def _compose(
-        self,
-        images: Sequence[Nv12Image],
-        crops: Sequence[tuple[Crop, Crop]],
-        layout: TileLayout,
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
     ) -> list[Nv12Image]:
         canvases = [self._empty(layout.canvas_wh_px, image.color) for image in images]
         args = np.zeros((), COMPOSE_BATCH)

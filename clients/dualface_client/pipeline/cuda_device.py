@@ -23,7 +23,7 @@ from dualface_client.settings.cuda import CudaStream, load_codec, load_cupy
 from dualface_client.settings.run import OutputSettings, RunSettings
 from dualface_client.types import (
     ByteArray,
-    Crop,
+    CropPair,
     FloatArray,
     Letterbox,
     Nv12Image,
@@ -127,10 +127,7 @@ class _ThreadsImaging:
         return self._parts().imaging.thumbnail(image)
 
     def compose(
-        self,
-        images: Sequence[Nv12Image],
-        crops: Sequence[tuple[Crop, Crop]],
-        layout: TileLayout,
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
     ) -> list[Nv12Image]:
         return self._parts().imaging.compose(images, crops, layout)
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from dualface_client.types import (
     ByteArray,
-    Crop,
+    CropPair,
     Embeddings,
     Faces,
     FloatArray,
@@ -93,10 +93,7 @@ class Imaging(Protocol):
         """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
 
     def compose(
-        self,
-        images: Sequence[Nv12Image],
-        crops: Sequence[tuple[Crop, Crop]],
-        layout: TileLayout,
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
     ) -> list[Nv12Image]:
         """The canvases: left crop in the left tile, right crop in the right one."""
 
