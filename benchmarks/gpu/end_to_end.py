@@ -2,7 +2,8 @@
 
     python benchmarks/gpu/end_to_end.py CLIP --out end_to_end.json --shapes 1x1 1x4 2x4 4x2
 
-A shape is processes x videos at a time in each, with `@N` for `--in-flight N`.
+A shape is processes x videos at a time in each, with `@N` for `--in-flight N` and `/M` behind it
+for M frames in a request.
 All use one embedded server, started once. `frames_per_s` counts from a stream's opening to its end.
 """
 
@@ -106,6 +107,19 @@ def row(
     }
 
 
+def parsed(shape: str, work: Path) -> tuple[tuple[int, int], list[str]]:
+    """Processes and streams of a shape, and the options of `run` that it stands for."""
+    rest, _, frames = shape.partition("/")
+    name, _, in_flight = rest.partition("@")
+    processes, _, streams = name.partition("x")
+    extra = ["--in-flight", in_flight] if in_flight else []
+    if frames:
+        config = work.absolute() / f"frames_per_request_{frames}.yaml"
+        config.write_text(f"detection:\n  frames_per_request: {frames}\n")
+        extra += ["--config", str(config)]
+    return (int(processes), int(streams)), extra
+
+
 def _middle_ms(reports: list[dict[str, Any]], key: str) -> float:
     """Median over the streams."""
     return round(1e3 * float(statistics.median([report[key] for report in reports] or [0.0])), 1)
@@ -135,10 +149,7 @@ def main() -> None:
         choice = replace(choice, detector_onnx=file)
     with start_embedded(choice) as server:
         for shape in options.shapes:
-            name, _, in_flight = shape.partition("@")
-            processes, _, streams = name.partition("x")
-            extra = ["--in-flight", in_flight] if in_flight else []
-            size = int(processes), int(streams)
+            size, extra = parsed(shape, options.out.parent)
             rows.append({"shape": shape, **row(clip, server.grpc_address, server.pid, size, extra)})
             print(json.dumps(rows[-1]), flush=True)
             options.out.write_text(json.dumps(rows, indent=1) + "\n")

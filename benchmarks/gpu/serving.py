@@ -4,7 +4,9 @@
 
 `in_process` runs the embedded model's own code on the same file without Triton, batch after batch;
 `triton` sends the same batches from one client with several in flight; `request_ms` is one request
-of eight frames after the other by each way, once with the model and once with one of no cost.
+of eight frames after the other by each way, once with the model and once with one of no cost, each
+with the pixels lying ready where the way takes them from, and `from_gpu`: in GPU memory first, as a
+stream's are, so that the ways by the host copy them there.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cupy
 import numpy as np
 import stand_in  # type: ignore[import-not-found] # the script beside this one
 import tritonclient.grpc as triton_grpc
@@ -91,31 +94,50 @@ def throughput(address: str, batch: int, depth: int, seconds: float) -> float:
         return rate
 
 
-def request_ms(address: str, batch: int) -> dict[str, float]:
+def request_ms(address: str, batch: int) -> dict[str, dict[str, float]]:
     """Median of one request after the other, milliseconds, by each way."""
-    pixels = np.random.default_rng(1).integers(0, 255, (batch, *FACE_DETECT.input.dims), np.uint8)
-    found = {
-        "cuda_shm": _shared_ms(address, batch, CudaRegion, in_region=False),
-        "system_shm": _shared_ms(address, batch, SystemRegion, in_region=True),
-    }
-    client = triton_grpc.InferenceServerClient(address)
-    tensor = triton_grpc.InferInput(FACE_DETECT.input.name, list(pixels.shape), "UINT8")
+    dims = (batch, *FACE_DETECT.input.dims)
+    pixels = np.random.default_rng(1).integers(0, 255, dims, np.uint8)
+    on_gpu = cupy.asarray(pixels)
 
-    def step() -> None:
-        tensor.set_data_from_numpy(pixels)
+    def to_slot(slot: Any) -> None:
+        cupy.copyto(slot, on_gpu)
+        cupy.cuda.get_current_stream().synchronize()
+
+    def to_host(slot: Any) -> None:
+        on_gpu.get(out=slot)
+
+    client = triton_grpc.InferenceServerClient(address)
+    tensor = triton_grpc.InferInput(FACE_DETECT.input.name, list(dims), "UINT8")
+
+    def in_message(get: Callable[[], Any]) -> None:
+        tensor.set_data_from_numpy(get())
         client.infer(NAME, [tensor]).as_numpy(FACE_DETECT.output.name)
 
-    found["bytes"] = median_ms(step)
+    found = {
+        "ready": {
+            "cuda_shm": _shared_ms(address, batch, CudaRegion, lambda _: None),
+            "system_shm": _shared_ms(address, batch, SystemRegion, lambda _: None),
+            "bytes": median_ms(lambda: in_message(lambda: pixels)),
+        },
+        "from_gpu": {
+            "cuda_shm": _shared_ms(address, batch, CudaRegion, to_slot),
+            "system_shm": _shared_ms(address, batch, SystemRegion, to_host),
+            "bytes": median_ms(lambda: in_message(on_gpu.get)),
+        },
+    }
     client.close()
     return found
 
 
-def _shared_ms(address: str, batch: int, region: Any, *, in_region: bool) -> float:
+def _shared_ms(address: str, batch: int, region: Any, fill: Callable[[Any], None]) -> float:
     plans = {NAME: SlotPlan(batch, 1)}
+    in_region = region is SystemRegion
     with Session(address, plans, make_region=region, outputs_in_region=in_region) as session:
 
         def step() -> None:
             with session.lease(NAME, 10.0) as lease:
+                fill(session.input_array(NAME, lease, batch))
                 pending = session.infer_async(NAME, lease, batch)
             pending.result()
 

@@ -35,13 +35,17 @@ CONFIG = {
 
 
 class Stream:
-    """CUDA's calls as the module's `_Cuda` has them; work waits until somebody waits for it."""
+    """CUDA's calls as the module's `_Cuda` has them; work waits until somebody waits for it.
 
-    stream = 1
+    Where it runs ahead, all that is computed comes before anything leaves on the second stream.
+    """
+
+    stream, exits = 1, 2
 
     def __init__(self, *, runs_ahead: bool) -> None:
         self.runs_ahead = runs_ahead
         self.work: list[Callable[[], object]] = []
+        self.leaving: list[Callable[[], object]] = []  # the work of `exits`
         self.kept: list[object] = []
         self.events: list[int] = []  # that were reached
         self.sizes: list[int] = []  # of the runs
@@ -62,24 +66,36 @@ class Stream:
         self.kept.append(None)
         return len(self.kept)
 
-    def copy(self, target: int, source: int, byte_size: int) -> None:
+    def queue(self, stream: int | None) -> list[Callable[[], object]]:
+        return self.leaving if stream == self.exits else self.work
+
+    def copy(self, target: int, source: int, byte_size: int, stream: int | None = None) -> None:
         def move() -> None:
             held = self.inputs.get(source)
             assert held is None or held() is not None, "the memory of a request was given back"
             ctypes.memmove(target, source, byte_size)
 
-        self.work.append(move)
+        self.queue(stream).append(move)
 
-    def record(self, event: int) -> None:
+    def record(self, event: int, stream: int | None = None) -> None:
         with self.lock:
             self.events = [each for each in self.events if each != event]
-            self.work.append(lambda: self.events.append(event))
+            self.queue(stream).append(lambda: self.events.append(event))
+
+    def hold(self, stream: int, event: int) -> None:
+        def reach() -> None:
+            while event not in self.events:
+                self.work.pop(0)()
+
+        self.queue(stream).append(reach)
 
     def wait(self, event: int) -> None:
         self.fail_if_lost("cudaEventSynchronize")
         with self.lock:
-            while event not in self.events or (self.runs_ahead and self.work):
+            while self.runs_ahead and self.work:
                 self.work.pop(0)()
+            while event not in self.events:
+                (self.leaving or self.work).pop(0)()
 
     def fail_if_lost(self, name: str) -> None:
         if self.lost:

@@ -235,9 +235,7 @@ class _CudaRunner:
         self._pixels = self._cuda.allocate(most * self._item_bytes)
         self._table = self._cuda.allocate(largest * self._row_bytes)
         shape = (most, *self._out_dims)
-        self._landings = [
-            (self._cuda.pinned_float32(shape), self._cuda.event()) for _ in range(_LANDINGS)
-        ]
+        self._landings = [_Landing(self._cuda, shape) for _ in range(_LANDINGS)]
         self._turn = 0
         self._end: Callable[[int], object] = os._exit
         # Else a run returns when it has ended, and the GPU idles until the next one is queued.
@@ -270,7 +268,7 @@ class _CudaRunner:
             What waits for the rows; to be called before the run after the next one is queued.
         """
         self._turn = (self._turn + 1) % len(self._landings)
-        rows, ended = self._landings[self._turn]
+        landing = self._landings[self._turn]
         largest = self._batches[-1]
         for first in range(0, count, largest):
             part = min(count - first, largest)
@@ -278,14 +276,9 @@ class _CudaRunner:
                 ahead = self._pixels + first * self._item_bytes
                 self._cuda.copy(self._pixels, ahead, part * self._item_bytes)
             self._runs[next(size for size in self._batches if size >= part)]()
-            at = rows[first : first + part].ctypes.data
-            self._cuda.copy(at, self._table, part * self._row_bytes)
-        self._cuda.record(ended)
-        return functools.partial(self._landed, rows[:count], ended)
-
-    def _landed(self, rows: npt.NDArray[Any], ended: int, *_held: object) -> npt.NDArray[Any]:
-        self._cuda.wait(ended)
-        return rows.copy()
+            landing.stage(first * self._row_bytes, self._table, part * self._row_bytes)
+        landing.leave(count * self._row_bytes)
+        return functools.partial(landing.rows, count)
 
     def end_if_lost(self) -> None:
         """Ends this process where CUDA's context is lost: every later run would fail too.
@@ -329,8 +322,43 @@ class _CudaRunner:
         return functools.partial(session.run_with_iobinding, binding, self._run_options)
 
 
+class _Landing:
+    """Where the rows of one batch are on their way to the host.
+
+    They leave on a stream of their own. A stream whose next run waits for a copy to the host, be it
+    a few microseconds, hands the GPU to the other processes for a whole round of theirs, with the
+    next batch queued. They are staged, as that one writes the table anew.
+    """
+
+    def __init__(self, cuda: _Cuda, shape: tuple[int, ...]) -> None:
+        self._cuda = cuda
+        self._host = cuda.pinned_float32(shape)
+        self._staged = cuda.allocate(self._host.nbytes)
+        self._computed, self._ended = cuda.event(), cuda.event()
+
+    def stage(self, at_byte: int, source: int, byte_size: int) -> None:
+        """Queues the copy of some rows behind what computes them."""
+        self._cuda.copy(self._staged + at_byte, source, byte_size)
+
+    def leave(self, byte_size: int) -> None:
+        """Queues their way to the host, beside whatever is computed next."""
+        exits = self._cuda.exits
+        self._cuda.record(self._computed)
+        self._cuda.hold(exits, self._computed)
+        self._cuda.copy(self._host.ctypes.data, self._staged, byte_size, exits)
+        self._cuda.record(self._ended, exits)
+
+    def rows(self, count: int, *_held: object) -> npt.NDArray[Any]:
+        """Waits for them; a copy."""
+        self._cuda.wait(self._ended)
+        return self._host[:count].copy()
+
+
 class _Cuda:
-    """The few calls of the CUDA runtime that are needed, on a stream of their own."""
+    """The few calls of the CUDA runtime that are needed, on two streams of their own.
+
+    `stream` computes; `exits` is for what leaves the GPU.
+    """
 
     _ANY_TO_ANY = 4  # cudaMemcpyDefault
     _NON_BLOCKING = 1  # cudaStreamNonBlocking
@@ -339,23 +367,26 @@ class _Cuda:
     def __init__(self) -> None:
         self._library = _cudart()
         self._call("cudaSetDevice", 0)
+        self.stream, self.exits = self._new_stream(), self._new_stream()
+
+    def _new_stream(self) -> int:
         stream = ctypes.c_void_p()
         self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), self._NON_BLOCKING)
-        self.stream = int(stream.value or 0)
+        return int(stream.value or 0)
 
     def allocate(self, byte_size: int) -> int:
         address = ctypes.c_void_p()
         self._call("cudaMalloc", ctypes.byref(address), ctypes.c_size_t(byte_size))
         return int(address.value or 0)
 
-    def copy(self, target: int, source: int, byte_size: int) -> None:
+    def copy(self, target: int, source: int, byte_size: int, stream: int | None = None) -> None:
         self._call(
             "cudaMemcpyAsync",
             ctypes.c_void_p(target),
             ctypes.c_void_p(source),
             ctypes.c_size_t(byte_size),
             self._ANY_TO_ANY,
-            ctypes.c_void_p(self.stream),
+            ctypes.c_void_p(stream or self.stream),
         )
 
     def pinned_float32(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -371,8 +402,14 @@ class _Cuda:
         self._call("cudaEventCreateWithFlags", ctypes.byref(event), self._SLEEP_NO_TIMING)
         return int(event.value or 0)
 
-    def record(self, event: int) -> None:
-        self._call("cudaEventRecord", ctypes.c_void_p(event), ctypes.c_void_p(self.stream))
+    def record(self, event: int, stream: int | None = None) -> None:
+        self._call(
+            "cudaEventRecord", ctypes.c_void_p(event), ctypes.c_void_p(stream or self.stream)
+        )
+
+    def hold(self, stream: int, event: int) -> None:
+        """Lets a stream go on only behind an event of the other."""
+        self._call("cudaStreamWaitEvent", ctypes.c_void_p(stream), ctypes.c_void_p(event), 0)
 
     def wait(self, event: int) -> None:
         self._call("cudaEventSynchronize", ctypes.c_void_p(event))
