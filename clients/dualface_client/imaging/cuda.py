@@ -242,7 +242,8 @@ class CudaImaging:
             for image, pair in zip(images, crops, strict=True)
         ]
         across, down = _grid(*layout.tile_wh_px, _TILE_BLOCK_SAMPLES)
-        self._launch("compose", (2 * across, down, 2 * len(images)), _TILE_BLOCK, args)
+        grid = (2 * across, down + ceil(down / 2), len(images))
+        self._launch("compose", grid, _TILE_BLOCK, args)
         return canvases
 
     def _empty(self, size_wh_px: tuple[int, int], color: ColorSpec) -> Nv12Image:

@@ -128,21 +128,113 @@ static __device__ float2 resized_chroma(const LetterboxArgs& a, int x, int y) {
     return make_float2(rintf(sum.x), rintf(sum.y));
 }
 
-// Threads of one block.
-const int BLOCK_X = 32, BLOCK_Y = 8;
+// Samples of one axis that one output sample is made of, with their weights, read once. TAPS is how
+// many there are at most; those that are missing have no weight.
+template <int TAPS>
+struct Taps {
+    int at[TAPS];
+    float weights[TAPS];
 
-// One thread makes 2 x 2 output pixels of nine chroma samples, which a block's threads share.
-extern "C" __global__ void letterbox(const __grid_constant__ LetterboxBatch batch) {
-    __shared__ float2 cells[BLOCK_Y + 2][BLOCK_X + 2];
-    const LetterboxArgs& a = batch.items[blockIdx.z];
-    const int bx = blockIdx.x * BLOCK_X, by = blockIdx.y * BLOCK_Y;
-    const int tx = threadIdx.x, ty = threadIdx.y;
-    for (int n = ty * BLOCK_X + tx; n < (BLOCK_Y + 2) * (BLOCK_X + 2); n += BLOCK_X * BLOCK_Y) {
-        const int i = n % (BLOCK_X + 2), j = n / (BLOCK_X + 2);
-        cells[j][i] = resized_chroma(a, bx + i - 1 - a.x / 2, by + j - 1 - a.y / 2);
+    __device__ __forceinline__ Taps(int output, float step, int size) {
+        const Axis axis(output, step, size);
+#pragma unroll
+        for (int k = 0; k < TAPS; ++k) {
+            at[k] = clamp_to(axis.first + k, 0, size - 1);
+            weights[k] = axis.first + k <= axis.last ? axis.weight(axis.first + k) : 0.f;
+        }
     }
+};
+
+// How many samples of an axis an output sample is made of at most.
+static __device__ __forceinline__ int taps_of(float step) {
+    if (step <= 1.f) return 2;
+    const int whole = (int)ceilf(step);
+    return whole == step ? whole : whole + 1;
+}
+
+// The same sums as `resized_luma` and `resized_chroma`, for few samples.
+template <int TAPS>
+static __device__ __forceinline__ float luma_sum(
+    const Picture& p, const Taps<TAPS>& h, const Taps<TAPS>& v) {
+    float sum = 0.f;
+#pragma unroll
+    for (int j = 0; j < TAPS; ++j) {
+        const u8* line = p.y + (size_t)v.at[j] * p.y_pitch;
+        float row = 0.f;
+#pragma unroll
+        for (int i = 0; i < TAPS; ++i) row += h.weights[i] * line[h.at[i]];
+        sum += v.weights[j] * row;
+    }
+    return rintf(sum);
+}
+
+template <int TAPS>
+static __device__ __forceinline__ float2 chroma_sum(
+    const Picture& p, const Taps<TAPS>& h, const Taps<TAPS>& v) {
+    float2 sum = make_float2(0.f, 0.f);
+#pragma unroll
+    for (int j = 0; j < TAPS; ++j) {
+        const u8* line = p.uv + (size_t)v.at[j] * p.uv_pitch;
+#pragma unroll
+        for (int i = 0; i < TAPS; ++i) {
+            const uchar2 c = *(const uchar2*)(line + 2 * h.at[i]);
+            const float w = v.weights[j] * h.weights[i];
+            sum.x += w * c.x;
+            sum.y += w * c.y;
+        }
+    }
+    return make_float2(rintf(sum.x), rintf(sum.y));
+}
+
+// Threads of one block, each of which makes 2 x 2 output pixels of nine chroma samples.
+const int BLOCK_X = 32, BLOCK_Y = 8;
+typedef float2 Cells[BLOCK_Y + 2][BLOCK_X + 2];
+
+// The chroma samples that the block's threads share. TAPS is 0 for as many taps as there are.
+template <int TAPS>
+static __device__ __forceinline__ void fill_cells(const LetterboxArgs& a, Cells& cells) {
+    const float across = (float)a.source.width / a.width, down = (float)a.source.height / a.height;
+    const int first_x = (int)blockIdx.x * BLOCK_X - 1 - a.x / 2;
+    const int first_y = (int)blockIdx.y * BLOCK_Y - 1 - a.y / 2;
+    for (int n = threadIdx.y * BLOCK_X + threadIdx.x; n < (BLOCK_Y + 2) * (BLOCK_X + 2);
+         n += BLOCK_X * BLOCK_Y) {
+        const int i = n % (BLOCK_X + 2), j = n / (BLOCK_X + 2);
+        if constexpr (TAPS == 0) {
+            cells[j][i] = resized_chroma(a, first_x + i, first_y + j);
+        } else {
+            const int x = clamp_to(first_x + i, 0, a.width / 2 - 1);
+            const int y = clamp_to(first_y + j, 0, a.height / 2 - 1);
+            cells[j][i] = chroma_sum<TAPS>(a.source, Taps<TAPS>(x, across, a.source.width / 2),
+                                           Taps<TAPS>(y, down, a.source.height / 2));
+        }
+    }
+}
+
+// Luma of the thread's four pixels, from (x, y) of the content on.
+template <int TAPS>
+static __device__ __forceinline__ void four_lumas(
+    float (&found)[2][2], const LetterboxArgs& a, int x, int y) {
+    if constexpr (TAPS == 0) {
+        for (int n = 0; n < 4; ++n) found[n / 2][n % 2] = resized_luma(a, x + n % 2, y + n / 2);
+    } else {
+        const float across = (float)a.source.width / a.width;
+        const float down = (float)a.source.height / a.height;
+        const Taps<TAPS> left(x, across, a.source.width), right(x + 1, across, a.source.width);
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            const Taps<TAPS> v(y + j, down, a.source.height);
+            found[j][0] = luma_sum<TAPS>(a.source, left, v);
+            found[j][1] = luma_sum<TAPS>(a.source, right, v);
+        }
+    }
+}
+
+template <int TAPS>
+static __device__ void letterbox_block(const LetterboxArgs& a, Cells& cells) {
+    fill_cells<TAPS>(a, cells);
     __syncthreads();
-    const int x0 = 2 * (bx + tx), y0 = 2 * (by + ty);
+    const int tx = threadIdx.x, ty = threadIdx.y;
+    const int x0 = 2 * (blockIdx.x * BLOCK_X + tx), y0 = 2 * (blockIdx.y * BLOCK_Y + ty);
     if (x0 >= a.out_width || y0 >= a.out_height) return;
     const bool inside = x0 >= a.x && x0 < a.x + a.width && y0 >= a.y && y0 < a.y + a.height;
     if (!inside) {
@@ -150,6 +242,8 @@ extern "C" __global__ void letterbox(const __grid_constant__ LetterboxBatch batc
             for (int i = 0; i < 6; ++i) a.out[(size_t)(y0 + j) * a.out_pitch + 3 * x0 + i] = 0;
         return;
     }
+    float lumas[2][2];
+    four_lumas<TAPS>(lumas, a, x0 - a.x, y0 - a.y);
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
 #pragma unroll
@@ -161,10 +255,25 @@ extern "C" __global__ void letterbox(const __grid_constant__ LetterboxBatch batc
             float2 c = mix(mix(top[0], top[1], first_x), mix(bottom[0], bottom[1], first_x), first_y);
             c.x = rintf(c.x);
             c.y = rintf(c.y);
-            const float luma = resized_luma(a, x0 - a.x + i, y0 - a.y + j);
-            write_rgb(a.out + (size_t)(y0 + j) * a.out_pitch + 3 * (x0 + i), a.rgb, luma, c);
+            write_rgb(a.out + (size_t)(y0 + j) * a.out_pitch + 3 * (x0 + i), a.rgb, lumas[j][i], c);
         }
     }
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
+    letterbox(const __grid_constant__ LetterboxBatch batch) {
+    __shared__ Cells cells;
+    const LetterboxArgs& a = batch.items[blockIdx.z];
+    const int taps = max(taps_of((float)a.source.width / a.width),
+                         taps_of((float)a.source.height / a.height));
+    if (taps <= 2)
+        letterbox_block<2>(a, cells);
+    else if (taps == 3)  // 1920 x 1080 into 640 x 640
+        letterbox_block<3>(a, cells);
+    else if (taps == 4)
+        letterbox_block<4>(a, cells);
+    else
+        letterbox_block<0>(a, cells);
 }
 
 struct ThumbnailArgs {
@@ -185,11 +294,12 @@ extern "C" __global__ void thumbnail(const __grid_constant__ ThumbnailBatch batc
     const Axis h(blockIdx.x, (float)a.source.width / a.width, a.source.width);
     const Axis v(blockIdx.y, (float)a.source.height / a.height, a.source.height);
     float sum = 0.f;
-    for (int j = v.first + threadIdx.x / 32; j <= v.last; j += 4) {
-        float row = 0.f;
-        for (int i = h.first + threadIdx.x % 32; i <= h.last; i += 32)
-            row += h.weight(i) * luma_at(a.source, i, j);
-        sum += v.weight(j) * row;
+    for (int i = h.first + threadIdx.x % 32; i <= h.last; i += 32) {
+        float column = 0.f;
+#pragma unroll 4  // loads that do not wait for one another
+        for (int j = v.first + threadIdx.x / 32; j <= v.last; j += 4)
+            column += v.weight(j) * luma_at(a.source, i, j);
+        sum += h.weight(i) * column;
     }
     for (int offset = 16; offset; offset /= 2) sum += __shfl_down_sync(~0u, sum, offset);
     if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
@@ -506,18 +616,19 @@ static __device__ __forceinline__ void draw(
     store(out + (size_t)y * out_pitch + x * Plane::BYTES, bytes, min(RUN, width - x) * Plane::BYTES);
 }
 
-// blockIdx.x: the blocks of the left tile, then those of the right one. blockIdx.z: luma and chroma
-// of each picture.
+// blockIdx.x: the blocks of the left tile, then those of the right one. blockIdx.y: the rows of luma,
+// then half as many of chroma. blockIdx.z: the picture.
 // Five blocks on a multiprocessor hide more waiting than the spilled registers cost (measured: 14 us
 // a canvas, 16 with four blocks and none spilled).
 extern "C" __global__ void __launch_bounds__(TILE_THREADS, 5)
     compose(const __grid_constant__ ComposeBatch batch) {
-    const ComposeArgs& a = batch.items[blockIdx.z / 2];
-    const int halved = blockIdx.z % 2, side = blockIdx.x >= gridDim.x / 2;
+    const ComposeArgs& a = batch.items[blockIdx.z];
+    const int luma_rows = (a.height + TILE_ROWS - 1) / TILE_ROWS;
+    const int halved = (int)blockIdx.y >= luma_rows, side = blockIdx.x >= gridDim.x / 2;
     const Tile& tile = a.tiles[side];
     const int width = a.width / 2 >> halved, height = a.height >> halved;
     const int x0 = (blockIdx.x - side * (gridDim.x / 2)) * TILE_COLUMNS;
-    const int y0 = blockIdx.y * TILE_ROWS;
+    const int y0 = (blockIdx.y - halved * luma_rows) * TILE_ROWS;
     if (x0 >= width || y0 >= height) return;
     if (halved)
         draw(Chroma(a.source), tile, tile.chroma_x, tile.chroma_y, halved, x0, y0, width, height,
