@@ -107,16 +107,13 @@ def row(
     }
 
 
-def parsed(shape: str, work: Path) -> tuple[tuple[int, int], list[str]]:
+def parsed(shape: str) -> tuple[tuple[int, int], list[str]]:
     """Processes and streams of a shape, and the options of `run` that it stands for."""
     rest, _, frames = shape.partition("/")
     name, _, in_flight = rest.partition("@")
     processes, _, streams = name.partition("x")
     extra = ["--in-flight", in_flight] if in_flight else []
-    if frames:
-        config = work.absolute() / f"frames_per_request_{frames}.yaml"
-        config.write_text(f"detection:\n  frames_per_request: {frames}\n")
-        extra += ["--config", str(config)]
+    extra += ["--detection-frames-per-request", frames] if frames else []
     return (int(processes), int(streams)), extra
 
 
@@ -149,7 +146,7 @@ def main() -> None:
         choice = replace(choice, detector_onnx=file)
     with start_embedded(choice) as server:
         for shape in options.shapes:
-            size, extra = parsed(shape, options.out.parent)
+            size, extra = parsed(shape)
             rows.append({"shape": shape, **row(clip, server.grpc_address, server.pid, size, extra)})
             print(json.dumps(rows[-1]), flush=True)
             options.out.write_text(json.dumps(rows, indent=1) + "\n")

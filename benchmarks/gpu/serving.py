@@ -23,7 +23,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cupy
 import numpy as np
 import stand_in  # type: ignore[import-not-found] # the script beside this one
 import tritonclient.grpc as triton_grpc
@@ -96,6 +95,8 @@ def throughput(address: str, batch: int, depth: int, seconds: float) -> float:
 
 def request_ms(address: str, batch: int) -> dict[str, dict[str, float]]:
     """Median of one request after the other, milliseconds, by each way."""
+    import cupy
+
     dims = (batch, *FACE_DETECT.input.dims)
     pixels = np.random.default_rng(1).integers(0, 255, dims, np.uint8)
     on_gpu = cupy.asarray(pixels)

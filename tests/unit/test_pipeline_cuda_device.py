@@ -37,10 +37,26 @@ def test_every_place_where_a_frame_waits_has_a_buffer() -> None:
 def test_only_the_batch_changes_for_a_gpu() -> None:
     plain = RunSettings()
     changed = for_cuda(plain)
-    assert changed.detection.frames_per_request == 8
+    assert changed.detection.frames_per_request == 16
     assert replace(changed, detection=plain.detection) == plain
     own = RunSettings(detection=DetectionSettings(frames_per_request=1))
     assert for_cuda(own) is own
+
+
+def test_a_gpus_batch_is_not_larger_than_the_detector_takes() -> None:
+    assert for_cuda(RunSettings(), detector_batch=8).detection.batch == 8
+    assert for_cuda(RunSettings(), detector_batch=64).detection.batch == 16
+
+
+@pytest.mark.parametrize(
+    ("frames", "said", "expected"), [(None, None, 2), (8, None, 2), (16, None, 1), (16, 3, 3)]
+)
+def test_fewer_requests_are_under_way_where_each_has_many_frames(
+    frames: int | None, said: int | None, expected: int
+) -> None:
+    assert (
+        DetectionSettings(frames_per_request=frames, requests_in_flight=said).in_flight == expected
+    )
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")

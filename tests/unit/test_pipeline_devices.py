@@ -8,6 +8,7 @@ import pytest
 
 from dualface_client.errors import UsageError
 from dualface_client.pipeline.devices import settings_for
+from dualface_client.settings.machine import LimitSettings
 from dualface_client.settings.run import RunSettings
 
 
@@ -15,7 +16,12 @@ def test_nvenc_on_a_cpu_is_refused_and_the_others_stay() -> None:
     usual = RunSettings()
     for encoder in ("auto", "x264", "none"):
         settings = replace(usual, output=replace(usual.output, encoder=encoder))
-        assert settings_for("cpu", settings) == settings
+        assert settings_for("cpu", settings, LimitSettings()) == settings
     nvenc = replace(usual, output=replace(usual.output, encoder="nvenc"))
     with pytest.raises(UsageError, match="only --device cuda has NVENC"):
-        settings_for("cpu", nvenc)
+        settings_for("cpu", nvenc, LimitSettings())
+
+
+def test_a_gpus_requests_are_as_large_as_the_machine_allows() -> None:
+    small = replace(LimitSettings(), detector_batch=4)
+    assert settings_for("cuda", RunSettings(), small).detection.batch == 4

@@ -129,7 +129,7 @@ def test_the_guard_is_asked_for_the_depth_before_each_request() -> None:
     status = StreamStatus(StreamReport("s", "i", "o"))
     StreamLoop(parts, RunSettings(), status, threading.Event(), StageClock()).run()
     assert len(sink.frames) == 10
-    assert set(guard.asked) == {RunSettings().detection.requests_in_flight}
+    assert set(guard.asked) == {RunSettings().detection.in_flight}
     assert len(guard.asked) >= 10
 
 

@@ -21,6 +21,7 @@ from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES, composed_at_on
 from dualface_client.pipeline.x264 import open_x264
 from dualface_client.settings.cuda import CudaStream, load_codec, load_cupy
 from dualface_client.settings.run import OutputSettings, RunSettings
+from dualface_client.triton.description import FACE_DETECT
 from dualface_client.types import (
     ByteArray,
     CropPair,
@@ -87,16 +88,24 @@ def frames_held(settings: RunSettings) -> int:
     each thread's hands.
     """
     detection = settings.detection
-    in_requests = detection.batch * (detection.requests_in_flight + 2)
+    in_requests = detection.batch * (detection.in_flight + 2)
     waiting = MAX_LOOKAHEAD_FRAMES + composed_at_once(settings)
     return in_requests + waiting + settings.queues.frames_ahead + 4
 
 
-def for_cuda(settings: RunSettings) -> RunSettings:
-    """Settings with several frames of a file in one request, where nobody has said how many."""
+def for_cuda(
+    settings: RunSettings, detector_batch: int = FACE_DETECT.max_batch_size
+) -> RunSettings:
+    """Settings with many frames of a file in one request, where nobody has said how many.
+
+    Args:
+        settings: Of the run.
+        detector_batch: Frames that the detector takes in one request.
+    """
     if settings.detection.frames_per_request is not None:
         return settings
-    return replace(settings, detection=replace(settings.detection, frames_per_request=8))
+    frames = min(FACE_DETECT.max_batch_size, detector_batch)
+    return replace(settings, detection=replace(settings.detection, frames_per_request=frames))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dualface_client.errors import PlatformError, UsageError
 from dualface_client.pipeline.device import Device
 from dualface_client.pipeline.server import ServerChoice
+from dualface_client.settings.machine import LimitSettings
 from dualface_client.settings.run import RunSettings
 
 
@@ -28,12 +29,13 @@ def device_for(choice: ServerChoice) -> str:
     return "cpu" if reason else "cuda"
 
 
-def settings_for(device: str, settings: RunSettings) -> RunSettings:
+def settings_for(device: str, settings: RunSettings, limits: LimitSettings) -> RunSettings:
     """Settings with what the device decides where nobody has said.
 
     Args:
         device: `cpu` or `cuda`.
         settings: Of the run.
+        limits: Of the machine.
 
     Raises:
         UsageError: NVENC was asked for on a CPU.
@@ -47,7 +49,7 @@ def settings_for(device: str, settings: RunSettings) -> RunSettings:
         return settings
     from dualface_client.pipeline.cuda_device import for_cuda
 
-    return for_cuda(settings)
+    return for_cuda(settings, limits.detector_batch)
 
 
 def make_device(name: str, settings: RunSettings) -> Device:

@@ -43,7 +43,7 @@ def plan_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run:
     work = request.program.run
     choice = choice_of(request.program.server, work.device)
     choice = replace(choice, device=device_for(choice))
-    settings = settings_for(choice.device, request.program.stream)
+    settings = settings_for(choice.device, request.program.stream, request.program.limits)
     notes: list[str] = []
     jobs = _jobs(request, settings, notes)
     with new_directories(jobs):

@@ -204,7 +204,7 @@ class StreamLoop:
             with self._clock.stage("letterbox"):
                 pending = self._parts.detector.submit([frame.image for frame in batch])
             in_flight.append(_Batch(batch, pending))
-            while len(in_flight) >= self._parts.guard.in_flight(settings.requests_in_flight):
+            while len(in_flight) >= self._parts.guard.in_flight(settings.in_flight):
                 yield from self._finished(in_flight.popleft())
         # Requests that a stop or an error leaves behind keep their slots until they are answered.
         while in_flight and not self._stop.is_set():

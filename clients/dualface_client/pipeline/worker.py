@@ -145,6 +145,6 @@ def slot_plans(settings: RunSettings, streams: int) -> dict[str, SlotPlan]:
     """
     detection = settings.detection
     return {
-        FACE_DETECT.name: SlotPlan(detection.batch, streams * (detection.requests_in_flight + 1)),
+        FACE_DETECT.name: SlotPlan(detection.batch, streams * (detection.in_flight + 1)),
         FACE_REID.name: SlotPlan(_REID_BATCH, 2 * streams),
     }

@@ -113,7 +113,7 @@ _SECTIONS: Mapping[str, Mapping[str, Row]] = {
     "detection:stream.detection": {
         "score_threshold": _global(_SHARE),
         "frames_per_request": _global(Or("auto", Integer(1, 128))),
-        "requests_in_flight": _global(Integer(1, 64), "--in-flight", common=True),
+        "requests_in_flight": _global(Or("auto", Integer(1, 64)), "--in-flight", common=True),
         "timeout_s": _global(Real(0.1, 3600)),
     },
     "reid:stream": {
