@@ -25,12 +25,12 @@ from dualface_client.pipeline.server import ServerChoice, start_embedded
 SOURCE = Path(__file__).with_name("cupti_counts.c")
 
 
-def compiled(cupti: Path, work: Path) -> Path:
-    """The counting library; `cupti` has `include/` and `lib/` or `lib64/`."""
+def compiled(source: Path, cupti: Path, work: Path) -> Path:
+    """A tracing library; `cupti` has `include/` and `lib/` or `lib64/`."""
     library = next(path for path in sorted(cupti.glob("lib*/libcupti.so*")) if path.is_file())
-    out = work / "counts.so"
-    flags = [f"-I{cupti / 'include'}", str(library), f"-Wl,-rpath,{library.parent}"]
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", out, SOURCE, *flags], check=True)
+    out = work / f"{source.stem}.so"
+    flags = [f"-I{cupti / 'include'}", str(library), f"-Wl,-rpath,{library.parent}", "-lpthread"]
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", out, source, *flags], check=True)
     return out
 
 
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp())
-    library = compiled(options.cupti, work)
+    library = compiled(SOURCE, options.cupti, work)
     x264 = ["-o", str(work / "out.mp4"), "--overwrite", "--encoder", "x264"]
     with start_embedded(ServerChoice(device="cuda")) as server:
         rows = {
