@@ -92,7 +92,7 @@ def run(clip: Path, address: str, streams: int, *extra: str) -> dict[str, Any]:
 
 def estimate(clip: Path) -> int:
     """Bytes of one stream of the clip with the settings of a GPU run."""
-    settings = for_cuda(RunSettings())
+    settings = for_cuda(RunSettings(), 1)
     header = read_header(clip)
     shape = StreamShape("x", header.width_px, header.height_px, header.codec, header.bit_depth)
     return sum(stream_terms(shape, load_of(settings, frames_held(settings))).values())

@@ -34,29 +34,35 @@ def test_every_place_where_a_frame_waits_has_a_buffer() -> None:
     assert frames_held(replace(settings, detection=deeper)) == frames_held(settings) + 5
 
 
-def test_only_the_batch_changes_for_a_gpu() -> None:
+def test_only_the_requests_change_for_a_gpu() -> None:
     plain = RunSettings()
-    changed = for_cuda(plain)
-    assert changed.detection.frames_per_request == 16
-    assert replace(changed, detection=plain.detection) == plain
+    for streams in (1, 16):
+        changed = for_cuda(plain, streams)
+        assert changed != plain
+        assert replace(changed, detection=plain.detection) == plain
     own = RunSettings(detection=DetectionSettings(frames_per_request=1))
-    assert for_cuda(own) is own
-
-
-def test_a_gpus_batch_is_not_larger_than_the_detector_takes() -> None:
-    assert for_cuda(RunSettings(), detector_batch=8).detection.batch == 8
-    assert for_cuda(RunSettings(), detector_batch=64).detection.batch == 16
+    assert for_cuda(own, 16) is own
 
 
 @pytest.mark.parametrize(
-    ("frames", "said", "expected"), [(None, None, 2), (8, None, 2), (16, None, 1), (16, 3, 3)]
+    ("streams", "limit", "said", "expected"),
+    [
+        (1, 16, None, (8, 2)),
+        (7, 16, None, (8, 2)),
+        (8, 16, None, (16, 1)),
+        (8, 64, None, (16, 1)),
+        (8, 16, 3, (16, 3)),
+        (1, 16, 3, (8, 3)),
+        (8, 15, None, (8, 2)),
+        (8, 4, None, (4, 2)),
+    ],
 )
-def test_fewer_requests_are_under_way_where_each_has_many_frames(
-    frames: int | None, said: int | None, expected: int
+def test_many_streams_send_few_large_requests(
+    streams: int, limit: int, said: int | None, expected: tuple[int, int]
 ) -> None:
-    assert (
-        DetectionSettings(frames_per_request=frames, requests_in_flight=said).in_flight == expected
-    )
+    given = RunSettings(detection=DetectionSettings(requests_in_flight=said))
+    found = for_cuda(given, streams, limit).detection
+    assert (found.batch, found.in_flight) == expected
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")

@@ -16,12 +16,15 @@ def test_nvenc_on_a_cpu_is_refused_and_the_others_stay() -> None:
     usual = RunSettings()
     for encoder in ("auto", "x264", "none"):
         settings = replace(usual, output=replace(usual.output, encoder=encoder))
-        assert settings_for("cpu", settings, LimitSettings()) == settings
+        assert settings_for("cpu", settings, LimitSettings(), 9) == settings
     nvenc = replace(usual, output=replace(usual.output, encoder="nvenc"))
     with pytest.raises(UsageError, match="only --device cuda has NVENC"):
-        settings_for("cpu", nvenc, LimitSettings())
+        settings_for("cpu", nvenc, LimitSettings(), 9)
 
 
-def test_a_gpus_requests_are_as_large_as_the_machine_allows() -> None:
-    small = replace(LimitSettings(), detector_batch=4)
-    assert settings_for("cuda", RunSettings(), small).detection.batch == 4
+@pytest.mark.parametrize(("streams", "limit", "expected"), [(9, 16, 16), (9, 8, 8), (1, 4, 4)])
+def test_a_gpus_requests_are_as_large_as_the_machine_allows(
+    streams: int, limit: int, expected: int
+) -> None:
+    limits = replace(LimitSettings(), detector_batch=limit)
+    assert settings_for("cuda", RunSettings(), limits, streams).detection.batch == expected

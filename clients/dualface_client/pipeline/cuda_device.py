@@ -41,6 +41,9 @@ from dualface_client.video.upload import DownloadingSink, HostSink, open_device_
 _FULL = re.compile(
     r"OutOfMemory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|out of memory", re.IGNORECASE
 )
+#: So many at a time keep the server busy with one request of each under way (measured with 16).
+MANY_STREAMS = 8
+_FRAMES_UNDER_WAY = FACE_DETECT.max_batch_size
 _DRIVER = "libcuda.so.1"
 _PACKAGES = ("cupy", "PyNvVideoCodec")
 _INSTALL = "pip install 'dualface-client[run,gpu]' (and no plain onnxruntime beside it)"
@@ -94,18 +97,30 @@ def frames_held(settings: RunSettings) -> int:
 
 
 def for_cuda(
-    settings: RunSettings, detector_batch: int = FACE_DETECT.max_batch_size
+    settings: RunSettings, streams: int, detector_batch: int = FACE_DETECT.max_batch_size
 ) -> RunSettings:
-    """Settings with many frames of a file in one request, where nobody has said how many.
+    """Settings with several frames of a file in one request, where nobody has said how many.
+
+    The embedded server copies each request in a turn of its own on the GPU, so few large ones are
+    faster; but a stream waits for its only one, which many streams at a time make up for. Either
+    way 16 frames of a stream are under way.
 
     Args:
         settings: Of the run.
+        streams: That run at a time.
         detector_batch: Frames that the detector takes in one request.
     """
-    if settings.detection.frames_per_request is not None:
+    detection = settings.detection
+    if detection.frames_per_request is not None:
         return settings
-    frames = min(FACE_DETECT.max_batch_size, detector_batch)
-    return replace(settings, detection=replace(settings.detection, frames_per_request=frames))
+    in_flight = detection.requests_in_flight
+    frames = min(_FRAMES_UNDER_WAY // 2, detector_batch)
+    if streams >= MANY_STREAMS and detector_batch >= _FRAMES_UNDER_WAY:
+        frames, in_flight = _FRAMES_UNDER_WAY, in_flight or 1
+    return replace(
+        settings,
+        detection=replace(detection, frames_per_request=frames, requests_in_flight=in_flight),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,13 +29,16 @@ def device_for(choice: ServerChoice) -> str:
     return "cpu" if reason else "cuda"
 
 
-def settings_for(device: str, settings: RunSettings, limits: LimitSettings) -> RunSettings:
+def settings_for(
+    device: str, settings: RunSettings, limits: LimitSettings, streams: int
+) -> RunSettings:
     """Settings with what the device decides where nobody has said.
 
     Args:
         device: `cpu` or `cuda`.
         settings: Of the run.
         limits: Of the machine.
+        streams: That run at a time.
 
     Raises:
         UsageError: NVENC was asked for on a CPU.
@@ -49,7 +52,7 @@ def settings_for(device: str, settings: RunSettings, limits: LimitSettings) -> R
         return settings
     from dualface_client.pipeline.cuda_device import for_cuda
 
-    return for_cuda(settings, limits.detector_batch)
+    return for_cuda(settings, streams, limits.detector_batch)
 
 
 def make_device(name: str, settings: RunSettings) -> Device:

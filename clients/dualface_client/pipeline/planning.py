@@ -43,9 +43,16 @@ def plan_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run:
     work = request.program.run
     choice = choice_of(request.program.server, work.device)
     choice = replace(choice, device=device_for(choice))
-    settings = settings_for(choice.device, request.program.stream, request.program.limits)
+    streams = work.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM)
     notes: list[str] = []
-    jobs = _jobs(request, settings, notes)
+    files = _files(request, notes)
+    settings = settings_for(
+        choice.device,
+        request.program.stream,
+        request.program.limits,
+        min(streams, len(request.entries or files)),
+    )
+    jobs = plan_streams(request.entries, settings) if request.entries else files
     with new_directories(jobs):
         _check_files(request, settings, jobs, notes, side_files)
     statuses = new_statuses(jobs)
@@ -59,14 +66,15 @@ def plan_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run:
         statuses,
         notes,
         RunState(__version__, statuses, identities(jobs)),
-        work.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM),
+        streams,
     )
 
 
-def _jobs(request: RunRequest, settings: RunSettings, notes: list[str]) -> list[Job]:
+def _files(request: RunRequest, notes: list[str]) -> list[Job]:
+    """What the inputs name; nothing where a streams file says what to do."""
     if request.entries:
-        return plan_streams(request.entries, settings)
-    output = None if settings.output.encoder == "none" else request.output
+        return []
+    output = None if request.program.stream.output.encoder == "none" else request.output
     return plan_jobs(request.inputs, output, notes.append)
 
 

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.settings.tracking import TrackingSettings
 
-#: A request of so many keeps the server busy while the stream fills the next one.
-_MANY_FRAMES = 16
-
 
 @dataclass(frozen=True, slots=True)
 class DetectionSettings:
@@ -18,10 +15,10 @@ class DetectionSettings:
     Attributes:
         score_threshold: Faces below it are ignored, 0 to 1. Low on purpose: the tracker's second
             association lives on uncertain detections.
-        frames_per_request: Frames of one stream in a request; `auto` is 16 on a GPU (fewer where
-            `limits.detector_batch` says so), 1 on a CPU.
+        frames_per_request: Frames of one stream in a request; `auto` is 1 on a CPU, 8 on a GPU, and
+            16 there where eight streams or more run at a time (`limits.detector_batch` bounds it).
         requests_in_flight: Requests of one stream that are under way at a time; `auto` is 2, and 1
-            where a request carries 16 frames.
+            where `auto` took 16 frames.
         timeout_s: How long an answer may take.
     """
 
@@ -37,8 +34,8 @@ class DetectionSettings:
 
     @property
     def in_flight(self) -> int:
-        """Requests under way at a time: as many as were said, else by the frames of each."""
-        return self.requests_in_flight or (1 if self.batch >= _MANY_FRAMES else 2)
+        """Requests under way at a time: as many as were said, else two."""
+        return self.requests_in_flight or 2
 
 
 @dataclass(frozen=True, slots=True)
