@@ -140,9 +140,10 @@ def test_the_monitor_admits_slows_and_reports(
     assert not watched.admit()
     watched.take(at(temperature_c=90.0, memory_used_bytes=GIB, memory_total_bytes=80 * GIB))
     assert watched.admit()
-    assert [watched.in_flight(n) for n in (1, 2, 5, 8)] == [1, 1, 2, 4]
+    assert [watched.requests(n, 16) for n in (2, 5, 8)] == [(1, 16), (2, 16), (4, 16)]
+    assert [watched.requests(1, n) for n in (1, 3, 16)] == [(1, 1), (1, 1), (1, 8)]
     watched.take(at(temperature_c=70.0))
-    assert watched.in_flight(8) == 8
+    assert watched.requests(8, 16) == (8, 16)
     assert [line.rpartition(": ")[2] for line in told] == [
         HOLD,
         "normal again",

@@ -20,7 +20,7 @@ from dualface_client.pipeline.runner import Models, Runner, new_statuses
 from dualface_client.pipeline.stream import StreamLoop, StreamParts
 from dualface_client.pipeline.worker_process import WorkerSetup
 from dualface_client.settings.machine import MonitorSettings
-from dualface_client.settings.run import OutputSettings, RunSettings
+from dualface_client.settings.run import DetectionSettings, OutputSettings, RunSettings
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.disk_wait import DiskWait
 from tests.unit.test_pipeline_stream import (
@@ -111,26 +111,28 @@ def test_streams_that_are_held_back_can_be_stopped() -> None:
     assert [status.snapshot().state for status in statuses] == ["stopped"] * 2
 
 
-class Depth(Unguarded):
-    def __init__(self, depth: int) -> None:
-        self.depth = depth
-        self.asked: list[int] = []
+class Slow(Unguarded):
+    """One request under way, with half as many frames from the second one on."""
 
-    def in_flight(self, wanted: int) -> int:
-        self.asked.append(wanted)
-        return self.depth
+    def __init__(self, detector: FakeDetector) -> None:
+        self.detector = detector
+        self.asked: set[tuple[int, int]] = set()
+
+    def requests(self, in_flight: int, frames: int) -> tuple[int, int]:
+        self.asked.add((in_flight, frames))
+        return 1, frames // 2 if self.detector.batches else frames
 
 
-def test_the_guard_is_asked_for_the_depth_before_each_request() -> None:
-    guard, sink = Depth(1), FakeSink()
-    parts = StreamParts(
-        FakeSource(10), sink, FakeImaging(), FakeDetector(), FakeEmbedder(), guard=guard
-    )
+def test_the_guard_decides_about_every_request() -> None:
+    sink, detector = FakeSink(), FakeDetector()
+    guard = Slow(detector)
+    parts = StreamParts(FakeSource(10), sink, FakeImaging(), detector, FakeEmbedder(), guard=guard)
     status = StreamStatus(StreamReport("s", "i", "o"))
-    StreamLoop(parts, RunSettings(), status, threading.Event(), StageClock()).run()
+    settings = RunSettings(detection=DetectionSettings(frames_per_request=4))
+    StreamLoop(parts, settings, status, threading.Event(), StageClock()).run()
     assert len(sink.frames) == 10
-    assert set(guard.asked) == {RunSettings().detection.in_flight}
-    assert len(guard.asked) >= 10
+    assert guard.asked == {(2, 4)}
+    assert detector.batches == [4, 2, 2, 2]
 
 
 def test_a_stream_may_have_settings_of_its_own() -> None:

@@ -81,10 +81,10 @@ def test_the_layer_of_any_machine_is_right_and_gives_reasons(name: str, tmp_path
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("h200", ("cuda", "8", "2", "1", "16", "x264")),
-        ("4090", ("cuda", "8", "2", "1", "16", "auto")),
-        ("l4, 4 cores", ("cuda", "8", "2", "1", "16", "auto")),
-        ("3050", ("cuda", "4", "1", "1", "8", "auto")),
+        ("h200", ("cuda", "8", "2", "1", "auto", "x264")),
+        ("4090", ("cuda", "8", "2", "1", "auto", "auto")),
+        ("l4, 4 cores", ("cuda", "8", "2", "1", "auto", "auto")),
+        ("3050", ("cuda", "4", "1", "1", "auto", "auto")),
         ("1650", ("cuda", "1", "1", "1", "8", "auto")),
         ("gpu without packages", ("cpu", "4", "1", "1", "1", "x264")),
         ("laptop", ("cpu", "2", "1", "1", "1", "x264")),
@@ -112,8 +112,8 @@ def test_encoder_sessions_follow_brand_driver_and_what_is_open() -> None:
 
 def test_a_single_stream_gets_more_requests_in_flight() -> None:
     assert chosen("1650")["detection.requests_in_flight"] == "4"
-    assert chosen("3050")["detection.requests_in_flight"] == "2"
-    assert chosen("h200")["detection.requests_in_flight"] == "1"
+    assert chosen("3050")["detection.requests_in_flight"] == "auto"
+    assert chosen("h200")["detection.requests_in_flight"] == "auto"
 
 
 def test_gpus_that_cannot_be_looked_at_are_left_to_the_run() -> None:

@@ -88,9 +88,11 @@ class HardwareMonitor(ClosesAtExit):
         """Whether a further stream may be started."""
         return self._admits
 
-    def in_flight(self, wanted: int) -> int:
-        """Requests that a stream should have under way: half of what it wants while slowed."""
-        return max(1, wanted // 2) if self._is_slowed else wanted
+    def requests(self, in_flight: int, frames: int) -> tuple[int, int]:
+        """As `pipeline.parts.Guard`: half of the frames that a stream wants, while slowed."""
+        if not self._is_slowed:
+            return in_flight, frames
+        return (in_flight // 2, frames) if in_flight > 1 else (1, max(1, frames // 2))
 
     def summary(self) -> dict[str, Any]:
         """For the run's summary: samples, peaks, alerts."""

@@ -14,7 +14,7 @@ from dualface_client.observe.machine import HostSample
 from dualface_client.settings.machine import MonitorSettings
 
 #: What an alert does.
-HOLD, SLOW, TELL = "no further stream is started", "fewer requests in flight", "nothing changes"
+HOLD, SLOW, TELL = "no further stream is started", "fewer frames in flight", "nothing changes"
 #: A throttled GPU and a full decoder come and go within a second; this many samples make an alert.
 _SAMPLES_TO_BELIEVE = 3
 _DECODER_FULL = 0.98

@@ -145,8 +145,8 @@ class _MemoryGuard:
     def admit(self) -> bool:
         return self._inner.admit() and self._vram.admit()
 
-    def in_flight(self, wanted: int) -> int:
-        return self._inner.in_flight(wanted)
+    def requests(self, in_flight: int, frames: int) -> tuple[int, int]:
+        return self._inner.requests(in_flight, frames)
 
     def _used_bytes(self) -> int | None:
         card = card_of(1.0)

@@ -25,7 +25,6 @@ from dualface_client.observe.machine import MachineFacts
 from dualface_client.pipeline.admission import load_of
 from dualface_client.pipeline.cuda_device import MANY_STREAMS, for_cuda, frames_held
 from dualface_client.settings.run import RunSettings
-from dualface_client.triton.description import FACE_DETECT
 from dualface_client.triton.pool_plan import Deployment, plan_pools
 from dualface_client.video.capabilities import VideoFacts
 
@@ -129,7 +128,7 @@ def _on_cpu(facts: ProbeFacts) -> list[Chosen]:
 def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
     gpu = _used(facts)
     workers, streams, bound = _spread(facts)
-    batch, in_flight, under_way = _requests(streams * workers)
+    planned = for_cuda(RunSettings(), streams * workers).detection
     return [
         Chosen("run.device", "cuda", f"{gpu.name}, CuPy and PyNvVideoCodec work"),
         Chosen(
@@ -151,32 +150,34 @@ def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
         ),
         Chosen(
             "server.cuda_pool_mib",
-            str(_pool_mib(streams * workers, in_flight, batch)),
-            f"as `dualface-client plan --streams {streams * workers} --in-flight {in_flight} "
-            f"--batch {batch} --backend python` has it, 256 at least",
+            str(_pool_mib(streams * workers, planned.in_flight, planned.batch)),
+            f"as `dualface-client plan --streams {streams * workers} --in-flight "
+            f"{planned.in_flight} --batch {planned.batch} --backend python` has it, 256 at least",
         ),
-        Chosen(
-            "detection.frames_per_request",
-            str(batch),
-            "the embedded server copies each request in a turn of its own on the GPU: with 16 "
-            "streams requests of 8 are 7 % slower (H200)"
-            if batch == FACE_DETECT.max_batch_size
-            else "batches of 8 with several in flight reach 99 % of batches of 16 (H200), sooner",
-        ),
-        Chosen(
-            "detection.requests_in_flight",
-            str(in_flight),
-            under_way,
-        ),
+        *_requests(streams),
     ]
 
 
-def _requests(streams: int) -> tuple[int, int, str]:
-    """Frames of a request, requests under way, and why so many."""
-    if streams == 1:
-        return 8, 4, "a single stream gains 12 % from four (H200)"
-    detection = for_cuda(RunSettings(), streams).detection
-    return detection.batch, detection.in_flight, "the streams of a process fill each other's gaps"
+def _requests(streams: int) -> list[Chosen]:
+    """A run knows better than the machine how many streams there are, where it is not one."""
+    frames, in_flight = ("8", "4") if streams == 1 else ("auto", "auto")
+    return [
+        Chosen(
+            "detection.frames_per_request",
+            frames,
+            "batches of 8 with several in flight reach 99 % of batches of 16 (H200), sooner"
+            if streams == 1
+            else "8, and 16 for many streams: the embedded server copies each request in a turn of "
+            "its own on the GPU (7 % with 16 streams, H200)",
+        ),
+        Chosen(
+            "detection.requests_in_flight",
+            in_flight,
+            "a single stream gains 12 % from four (H200)"
+            if streams == 1
+            else "2, and 1 for many streams, which fill each other's gaps",
+        ),
+    ]
 
 
 def _used(facts: ProbeFacts) -> GpuFacts:

@@ -116,8 +116,11 @@ class Guard(Protocol):
     def admit(self) -> bool:
         """Whether a further stream may be started."""
 
-    def in_flight(self, wanted: int) -> int:
-        """Requests that a stream should have under way, given how many it wants."""
+    def requests(self, in_flight: int, frames: int) -> tuple[int, int]:
+        """Requests that a stream should have under way and frames in each, given what it wants.
+
+        Never more of either, nor none.
+        """
 
 
 class Unguarded:
@@ -127,9 +130,9 @@ class Unguarded:
         """True."""
         return True
 
-    def in_flight(self, wanted: int) -> int:
-        """As many as are wanted."""
-        return wanted
+    def requests(self, in_flight: int, frames: int) -> tuple[int, int]:
+        """What is wanted."""
+        return in_flight, frames
 
 
 class PendingFaces(Protocol):

@@ -24,6 +24,7 @@ from dualface_client.pipeline.run import Run, RunRequest
 from dualface_client.pipeline.runner import new_statuses
 from dualface_client.pipeline.server import choice_of
 from dualface_client.pipeline.stream_jobs import plan_streams
+from dualface_client.settings.machine import ProgramSettings
 from dualface_client.settings.run import RunSettings
 
 _CORES_PER_STREAM = 4
@@ -43,15 +44,9 @@ def plan_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run:
     work = request.program.run
     choice = choice_of(request.program.server, work.device)
     choice = replace(choice, device=device_for(choice))
-    streams = work.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM)
     notes: list[str] = []
     files = _files(request, notes)
-    settings = settings_for(
-        choice.device,
-        request.program.stream,
-        request.program.limits,
-        min(streams, len(request.entries or files)),
-    )
+    streams, settings = settings_of(request.program, choice.device, len(request.entries or files))
     jobs = plan_streams(request.entries, settings) if request.entries else files
     with new_directories(jobs):
         _check_files(request, settings, jobs, notes, side_files)
@@ -68,6 +63,22 @@ def plan_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run:
         RunState(__version__, statuses, identities(jobs)),
         streams,
     )
+
+
+def settings_of(program: ProgramSettings, device: str, count: int) -> tuple[int, RunSettings]:
+    """How many streams may run at a time, and the settings of as many of them as there are.
+
+    Args:
+        program: What was said.
+        device: `cpu` or `cuda`.
+        count: Streams of the run.
+
+    Raises:
+        UsageError: The device cannot do what was said.
+    """
+    streams = program.run.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM)
+    settings = settings_for(device, program.stream, program.limits, min(streams, count))
+    return streams, settings
 
 
 def _files(request: RunRequest, notes: list[str]) -> list[Job]:

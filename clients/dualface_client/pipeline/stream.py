@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -198,17 +198,20 @@ class StreamLoop:
 
     def _detected(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Faces]]:
         """Keeps requests in flight and yields frames with their faces, in order."""
-        settings = self._settings.detection
         in_flight: deque[_Batch] = deque()
-        for batch in _batches(frames, settings.batch):
+        for batch in _batches(frames, lambda: self._requests()[1]):
             with self._clock.stage("letterbox"):
                 pending = self._parts.detector.submit([frame.image for frame in batch])
             in_flight.append(_Batch(batch, pending))
-            while len(in_flight) >= self._parts.guard.in_flight(settings.in_flight):
+            while len(in_flight) >= self._requests()[0]:
                 yield from self._finished(in_flight.popleft())
         # Requests that a stop or an error leaves behind keep their slots until they are answered.
         while in_flight and not self._stop.is_set():
             yield from self._finished(in_flight.popleft())
+
+    def _requests(self) -> tuple[int, int]:
+        detection = self._settings.detection
+        return self._parts.guard.requests(detection.in_flight, detection.batch)
 
     def _finished(self, batch: _Batch) -> Iterator[tuple[Frame, Faces]]:
         with self._clock.stage("wait"):
@@ -363,12 +366,12 @@ def _runs(framed: Iterable[_Framed], size: int) -> Iterator[list[_Framed]]:
         yield run
 
 
-def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    """Consecutive lists of at most `size` frames."""
+def _batches(frames: Iterable[Frame], size: Callable[[], int]) -> Iterator[list[Frame]]:
+    """Consecutive lists of at most `size` frames, which may change meanwhile."""
     batch: list[Frame] = []
     for frame in frames:
         batch.append(frame)
-        if len(batch) == size:
+        if len(batch) >= size():
             yield batch
             batch = []
     if batch:
