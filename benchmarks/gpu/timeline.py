@@ -3,9 +3,9 @@
     python benchmarks/gpu/timeline.py CLIP --cupti DIR_OF_CUPTI --out timeline.json --shape 4x4@2/16
 
 Processes share a GPU in turns: one at a time, and a change costs. Every kernel and copy of every
-process is recorded by the driver's own tracing (`cupti_timeline.c`), which slows the run by a few
-percent. A turn is what one process did until another one did something. `--traces DIR` only
-evaluates what an earlier run left there.
+process is recorded by the driver's own tracing (`cupti_timeline.c`), which slows the run. A turn is
+what one process did until another one did something. `--traces DIR` only evaluates what an earlier
+run left there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ RECORD = np.dtype(
     [("start", "u8"), ("end", "u8"), ("kind", "u4"), ("stream", "u4"), ("grid", "u4"),
      ("bytes", "u4"), ("name", "S40")]
 )  # fmt: skip
-KERNEL = 1
 #: NVDEC's picture is copied out by this kernel, one launch a frame.
 FRAME = b"ConvertNV12BLtoNV12"
 

@@ -41,7 +41,8 @@ from dualface_client.video.upload import DownloadingSink, HostSink, open_device_
 _FULL = re.compile(
     r"OutOfMemory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|out of memory", re.IGNORECASE
 )
-#: So many at a time keep the server busy with one request of each under way (measured with 16).
+#: So many at a time keep the server busy with one request of each under way: measured with 16,
+#: assumed for eight.
 MANY_STREAMS = 8
 _FRAMES_UNDER_WAY = FACE_DETECT.max_batch_size
 _DRIVER = "libcuda.so.1"
@@ -102,8 +103,8 @@ def for_cuda(
     """Settings with several frames of a file in one request, where nobody has said how many.
 
     The embedded server copies each request in a turn of its own on the GPU, so few large ones are
-    faster; but a stream waits for its only one, which many streams at a time make up for. Either
-    way 16 frames of a stream are under way.
+    faster; but a stream waits for its only one, which many streams at a time make up for. By
+    themselves both ways have 16 frames of a stream under way.
 
     Args:
         settings: Of the run.
