@@ -37,11 +37,28 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     for scenario in options.scenarios:
         if not (out / f"{scenario}.json").exists():
-            _run("scripts/make_clips.py", scenario, "--out", out, "--seconds", options.seconds,
-                 "--seed", options.seed)  # fmt: skip
+            _run(
+                "scripts/make_clips.py",
+                scenario,
+                "--out",
+                out,
+                "--seconds",
+                options.seconds,
+                "--seed",
+                options.seed,
+            )
     tiles = out / "tiles"
-    _run("-m", "dualface_client", "run", *(out / f"{name}.mp4" for name in options.scenarios),
-         "-o", tiles, "--overwrite", "--summary", out / "summary.json")  # fmt: skip
+    _run(
+        "-m",
+        "dualface_client",
+        "run",
+        *(out / f"{name}.mp4" for name in options.scenarios),
+        "-o",
+        tiles,
+        "--overwrite",
+        "--summary",
+        out / "summary.json",
+    )
     summary = json.loads((out / "summary.json").read_text())
     streams = {stream["name"]: stream for stream in summary["streams"]}
     rows = {name: _look(out, tiles, name) for name in options.scenarios}
@@ -57,9 +74,17 @@ def main() -> int:
 
 def _look(out: Path, tiles: Path, name: str) -> dict[str, Any]:
     report = out / f"{name}.verify.json"
-    _run("scripts/verify_output.py", tiles / f"{name}_dualface.mp4", "--truth",
-         out / f"{name}.json", "--source", out / f"{name}.mp4", "--json", report,
-         check=False)  # fmt: skip
+    _run(
+        "scripts/verify_output.py",
+        tiles / f"{name}_dualface.mp4",
+        "--truth",
+        out / f"{name}.json",
+        "--source",
+        out / f"{name}.mp4",
+        "--json",
+        report,
+        check=False,
+    )
     checks = {check["name"]: check for check in json.loads(report.read_text())["checks"]}
     return {
         "failed": sorted(key for key, check in checks.items() if not check["ok"]),

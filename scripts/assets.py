@@ -202,7 +202,7 @@ def _from_record(digest: str) -> str:
 def _remove_leftovers(home: Path) -> None:
     """Deletes what killed runs left; called under the lock, so nobody else is using it."""
     for path in home.glob(".fetch-*"):
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)  # the next run tries again
 
 
 def _install(package: Package, node: NodePin, home: Path, tell: Callable[[str], None]) -> int:

@@ -26,16 +26,41 @@ def main() -> int:
     truth, output = clip.with_suffix(".json"), options.out / f"{options.scenario}_tiles.mp4"
     summary = options.out / "summary.json"
     if not truth.exists():
-        _step("1/3 composing a clip in which two real people cross", "scripts/make_clips.py",
-              options.scenario, "--seconds", options.seconds, "--out", options.out)  # fmt: skip
+        _step(
+            "1/3 composing a clip in which two real people cross",
+            "scripts/make_clips.py",
+            options.scenario,
+            "--seconds",
+            options.seconds,
+            "--out",
+            options.out,
+        )
     started = time.monotonic()
-    _step("2/3 making the two-tile video through an embedded Triton",
-          "-m", "dualface_client", "run", clip, "-o", output, "--overwrite",
-          "--tracks", options.out / "tracks.txt", "--summary", summary)  # fmt: skip
+    _step(
+        "2/3 making the two-tile video through an embedded Triton",
+        "-m",
+        "dualface_client",
+        "run",
+        clip,
+        "-o",
+        output,
+        "--overwrite",
+        "--tracks",
+        options.out / "tracks.txt",
+        "--summary",
+        summary,
+    )
     elapsed_s = time.monotonic() - started
-    failed = _step("3/3 checking who is in which tile, the sound and the times",
-                   "scripts/verify_output.py", output, "--truth", truth, "--source", clip,
-                   check=False)  # fmt: skip
+    failed = _step(
+        "3/3 checking who is in which tile, the sound and the times",
+        "scripts/verify_output.py",
+        output,
+        "--truth",
+        truth,
+        "--source",
+        clip,
+        check=False,
+    )
     _tell(summary, output, elapsed_s)
     return failed
 

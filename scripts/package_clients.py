@@ -83,7 +83,7 @@ def pip_install_hashed(requirements: str, target: Path, what: str) -> None:
         command = [*_pip(), "install", *PIP_OPTIONS, "--quiet", "--require-hashes"]
         command += ["--target", str(staging / "tree"), "--requirement", str(staging / "pins.txt")]
         _run(command, staging, what, "pip", "PIP_INDEX_URL")
-        shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)  # usually not there
         os.replace(staging / "tree", target)
 
 

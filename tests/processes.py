@@ -48,9 +48,12 @@ def launch(directory: Path, *command: str | Path) -> subprocess.Popen[str]:
     """Starts a process that Ctrl-C reaches, also where the tests run as a background job."""
     return subprocess.Popen(
         [str(part) for part in command],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=directory,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a system call
-    )  # fmt: skip
+    )
 
 
 def start(directory: Path, *arguments: str | Path) -> subprocess.Popen[str]:

@@ -29,9 +29,16 @@ from dualface_client.pipeline.server import ServerChoice, start_embedded
 SOURCE = Path(__file__).with_name("cupti_timeline.c")
 HEAD = np.dtype(("u8", 6))
 RECORD = np.dtype(
-    [("start", "u8"), ("end", "u8"), ("kind", "u4"), ("stream", "u4"), ("grid", "u4"),
-     ("bytes", "u4"), ("name", "S40")]
-)  # fmt: skip
+    [
+        ("start", "u8"),
+        ("end", "u8"),
+        ("kind", "u4"),
+        ("stream", "u4"),
+        ("grid", "u4"),
+        ("bytes", "u4"),
+        ("name", "S40"),
+    ]
+)
 #: NVDEC's picture is copied out by this kernel, one launch a frame.
 FRAME = b"ConvertNV12BLtoNV12"
 

@@ -141,8 +141,15 @@ class Suite:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
         verdict.recover_s = time.monotonic() - run.injected_s
-        return self.judge(run, verdict, code=1, affected=["b"], state="failed", same="acd",
-                          text="put aside, as 3 workers died under it")  # fmt: skip
+        return self.judge(
+            run,
+            verdict,
+            code=1,
+            affected=["b"],
+            state="failed",
+            same="acd",
+            text="put aside, as 3 workers died under it",
+        )
 
     def server_killed(self, run: Run, verdict: Verdict) -> Verdict:
         """SIGKILL of the embedded server: restarted, nothing lost."""
@@ -186,8 +193,9 @@ class Suite:
             if frames != report["frames_out"]:
                 verdict.wrong.append(f"{name}: {frames} of {report['frames_out']} frames play")
         verdict.others = 0
-        return self.judge(run, verdict, code=143 if code == 143 else -1, affected=FRAMES,
-                          state="stopped", same=())  # fmt: skip
+        return self.judge(
+            run, verdict, code=143 if code == 143 else -1, affected=FRAMES, state="stopped", same=()
+        )
 
     def sigint_twice(self, run: Run, verdict: Verdict) -> Verdict:
         """Ctrl-C twice: ends at once, parts play, `reap` finds the rest."""
@@ -238,8 +246,15 @@ class Suite:
         run.under_way(2)
         run.inject()
         fill(run.work / "out")
-        self.judge(run, verdict, code=1, affected=FRAMES, state="failed", same=(),
-                   text="no space is left for the output")  # fmt: skip
+        self.judge(
+            run,
+            verdict,
+            code=1,
+            affected=FRAMES,
+            state="failed",
+            same=(),
+            text="no space is left for the output",
+        )
         parts = [run.output(name).with_suffix(".partial.mp4") for name in FRAMES]
         played = sum(bool(media.times_of(part)) for part in parts)
         if played < len(parts):
@@ -258,8 +273,15 @@ class Suite:
         same = [name for name in FRAMES if name != "c" and name not in mates]
         run.wait_for(lambda: any(e["event"] == "stream_failed" for e in run.events))
         verdict.recover_s = time.monotonic() - run.injected_s
-        self.judge(run, verdict, code=1, affected=["c"], state="failed", same=same,
-                   text="the output has become as large as a file may be here")  # fmt: skip
+        self.judge(
+            run,
+            verdict,
+            code=1,
+            affected=["c"],
+            state="failed",
+            same=same,
+            text="the output has become as large as a file may be here",
+        )
         if waiting(run):
             verdict.wrong.append("it was waited for")
         return verdict
@@ -269,8 +291,15 @@ class Suite:
         run.under_way()
         run.inject()
         run.output("d").write_text("mine")
-        found = self.judge(run, verdict, code=1, affected=["d"], state="failed", same="abc",
-                           text="appeared while it was written")  # fmt: skip
+        found = self.judge(
+            run,
+            verdict,
+            code=1,
+            affected=["d"],
+            state="failed",
+            same="abc",
+            text="appeared while it was written",
+        )
         if run.output("d").read_text() != "mine":
             found.wrong.append("d: the other's file was replaced")
         return found
@@ -279,8 +308,9 @@ class Suite:
         """Another run wants to write the same outputs: it is refused, this one does not mind."""
         run.under_way()
         run.inject()
-        other = Run(self.work / "second", "--overwrite", "-o", str(run.work / "out"),
-                    models=self.models())  # fmt: skip
+        other = Run(
+            self.work / "second", "--overwrite", "-o", str(run.work / "out"), models=self.models()
+        )
         if other.finish() != 2:
             verdict.wrong.append(f"the second run ended with {other.process.returncode}")
         said = [*other.noise, *(event["text"] for event in other.events)]
@@ -359,8 +389,9 @@ class Suite:
         models = [EmbeddedModel(each, write_tiny(folder, each)) for each in (FACE_DETECT, spec)]
         with EmbeddedServer(paths.tritonserver_dir(), models, EmbeddedOptions(1)) as other:
             self.forward.turn_to(other.grpc_address)
-            found = self.judge(run, verdict, code=3, affected=["a"], state="failed", same=(),
-                               text="embedding")  # fmt: skip
+            found = self.judge(
+                run, verdict, code=3, affected=["a"], state="failed", same=(), text="embedding"
+            )
             found.recover_s = time.monotonic() - run.injected_s
         return found
 
@@ -369,8 +400,9 @@ class Suite:
         run.under_way()
         run.inject()
         self.forward.turn_to("127.0.0.1:9")
-        return self.judge(run, verdict, code=3, affected=["a"], state="failed", same=(),
-                          text="did not come back")  # fmt: skip
+        return self.judge(
+            run, verdict, code=3, affected=["a"], state="failed", same=(), text="did not come back"
+        )
 
     def shared_memory_full(self, run: Run, verdict: Verdict) -> Verdict:
         """Shared memory of 4 MiB: refused at the start, with sizes and remedy."""
@@ -386,8 +418,11 @@ class Suite:
         folder = self.work / "bad"
         folder.mkdir()
         bad = make_bad(folder)
-        run = Run(self.work / "bad_run", inputs=[*(self.work / "in" / f"{n}.mp4" for n in FRAMES),
-                                                 *bad], models=self.models())  # fmt: skip
+        run = Run(
+            self.work / "bad_run",
+            inputs=[*(self.work / "in" / f"{n}.mp4" for n in FRAMES), *bad],
+            models=self.models(),
+        )
         shared = self.judge(run, Verdict("bad inputs"), code=1)
         reports = run.summary()
         rows = []
@@ -430,8 +465,12 @@ def mount_small(folder: Path) -> bool:
 def with_clock(suite: Suite, work: Path) -> Run:
     """A run whose wall clock is what a file says."""
     (suite.work / "clock").write_text("+0")
-    env = {"LD_PRELOAD": str(_FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(suite.work / "clock"),
-           "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+    env = {
+        "LD_PRELOAD": str(_FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(suite.work / "clock"),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
     return Run(work, "--server", suite.forward.address, env=env)
 
 
@@ -439,7 +478,7 @@ def arrange(suite: Suite, name: str) -> Run | None:
     """The run that a fault needs; None where the machine cannot do it."""
     work = suite.work / name
     if name in ("input_removed", "input_cut"):
-        shutil.rmtree(suite.work / "extra", ignore_errors=True)
+        shutil.rmtree(suite.work / "extra", ignore_errors=True)  # not there the first time
         shutil.copytree(suite.work / "in", suite.work / "extra")
         return Run(
             work,

@@ -157,8 +157,11 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         wrong["run"] = [f"{len(streams)} of {options.count} files in the summary"]
     if "Traceback" in done.stderr or done.returncode not in (0, 1):
         wrong["process"] = [f"exit {done.returncode}", done.stderr[-2000:]]
-    left = [p.name for p in Path("/dev/shm").glob("dualface-*")  # noqa: S108 - fixed place
-            if owner_state(p.name) is OwnerState.GONE]  # fmt: skip
+    left = [
+        p.name
+        for p in Path("/dev/shm").glob("dualface-*")  # noqa: S108 - fixed place
+        if owner_state(p.name) is OwnerState.GONE
+    ]
     outcomes = Counter((kinds[s["name"]], s["state"]) for s in streams)
     return {
         "files": options.count,

@@ -69,9 +69,15 @@ def take(client_pid: int, server_pid: int, connection: Connection) -> Vitals:
     """
     client, server = tree(client_pid), tree(server_pid)
     return Vitals(
-        client[0], server[0], client[1], server[1], client[2], server[2],
-        float(len(our_regions(connection))), vram_mib(),
-    )  # fmt: skip
+        client[0],
+        server[0],
+        client[1],
+        server[1],
+        client[2],
+        server[2],
+        float(len(our_regions(connection))),
+        vram_mib(),
+    )
 
 
 def tree(pid: int) -> tuple[float, float, float]:

@@ -24,8 +24,12 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     make(tmp_path / "talk.mp4", Clip(frames=5, size_wh_px=(160, 120)))
     done = subprocess.run(
         [sys.executable, "-c", block],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=90,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=90,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "talk done 5 {}\n"
     assert (tmp_path / "talk_tiles.mp4").exists()
@@ -40,8 +44,12 @@ def test_the_python_example_with_configuration_files_runs(tmp_path: Path) -> Non
     make(tmp_path / "recordings" / "talk.mp4", Clip(frames=5, size_wh_px=(160, 120)))
     done = subprocess.run(
         [sys.executable, "-c", block],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=90,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=90,
+    )
     assert (done.returncode, done.stdout) == (0, "talk done \n"), done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["talk_dualface.mp4"]
 

@@ -53,16 +53,33 @@ def test_a_program_gets_what_the_command_gets(
 ) -> None:
     address = triton_server.grpc_address
     done = subprocess.run(
-        [*CLI, "run", str(clip), "-o", "command.mp4", "--server", address,
-         "--tracks", "command.txt", *OPTIONS],
-        capture_output=True, text=True, check=False, timeout=90, cwd=tmp_path,
+        [
+            *CLI,
+            "run",
+            str(clip),
+            "-o",
+            "command.mp4",
+            "--server",
+            address,
+            "--tracks",
+            "command.txt",
+            *OPTIONS,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+        cwd=tmp_path,
         env={**os.environ, "DUALFACE_OUTPUT_ENCODER_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     (report,) = process(
-        clip, tmp_path / "program.mp4", server=address, settings=STREAM,
+        clip,
+        tmp_path / "program.mp4",
+        server=address,
+        settings=STREAM,
         tracks=tmp_path / "program.txt",
-    )  # fmt: skip
+    )
     assert (report.state, report.frames_out, report.error) == ("done", FRAMES, "")
     for suffix in ("txt", "mp4"):
         command, program = (tmp_path / f"{who}.{suffix}" for who in ("command", "program"))

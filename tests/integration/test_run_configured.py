@@ -16,9 +16,13 @@ from tests.media import Clip, make
 def run(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dualface_client", "run", *arguments],
-        capture_output=True, text=True, check=False, timeout=150, cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+        cwd=cwd,
         env={**os.environ, **environ},
-    )  # fmt: skip
+    )
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -42,9 +46,13 @@ def test_a_file_of_streams_runs_each_by_its_own_settings(tmp_path: Path) -> None
         "- {name: third, input: three.mp4, output: third.mp4}\n"
     )
     done = run(
-        "--streams-file", "streams.yaml", "--summary", "s.json", cwd=tmp_path,
+        "--streams-file",
+        "streams.yaml",
+        "--summary",
+        "s.json",
+        cwd=tmp_path,
         DUALFACE_MONITOR_INTERVAL_S="0.2",
-    )  # fmt: skip
+    )
     assert done.returncode == 1, done.stderr
     summary = json.loads((tmp_path / "s.json").read_text())
     assert {s["name"]: s["state"] for s in summary["streams"]} == {

@@ -43,8 +43,12 @@ def run(triton_server: EmbeddedServer, tmp_path: Path) -> Run:
         command += ["--server", server or triton_server.grpc_address, "--size", "320x180"]
         return subprocess.run(
             [*command, *options],
-            capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            timeout=120,
+        )
 
     return call
 
@@ -206,8 +210,12 @@ def test_a_full_disk_fails_that_stream_and_leaves_a_playable_part(
     arguments += ["--server", triton_server.grpc_address, "--disk-wait", "0"]
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments, "--size", "640x360", "--crf", "1"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=120,
+    )
     no_trace(done)
     assert done.returncode == 1, done.stderr
     assert "noise: failed:" in done.stderr

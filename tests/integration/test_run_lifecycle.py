@@ -108,11 +108,19 @@ def test_serve_answers_run_and_ends_on_interrupt(tmp_path: Path) -> None:
         clip = start_of(LONG_CLIP, tmp_path / "short.mkv", frames=20)
         runs = [
             start(
-                tmp_path, clip, "-o", f"{n}.mp4", "--server", address,
-                "--tracks", f"{n}.txt", "--debug-overlay", f"{n}_seen.mp4",
+                tmp_path,
+                clip,
+                "-o",
+                f"{n}.mp4",
+                "--server",
+                address,
+                "--tracks",
+                f"{n}.txt",
+                "--debug-overlay",
+                f"{n}_seen.mp4",
             )
             for n in (1, 2)
-        ]  # fmt: skip
+        ]
         for run in runs:
             _, errors = run.communicate(timeout=90)
             assert run.returncode == 0, errors
@@ -141,8 +149,13 @@ def test_models_that_are_not_there_are_named_before_anything_starts(tmp_path: Pa
     environment = {**os.environ, "DUALFACE_HOME": str(tmp_path / "empty")}
     done = subprocess.run(
         [*CLI, "run", str(LONG_CLIP), "-o", "out.mp4"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert "face_detect.onnx: no such model file; run `make models`" in done.stderr
     assert "Traceback" not in done.stderr
@@ -152,8 +165,12 @@ def test_own_weights_that_do_not_fit_are_refused_by_tensor(tmp_path: Path) -> No
     reid = paths.models_dir() / "face_reid.onnx"
     done = subprocess.run(
         [*CLI, "run", str(LONG_CLIP), "-o", "out.mp4", "--detector-onnx", str(reid)],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert "face_detect: input tensors are 'chip', expected 'image' alone" in done.stderr
 
@@ -163,9 +180,20 @@ def test_the_embedded_server_takes_a_hostile_environment(tmp_path: Path) -> None
     (tmp_path / "a b").mkdir()
     (tmp_path / "ca.pem").write_text("of another server\n")
     process = launch(
-        tmp_path, "env", f"TMPDIR={tmp_path}/a b", f"DUALFACE_SERVER_CA_FILE={tmp_path}/ca.pem",
-        *CLI, "run", LONG_CLIP, "--encoder", "none", "--streams", "1000", "--summary", "s.json",
-    )  # fmt: skip
+        tmp_path,
+        "env",
+        f"TMPDIR={tmp_path}/a b",
+        f"DUALFACE_SERVER_CA_FILE={tmp_path}/ca.pem",
+        *CLI,
+        "run",
+        LONG_CLIP,
+        "--encoder",
+        "none",
+        "--streams",
+        "1000",
+        "--summary",
+        "s.json",
+    )
     try:
         wait_until(lambda: _regions(process.pid) != [], 60, "its region")
         assert [size for size in _regions(process.pid) if size > 32 << 20] == []
@@ -187,8 +215,12 @@ def _regions(pid: int) -> list[int]:
 def test_the_summary_is_written_when_the_server_cannot_be_had(tmp_path: Path) -> None:
     done = subprocess.run(
         [*CLI, "run", str(LONG_CLIP), "-o", "o.mp4", "--server", "127.0.0.1:9", "--summary", "s"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
     assert done.returncode == 3
     assert done.stderr.count("127.0.0.1:9 is not ready") == 1, done.stderr
     (stream,) = json.loads((tmp_path / "s").read_text())["streams"]
@@ -206,8 +238,12 @@ def test_no_room_for_the_servers_files_is_said(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "run", str(LONG_CLIP), "--encoder", "none"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
     assert done.returncode == 3, done.stderr
     assert "the embedded server's files cannot be written there (File too large)" in done.stderr
     assert "set TMPDIR to a directory that can be written" in done.stderr

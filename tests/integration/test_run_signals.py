@@ -157,8 +157,11 @@ def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """Shells start background jobs so: Ctrl-C is meant for somebody else."""
     process = subprocess.Popen(
         ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *CLI, "serve"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("gRPC on ")

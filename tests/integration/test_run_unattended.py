@@ -98,9 +98,21 @@ def test_a_run_for_machines_is_json_healthy_and_leaves_its_record(
     videos(tmp_path, 2, frames=60)
     (tmp_path / "in" / "broken.mp4").write_bytes(b"no video" * 50)
     process = start(
-        tmp_path, "in", "-o", "out", "--server", triton_server.grpc_address, "--health-port", "0",
-        "--log-format", "json", "--state", "state.json", "--report", "report.html",
-    )  # fmt: skip
+        tmp_path,
+        "in",
+        "-o",
+        "out",
+        "--server",
+        triton_server.grpc_address,
+        "--health-port",
+        "0",
+        "--log-format",
+        "json",
+        "--state",
+        "state.json",
+        "--report",
+        "report.html",
+    )
     events: list[dict[str, Any]] = []
     health: list[tuple[int, dict[str, Any]]] = []
     page = ""

@@ -223,10 +223,16 @@ def test_workers_of_a_killed_supervisor_finish_their_files_and_end(
     import sys
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.test_supervisor", triton_server.grpc_address,
-         str(tmp_path), str(inputs["c"])],
+        [
+            sys.executable,
+            "-m",
+            "tests.integration.test_supervisor",
+            triton_server.grpc_address,
+            str(tmp_path),
+            str(inputs["c"]),
+        ],
         cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    )
     part = tmp_path / "c.partial.mp4"
     try:
         wait_until(lambda: part.exists() and part.stat().st_size > 3000, 60, "some output")

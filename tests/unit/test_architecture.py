@@ -83,8 +83,12 @@ def offences(path: Path, source: str) -> list[str]:
 
 
 def test_no_import_runs_upward_or_sideways() -> None:
-    assert [o for path in modules() if path != ROOT / "__init__.py"
-            for o in offences(path, path.read_text())] == []  # fmt: skip
+    assert [
+        o
+        for path in modules()
+        if path != ROOT / "__init__.py"
+        for o in offences(path, path.read_text())
+    ] == []
 
 
 def test_the_rule_sees_an_upward_import() -> None:

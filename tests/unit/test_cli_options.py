@@ -84,9 +84,12 @@ def test_a_base_install_is_told_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "dualface_client").symlink_to(Path(dualface_client.__file__).parent)
     done = subprocess.run(
         [sys.executable, "-S", "-m", "dualface_client", "--help"],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert done.returncode == 2
     assert done.stderr == (
         "error: the Python package 'click' is not installed; the command line needs the extra "
@@ -97,7 +100,10 @@ def test_a_base_install_is_told_what_to_install(tmp_path: Path) -> None:
 def test_an_output_that_nobody_reads_is_no_crash() -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", f"{sys.executable} -m dualface_client doctor | true"],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr

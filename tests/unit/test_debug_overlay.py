@@ -42,9 +42,12 @@ def grey() -> Nv12Image:
 def decided(risk: float = 0.0, score: float = 0.9) -> SlotAssignment:
     tracks = (TrackView(1, 1, LEFT_BOX, score), TrackView(2, 0, STRANGER_BOX, 0.8))
     return SlotAssignment(
-        Person(1, LEFT_BOX, score), Person(), risk=risk,
-        risk_parts=(("overlap", 0.4),) if risk else (), tracks=tracks,
-    )  # fmt: skip
+        Person(1, LEFT_BOX, score),
+        Person(),
+        risk=risk,
+        risk_parts=(("overlap", 0.4),) if risk else (),
+        tracks=tracks,
+    )
 
 
 def drawn(assignment: SlotAssignment, crops: tuple[Crop, Crop] = CROPS) -> Nv12Image:

@@ -48,9 +48,12 @@ def run(*arguments: str, environ: dict[str, str] | None = None) -> tuple[int, st
     path = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     done = subprocess.run(
         [sys.executable, "-m", "dualface_client", "doctor", *arguments],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
         env=None if environ is None else {**path, **environ},
-    )  # fmt: skip
+    )
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout
 
@@ -58,8 +61,17 @@ def run(*arguments: str, environ: dict[str, str] | None = None) -> tuple[int, st
 def test_this_machine_is_fit() -> None:
     code, text = run()
     assert code == 0, text
-    for name in ("packages", "system", "embedded server", "models", "shared memory", "disk",
-                 "temporary files", "open files", "ports"):  # fmt: skip
+    for name in (
+        "packages",
+        "system",
+        "embedded server",
+        "models",
+        "shared memory",
+        "disk",
+        "temporary files",
+        "open files",
+        "ports",
+    ):
         assert f"ok    {name}: " in text
     assert FAIL not in text
 
@@ -259,8 +271,15 @@ def test_limits_proxies_and_temporary_files(tmp_path: Path) -> None:
 
 
 def test_packages_are_looked_for() -> None:
-    have = {"numpy": "2", "tritonclient": "2", "av": "18", "opencv-python-headless": "5",
-            "scipy": "1", "psutil": "7", "pyyaml": "6"}  # fmt: skip
+    have = {
+        "numpy": "2",
+        "tritonclient": "2",
+        "av": "18",
+        "opencv-python-headless": "5",
+        "scipy": "1",
+        "psutil": "7",
+        "pyyaml": "6",
+    }
     assert [f.state for f in packages({**have, "onnxruntime": "1.31"})] == [OK, OK]
     assert [f.state for f in packages(have)] == [OK, NOTE]
     both = list(packages({**have, "onnxruntime": "1.31", "onnxruntime-gpu": "1.31"}))

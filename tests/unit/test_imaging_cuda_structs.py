@@ -30,8 +30,12 @@ def test_a_tile_that_shows_its_part_as_it_is_and_one_twice_as_large() -> None:
     crops = (Crop(480, 0, 960, 1080), Crop(-240, 100, 480, 540))
     args["tiles"] = [tile_of(crop, SOURCE, TILE) for crop in crops]
     plain, doubled = args["tiles"]
-    assert plain["axes"].tolist() == [(480, 0, 1, 961), (0, 0, 1, 1081), (240, 0, 1, 481),
-                                      (0, 0, 1, 541)]  # fmt: skip
+    assert plain["axes"].tolist() == [
+        (480, 0, 1, 961),
+        (0, 0, 1, 1081),
+        (240, 0, 1, 481),
+        (0, 0, 1, 541),
+    ]
     assert plain["covered"].tolist() == [0, 0, 960, 1080]
     assert doubled["axes"]["step"].tolist() == [0.5] * 4
     assert doubled["axes"]["fraction"].tolist() == [0, 0, 0.125, 0]  # chroma sits left

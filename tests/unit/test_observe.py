@@ -99,9 +99,16 @@ def test_status_changes_are_seen_whole_and_unknown_fields_refused() -> None:
 
 def test_summary_is_json_with_derived_figures(tmp_path: Path) -> None:
     report = StreamReport(
-        "a", "a.mp4", "b.mp4", "done", frames_out=200, elapsed_s=10, reid_frames=3,
-        sides={1: "left"}, stages={"decode": StageTime(1.5, 1.0, 200)},
-    )  # fmt: skip
+        "a",
+        "a.mp4",
+        "b.mp4",
+        "done",
+        frames_out=200,
+        elapsed_s=10,
+        reid_frames=3,
+        sides={1: "left"},
+        stages={"decode": StageTime(1.5, 1.0, 200)},
+    )
     path = tmp_path / "summary.json"
     RunSummary("0.1.0", "embedded", (report,), 11.0, {"client": 5}).write(path)
     (stream,) = json.loads(path.read_text())["streams"]
@@ -129,9 +136,17 @@ def shown(statuses: list[StreamStatus], *, terminal: bool, quiet: bool = False) 
 
 def new_statuses() -> list[StreamStatus]:
     running = StreamReport(
-        "first", "a.mp4", "b.mp4", "running", 100, 50, 50, 5.0, sides={1: "left"},
+        "first",
+        "a.mp4",
+        "b.mp4",
+        "running",
+        100,
+        50,
+        50,
+        5.0,
+        sides={1: "left"},
         warnings=("odd size",),
-    )  # fmt: skip
+    )
     failed = StreamReport("second", "c.mp4", "d.mp4", "failed", error="c.mp4: [red] is no video")
     return [StreamStatus(running), StreamStatus(failed), StreamStatus(StreamReport("z", "", ""))]
 

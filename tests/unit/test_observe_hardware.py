@@ -207,9 +207,19 @@ def test_a_gpu_that_is_not_used_is_not_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("visible", "index"),
-    [(None, 0), ("0", 0), ("1", 1), ("1,0", 1), ("7", None), ("", None), ("GPU-b", 1),
-     ("GPU-c", None), ("MIG-x", 0), ("-1", None)],
-)  # fmt: skip
+    [
+        (None, 0),
+        ("0", 0),
+        ("1", 1),
+        ("1,0", 1),
+        ("7", None),
+        ("", None),
+        ("GPU-b", 1),
+        ("GPU-c", None),
+        ("MIG-x", 0),
+        ("-1", None),
+    ],
+)
 def test_the_gpu_that_is_used_follows_the_environment(
     visible: str | None, index: int | None
 ) -> None:

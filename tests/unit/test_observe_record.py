@@ -47,9 +47,13 @@ def test_json_lines_have_time_level_stream_and_event() -> None:
     log_event("after", "the run is over")
     first, second, third = (json.loads(line) for line in lines)
     assert first | {"time": ""} == {
-        "time": "", "level": "warning", "stream": "a", "event": "worker_died",
-        "text": "worker 1 died", "pid": 7,
-    }  # fmt: skip
+        "time": "",
+        "level": "warning",
+        "stream": "a",
+        "event": "worker_died",
+        "text": "worker 1 died",
+        "pid": 7,
+    }
     assert first["time"].endswith("Z")
     assert second["event"] == "log"
     assert second["text"] == "no answer"

@@ -23,14 +23,25 @@ from dualface_client.pipeline.worker_process import WorkerSetup
 from dualface_client.settings.run import OutputSettings, RunSettings
 
 REPORT = StreamReport(
-    "a\nb", "a.mp4", "b.mp4", "done", 100, 99, 98, 4.5, sides={1: "left", 2: "right"},
-    warnings=("one", "two"), stages={"decode": StageTime(1.5, 1.0, 99)},
+    "a\nb",
+    "a.mp4",
+    "b.mp4",
+    "done",
+    100,
+    99,
+    98,
+    4.5,
+    sides={1: "left", 2: "right"},
+    warnings=("one", "two"),
+    stages={"decode": StageTime(1.5, 1.0, 99)},
     timeline=Timeline((Seating(0.0, 1, 2), Seating(1.5, 1, 0)), (0, 3), 0.25, 0.0, 4.0),
-)  # fmt: skip
+)
 POOL = PoolReport(
-    "dualface-x", 4096, {"face_detect": SlotCounts(3, 0, 0, 3, 90, 87, 1, 0.5)},
+    "dualface-x",
+    4096,
+    {"face_detect": SlotCounts(3, 0, 0, 3, 90, 87, 1, 0.5)},
     (Leak("face_reid", "stream a", 3.0, 0),),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,17 @@ NVENC = replace(NVDEC, engines=2, encoders=("h264", "hevc"), encoder_engines=2, 
 
 def gpu(name: str, gib: float, *, driver: str = "580.1", consumer: bool = False) -> GpuFacts:
     return GpuFacts(
-        name, driver, int(gib * GIB), 0, "8.9", mig_on=False, decoders=True, cuda="13.0",
-        is_consumer=consumer, encoder_sessions=0,
-    )  # fmt: skip
+        name,
+        driver,
+        int(gib * GIB),
+        0,
+        "8.9",
+        mig_on=False,
+        decoders=True,
+        cuda="13.0",
+        is_consumer=consumer,
+        encoder_sessions=0,
+    )
 
 
 def facts(
@@ -41,9 +49,17 @@ def facts(
 ) -> ProbeFacts:
     machine = MachineFacts("Some CPU", cores, None, int(memory_gib * GIB))
     plain = ProbeFacts(
-        machine, gpus, "" if gpus else "no driver", bool(gpus), video if gpus else VideoFacts(),
-        "", None, 8 * GIB, 5e8, Path("/srv"),
-    )  # fmt: skip
+        machine,
+        gpus,
+        "" if gpus else "no driver",
+        bool(gpus),
+        video if gpus else VideoFacts(),
+        "",
+        None,
+        8 * GIB,
+        5e8,
+        Path("/srv"),
+    )
     return replace(plain, **others)  # type: ignore[arg-type] # fields by name
 
 
@@ -93,8 +109,14 @@ def test_the_layer_of_any_machine_is_right_and_gives_reasons(name: str, tmp_path
     ],
 )
 def test_what_is_chosen(name: str, expected: tuple[str, ...]) -> None:
-    keys = ("run.device", "run.streams", "run.workers", "server.detector_instances",
-            "detection.frames_per_request", "output.encoder")  # fmt: skip
+    keys = (
+        "run.device",
+        "run.streams",
+        "run.workers",
+        "server.detector_instances",
+        "detection.frames_per_request",
+        "output.encoder",
+    )
     assert tuple(chosen(name)[key] for key in keys) == expected
 
 
@@ -131,9 +153,19 @@ def test_a_containers_quota_counts() -> None:
 
 def test_what_was_found_is_said() -> None:
     text = "\n".join(summary_lines(MACHINES["h200"]))
-    for part in ("NVIDIA H200", "capability 8.9", "143360 MiB", "driver 580.1", "CUDA 13.0",
-                 "MIG off", "7 engines", "H264 8 bit up to 4096x4096", "NVENC cannot", "500 MB/s",
-                 "MPS: not running"):  # fmt: skip
+    for part in (
+        "NVIDIA H200",
+        "capability 8.9",
+        "143360 MiB",
+        "driver 580.1",
+        "CUDA 13.0",
+        "MIG off",
+        "7 engines",
+        "H264 8 bit up to 4096x4096",
+        "NVENC cannot",
+        "500 MB/s",
+        "MPS: not running",
+    ):
         assert part in text
     assert "GPU: none (no driver)" in "\n".join(summary_lines(MACHINES["laptop"]))
 

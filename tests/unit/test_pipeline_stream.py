@@ -389,14 +389,20 @@ def test_streams_fail_alone(streams: int) -> None:
     Runner(device, models, RunSettings()).run(jobs, statuses, threading.Event(), streams)
     reports = {status.snapshot().name: status.snapshot() for status in statuses}
     assert {name: report.state for name, report in reports.items()} == {
-        "good": "done", "torn": "failed", "text": "failed", "gone": "failed", "also": "done",
-    }  # fmt: skip
+        "good": "done",
+        "torn": "failed",
+        "text": "failed",
+        "gone": "failed",
+        "also": "done",
+    }
     assert reports["torn"].error == "the tape tore"
     assert reports["good"].warnings == ("seen by the source",)
     assert reports["good"].stages["compose"].calls == 30
     assert {name: sink.ended for name, sink in device.sinks.items()} == {
-        "good": "closed", "torn": "aborted", "also": "closed",
-    }  # fmt: skip
+        "good": "closed",
+        "torn": "aborted",
+        "also": "closed",
+    }
     assert all(source.closed for source in sources.values())
 
 

@@ -16,9 +16,12 @@ def scratch_with(tmpdir: Path) -> str:
     script = "from dualface_client.settings import paths; print(paths.scratch_dir())"
     return subprocess.run(
         [sys.executable, "-c", script],
-        capture_output=True, text=True, check=True, timeout=30,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
         env={**os.environ, "TMPDIR": str(tmpdir)},
-    ).stdout.strip()  # fmt: skip
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize(("name", "is_taken"), [("t-1.x_y", True), ("a b", False), ("ä", False)])

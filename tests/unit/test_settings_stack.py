@@ -179,8 +179,13 @@ def test_a_misspelt_variable_is_refused(name: str, told: str) -> None:
 
 
 def test_other_variables_are_left_alone() -> None:
-    environ = {"DUALFACE_HOME": "/x", "DUALFACE_SERVER_KEY_FILE": "/k", "DUALFACE_ZZZ": "1",
-               "DUALFACE_OUTPUT_CRF": "", "PATH": "/bin"}  # fmt: skip
+    environ = {
+        "DUALFACE_HOME": "/x",
+        "DUALFACE_SERVER_KEY_FILE": "/k",
+        "DUALFACE_ZZZ": "1",
+        "DUALFACE_OUTPUT_CRF": "",
+        "PATH": "/bin",
+    }
     layer = environment_layer(environ)
     assert (layer.values, layer.problems) == ({}, ())
 
@@ -240,7 +245,11 @@ def test_a_broken_file_ends_a_command_without_a_stack_trace(layers: Write, tmp_p
     layers(manual="output:\n  crf: 99\n")
     done = subprocess.run(
         [sys.executable, "-m", "dualface_client", "config", "show"],
-        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=tmp_path,
+    )
     assert (done.returncode, "configs/manual.yaml:2: output.crf: 99" in done.stderr) == (2, True)
     assert "Traceback" not in done.stderr

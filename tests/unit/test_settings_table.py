@@ -26,9 +26,21 @@ from scripts.render_configuration import PAGE, rendered
 
 #: Options of `config show` that are no settings, and those of `run`: of one run alone.
 SHOW = {"--config", "--config-fallback", "--json", "--help-all"}
-RUN = {"--output", "--streams-file", "--config", "--config-fallback", "--help-all", "--tracks",
-       "--summary", "--quiet", "--resume", "--state", "--report", "--debug-overlay",
-       "--pin"}  # fmt: skip
+RUN = {
+    "--output",
+    "--streams-file",
+    "--config",
+    "--config-fallback",
+    "--help-all",
+    "--tracks",
+    "--summary",
+    "--quiet",
+    "--resume",
+    "--state",
+    "--report",
+    "--debug-overlay",
+    "--pin",
+}
 
 
 def leaves(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

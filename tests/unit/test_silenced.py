@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _FOLDERS = ("benchmarks", "clients", "scripts", "tests")
-_MARK = re.compile(r"# (?:noqa|type: ignore|pragma: no cover)\b(.*)")
+_MARK = re.compile(r"# (?:noqa|type: ignore|pragma: no cover|fmt: skip|fmt: off)\b(.*)")
 #: Codes first, then words: `noqa: S101 - why`, `type: ignore[misc] # why`.
 _REASON = re.compile(r"(?:: [A-Z0-9, ]+| ?\[[a-z-, ]+\])? +[-#] *\w.*")
 
@@ -20,7 +20,7 @@ def unexplained(text: str) -> list[str]:
 
 
 def swallowed(text: str) -> list[str]:
-    """Handlers and `suppress` that drop an error without a word in, above or behind them."""
+    """What drops an error without a word in, above or behind it: handlers and `suppress` too."""
     lines = text.splitlines()
     spans = (span for node in ast.walk(ast.parse(text)) for span in _swallowing(node))
     return [
@@ -42,6 +42,8 @@ def _swallowing(node: ast.AST) -> Iterator[tuple[int, int]]:
             yield node.lineno - 1, (body.end_lineno or body.lineno) - 1
     if isinstance(node, ast.With) and "suppress(" in ast.unparse(node.items[0].context_expr):
         yield node.lineno - 1, node.lineno - 1
+    if isinstance(node, ast.Call) and any(word.arg == "ignore_errors" for word in node.keywords):
+        yield node.lineno - 1, (node.end_lineno or node.lineno) - 1
 
 
 def _returns_nothing(body: ast.stmt) -> bool:
@@ -67,9 +69,21 @@ def test_what_swallows_an_error_has_its_reason_beside_it() -> None:
 
 def test_what_counts_as_a_reason() -> None:
     mark = "x = 1  # "  # in two parts, as this file is looked at too
-    for bare in ("noqa", "noqa: S101", "noqa: S101, PLR0913", "type: ignore[misc]", "noqa: S101 -"):
+    for bare in (
+        "noqa",
+        "noqa: S101",
+        "noqa: S101, PLR0913",
+        "type: ignore[misc]",
+        "noqa: S101 -",
+        "fmt: skip",
+    ):
         assert unexplained(mark + bare), bare
-    for good in ("noqa: S101 - a pipe", "type: ignore[arg-type] # by name", "pragma: no cover - x"):
+    for good in (
+        "noqa: S101 - a pipe",
+        "type: ignore[arg-type] # by name",
+        "pragma: no cover - x",
+        "fmt: skip # x",
+    ):
         assert unexplained(mark + good) == [], good
 
 
@@ -85,3 +99,5 @@ def test_what_counts_as_swallowed() -> None:
     assert swallowed(handler.format("", "g()")) == []
     assert swallowed("x = 1\nwith suppress(OSError):\n    f()\n")
     assert swallowed("# gone\nwith suppress(OSError):\n    f()\n") == []
+    assert swallowed("x = 1\nrmtree(x, ignore_errors=True)\n")
+    assert swallowed("x = 1\nrmtree(x, ignore_errors=True)  # gone\n") == []

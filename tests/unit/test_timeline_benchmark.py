@@ -12,9 +12,16 @@ import pytest
 
 SCRIPT = Path("benchmarks/gpu/timeline.py")
 RECORD = np.dtype(
-    [("start", "u8"), ("end", "u8"), ("kind", "u4"), ("stream", "u4"), ("grid", "u4"),
-     ("bytes", "u4"), ("name", "S40")]
-)  # fmt: skip
+    [
+        ("start", "u8"),
+        ("end", "u8"),
+        ("kind", "u4"),
+        ("stream", "u4"),
+        ("grid", "u4"),
+        ("bytes", "u4"),
+        ("name", "S40"),
+    ]
+)
 CONVERT = "ConvertNV12BLtoNV12"
 US, ROUND_US = 1000, 1000
 
@@ -60,12 +67,18 @@ def test_turns_are_counted_by_role_on_one_clock(tmp_path: Path) -> None:
     assert found == json.loads(done.stdout)
     # The other model's process ended before the part that is looked at.
     assert {key for key in found if isinstance(found[key], dict)} == {
-        "client", "detector", "tritonserver"}  # fmt: skip
+        "client",
+        "detector",
+        "tritonserver",
+    }
     assert found["frames_per_s"] == 2000.0
     assert found["turns_per_s"] == 3000.0
     assert found["client"] == {
-        "processes": 1, "turns_per_s": 1000.0, "us_per_turn": 50.0, "frames_per_turn": 2.0,
-    }  # fmt: skip
+        "processes": 1,
+        "turns_per_s": 1000.0,
+        "us_per_turn": 50.0,
+        "frames_per_turn": 2.0,
+    }
     assert found["detector"]["us_per_turn"] == 735.0
     assert found["change_us_p10_median_p90"][1] == 100.0
 

@@ -144,9 +144,11 @@ def start_worker(
     assert process.stdout is not None  # noqa: S101 - pipes, see above
     assert process.stderr is not None  # noqa: S101 - as above
     threading.Thread(
-        target=_read_messages, args=(link, process.stdout, heard, closing), daemon=True,
+        target=_read_messages,
+        args=(link, process.stdout, heard, closing),
+        daemon=True,
         name=f"worker {number}",
-    ).start()  # fmt: skip
+    ).start()
     threading.Thread(
         target=_read_tail, args=(link, process.stderr), daemon=True, name=f"worker {number} err"
     ).start()

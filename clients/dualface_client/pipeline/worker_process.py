@@ -89,9 +89,15 @@ class _LogForward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         event = event_of(record)
         self._voice.say(
-            encode("log", level=record.levelno, event=event.event, stream=event.stream,
-                   text=event.text, trace=trace_of(record))
-        )  # fmt: skip
+            encode(
+                "log",
+                level=record.levelno,
+                event=event.event,
+                stream=event.stream,
+                text=event.text,
+                trace=trace_of(record),
+            )
+        )
 
 
 class _Reporter:

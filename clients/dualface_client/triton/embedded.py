@@ -187,6 +187,7 @@ class EmbeddedServer:
         grace_s = self._options.stop_grace_s if grace_s is None else grace_s
         with self._changing:
             self._end_keeper(grace_s)
+        # What is left hinders nobody, and `reap` removes it.
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def __enter__(self) -> EmbeddedServer:

@@ -53,7 +53,7 @@ def main() -> int:
         _unlink_all(plan["shm_dir"], plan["shm_prefix"])
         if _has_gone(plan["parent"], _PARENT_END_S if closed else 0.0):
             _unlink_all(plan["shm_dir"], plan["parent_prefix"])
-            shutil.rmtree(plan["cwd"], ignore_errors=True)
+            shutil.rmtree(plan["cwd"], ignore_errors=True)  # nobody is left to tell
     return 0
 
 

@@ -117,7 +117,7 @@ def _remove(path: Path) -> bool:
     if path.is_symlink():
         return False
     if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)  # looked at below
         return not path.exists()
     try:
         path.unlink()

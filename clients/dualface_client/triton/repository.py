@@ -149,7 +149,7 @@ def add_python_version(repository: Path, model: str, onnx_path: Path) -> int:
     added = newest.with_name(str(max(versions) + 1))
     # Under a name that is no version until it is complete.
     unfinished = added.with_name(f".{added.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(unfinished, ignore_errors=True)  # usually not there
     unfinished.mkdir()
     shutil.copy(newest / "model.py", unfinished)
     shutil.copy(onnx_path, unfinished / "model.onnx")
