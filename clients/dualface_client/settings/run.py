@@ -18,7 +18,7 @@ class DetectionSettings:
         frames_per_request: Frames of one stream in a request; `auto` is 1 on a CPU, 8 on a GPU, and
             16 there where eight streams or more run at a time (`limits.detector_batch` bounds it).
         requests_in_flight: Requests of one stream that are under way at a time; `auto` is 2, and 1
-            where `auto` took 16 frames.
+            (of 16 frames) where eight streams or more run at a time on a GPU.
         timeout_s: How long an answer may take.
     """
 
