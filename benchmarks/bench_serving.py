@@ -33,14 +33,14 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as triton_grpc
 
+from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import SystemRegion
 from dualface_client.models.faces import FaceDetector, ModelAccess
-from dualface_client.pipeline.server import ServerChoice, start_embedded
 from dualface_client.settings.paths import clips_dir
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 from dualface_client.types import ByteArray, Letterbox
 from dualface_client.video.source import PyavSource
 
@@ -74,7 +74,7 @@ def pictures(address: str, clip: Path) -> dict[str, ByteArray]:
     height, width, _ = FACE_DETECT.input.dims
     frames = np.zeros((ITEMS, *FACE_DETECT.input.dims), np.uint8)
     chips: list[ByteArray] = []
-    with Session(address, {FACE_DETECT.name: SlotPlan(1, 1)}) as session:
+    with Session(address, {FACE_DETECT.name: SlotGroup(1, 1)}) as session:
         detector = FaceDetector(ModelAccess(session, imaging), 0.5)
         for n, frame in zip(range(ITEMS), PyavSource(clip), strict=False):
             size = frame.image.width_px, frame.image.height_px
@@ -136,7 +136,7 @@ def by_region(
     """Sends slots of a registered region, filled once."""
     transport, batch, in_flight = shape
     region: Any = CudaRegion if transport == "cuda" else SystemRegion
-    plans = {spec.name: SlotPlan(batch, in_flight)}
+    plans = {spec.name: SlotGroup(batch, in_flight)}
     on_host = transport == "system"
     with Session(address, plans, make_region=region, outputs_in_region=on_host) as session:
         leases = [session.lease(spec.name, 10.0) for _ in range(in_flight)]
@@ -151,7 +151,7 @@ def by_region(
 
 
 def _on_gpu(picked: ByteArray) -> Any:
-    from dualface_client.settings.cuda import load_cupy
+    from dualface_client.cuda.stream import load_cupy
 
     return load_cupy().asarray(picked)
 

@@ -34,7 +34,7 @@ import tritonclient.grpc as triton_grpc
 from dualface_client.settings import paths
 from dualface_client.triton.description import FACE_DETECT
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 
 PAUSE_S = 0.02
 TARGET_RATIO = 1.15
@@ -77,7 +77,7 @@ def _measure(onnx_path: Path, threads: int, rounds: int) -> dict[str, Any]:
     with (
         EmbeddedServer(paths.tritonserver_dir(), models, options) as server,
         Session(
-            server.grpc_address, {"face_detect": SlotPlan(1, 2)}, specs=(FACE_DETECT,)
+            server.grpc_address, {"face_detect": SlotGroup(1, 2)}, specs=(FACE_DETECT,)
         ) as session,
     ):
         ways = {

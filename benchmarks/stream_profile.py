@@ -21,13 +21,13 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from dualface_client.batch.inputs import jobs_of_inputs
+from dualface_client.batch.server import ServerChoice, server_for
 from dualface_client.observe.report import StreamReport
-from dualface_client.pipeline.cpu_device import CpuDevice
-from dualface_client.pipeline.jobs import plan_jobs
-from dualface_client.pipeline.runner import new_statuses
-from dualface_client.pipeline.server import ServerChoice, server_for
-from dualface_client.pipeline.worker import run_worker
-from dualface_client.settings.run import OutputSettings, QueueSettings, RunSettings
+from dualface_client.settings.stream import OutputSettings, QueueSettings, StreamSettings
+from dualface_client.stream.device_cpu import CpuDevice
+from dualface_client.stream.job import new_statuses
+from dualface_client.stream.session import run_worker
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Everything but detection and encoding has to stay below this share of the frame time.
@@ -70,10 +70,10 @@ def per_frame_ms(report: StreamReport) -> dict[str, float]:
 
 
 def _run(clip: Path) -> StreamReport:
-    settings = RunSettings(output=OutputSettings(overwrite=True), queues=QueueSettings(1, 1))
+    settings = StreamSettings(output=OutputSettings(overwrite=True), queues=QueueSettings(1, 1))
     settings = replace(settings, detection=replace(settings.detection, requests_in_flight=1))
     with tempfile.TemporaryDirectory() as directory:
-        jobs = plan_jobs([str(clip)], str(Path(directory) / "out.mp4"))
+        jobs = jobs_of_inputs([str(clip)], str(Path(directory) / "out.mp4"))
         statuses = new_statuses(jobs)
         with server_for(ServerChoice()) as (address, _):
             device = CpuDevice(decoder_threads=1)

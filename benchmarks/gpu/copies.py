@@ -20,7 +20,7 @@ from typing import Any
 
 from decode import repeated  # type: ignore[import-not-found] # the script beside this one
 
-from dualface_client.pipeline.server import ServerChoice, start_embedded
+from dualface_client.batch.server import ServerChoice, start_embedded
 
 SOURCE = Path(__file__).with_name("cupti_counts.c")
 

@@ -24,8 +24,8 @@ from typing import Any
 
 import av
 
+from dualface_client.cuda.stream import CudaStream
 from dualface_client.imaging.cuda import CudaImaging
-from dualface_client.settings.cuda import CudaStream
 from dualface_client.types import Crop, Frame, Letterbox, TileLayout
 from dualface_client.video.nvdec import NvdecSource
 

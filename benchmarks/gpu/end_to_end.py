@@ -27,7 +27,7 @@ import psutil
 import stand_in  # type: ignore[import-not-found] # the script beside this one
 from decode import repeated  # type: ignore[import-not-found] # the script beside this one
 
-from dualface_client.pipeline.server import ServerChoice, start_embedded
+from dualface_client.batch.server import ServerChoice, start_embedded
 
 
 class Smi:

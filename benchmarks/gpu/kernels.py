@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from dualface_client.cuda.stream import CudaStream
 from dualface_client.imaging.cuda import CudaImaging
-from dualface_client.settings.cuda import CudaStream
 from dualface_client.types import FACE_CHIP_TEMPLATE_PX, Crop, Letterbox, Nv12Image, TileLayout
 
 PICTURES = 40  # 124 MB of frames: more than the L2 cache holds

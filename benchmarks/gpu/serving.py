@@ -28,13 +28,13 @@ import stand_in  # type: ignore[import-not-found] # the script beside this one
 import tritonclient.grpc as triton_grpc
 from in_process import config_of, embedded_model  # type: ignore[import-not-found] # the script beside this one
 
+from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import SystemRegion
-from dualface_client.pipeline.server import ServerChoice, start_embedded
 from dualface_client.settings.paths import models_dir
 from dualface_client.triton.description import FACE_DETECT
 from dualface_client.triton.repository import CUDA_BATCHES
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 
 NAME = FACE_DETECT.name
 SHAPES = ((1, 16), (8, 4), (8, 8), (16, 4), (16, 8))
@@ -76,7 +76,7 @@ def in_process(seconds: float) -> dict[str, float]:
 
 def throughput(address: str, batch: int, depth: int, seconds: float) -> float:
     """Images per second through Triton, pixels in CUDA shared memory."""
-    plans = {NAME: SlotPlan(batch, depth + 1)}
+    plans = {NAME: SlotGroup(batch, depth + 1)}
     with Session(address, plans, make_region=CudaRegion, outputs_in_region=False) as session:
         pending: deque[Any] = deque()
 
@@ -132,7 +132,7 @@ def request_ms(address: str, batch: int) -> dict[str, dict[str, float]]:
 
 
 def _shared_ms(address: str, batch: int, region: Any, fill: Callable[[Any], None]) -> float:
-    plans = {NAME: SlotPlan(batch, 1)}
+    plans = {NAME: SlotGroup(batch, 1)}
     in_region = region is SystemRegion
     with Session(address, plans, make_region=region, outputs_in_region=in_region) as session:
 

@@ -23,13 +23,13 @@ import numpy as np
 import psutil
 from in_process import config_of, embedded_model  # type: ignore[import-not-found] # the script beside this one
 
+from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import SystemRegion
 from dualface_client.observe.gpus import read_gpus
-from dualface_client.pipeline.server import ServerChoice, start_embedded
 from dualface_client.settings.paths import models_dir
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 
 BATCHES = {FACE_DETECT.name: 8, FACE_REID.name: 4}
 SPECS = (FACE_DETECT, FACE_REID)
@@ -48,7 +48,7 @@ def pixels_of(spec: ModelSpec) -> np.ndarray[Any, Any]:
 
 def shared_worker(address: str, device: str) -> Infer:
     """Requests to the server, pixels in a registered region."""
-    plans = {name: SlotPlan(batch, 2) for name, batch in BATCHES.items()}
+    plans = {name: SlotGroup(batch, 2) for name, batch in BATCHES.items()}
     make: Any = CudaRegion if device == "cuda" else SystemRegion
     session = Session(address, plans, make_region=make, outputs_in_region=device == "cpu")
     pixels: dict[str, Any] = {spec.name: pixels_of(spec) for spec in SPECS}

@@ -24,7 +24,7 @@ from copies import compiled  # type: ignore[import-not-found] # the script besid
 from decode import repeated  # type: ignore[import-not-found] # the script beside this one
 from end_to_end import parsed, row  # type: ignore[import-not-found] # the script beside this one
 
-from dualface_client.pipeline.server import ServerChoice, start_embedded
+from dualface_client.batch.server import ServerChoice, start_embedded
 
 SOURCE = Path(__file__).with_name("cupti_timeline.c")
 HEAD = np.dtype(("u8", 6))

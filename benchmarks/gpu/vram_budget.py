@@ -21,12 +21,12 @@ from typing import Any
 
 from decode import repeated  # type: ignore[import-not-found] # the script beside this one
 
+from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.vram import MIB, WORKER_BYTES, StreamShape, stream_terms
 from dualface_client.observe.gpus import GpuFacts, read_gpus
-from dualface_client.pipeline.admission import load_of
-from dualface_client.pipeline.cuda_device import for_cuda, frames_held
-from dualface_client.pipeline.server import ServerChoice, start_embedded
-from dualface_client.settings.run import RunSettings
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.device_cuda import for_cuda
+from dualface_client.stream.load import frames_held, load_of
 from dualface_client.triton.connection import Connection
 from dualface_client.video.header import read_header
 
@@ -92,7 +92,7 @@ def run(clip: Path, address: str, streams: int, *extra: str) -> dict[str, Any]:
 
 def estimate(clip: Path) -> int:
     """Bytes of one stream of the clip with the settings of a GPU run."""
-    settings = for_cuda(RunSettings(), 1)
+    settings = for_cuda(StreamSettings(), 1)
     header = read_header(clip)
     shape = StreamShape("x", header.width_px, header.height_px, header.codec, header.bit_depth)
     return sum(stream_terms(shape, load_of(settings, frames_held(settings))).values())

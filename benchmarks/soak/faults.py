@@ -43,7 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fault_inputs import make_bad, write_tiny  # type: ignore[import-not-found] # as fault_run
 
-from dualface_client.pipeline.server import ServerChoice, start_embedded
+from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.settings import paths
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer

@@ -36,7 +36,7 @@ from dualface_client.triton.connection import Connection
 from dualface_client.triton.control import swap
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, MODELS, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 
 BATCH = {FACE_DETECT.name: 1, FACE_REID.name: 4}
 FILES = ("{}.onnx", "{}_fp16.onnx")  # of odd and even versions, on a CPU
@@ -84,7 +84,7 @@ class Load:
 
     def _work(self) -> None:
         name, batch = self.spec.name, BATCH[self.spec.name]
-        with Session(self.address, {name: SlotPlan(batch, 2)}) as session:
+        with Session(self.address, {name: SlotGroup(batch, 2)}) as session:
             while not self._stop.is_set():
                 begin_s = time.monotonic()
                 try:

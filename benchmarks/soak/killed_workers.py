@@ -36,8 +36,8 @@ from vitals import (  # type: ignore[import-not-found] # the module beside this 
     vram_mib,
 )
 
+from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.names import parse
-from dualface_client.pipeline.server import ServerChoice, start_embedded
 from dualface_client.settings.paths import clips_dir
 from dualface_client.triton.connection import Connection
 

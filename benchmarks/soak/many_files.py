@@ -33,11 +33,11 @@ from vitals import (  # type: ignore[import-not-found] # the module beside this 
     verdict,
 )
 
-from dualface_client.pipeline.server import ServerChoice, start_embedded
+from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.settings.paths import clips_dir
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 
 POLL_S = 0.25
 
@@ -64,7 +64,7 @@ def warm(address: str, streams: int) -> None:
         FACE_DETECT.name: FACE_DETECT.max_batch_size,
         FACE_REID.name: FACE_REID.max_batch_size,
     }
-    plans = {name: SlotPlan(min(count, limits[name]), 1) for name, count in most.items()}
+    plans = {name: SlotGroup(min(count, limits[name]), 1) for name, count in most.items()}
     with Session(address, plans) as session:
         for name, plan in plans.items():
             for batch in range(1, plan.batch + 1):

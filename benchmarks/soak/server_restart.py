@@ -31,23 +31,23 @@ import av
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from dualface_client.batch.inputs import jobs_of_inputs
+from dualface_client.batch.server import ServerChoice, server_for
 from dualface_client.observe.report import StreamReport, StreamStatus
-from dualface_client.pipeline.devices import make_device
-from dualface_client.pipeline.jobs import plan_jobs
-from dualface_client.pipeline.runner import new_statuses
-from dualface_client.pipeline.server import ServerChoice, server_for
-from dualface_client.pipeline.worker import run_worker
-from dualface_client.settings.run import OutputSettings, RunSettings
+from dualface_client.settings.stream import OutputSettings, StreamSettings
+from dualface_client.stream.device_choice import make_device
+from dualface_client.stream.job import new_statuses
+from dualface_client.stream.session import run_worker
 from dualface_client.triton.embedded import EmbeddedServer
 from scripts.make_clips import main as make_clips
 
 
 def run(clip: Path, out: Path, options: argparse.Namespace, kills: list[int]) -> dict[str, Any]:
     """Runs the clip once, on a server of its own, and kills that one at some frames."""
-    settings = RunSettings(
+    settings = StreamSettings(
         output=replace(OutputSettings((640, 360)), encoder="x264", encoder_threads=1)
     )
-    jobs = plan_jobs([str(clip)], str(out))
+    jobs = jobs_of_inputs([str(clip)], str(out))
     statuses = new_statuses(jobs)
     choice = ServerChoice(device=options.device, model_threads=1)
     ended = threading.Event()

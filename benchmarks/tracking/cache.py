@@ -26,7 +26,7 @@ from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.imaging.sharpness import face_sharpness
 from dualface_client.models.faces import faces_from_table
 from dualface_client.settings.paths import clips_dir, models_dir
-from dualface_client.settings.run import DetectionSettings
+from dualface_client.settings.stream import DetectionSettings
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
 from dualface_client.types import ByteArray, Faces, FloatArray, Frame, Letterbox, Nv12Image
 from dualface_client.video.source import PyavSource

@@ -10,9 +10,9 @@ import numpy as np
 from benchmarks.tracking.cache import Seen, Sight
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
-from dualface_client.pipeline.stream import Decided, windows
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.settings.tracking import TrackingSettings
+from dualface_client.stream.loop import Decided, windows
 from dualface_client.tracking.bytetrack import ByteTracker
 from dualface_client.tracking.director import Director
 from dualface_client.types import (
@@ -21,7 +21,7 @@ from dualface_client.types import (
     Frame,
     IntArray,
     Nv12Image,
-    SlotAssignment,
+    SeatAssignment,
     TileLayout,
 )
 from scripts.clips.writing import TIME_BASE
@@ -47,7 +47,7 @@ class Played:
 
     ids: list[IntArray] = field(default_factory=list)
     boxes: list[FloatArray] = field(default_factory=list)
-    shown: list[SlotAssignment] = field(default_factory=list)
+    shown: list[SeatAssignment] = field(default_factory=list)
     crops: list[tuple[Crop, Crop]] = field(default_factory=list)
     reid_faces: list[int] = field(default_factory=list)
 
@@ -91,7 +91,7 @@ def play(
     return played
 
 
-def _decide(director: Director, sight: Sight, played: Played) -> SlotAssignment:
+def _decide(director: Director, sight: Sight, played: Played) -> SeatAssignment:
     rows = director.observe(sight.faces, sight.thumbnail, sight.time_s).face_rows
     played.reid_faces.append(len(rows))
     return director.decide(

@@ -21,6 +21,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 ByteArray = npt.NDArray[np.uint8]
+#: x1, y1, x2, y2 in pixels, as plain floats.
+Box = tuple[float, float, float, float]
 
 #: Width and height of an aligned face, the input of face ReID.
 FACE_CHIP_PX = 150
@@ -319,7 +321,7 @@ class TrackView:
 
 
 @dataclass(frozen=True, slots=True)
-class SlotAssignment:
+class SeatAssignment:
     """Who sits where in one frame.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dualface_client.settings.cuda import CudaStream
+from dualface_client.cuda.stream import CudaStream
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dualface_client.settings.cuda import CudaStream
+from dualface_client.cuda.stream import CudaStream
 from dualface_client.types import ByteArray, ColorSpec, Nv12Image
 
 

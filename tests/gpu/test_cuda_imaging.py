@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dualface_client.cuda.stream import CudaStream
 from dualface_client.errors import MemoryRegionError
 from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.imaging.cuda import CudaImaging
 from dualface_client.memory.cuda_region import BLOCK_BYTES, CudaRegion
 from dualface_client.memory.names import parse
 from dualface_client.memory.slots import SizeClass, SlotPool
-from dualface_client.settings.cuda import CudaStream
 from dualface_client.types import (
     FACE_CHIP_TEMPLATE_PX,
     ByteArray,

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import SourceError
-from dualface_client.settings.cuda import CudaStream, load_codec
+from dualface_client.stream.device_cuda import open_device_source
 from dualface_client.types import ByteArray, ColorSpec, Frame
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.nvcuvid import DecoderCaps, decoder_caps
 from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError, can_decode
 from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
-from dualface_client.video.upload import DownloadingSink, UploadingSource, open_device_source
+from dualface_client.video.upload import DownloadingSink, UploadingSource
 from tests import media
 from tests.gpu.pictures import download, psnr_db, upload
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dualface_client.pipeline.doctor import OK, examine
+from dualface_client.machine.doctor import OK, examine
 from dualface_client.triton.embedded import EmbeddedServer
 
 

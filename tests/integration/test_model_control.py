@@ -23,7 +23,7 @@ from dualface_client.settings import paths
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.control import model_versions
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 from dualface_client.types import Nv12Image
 
 GREY = Nv12Image(np.full((200, 200), 100, np.uint8), np.full((100, 100, 2), 128, np.uint8))
@@ -93,7 +93,7 @@ class Load:
 def test_swaps_under_load_fail_no_request_and_mix_none(
     server: EmbeddedServer, tiny_models: tuple[EmbeddedModel, ...], tmp_path: Path
 ) -> None:
-    with Session(server.grpc_address, {"face_reid": SlotPlan(4, 4)}) as session:
+    with Session(server.grpc_address, {"face_reid": SlotGroup(4, 4)}) as session:
         load = Load(session)
         with load.working():
             for factor in (2.0, 3.0):
@@ -150,7 +150,7 @@ def test_a_swap_without_a_new_version_is_a_mistake(server: EmbeddedServer) -> No
 
 
 def test_a_model_that_is_loaded_again_is_awaited(server: EmbeddedServer) -> None:
-    with Session(server.grpc_address, {"face_reid": SlotPlan(4, 4)}) as session:
+    with Session(server.grpc_address, {"face_reid": SlotGroup(4, 4)}) as session:
         load = Load(session)
         with load.working():
             while not load.seen:

@@ -17,16 +17,16 @@ from dualface_client.memory.region import SystemRegion
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.registration import register, registered_regions, unregister
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 
-PLANS = {"face_detect": SlotPlan(1, 3)}
+PLANS = {"face_detect": SlotGroup(1, 3)}
 
 IN_A_SHM_OF_ITS_OWN = """
 import sys
 from dualface_client.errors import DualfaceError
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 try:
-    Session(sys.argv[1], {"face_detect": SlotPlan(1, 3)})
+    Session(sys.argv[1], {"face_detect": SlotGroup(1, 3)})
 except DualfaceError as error:
     print(type(error).__name__, error.exit_code, error)
 """

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from dualface_client.batch.process import process
 from dualface_client.errors import ConfigError, PlatformError, UsageError
-from dualface_client.pipeline.api import process
-from dualface_client.settings.machine import MonitorSettings, ProgramSettings
-from dualface_client.settings.run import DetectionSettings, OutputSettings, RunSettings
+from dualface_client.settings.program import MonitorSettings, ProgramSettings
+from dualface_client.settings.stream import DetectionSettings, OutputSettings, StreamSettings
 from dualface_client.triton.embedded import EmbeddedServer
 from tests.media import Clip, make
 from tests.processes import (
@@ -35,7 +35,7 @@ from tests.processes import (
 
 FRAMES = 20
 #: One request at a time and one thread: the same sums in the same order.
-STREAM = RunSettings(
+STREAM = StreamSettings(
     detection=DetectionSettings(requests_in_flight=1),
     output=OutputSettings((640, 360), preset="ultrafast", encoder_threads=1),
 )
@@ -132,9 +132,9 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys
-from dualface_client.pipeline.api import process
-from dualface_client.settings.run import OutputSettings, RunSettings
-settings = RunSettings(output=OutputSettings(canvas_wh_px=(640, 360)))
+from dualface_client.batch.process import process
+from dualface_client.settings.stream import OutputSettings, StreamSettings
+settings = StreamSettings(output=OutputSettings(canvas_wh_px=(640, 360)))
 try:
     process(sys.argv[1:], ".", settings=settings, workers=2, streams=2)
 except KeyboardInterrupt:
@@ -151,9 +151,7 @@ def test_an_interrupt_in_a_program_with_workers_leaves_playable_parts(tmp_path: 
     try:
         wait_until(lambda: all(has_frames(part, 5) for part in parts), 90, "some output")
         children = family(process.pid)
-        workers = [
-            one for one in children if "dualface_client.pipeline.worker_process" in one.cmdline()
-        ]
+        workers = [one for one in children if "dualface_client.workers.process" in one.cmdline()]
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     finally:

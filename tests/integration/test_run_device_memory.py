@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from dualface_client.batch.admission import admit_streams, needs_of
+from dualface_client.batch.inputs import jobs_of_inputs
 from dualface_client.memory.vram import MIB, WORKER_BYTES, Card
 from dualface_client.observe.report import StreamReport
-from dualface_client.pipeline.admission import admit_streams, load_of, needs_of
-from dualface_client.pipeline.cpu_device import CpuDevice
-from dualface_client.pipeline.jobs import Job, plan_jobs
-from dualface_client.pipeline.parts import FrameSource
-from dualface_client.pipeline.runner import new_statuses
-from dualface_client.pipeline.worker import run_worker
-from dualface_client.settings.run import RunSettings
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.device_cpu import CpuDevice
+from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.load import load_of
+from dualface_client.stream.seams import FrameSource
+from dualface_client.stream.session import run_worker
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
 from dualface_client.video.header import VideoHeader, read_header
 from tests.media import Clip, make
@@ -49,13 +50,13 @@ def jobs(tmp_path: Path) -> list[Job]:
     for name in ("a", "b", "c"):
         make(tmp_path / "in" / f"{name}.mp4", Clip(frames=3))
     (tmp_path / "out").mkdir()
-    return plan_jobs([str(tmp_path / "in")], str(tmp_path / "out"))
+    return jobs_of_inputs([str(tmp_path / "in")], str(tmp_path / "out"))
 
 
 def run(server: EmbeddedServer, device: FullDevice, jobs: list[Job]) -> dict[str, StreamReport]:
     statuses = new_statuses(jobs)
     stop = threading.Event()
-    settings = RunSettings()
+    settings = StreamSettings()
     run_worker(server.grpc_address, device, jobs, statuses, settings, stop, streams=2)
     return {status.snapshot().name: status.snapshot() for status in statuses}
 
@@ -87,7 +88,7 @@ def test_headers_say_size_and_codec(tmp_path: Path) -> None:
 @pytest.mark.parametrize("queue", [False, True])
 def test_admission_fails_by_name_or_lets_fewer_run(jobs: list[Job], queue: bool) -> None:
     statuses = new_statuses(jobs)
-    needs = needs_of(jobs, statuses, load_of(RunSettings(), frames_held=40))
+    needs = needs_of(jobs, statuses, load_of(StreamSettings(), frames_held=40))
     assert [name for name, _ in needs] == ["a", "b", "c"]
     each = sum(needs[0][1].values())
     card = Card(WORKER_BYTES + 2 * each + MIB, 0, 1.0)
@@ -103,5 +104,5 @@ def test_admission_fails_by_name_or_lets_fewer_run(jobs: list[Job], queue: bool)
 
 def test_a_file_that_cannot_be_opened_keeps_its_own_error(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(b"no video")
-    jobs = plan_jobs([str(tmp_path / "x.mp4")], str(tmp_path / "out.mp4"))
-    assert needs_of(jobs, new_statuses(jobs), load_of(RunSettings(), 40)) == []
+    jobs = jobs_of_inputs([str(tmp_path / "x.mp4")], str(tmp_path / "out.mp4"))
+    assert needs_of(jobs, new_statuses(jobs), load_of(StreamSettings(), 40)) == []

@@ -30,9 +30,9 @@ from tests.processes import (
 
 PROGRAM = """
 import sys
-from dualface_client.pipeline.api import process
-from dualface_client.settings.run import OutputSettings, RunSettings
-settings = RunSettings(output=OutputSettings(canvas_wh_px=(640, 360)))
+from dualface_client.batch.process import process
+from dualface_client.settings.stream import OutputSettings, StreamSettings
+settings = StreamSettings(output=OutputSettings(canvas_wh_px=(640, 360)))
 try:
     process([sys.argv[1]], "out.mp4", settings=settings)
 except KeyboardInterrupt:

@@ -32,14 +32,14 @@ from dualface_client.triton.description import FACE_DETECT, FACE_REID, MODELS, T
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
 from dualface_client.triton.reaper import Reaped, reap_server, reap_shared_memory
 from dualface_client.triton.registration import register, registered_regions, unregister
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 
-PLANS = {"face_detect": SlotPlan(2, 3), "face_reid": SlotPlan(4, 2)}
+PLANS = {"face_detect": SlotGroup(2, 3), "face_reid": SlotGroup(4, 2)}
 
 CLIENT = """
 import sys
-from dualface_client.triton.session import Session, SlotPlan
-with Session(sys.argv[1], {"face_reid": SlotPlan(1, 1)}) as session:
+from dualface_client.triton.session import Session, SlotGroup
+with Session(sys.argv[1], {"face_reid": SlotGroup(1, 1)}) as session:
     print(session.pool.region.name, flush=True)
     sys.stdin.readline()
     for value in range(20):
@@ -147,7 +147,7 @@ def test_requests_that_are_batched_get_their_own_rows(
     triton_server: EmbeddedServer, real_models: tuple[EmbeddedModel, ...]
 ) -> None:
     reference = in_process(real_models, "face_reid")
-    with Session(triton_server.grpc_address, {"face_reid": SlotPlan(4, 6)}) as session:
+    with Session(triton_server.grpc_address, {"face_reid": SlotGroup(4, 6)}) as session:
         sent = []
         for count in (1, 3, 2, 4, 1, 2):
             pixels = pixels_of((count, *FACE_REID.input.dims), seed=count)
@@ -183,7 +183,7 @@ def test_a_server_without_the_model_is_refused_at_once(triton_server: EmbeddedSe
 
 
 def test_an_early_end_of_the_wait_leaves_the_slot_held(triton_server: EmbeddedServer) -> None:
-    with Session(triton_server.grpc_address, {"face_detect": SlotPlan(2, 1)}) as session:
+    with Session(triton_server.grpc_address, {"face_detect": SlotGroup(2, 1)}) as session:
         with session.lease("face_detect", 1.0, "first") as lease:
             pending = session.infer_async("face_detect", lease, 2)
             with pytest.raises(InferenceTimeoutError, match="face_detect with batch 2"):
@@ -198,7 +198,7 @@ def test_an_early_end_of_the_wait_leaves_the_slot_held(triton_server: EmbeddedSe
 def test_a_slot_whose_request_ran_out_of_time_waits_until_the_server_has_let_go(
     triton_server: EmbeddedServer,
 ) -> None:
-    with Session(triton_server.grpc_address, {"face_detect": SlotPlan(2, 1)}) as session:
+    with Session(triton_server.grpc_address, {"face_detect": SlotGroup(2, 1)}) as session:
         with session.lease("face_detect", 1.0, "late") as lease:
             pending = session.infer_async("face_detect", lease, 2, timeout_s=0.005)
             with pytest.raises(InferenceTimeoutError):
@@ -212,7 +212,7 @@ def test_a_slot_whose_request_ran_out_of_time_waits_until_the_server_has_let_go(
 
 
 def test_close_cancels_what_is_in_flight(triton_server: EmbeddedServer) -> None:
-    session = Session(triton_server.grpc_address, {"face_detect": SlotPlan(2, 3)})
+    session = Session(triton_server.grpc_address, {"face_detect": SlotGroup(2, 3)})
     pendings = []
     for _ in range(3):
         with session.lease("face_detect", 1.0) as lease:

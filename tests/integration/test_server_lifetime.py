@@ -18,7 +18,7 @@ from dualface_client.errors import InferenceFailedError, ServerStartError, Serve
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.triton.description import MODELS
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 
 StartServer = Callable[[Sequence[EmbeddedModel]], EmbeddedServer]
 
@@ -141,7 +141,7 @@ def test_a_dead_stub_is_named_and_a_dead_server_too(
     start_server: StartServer, tiny_models: tuple[EmbeddedModel, ...]
 ) -> None:
     server = start_server(tiny_models)
-    with Session(server.grpc_address, {"face_reid": SlotPlan(1, 2)}) as session:
+    with Session(server.grpc_address, {"face_reid": SlotGroup(1, 2)}) as session:
         infer_once(session)
         for stub in psutil.Process(server.pid).children():
             stub.kill()

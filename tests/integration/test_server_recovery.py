@@ -20,23 +20,23 @@ import av
 import psutil
 import pytest
 
+from dualface_client.batch.inputs import jobs_of_inputs
+from dualface_client.batch.server_restarter import ServerRestarter
 from dualface_client.errors import InferenceTimeoutError, ServerUnreachableError, StoppedError
 from dualface_client.observe.report import StreamReport, StreamStatus
-from dualface_client.pipeline.cpu_device import CpuDevice
-from dualface_client.pipeline.jobs import plan_jobs
-from dualface_client.pipeline.runner import new_statuses
-from dualface_client.pipeline.server_watch import ServerWatch
-from dualface_client.pipeline.worker import run_worker
 from dualface_client.settings import paths
-from dualface_client.settings.run import DetectionSettings, OutputSettings, RunSettings
+from dualface_client.settings.stream import DetectionSettings, OutputSettings, StreamSettings
+from dualface_client.stream.device_cpu import CpuDevice
+from dualface_client.stream.job import new_statuses
+from dualface_client.stream.session import run_worker
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
 from dualface_client.triton.recovery import PASSING, Endurance
 from dualface_client.triton.registration import register, registered_regions, unregister
-from dualface_client.triton.session import Session, SlotPlan
+from dualface_client.triton.session import Session, SlotGroup
 from tests import media
 
 FRAMES = 30
-SETTINGS = RunSettings(
+SETTINGS = StreamSettings(
     detection=replace(DetectionSettings(), timeout_s=5.0),
     output=OutputSettings((320, 180), encoder_threads=1),
     server_wait_s=20.0,
@@ -107,11 +107,11 @@ class Work:
     server: EmbeddedServer
     clip: Path
     out: Path
-    settings: RunSettings = SETTINGS
+    settings: StreamSettings = SETTINGS
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self.jobs = plan_jobs([str(self.clip)], str(self.out))
+        self.jobs = jobs_of_inputs([str(self.clip)], str(self.out))
         self.status: StreamStatus = new_statuses(self.jobs)[0]
         self.thread = threading.Thread(target=self._run)
 
@@ -147,7 +147,7 @@ def test_kills_in_the_middle_of_a_file_change_nothing(
     server: EmbeddedServer, clip: Path, expected: Made, tmp_path: Path
 ) -> None:
     pids = set()
-    with ServerWatch(server) as watch:
+    with ServerRestarter(server) as watch:
         work = Work(server, clip, tmp_path / "out.mp4").begin()
         for at_frame in (8, 20):
             work.until_frame(at_frame)
@@ -224,9 +224,9 @@ def test_a_stop_is_heard_while_the_server_is_awaited(
 PAUSED_CLIENT = """
 import sys
 from dataclasses import replace
-from dualface_client.pipeline.api import process
-from dualface_client.settings.run import DetectionSettings, RunSettings
-settings = RunSettings(detection=replace(DetectionSettings(), timeout_s=2.0))
+from dualface_client.batch.process import process
+from dualface_client.settings.stream import DetectionSettings, StreamSettings
+settings = StreamSettings(detection=replace(DetectionSettings(), timeout_s=2.0))
 print("ready", flush=True)
 (report,) = process([sys.argv[1]], sys.argv[2], server=sys.argv[3], settings=settings)
 print(report.state, report.frames_out, report.error, flush=True)
@@ -261,7 +261,7 @@ def embed(session: Session, timeout_s: float) -> None:
 def test_slots_of_late_requests_come_back_when_the_server_has_let_go(
     server: EmbeddedServer,
 ) -> None:
-    with Session(server.grpc_address, {"face_reid": SlotPlan(1, 2)}) as session:
+    with Session(server.grpc_address, {"face_reid": SlotGroup(1, 2)}) as session:
         embed(session, 5.0)
         pause(server)
         with pytest.raises(InferenceTimeoutError):
@@ -287,7 +287,7 @@ def test_a_slot_that_is_waited_for_comes_back_as_soon_as_the_server_has_let_go(
         if stop.is_set():
             raise StoppedError("stopped")
 
-    with Session(server.grpc_address, {"face_reid": SlotPlan(1, 1)}, check=check) as session:
+    with Session(server.grpc_address, {"face_reid": SlotGroup(1, 1)}, check=check) as session:
         embed(session, 5.0)
         pause(server)
         with pytest.raises(InferenceTimeoutError):
@@ -308,8 +308,8 @@ def test_a_slot_that_is_waited_for_comes_back_as_soon_as_the_server_has_let_go(
 def test_a_dead_model_process_is_a_restart_where_the_server_is_ours(
     server: EmbeddedServer,
 ) -> None:
-    plans = {"face_reid": SlotPlan(1, 2)}
-    with ServerWatch(server), Session(server.grpc_address, plans) as session:
+    plans = {"face_reid": SlotGroup(1, 2)}
+    with ServerRestarter(server), Session(server.grpc_address, plans) as session:
         for stub in psutil.Process(server.pid).children():
             stub.kill()
         with pytest.raises(PASSING) as died:
@@ -325,7 +325,7 @@ def test_a_server_that_never_answers_between_its_restarts_is_given_up(
     """The bound on restarts; nothing is sent in between, so that each of them is in vain."""
     endurance = Endurance(5.0, pause_s=0.01)
     with Session(
-        server.grpc_address, {"face_reid": SlotPlan(1, 2)}, endurance=endurance
+        server.grpc_address, {"face_reid": SlotGroup(1, 2)}, endurance=endurance
     ) as session:
         failure = ServerUnreachableError("gone")
         for count in range(6):

@@ -19,19 +19,18 @@ from dualface_client.memory.names import parse
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.run_log import EventRecorder, run_log
 from dualface_client.observe.run_state import RunState
-from dualface_client.pipeline.jobs import Job
-from dualface_client.pipeline.patience import Patience
-from dualface_client.pipeline.runner import new_statuses
-from dualface_client.pipeline.supervisor import Supervisor
-from dualface_client.pipeline.worker_process import WorkerSetup
-from dualface_client.settings.run import OutputSettings, RunSettings
+from dualface_client.settings.stream import OutputSettings, StreamSettings
+from dualface_client.stream.job import Job, new_statuses
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.registration import registered_regions
+from dualface_client.workers.patience import Patience
+from dualface_client.workers.process import WorkerSetup
+from dualface_client.workers.supervisor import Supervisor
 from tests.processes import LONG_CLIP, start_of
 
 SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
-SETTINGS = RunSettings(output=OutputSettings((320, 180), preset="ultrafast", encoder_threads=1))
+SETTINGS = StreamSettings(output=OutputSettings((320, 180), preset="ultrafast", encoder_threads=1))
 QUICK = Patience(backoff_s=0.05, silence_s=3.0)
 
 

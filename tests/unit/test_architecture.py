@@ -11,37 +11,46 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.settings.machine import ProgramSettings
-from dualface_client.settings.table import settings_table
+from dualface_client.config.table import settings_table
+from dualface_client.settings.program import ProgramSettings
 
 PACKAGE = "dualface_client"
 ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
 
 #: What each room may use besides itself; `types` and `errors` are open to all but each other.
 BASE = {"types", "errors"}
+#: The rooms a stream is made of; none of them knows another.
+SIDE_BY_SIDE = {"video", "imaging", "tracking", "framing", "observe"}
+STREAM = BASE | SIDE_BY_SIDE | {"settings", "cuda", "memory", "triton", "models"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "settings": BASE,
-    "memory": BASE,
+    "config": BASE | {"settings"},
+    "cuda": BASE,
+    "memory": BASE | {"cuda"},
     "triton": BASE | {"memory", "settings"},
     "models": BASE | {"memory", "settings", "triton"},
-    "video": BASE | {"settings"},
-    "imaging": BASE | {"settings"},
+    "video": BASE | {"settings", "cuda"},
+    "imaging": BASE | {"settings", "cuda"},
     "tracking": BASE | {"settings"},
     "framing": BASE | {"settings"},
     "observe": BASE | {"settings"},
-    "pipeline": BASE
-    | {"settings", "memory", "triton", "models", "video", "imaging", "tracking", "framing"}
-    | {"observe"},
+    "stream": STREAM,
+    "workers": STREAM | {"stream"},
+    "batch": STREAM | {"config", "stream", "workers"},
+    "machine": STREAM | {"config", "stream"},
     "__main__": {"cli"},
-    "cli": BASE | {"settings", "memory", "triton", "video", "observe", "pipeline"},
+    "cli": BASE
+    | {"settings", "config", "memory", "triton", "observe", "stream", "batch", "machine"},
 }
+#: Modules of one room that stand on each other, from its lowest to its highest.
+MAX_FLOORS_IN_A_ROOM = 5
 #: Heavy packages and the only rooms that import them at module level; `import dualface_client`
 #: and its light rooms work with numpy and tritonclient alone.
 HEAVY = {
     "av": {"video"},
-    "cv2": {"imaging", "pipeline"},  # pipeline sets OpenCV's thread count
+    "cv2": {"imaging", "stream"},  # stream sets OpenCV's thread count
     "cupy": set(),
     "PyNvVideoCodec": set(),
     "scipy": {"tracking"},
@@ -92,7 +101,7 @@ def test_no_import_runs_upward_or_sideways() -> None:
 
 
 def test_the_rule_sees_an_upward_import() -> None:
-    source = "from dualface_client.pipeline.stream import StreamLoop"
+    source = "from dualface_client.stream.loop import StreamLoop"
     assert offences(ROOT / "models" / "x.py", source)
     assert offences(ROOT / "video" / "x.py", "import dualface_client.imaging.cpu")
     assert not offences(ROOT / "cli" / "x.py", source)
@@ -127,6 +136,38 @@ def test_modules_have_no_circle() -> None:
         built |= ready
 
 
+def floors_of(room: str) -> dict[str, int]:
+    """How many modules of its room each module stands on, itself included."""
+    paths = {module_name(path): path for path in modules() if room_of(path) == room}
+    uses = {
+        name: {
+            target
+            for text in imported(ast.parse(path.read_text()))
+            for target in (text, text.rpartition(".")[0])
+            if target in paths and target not in (name, f"{PACKAGE}.{room}")
+        }
+        for name, path in paths.items()
+    }
+    floors: dict[str, int] = {}
+
+    def floor(name: str) -> int:
+        if name not in floors:
+            floors[name] = 1 + max(map(floor, uses[name]), default=0)
+        return floors[name]
+
+    for name in paths:
+        floor(name)
+    return floors
+
+
+@pytest.mark.parametrize("room", sorted(set(ALLOWED) - {"types", "errors", "__main__"}))
+def test_a_room_is_not_deep(room: str) -> None:
+    too_deep = {
+        name: floor for name, floor in floors_of(room).items() if floor > MAX_FLOORS_IN_A_ROOM
+    }
+    assert too_deep == {}
+
+
 def module_name(path: Path) -> str:
     parts = [PACKAGE, *path.relative_to(ROOT).with_suffix("").parts]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -153,7 +194,7 @@ class Refuse:
             raise ImportError("refused: " + name)
 sys.meta_path.insert(0, Refuse())
 import dualface_client
-import dualface_client.types, dualface_client.errors, dualface_client.pipeline.parts
+import dualface_client.types, dualface_client.errors, dualface_client.stream.seams
 import dualface_client.memory.slots, dualface_client.memory.region, dualface_client.memory.names
 import dualface_client.triton.description, dualface_client.triton.contract
 import dualface_client.triton.client, dualface_client.triton.reaper
@@ -174,7 +215,7 @@ def leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 
 
 def test_every_field_of_the_settings_has_its_row_in_the_table() -> None:
-    """Add a row to settings/table.py, then run scripts/render_configuration.py."""
+    """Add a row to config/table.py, then run scripts/render_configuration.py."""
     rows = [setting.path for setting in settings_table().values()]
     assert sorted(rows) == sorted(leaves(ProgramSettings()))
 

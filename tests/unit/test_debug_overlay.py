@@ -9,18 +9,18 @@ import av
 import numpy as np
 import pytest
 
+from dualface_client.batch.outputs import overlay_files
 from dualface_client.errors import UsageError
 from dualface_client.framing.camera import Shot
 from dualface_client.imaging.overlay import draw_overlay
-from dualface_client.pipeline.jobs import Job
-from dualface_client.pipeline.outputs import overlay_files
-from dualface_client.pipeline.overlay import DebugOverlay, overlay_path
+from dualface_client.stream.job import Job
+from dualface_client.stream.overlay import DebugOverlay, overlay_path
 from dualface_client.types import (
     Crop,
     Frame,
     Nv12Image,
     Person,
-    SlotAssignment,
+    SeatAssignment,
     TrackView,
     VideoInfo,
 )
@@ -39,9 +39,9 @@ def grey() -> Nv12Image:
     )
 
 
-def decided(risk: float = 0.0, score: float = 0.9) -> SlotAssignment:
+def decided(risk: float = 0.0, score: float = 0.9) -> SeatAssignment:
     tracks = (TrackView(1, 1, LEFT_BOX, score), TrackView(2, 0, STRANGER_BOX, 0.8))
-    return SlotAssignment(
+    return SeatAssignment(
         Person(1, LEFT_BOX, score),
         Person(),
         risk=risk,
@@ -50,7 +50,7 @@ def decided(risk: float = 0.0, score: float = 0.9) -> SlotAssignment:
     )
 
 
-def drawn(assignment: SlotAssignment, crops: tuple[Crop, Crop] = CROPS) -> Nv12Image:
+def drawn(assignment: SeatAssignment, crops: tuple[Crop, Crop] = CROPS) -> Nv12Image:
     image = grey()
     draw_overlay(image, assignment, crops, frame_index=3, time_s=0.12)
     return image

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.spring import Spring
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.types import Crop, FloatArray, Person, Side, SlotAssignment, TileLayout
+from dualface_client.types import Crop, FloatArray, Person, SeatAssignment, Side, TileLayout
 
 Array = npt.NDArray[np.float64]
 #: Centre x, centre y and height of a face at a time; None while it is missing.
@@ -47,7 +47,7 @@ def film(
         box = None
         if place is not None:
             box = (make_box(*place) + rng.normal(0, noise_px, 4)).astype(np.float32)
-        crop = cameras.update(SlotAssignment(Person(1, box), Person()), time_s)[0].crop
+        crop = cameras.update(SeatAssignment(Person(1, box), Person()), time_s)[0].crop
         centre = place[:2] if place else (np.nan, np.nan)
         rows.append((time_s, crop.x_px, crop.y_px, crop.width_px, crop.height_px, *centre))
     return np.array(rows)
@@ -186,7 +186,7 @@ def test_a_face_is_away_after_the_hold_and_seen_at_once() -> None:
     marks = []
     for frame in range(120):
         box = None if 30 <= frame < 90 else make_box(600, 420, 200)
-        left, right = cameras.update(SlotAssignment(Person(1, box), Person()), frame / 30)
+        left, right = cameras.update(SeatAssignment(Person(1, box), Person()), frame / 30)
         marks.append((left.seen, left.away, right.seen, right.away))
     assert marks[29] == (True, False, False, False)
     assert marks[45] == (False, False, False, True)
@@ -210,7 +210,7 @@ def test_a_short_gap_moves_nothing() -> None:
 def test_nobody_ever_shows_the_sources_halves() -> None:
     cameras = CameraPair(LAYOUT, HD)
     for frame in range(90):
-        shots = cameras.update(SlotAssignment(Person(), Person()), frame / 30)
+        shots = cameras.update(SeatAssignment(Person(), Person()), frame / 30)
     crops = [shot.crop for shot in shots]
     assert crops[0].x_px == pytest.approx(0, abs=1e-6)
     assert crops[1].x_px == pytest.approx(960)
@@ -229,7 +229,7 @@ def update(
     cameras: CameraPair, x: float, time_s: float, identity: int = 1, cut: bool = False
 ) -> Crop:
     person = Person(identity, make_box(x, 420, 200), 0.9)
-    return cameras.update(SlotAssignment(person, Person(), scene_cut=cut), time_s)[0].crop
+    return cameras.update(SeatAssignment(person, Person(), scene_cut=cut), time_s)[0].crop
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_cut_without_a_face_starts_at_the_half() -> None:
     cameras = CameraPair(LAYOUT, HD)
     for frame in range(60):
         update(cameras, 1500, frame / 30)
-    crop = cameras.update(SlotAssignment(Person(1), Person(), scene_cut=True), 2.0)[0].crop
+    crop = cameras.update(SeatAssignment(Person(1), Person(), scene_cut=True), 2.0)[0].crop
     assert crop.x_px == pytest.approx(0, abs=1e-6)
     assert crop.height_px == pytest.approx(1080)
     assert update(cameras, 600, 2.1).height_px == pytest.approx(600)
@@ -296,7 +296,7 @@ def test_the_crop_has_the_tiles_aspect_and_lies_inside_whatever_happens(
         for _side in Side:
             box = rng.uniform(-500, 8500, 4).astype(np.float32) if rng.random() < 0.8 else None
             people.append(Person(int(rng.integers(0, 3)), box))
-        assignment = SlotAssignment(people[0], people[1], scene_cut=bool(rng.random() < 0.1))
+        assignment = SeatAssignment(people[0], people[1], scene_cut=bool(rng.random() < 0.1))
         for crop in (shot.crop for shot in cameras.update(assignment, time_s)):
             assert crop.width_px > 0
             assert crop.width_px / crop.height_px == pytest.approx(tile_w / tile_h)
@@ -334,5 +334,5 @@ def test_a_box_without_area_counts_as_missing(box: tuple[float, ...]) -> None:
     before = update(cameras, 600, 0.0)
     person = Person(1, np.array(box, np.float32))
     for frame in range(1, 20):
-        after = cameras.update(SlotAssignment(person, Person()), frame / 30)[0].crop
+        after = cameras.update(SeatAssignment(person, Person()), frame / 30)[0].crop
     assert after == before

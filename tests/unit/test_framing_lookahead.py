@@ -8,14 +8,15 @@ import pytest
 
 from dualface_client.framing.camera import CameraPair
 from dualface_client.framing.lookahead import lead_assignment
-from dualface_client.pipeline.stream import MAX_LOOKAHEAD_FRAMES, Decided, windows
 from dualface_client.settings.framing import FramingSettings
+from dualface_client.stream.load import MAX_LOOKAHEAD_FRAMES
+from dualface_client.stream.loop import Decided, windows
 from dualface_client.tracking.links import Relink
 from dualface_client.types import (
     Frame,
     Nv12Image,
     Person,
-    SlotAssignment,
+    SeatAssignment,
     TileLayout,
     TrackView,
 )
@@ -28,11 +29,11 @@ def at(x: float | None, identity: int = 1) -> Person:
     return Person(identity, box, 0.9 if box is not None else 0.0)
 
 
-def frame_with(left: Person, *, cut: bool = False) -> SlotAssignment:
-    return SlotAssignment(left, Person(), scene_cut=cut)
+def frame_with(left: Person, *, cut: bool = False) -> SeatAssignment:
+    return SeatAssignment(left, Person(), scene_cut=cut)
 
 
-def lead_x(*window: SlotAssignment) -> float | None:
+def lead_x(*window: SeatAssignment) -> float | None:
     box = lead_assignment(window).left.box_xyxy_px
     return None if box is None else float(box[0] + 50)
 
@@ -107,7 +108,7 @@ def test_large_frames_wait_in_smaller_numbers(size_wh: tuple[int, int], waiting:
 
 def test_what_a_frame_finds_out_is_put_right_in_the_frames_that_wait() -> None:
     box = np.array([10, 10, 20, 20], np.float32)
-    unnamed = SlotAssignment(Person(1), Person(2), tracks=(TrackView(7, 0, box, 0.9),))
+    unnamed = SeatAssignment(Person(1), Person(2), tracks=(TrackView(7, 0, box, 0.9),))
     frames = [replace(entry, assignment=unnamed) for entry in entries(10)]
     frames[6] = replace(frames[6], relinks=(Relink(7, 2, 4 / 25),))
     shown = [window[0].assignment.right.box_xyxy_px for window in windows(frames, 0.2)]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dualface_client.framing.camera import CameraPair
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.types import FloatArray, Person, SlotAssignment, TileLayout
+from dualface_client.types import FloatArray, Person, SeatAssignment, TileLayout
 
 #: Centres of the left and the right person's face at a time; None while it is not seen.
 Places = Callable[[float], tuple[float | None, float | None]]
@@ -37,7 +37,7 @@ def film(
         time_s = index / FPS
         left, right = (Person(who + 1, face(x)) for who, x in enumerate(places(time_s)))
         cut = index == round(cut_s * FPS)
-        shots = cameras.update(SlotAssignment(left, right, scene_cut=cut), time_s)
+        shots = cameras.update(SeatAssignment(left, right, scene_cut=cut), time_s)
         crops = [shot.crop for shot in shots]
         rows.append([(c.x_px, c.y_px, c.width_px, c.height_px) for c in crops])
         away.append([shot.away for shot in shots])

@@ -18,7 +18,7 @@ from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock, StageTime
 from dualface_client.observe.track_log import TrackLog
-from dualface_client.types import Person, SlotAssignment
+from dualface_client.types import Person, SeatAssignment
 
 
 def person(identity: int, x: float, score: float = 0.9) -> Person:
@@ -28,9 +28,9 @@ def person(identity: int, x: float, score: float = 0.9) -> Person:
 def test_track_rows_are_motchallenge_with_one_based_frames(tmp_path: Path) -> None:
     path = tmp_path / "tracks.txt"
     with TrackLog(path) as log:
-        log.add(0, SlotAssignment(person(2, 5.25), person(1, 100)))
-        log.add(1, SlotAssignment(person(2, 6), Person(1)))
-        log.add(2, SlotAssignment(person(2, 6, score=0.0), Person()))
+        log.add(0, SeatAssignment(person(2, 5.25), person(1, 100)))
+        log.add(1, SeatAssignment(person(2, 6), Person(1)))
+        log.add(2, SeatAssignment(person(2, 6, score=0.0), Person()))
     assert path.read_text() == (
         "1,1,100.00,10.00,40.00,50.00,0.900,-1,-1,-1\n"
         "1,2,5.25,10.00,40.00,50.00,0.900,-1,-1,-1\n"
@@ -45,7 +45,7 @@ def test_track_log_in_a_missing_directory_is_a_clear_error(tmp_path: Path) -> No
 
 def test_full_disk_while_writing_tracks_is_a_clear_error() -> None:
     log = TrackLog(Path("/dev/full"))
-    log.add(0, SlotAssignment(person(1, 0), Person()))
+    log.add(0, SeatAssignment(person(1, 0), Person()))
     with pytest.raises(SinkError, match="No space left"):
         log.close()
 

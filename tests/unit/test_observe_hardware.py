@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from dualface_client.observe.alerts import HOLD, SLOW, TELL, Alert, AlertRules, HardwareSample
 from dualface_client.observe.gpus import GpuFacts, GpuSample, first_visible, used_gpu
 from dualface_client.observe.hardware import HardwareMonitor, HardwareReader
-from dualface_client.observe.machine import (
+from dualface_client.observe.host import (
     HostSample,
     disk_write_bytes_s,
     read_host,
     read_machine,
 )
-from dualface_client.observe.watch import HOLD, SLOW, TELL, Alert, HardwareSample, Watch
-from dualface_client.settings.machine import MonitorSettings
+from dualface_client.settings.program import MonitorSettings
 
 GIB = 1 << 30
 SETTINGS = MonitorSettings()
@@ -39,29 +39,29 @@ def vram(share: float) -> HardwareSample:
     return at(memory_used_bytes=int(share * 80 * GIB), memory_total_bytes=80 * GIB)
 
 
-def feed(watch: Watch, samples: list[HardwareSample]) -> list[str]:
-    return [str(alert) for sample in samples for alert in watch.update(sample)]
+def feed(rules: AlertRules, samples: list[HardwareSample]) -> list[str]:
+    return [str(alert) for sample in samples for alert in rules.update(sample)]
 
 
 def test_a_quiet_machine_raises_nothing() -> None:
-    watch = Watch(SETTINGS)
+    rules = AlertRules(SETTINGS)
     gpu = at(memory_used_bytes=GIB, memory_total_bytes=80 * GIB, temperature_c=60.0, load=1.0)
-    assert feed(watch, [at(), gpu, at()]) == []
-    assert (watch.admits, watch.is_slowed) == (True, False)
+    assert feed(rules, [at(), gpu, at()]) == []
+    assert (rules.admits, rules.is_slowed) == (True, False)
 
 
 def test_a_threshold_holds_until_the_lower_value() -> None:
     """Up through 0.95, trembling between the two, then below 0.90."""
-    watch = Watch(SETTINGS)
+    rules = AlertRules(SETTINGS)
     admitted = []
     for share in (0.94, 0.96, 0.94, 0.951, 0.91, 0.9, 0.89, 0.94):
-        watch.update(vram(share))
-        admitted.append(watch.admits)
+        rules.update(vram(share))
+        admitted.append(rules.admits)
     assert admitted == [True, False, False, False, False, False, True, True]
 
 
 def test_an_alert_is_told_once_when_it_begins_and_once_when_it_ends() -> None:
-    told = feed(Watch(SETTINGS), [vram(s) for s in (0.5, 0.97, 0.99, 0.92, 0.97, 0.8, 0.7)])
+    told = feed(AlertRules(SETTINGS), [vram(s) for s in (0.5, 0.97, 0.99, 0.92, 0.97, 0.8, 0.7)])
     assert told == [
         f"gpu 0 memory: 97 % (limit 95): {HOLD}",
         "gpu 0 memory: 80 % (limit 95): normal again",
@@ -78,45 +78,45 @@ def test_an_alert_is_told_once_when_it_begins_and_once_when_it_ends() -> None:
     ],
 )
 def test_each_figure_has_its_effect(bad: HardwareSample, name: str, effect: str) -> None:
-    watch = Watch(SETTINGS)
-    (alert,) = watch.update(bad)
+    rules = AlertRules(SETTINGS)
+    (alert,) = rules.update(bad)
     assert (alert.name, alert.effect) == (name, effect)
-    assert (watch.admits, watch.is_slowed) == (effect != HOLD, effect == SLOW)
+    assert (rules.admits, rules.is_slowed) == (effect != HOLD, effect == SLOW)
 
 
 def test_a_moment_of_throttling_is_not_believed() -> None:
-    watch = Watch(SETTINGS)
+    rules = AlertRules(SETTINGS)
     hot = at(throttled=("hardware thermal slowdown",))
-    assert feed(watch, [hot, hot, at(load=0.5), hot, hot]) == []
-    assert not watch.is_slowed
-    assert len(feed(watch, [hot])) == 1
-    assert watch.is_slowed
-    assert "normal again" in feed(watch, [at(load=0.5)])[0]
+    assert feed(rules, [hot, hot, at(load=0.5), hot, hot]) == []
+    assert not rules.is_slowed
+    assert len(feed(rules, [hot])) == 1
+    assert rules.is_slowed
+    assert "normal again" in feed(rules, [at(load=0.5)])[0]
 
 
 def test_a_power_cap_is_everyday() -> None:
-    assert feed(Watch(SETTINGS), [at(power_capped=True, power_w=700.0)] * 10) == []
+    assert feed(AlertRules(SETTINGS), [at(power_capped=True, power_w=700.0)] * 10) == []
 
 
 def test_a_full_decoder_is_told_and_nothing_more() -> None:
-    watch = Watch(SETTINGS)
-    (told,) = feed(watch, [at(decoder_load=1.0)] * 5)
+    rules = AlertRules(SETTINGS)
+    (told,) = feed(rules, [at(decoder_load=1.0)] * 5)
     assert TELL in told
-    assert (watch.admits, watch.is_slowed) == (True, False)
+    assert (rules.admits, rules.is_slowed) == (True, False)
 
 
 def test_two_alerts_hold_until_both_are_over() -> None:
-    watch = Watch(SETTINGS)
-    watch.update(at(memory=0.99, files=990))
-    watch.update(at(memory=0.5, files=990))
-    assert not watch.admits
-    watch.update(at(memory=0.5, files=10))
-    assert watch.admits
+    rules = AlertRules(SETTINGS)
+    rules.update(at(memory=0.99, files=990))
+    rules.update(at(memory=0.5, files=990))
+    assert not rules.admits
+    rules.update(at(memory=0.5, files=10))
+    assert rules.admits
 
 
 def test_a_second_gpu_is_watched_under_its_own_name() -> None:
     cool, hot = GpuSample(temperature_c=50.0), GpuSample(temperature_c=95.0)
-    (alert,) = Watch(SETTINGS).update(HardwareSample(host(), {0: cool, 1: hot}))
+    (alert,) = AlertRules(SETTINGS).update(HardwareSample(host(), {0: cool, 1: hot}))
     assert alert.name == "gpu 1 temperature"
 
 

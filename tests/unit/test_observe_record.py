@@ -31,7 +31,7 @@ from dualface_client.observe.state_file import StateFile, read_state
 from dualface_client.observe.stream_events import StreamEvents
 from dualface_client.observe.svg import Line, line_plot, nice_ticks, seating_strip
 from dualface_client.observe.timeline import Seating, Timeline, TimelineRecorder
-from dualface_client.types import Person, SlotAssignment
+from dualface_client.types import Person, SeatAssignment
 
 
 def status(name: str = "a", **fields: Any) -> StreamStatus:
@@ -282,8 +282,8 @@ def test_metrics_are_prometheus_text() -> None:
     assert samples <= named
 
 
-def seated(left: int, right: int, *, reid: bool = False) -> SlotAssignment:
-    return SlotAssignment(Person(left), Person(right), reid_ran=reid)
+def seated(left: int, right: int, *, reid: bool = False) -> SeatAssignment:
+    return SeatAssignment(Person(left), Person(right), reid_ran=reid)
 
 
 def test_timeline_keeps_changes_and_counts_reid() -> None:

@@ -15,7 +15,7 @@ from benchmarks.tracking.compare import figures
 from benchmarks.tracking.gates import gates
 from benchmarks.tracking.measures import Slots, main_face, slots, tile_motion_px, total
 from benchmarks.tracking.replay import TRACKERS, Played, play
-from dualface_client.types import Crop, Person, SlotAssignment
+from dualface_client.types import Crop, Person, SeatAssignment
 from scripts.clips.truth import FrameTruth, PersonTruth, Truth
 
 LEFT, RIGHT = Crop(0, 0, 480, 540), Crop(480, 0, 480, 540)
@@ -32,7 +32,7 @@ def truth_of(*frames: tuple[PersonTruth, ...]) -> Truth:
 
 def played_of(*crops: tuple[Crop, Crop]) -> Played:
     box = np.array([200, 200, 300, 320], np.float32)
-    shown = SlotAssignment(Person(1, box, 0.9), Person(2))
+    shown = SeatAssignment(Person(1, box, 0.9), Person(2))
     return Played(shown=[shown] * len(crops), crops=list(crops), reid_faces=[0] * len(crops))
 
 

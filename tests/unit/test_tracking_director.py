@@ -14,7 +14,7 @@ from dualface_client.settings.tracking import AssociationSettings, SideSettings,
 from dualface_client.tracking.checks import Reason
 from dualface_client.tracking.director import Director, EmbeddingRequest
 from dualface_client.tracking.pins import Pin
-from dualface_client.types import ByteArray, Faces, FloatArray, Side, SlotAssignment
+from dualface_client.types import ByteArray, Faces, FloatArray, SeatAssignment, Side
 
 WIDTH, HEIGHT = 1920, 1080
 #: Where a person's face is at a time: centre x, centre y, height; None while away.
@@ -96,7 +96,7 @@ class Played:
 
     director: Director
     times: list[float]
-    assignments: list[SlotAssignment]
+    assignments: list[SeatAssignment]
     requests: list[EmbeddingRequest]
     truth: list[dict[str, tuple[float, float, float]]]
 
@@ -135,7 +135,7 @@ def play(
 ) -> Played:
     rng = np.random.default_rng(scene.seed)
     director = Director(tracking, (WIDTH, HEIGHT), pins)
-    assignments: list[SlotAssignment] = []
+    assignments: list[SeatAssignment] = []
     requests: list[EmbeddingRequest] = []
     for time_s in scene.times():
         names, faces = scene.faces(time_s, rng)

@@ -6,7 +6,7 @@ import numpy as np
 
 from dualface_client.tracking.hindsight import reseated, revised
 from dualface_client.tracking.links import Relink
-from dualface_client.types import FloatArray, Person, Side, SlotAssignment, TrackView
+from dualface_client.types import FloatArray, Person, SeatAssignment, Side, TrackView
 
 ANN, BOB, CID = 1, 2, 3
 
@@ -15,7 +15,7 @@ def box(x: float) -> FloatArray:
     return np.array([x, 0, x + 10, 10], np.float32)
 
 
-def seen(**tracks: tuple[int, int]) -> SlotAssignment:
+def seen(**tracks: tuple[int, int]) -> SeatAssignment:
     """Tracks by name: id and identity; a track's box starts at ten times its id."""
     views = tuple(TrackView(key, who, box(10 * key), 0.9) for key, who in tracks.values())
     by_identity = {view.identity: view for view in views}
@@ -23,10 +23,10 @@ def seen(**tracks: tuple[int, int]) -> SlotAssignment:
         Person(who, view.box_xyxy_px, view.score) if (view := by_identity.get(who)) else Person(who)
         for who in (ANN, BOB)
     )
-    return SlotAssignment(left, right, risk=0.7, tracks=views)
+    return SeatAssignment(left, right, risk=0.7, tracks=views)
 
 
-def places(assignment: SlotAssignment) -> list[float | None]:
+def places(assignment: SeatAssignment) -> list[float | None]:
     boxes = [assignment.left.box_xyxy_px, assignment.right.box_xyxy_px]
     return [None if each is None else float(each[0]) for each in boxes]
 

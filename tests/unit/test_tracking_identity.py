@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dualface_client.settings.tracking import IdentitySettings, SideSettings
 from dualface_client.tracking.assignment import best_pairs
-from dualface_client.tracking.identity import Gallery, Identity, IdentityBook, normalised
+from dualface_client.tracking.gallery import Gallery, Identity, normalised
+from dualface_client.tracking.identity import IdentityBook
 from dualface_client.tracking.sides import SideBook
 from dualface_client.types import FloatArray, Side
 

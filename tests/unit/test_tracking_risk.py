@@ -12,7 +12,8 @@ from dualface_client.tracking.boxes import cover, gap_heights, iou
 from dualface_client.tracking.bytetrack import ByteTracker
 from dualface_client.tracking.checks import CheckList, Reason
 from dualface_client.tracking.quality import face_quality
-from dualface_client.tracking.risk import PairRisk, RiskMeter, RiskParts
+from dualface_client.tracking.risk import RiskMeter
+from dualface_client.tracking.track import PairRisk, RiskParts
 from dualface_client.types import Faces, FloatArray
 
 Place = tuple[float, float, float, float]  # centre x, centre y, height, score
@@ -157,7 +158,7 @@ def test_a_pair_at_risk_is_asked_about_after_the_cool_down_then_ever_more_rarely
     checks, tracks = CheckList(), _two_tracks().confirmed
     asked = []
     for frame in range(600):
-        checks.watch([_pair(0.9)], tracks, frame / 30)
+        checks.follow([_pair(0.9)], tracks, frame / 30)
         if 1 in checks:
             asked.append(frame / 30)
             checks.close(1)
@@ -167,24 +168,24 @@ def test_a_pair_at_risk_is_asked_about_after_the_cool_down_then_ever_more_rarely
 
 def test_a_pair_that_separates_is_asked_about_at_once_and_once() -> None:
     checks, tracks = CheckList(), _two_tracks().confirmed
-    checks.watch([_pair(0.9)], tracks, 0.0)
-    checks.watch([_pair(0.4)], tracks, 0.1)
+    checks.follow([_pair(0.9)], tracks, 0.0)
+    checks.follow([_pair(0.4)], tracks, 0.1)
     assert 1 not in checks
-    checks.watch([], tracks, 0.2)
+    checks.follow([], tracks, 0.2)
     check = checks.get(2)
     assert check is not None
     assert check.reason is Reason.SEPARATED
     checks.close(1)
     checks.close(2)
-    checks.watch([], tracks, 0.3)
+    checks.follow([], tracks, 0.3)
     assert 1 not in checks
 
 
 def test_a_swap_is_dated_to_the_last_peak_of_the_risk() -> None:
     checks, tracks = CheckList(), _two_tracks().confirmed
     for frame, value in enumerate((0.6, 0.9, 0.9, 0.7, 0.5)):
-        checks.watch([_pair(value)], tracks, frame / 10)
-    checks.watch([], tracks, 0.5)
+        checks.follow([_pair(value)], tracks, frame / 10)
+    checks.follow([], tracks, 0.5)
     check = checks.get(1)
     assert check is not None
     assert (check.since_s, check.doubtful_s) == (0.5, 0.2)
@@ -197,7 +198,7 @@ def test_whose_face_is_left_of_two_is_asked_once_for_each_time_one_is_hidden() -
         hidden = 4 <= frame < 15 or 20 <= frame < 22 or 30 <= frame < 36
         both = ((400, 300, 150, 0.9), (900, 300, 150, 0.9))
         tracker.update(make_faces(*(both[1:] if hidden else both)), frame / 30)
-        checks.watch([_pair(0.9)], tracker.confirmed, frame / 30)
+        checks.follow([_pair(0.9)], tracker.confirmed, frame / 30)
         check = checks.get(2)
         if check is not None:
             assert check.reason is Reason.MERGED

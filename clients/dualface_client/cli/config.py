@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from dualface_client.cli.setting_options import config_options, read_settings, setting_options
-from dualface_client.settings.reference import template
-from dualface_client.settings.stack import ConfigFiles, Effective, merged, problems_of
-from dualface_client.settings.streams import is_streams_file, parse_streams
-from dualface_client.settings.table import settings_table
-from dualface_client.settings.values import Given, Problem
+from dualface_client.config.reference import template
+from dualface_client.config.stack import ConfigFiles, Effective, merged, problems_of
+from dualface_client.config.streams_file import is_streams_file, parse_streams
+from dualface_client.config.table import settings_table
+from dualface_client.config.values import Given, Problem
 
 _HEADING = """Settings of dualface-client, all at their defaults. Keep what you change.
 Written by `dualface-client config template`."""

@@ -44,7 +44,7 @@ def doctor(
 
     Exit codes: 0 everything is there, 2 something is missing (FAIL; a note is no failure).
     """
-    from dualface_client.pipeline.doctor import FAIL, examine
+    from dualface_client.machine.doctor import FAIL, examine
 
     # From here on there is something to undo: a region on the server.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

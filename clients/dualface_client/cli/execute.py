@@ -1,4 +1,4 @@
-"""What `dualface-client run` shows and leaves of a run; the run itself is the pipeline's."""
+"""What `dualface-client run` shows and leaves of a run; the run itself is `batch`'s."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from dualface_client.batch.execute import carry_out
+from dualface_client.batch.outputs import SideFile
+from dualface_client.batch.prepare import prepare_run
+from dualface_client.batch.run import Run, RunRequest
 from dualface_client.cli.run_end import exit_code, say_end
 from dualface_client.cli.signals import StopRequest, stop_on_signal
-from dualface_client.cli.unattended import RunWatch, Telling, watched_run
+from dualface_client.cli.unattended import RunPresenter, Telling, presented_run
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.report import RunSummary
 from dualface_client.observe.state_file import read_state
-from dualface_client.pipeline.execution import carry_out
-from dualface_client.pipeline.outputs import SideFile
-from dualface_client.pipeline.planning import plan_run
-from dualface_client.pipeline.run import Run, RunRequest
 from dualface_client.triton.reaper import unlink_own_shared_memory
 
 
@@ -39,21 +39,21 @@ def execute(request: RunRequest, telling: Telling) -> int:
     # Read without --resume too: what is no state file is not replaced by one.
     recorded = read_state(telling.state) if telling.state is not None else {}
     request = replace(request, recorded=recorded)
-    run = plan_run(request, _side_files(telling, request))
-    with watched_run(telling, run, console) as watch:
+    run = prepare_run(request, _side_files(telling, request))
+    with presented_run(telling, run, console) as presenter:
         for note in run.notes:
-            watch.say("note", f"note: {note}")
+            presenter.say("note", f"note: {note}")
         try:
-            with stop_on_signal(watch.stopping, unlink_own_shared_memory) as stop:
-                failure = _try_streams(run, watch, stop)
+            with stop_on_signal(presenter.stopping, unlink_own_shared_memory) as stop:
+                failure = _try_streams(run, presenter, stop)
             summary = run.summary(time.monotonic() - started)
             if failure is None:
-                say_end(summary, watch, quiet=telling.quiet)
-            _write_end(summary, telling, watch)
+                say_end(summary, presenter, quiet=telling.quiet)
+            _write_end(summary, telling, presenter)
             if failure is not None:
                 raise failure
         except DualfaceError as error:
-            watch.fail(error)
+            presenter.fail(error)
             return error.exit_code
     return stop.exit_code or exit_code(summary.streams)
 
@@ -68,17 +68,17 @@ def _side_files(telling: Telling, request: RunRequest) -> list[SideFile]:
     return [SideFile(option, what, path, may) for option, what, path, may in files if path]
 
 
-def _try_streams(run: Run, watch: RunWatch, stop: StopRequest) -> DualfaceError | None:
+def _try_streams(run: Run, presenter: RunPresenter, stop: StopRequest) -> DualfaceError | None:
     """Runs the streams; returns why they could not even be started."""
     try:
-        carry_out(run, stop.event, watch)
+        carry_out(run, stop.event, presenter)
     except DualfaceError as error:
         return error
     return None
 
 
-def _write_end(summary: RunSummary, telling: Telling, watch: RunWatch) -> None:
-    watch.end()
+def _write_end(summary: RunSummary, telling: Telling, presenter: RunPresenter) -> None:
+    presenter.end()
     if telling.summary is not None:
         summary.write(telling.summary)
-    watch.write_report(summary)
+    presenter.write_report(summary)

@@ -53,14 +53,14 @@ def guard(log: str, once: bool, health_port: int | None, no_gpu: bool) -> int:
         if health_port is not None:
             health = stack.enter_context(HealthServer(state, port=health_port))
             click.echo(f"/healthz and /metrics on http://{health.address}", err=True)
-        watch = stack.enter_context(PoolGuard(source, _say, gpu=not no_gpu))
-        while not (once or watch.ended):
+        pool_guard = stack.enter_context(PoolGuard(source, _say, gpu=not no_gpu))
+        while not (once or pool_guard.ended):
             if stop.event.wait(_POLL_S):
                 break
-            _tell(state, watch)
-        watch.close()
-        _tell(state, watch)
-    return _SERVER_FAILED if watch.fault else 0
+            _tell(state, pool_guard)
+        pool_guard.close()
+        _tell(state, pool_guard)
+    return _SERVER_FAILED if pool_guard.fault else 0
 
 
 def _source(log: str, *, once: bool) -> Log:
@@ -77,5 +77,5 @@ def _say(fallback: Fallback) -> None:
     click.echo(f"{word}: {fallback.error()}", err=True)
 
 
-def _tell(state: RunState, watch: PoolGuard) -> None:
-    state.set_pool(watch.counts, str(watch.fault.error()) if watch.fault else "")
+def _tell(state: RunState, pool_guard: PoolGuard) -> None:
+    state.set_pool(pool_guard.counts, str(pool_guard.fault.error()) if pool_guard.fault else "")

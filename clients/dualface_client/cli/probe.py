@@ -38,9 +38,9 @@ def probe(output: str | None, disk: Path, no_disk: bool) -> int:
     """
     from datetime import UTC, datetime
 
-    from dualface_client.pipeline.derive import summary_lines
-    from dualface_client.pipeline.probe import layer_text, write_layer
-    from dualface_client.pipeline.probe import probe as look
+    from dualface_client.machine.probe import layer_text, write_layer
+    from dualface_client.machine.probe import probe as look
+    from dualface_client.machine.rules import summary_lines
 
     facts = look(disk.absolute(), measure_disk=not no_disk)
     text = layer_text(facts, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
@@ -56,7 +56,7 @@ def probe(output: str | None, disk: Path, no_disk: bool) -> int:
 
 
 def _usual_place() -> Path:
-    from dualface_client.settings.stack import user_directory
+    from dualface_client.config.stack import user_directory
 
     here = Path("configs")
     directory = here if here.is_dir() else user_directory(os.environ)

@@ -14,7 +14,7 @@ from dualface_client.cli.setting_options import (
     read_settings,
     setting_options,
 )
-from dualface_client.settings.stack import Effective
+from dualface_client.config.stack import Effective
 
 _EPILOG = """
 \b
@@ -108,10 +108,10 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     """
     found = read_settings(config_path, given, fallback=config_fallback)
     _check_together(context, found, inputs, output, streams_file)
+    from dualface_client.batch.run import RunRequest
     from dualface_client.cli.execute import execute
     from dualface_client.cli.unattended import Telling
-    from dualface_client.pipeline.run import RunRequest
-    from dualface_client.settings.streams import read_streams
+    from dualface_client.config.streams_file import read_streams
 
     program = found.program()
     record = program.record

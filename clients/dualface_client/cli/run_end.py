@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dualface_client.cli.unattended import RunWatch
+from dualface_client.cli.unattended import RunPresenter
 from dualface_client.errors import printable
 from dualface_client.observe.progress import duration
 from dualface_client.observe.report import RunSummary, StreamReport
@@ -14,12 +14,12 @@ _SERVER_FAILED = 3
 _NAMED = 10  # failed videos that the last line names
 
 
-def say_end(summary: RunSummary, watch: RunWatch, *, quiet: bool) -> None:
+def say_end(summary: RunSummary, presenter: RunPresenter, *, quiet: bool) -> None:
     """The run in a line; with --quiet the failures alone."""
     if quiet:
         for report in summary.streams:
             if report.state == "failed":
-                watch.say_failed(report)
+                presenter.say_failed(report)
         return
     states = Counter(report.state for report in summary.streams)
     text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
@@ -27,7 +27,7 @@ def say_end(summary: RunSummary, watch: RunWatch, *, quiet: bool) -> None:
     text = f"{videos}: {text}, {duration(summary.elapsed_s)}"
     if failed := failed_line(summary):
         text = f"{text}\n{failed}"
-    watch.say_end(text, **states, elapsed_s=round(summary.elapsed_s, 3))
+    presenter.say_end(text, **states, elapsed_s=round(summary.elapsed_s, 3))
 
 
 def failed_line(summary: RunSummary) -> str:

@@ -60,9 +60,9 @@ def serve(
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 the machine's set-up is wrong, 3 the server died,
     130 ended before it was ready.
     """
+    from dualface_client.batch.server import choice_of, start_embedded
     from dualface_client.cli.signals import stop_on_signal
     from dualface_client.errors import ServerError
-    from dualface_client.pipeline.server import choice_of, start_embedded
     from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
 
     if device == "cuda":
@@ -86,7 +86,7 @@ def serve(
 
 def _refuse_no_gpu() -> None:
     from dualface_client.errors import PlatformError
-    from dualface_client.pipeline.cuda_device import why_no_cuda_server
+    from dualface_client.stream.device_cuda import why_no_cuda_server
 
     if reason := why_no_cuda_server():
         raise PlatformError(f"--device cuda: {reason}; --device cpu needs none of it")

@@ -13,6 +13,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from dualface_client.batch.execute import Listener
+from dualface_client.batch.pictures import pictures_of
+from dualface_client.batch.run import Run
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.health import HealthServer
 from dualface_client.observe.html import RunRecord, write_html
@@ -22,9 +25,6 @@ from dualface_client.observe.run_log import EventRecorder, log_event, run_log
 from dualface_client.observe.samples import Sampler
 from dualface_client.observe.state_file import StateFile
 from dualface_client.observe.stream_events import StreamEvents
-from dualface_client.pipeline.execution import Listener
-from dualface_client.pipeline.record import pictures_of
-from dualface_client.pipeline.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Telling:
     health_host: str
 
 
-class RunWatch(Listener):
+class RunPresenter(Listener):
     """Tells the user, the log, the state file and the report about one run."""
 
     def __init__(
@@ -134,12 +134,12 @@ class RunWatch(Listener):
 
 
 @contextmanager
-def watched_run(chosen: Telling, run: Run, console: Console) -> Iterator[RunWatch]:
+def presented_run(chosen: Telling, run: Run, console: Console) -> Iterator[RunPresenter]:
     """Logs, writes the state and answers health checks while its body runs.
 
     Args:
         chosen: What was asked for.
-        run: What is watched.
+        run: What is presented.
         console: Where text goes.
 
     Raises:
@@ -155,13 +155,13 @@ def watched_run(chosen: Telling, run: Run, console: Console) -> Iterator[RunWatc
 
     with ExitStack() as stack:
         recorder = stack.enter_context(run_log(chosen.log_format, write))
-        watch = RunWatch(chosen, console, run, recorder)
+        presenter = RunPresenter(chosen, console, run, recorder)
         if chosen.state is not None:
             stack.enter_context(StateFile(chosen.state, run.state))
         if chosen.health_port is not None:
             page = HealthServer(run.state, chosen.health_host, chosen.health_port)
             stack.enter_context(page)
-            watch.say("health_page", f"health: http://{page.address}/healthz")
+            presenter.say("health_page", f"health: http://{page.address}/healthz")
         stack.callback(run.state.set_phase, "ended")
-        stack.enter_context(watch.sample())
-        yield watch
+        stack.enter_context(presenter.sample())
+        yield presenter

@@ -14,7 +14,7 @@ from math import exp, log, log1p
 from dualface_client.framing.spring import Spring
 from dualface_client.framing.two_shot import TwoShot
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.types import Crop, Person, Side, SlotAssignment, TileLayout
+from dualface_client.types import Crop, Person, SeatAssignment, Side, TileLayout
 
 #: Distance to the wanted value, on a logarithmic scale or as a share of the crop, that counts as
 #: "arrived" when a camera comes back from a wide crop.
@@ -298,7 +298,7 @@ class CameraPair:
             TwoShot(settings, aspect, self._common.update) if settings.two_shot else None
         )
 
-    def update(self, assignment: SlotAssignment, time_s: float) -> tuple[Shot, Shot]:
+    def update(self, assignment: SeatAssignment, time_s: float) -> tuple[Shot, Shot]:
         """What the left and the right tile show in one frame.
 
         Args:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dualface_client.types import Person, Side, SlotAssignment
+from dualface_client.types import Person, SeatAssignment, Side
 
 
-def lead_assignment(window: Sequence[SlotAssignment]) -> SlotAssignment:
+def lead_assignment(window: Sequence[SeatAssignment]) -> SeatAssignment:
     """The assignment that the cameras should aim at for the window's first frame.
 
     Each side looks at its own person's last known place in the window. Nothing beyond a scene cut
@@ -27,7 +27,7 @@ def lead_assignment(window: Sequence[SlotAssignment]) -> SlotAssignment:
             break
         shot.append(later)
     left, right = (_lead([entry.of(side) for entry in shot]) for side in (Side.LEFT, Side.RIGHT))
-    return SlotAssignment(left, right, now.scene_cut, now.reid_ran, now.risk)
+    return SeatAssignment(left, right, now.scene_cut, now.reid_ran, now.risk)
 
 
 def _lead(people: list[Person]) -> Person:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dualface_client.framing.spring import Spring
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.types import Crop, FloatArray, Person, SlotAssignment
+from dualface_client.types import Crop, FloatArray, Person, SeatAssignment
 
 #: Gap between two face boxes, in mean face widths, up to which they touch, and from which they are
 #: apart again. Boxes end at the ears: heads that touch leave about a quarter of a width.
@@ -55,7 +55,7 @@ class TwoShot:
         return self._on
 
     def update(
-        self, assignment: SlotAssignment, crops: tuple[Crop, Crop], time_s: float
+        self, assignment: SeatAssignment, crops: tuple[Crop, Crop], time_s: float
     ) -> tuple[Crop, Crop]:
         """What the tiles show.
 
@@ -78,7 +78,7 @@ class TwoShot:
         common = self._frame_both(self._both(assignment), time_s, was_away)
         return _between(crops[0], common, share), _between(crops[1], common, share)
 
-    def _decide(self, assignment: SlotAssignment, time_s: float) -> None:
+    def _decide(self, assignment: SeatAssignment, time_s: float) -> None:
         """Turns on after touching for long enough, and off after being apart for long enough."""
         gap = _gap(assignment.left.box_xyxy_px, assignment.right.box_xyxy_px)
         settings = self._settings
@@ -96,7 +96,7 @@ class TwoShot:
         elif time_s - self._agreed_s >= patience_s:
             self._on, self._agreed_s = not self._on, time_s
 
-    def _both(self, assignment: SlotAssignment) -> Person:
+    def _both(self, assignment: SeatAssignment) -> Person:
         """Both faces as one, as high as a crop must be that has room for their widths."""
         people = (assignment.left, assignment.right)
         boxes = [person.box_xyxy_px for person in people if person.box_xyxy_px is not None]

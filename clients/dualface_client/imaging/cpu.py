@@ -40,7 +40,7 @@ THUMBNAIL_WH_PX = (32, 18)
 
 
 class CpuImaging:
-    """Implements `pipeline.parts.Imaging` for NumPy pictures. Holds no state."""
+    """Implements `stream.seams.Imaging` for NumPy pictures. Holds no state."""
 
     def letterbox(
         self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: ByteArray

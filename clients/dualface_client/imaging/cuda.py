@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dualface_client.cuda.stream import CudaStream
 from dualface_client.imaging.cuda_structs import (
     BATCH,
     CHIP,
@@ -33,7 +34,6 @@ from dualface_client.imaging.geometry import (
 )
 from dualface_client.imaging.sharpness import face_sharpness
 from dualface_client.imaging.tiles import copy_tile, put_tile
-from dualface_client.settings.cuda import CudaStream
 from dualface_client.types import (
     FACE_CHIP_PX,
     FACE_CHIP_TEMPLATE_PX,
@@ -74,7 +74,7 @@ class PendingThumbnail:
 
 
 class CudaImaging:
-    """Implements `pipeline.parts.Imaging` for CuPy pictures of one video stream.
+    """Implements `stream.seams.Imaging` for CuPy pictures of one video stream.
 
     Every kernel is queued on the stream given at construction. One thread at a time.
     """

@@ -11,8 +11,8 @@ import numpy as np
 from dualface_client.types import (
     Crop,
     Nv12Image,
+    SeatAssignment,
     Side,
-    SlotAssignment,
     TrackView,
 )
 
@@ -31,7 +31,7 @@ _RISKY = 0.5
 
 def draw_overlay(
     image: Nv12Image,
-    assignment: SlotAssignment,
+    assignment: SeatAssignment,
     crops: tuple[Crop, Crop],
     *,
     frame_index: int,
@@ -59,7 +59,7 @@ def draw_overlay(
     pen.line(f"risk {assignment.risk:.2f}  {risk}".rstrip(), top, colour)
 
 
-def _events(assignment: SlotAssignment) -> str:
+def _events(assignment: SeatAssignment) -> str:
     return "  SCENE CUT" * assignment.scene_cut + "  ReID" * assignment.reid_ran
 
 

@@ -44,7 +44,7 @@ class SizeClass:
 
 
 class _Shelf:
-    """Free slots and figures of one class; guarded by the pool's lock."""
+    """Free slots and figures of one class; within_memory by the pool's lock."""
 
     def __init__(self, first_offset: int, size: SizeClass) -> None:
         self.first_offset = first_offset

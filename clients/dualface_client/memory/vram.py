@@ -236,3 +236,16 @@ class VramGuard:
                 return False
         self._started_s.append(now_s)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class VramLimit:
+    """What a worker is told of the GPU's memory.
+
+    Attributes:
+        limit_bytes: Of the card, for everybody.
+        need_bytes: Of the largest stream.
+    """
+
+    limit_bytes: int
+    need_bytes: int

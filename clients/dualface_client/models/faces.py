@@ -25,7 +25,7 @@ def _nothing() -> None:
 
 
 class ModelImaging(Protocol):
-    """The pixel work that models need; `pipeline.parts.Imaging` has more."""
+    """The pixel work that models need; `stream.seams.Imaging` has more."""
 
     def letterbox(
         self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any

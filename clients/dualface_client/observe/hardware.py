@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
 
+from dualface_client.observe.alerts import TELL, Alert, AlertRules, HardwareSample
 from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.gpus import GpuSample, Nvml
-from dualface_client.observe.machine import read_host
-from dualface_client.observe.watch import TELL, Alert, HardwareSample, Watch
-from dualface_client.settings.machine import MonitorSettings
+from dualface_client.observe.host import read_host
+from dualface_client.settings.program import MonitorSettings
 
 _ALERTS_KEPT = 100
 
@@ -73,7 +73,7 @@ class HardwareMonitor(ClosesAtExit):
         self._tell = tell
         self._read = read
         self._on_gpu = on_gpu
-        self._watch = Watch(settings)
+        self._rules = AlertRules(settings)
         self._peaks = _Peaks()
         self._alerts: list[dict[str, Any]] = []
         self._note = ""
@@ -89,7 +89,7 @@ class HardwareMonitor(ClosesAtExit):
         return self._admits
 
     def requests(self, in_flight: int, frames: int) -> tuple[int, int]:
-        """As `pipeline.parts.Guard`: half of the frames that a stream wants, while slowed."""
+        """As `stream.pacing.Pacing`: half of the frames that a stream wants, while slowed."""
         if not self._is_slowed:
             return in_flight, frames
         return (in_flight // 2, frames) if in_flight > 1 else (1, max(1, frames // 2))
@@ -129,9 +129,9 @@ class HardwareMonitor(ClosesAtExit):
     def take(self, sample: HardwareSample) -> None:
         """Acts on a sample; the thread's own step."""
         self._peaks.add(sample)
-        for alert in self._watch.update(sample):
+        for alert in self._rules.update(sample):
             self._report(alert)
-        self._admits, self._is_slowed = self._watch.admits, self._watch.is_slowed
+        self._admits, self._is_slowed = self._rules.admits, self._rules.is_slowed
 
     def _report(self, alert: Alert) -> None:
         since_s = round(time.monotonic() - self._started_s, 3)

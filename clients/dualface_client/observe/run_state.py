@@ -44,7 +44,7 @@ class RunState:
     Args:
         version: Of this program.
         statuses: One per stream, in the order of the inputs.
-        inputs: Identity of each input by stream name, see `pipeline.resume`.
+        inputs: Identity of each input by stream name, see `batch.resume`.
         stall_s: A running stream without any progress for so long makes the run unhealthy.
     """
 

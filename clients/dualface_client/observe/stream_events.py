@@ -36,7 +36,7 @@ class StreamEvents(ClosesAtExit):
         self._states: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="events", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="events", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class StreamEvents(ClosesAtExit):
         self._stop.set()
         self._thread.join(5.0)
 
-    def _watch(self) -> None:
+    def _follow(self) -> None:
         look = 0
         ending = False
         while not ending:

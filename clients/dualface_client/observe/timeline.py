@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dualface_client.types import SlotAssignment
+from dualface_client.types import SeatAssignment
 
 _BINS = 240
 _SEATINGS = 2000
@@ -55,7 +55,7 @@ class TimelineRecorder:
         self._start_s: float | None = None
         self._end_s = 0.0
 
-    def add(self, time_s: float, assignment: SlotAssignment) -> None:
+    def add(self, time_s: float, assignment: SeatAssignment) -> None:
         """Takes one frame.
 
         Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dualface_client.errors import SinkError
 from dualface_client.observe.closing import ClosesAtExit
-from dualface_client.types import Person, SlotAssignment
+from dualface_client.types import Person, SeatAssignment
 
 
 class TrackLog(ClosesAtExit):
@@ -26,7 +26,7 @@ class TrackLog(ClosesAtExit):
         except OSError as error:
             raise SinkError(f"{path}: cannot write tracks: {error.strerror}") from error
 
-    def add(self, frame_index: int, assignment: SlotAssignment) -> None:
+    def add(self, frame_index: int, assignment: SeatAssignment) -> None:
         """Appends the frame's seen people, by identity.
 
         Args:

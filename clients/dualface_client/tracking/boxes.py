@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-Box = tuple[float, float, float, float]
+from dualface_client.types import Box
 
 
 def intersection_px2(one: Box, other: Box) -> float:

@@ -15,44 +15,14 @@ Every track, confirmed or not, lost or not, takes part in both associations, as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from dualface_client.settings.tracking import AssociationSettings
 from dualface_client.tracking.assignment import best_pairs
-from dualface_client.tracking.boxes import Box, iou_rows
+from dualface_client.tracking.boxes import iou_rows
 from dualface_client.tracking.kalman import REFERENCE_FPS, BoxFilter
-from dualface_client.types import Faces, Tracks
-
-
-@dataclass(slots=True)
-class Track:
-    """One face over time.
-
-    Attributes:
-        filter: Its motion.
-        started_s: When it was first seen.
-        seen_s: When it was last seen.
-        id: Positive once confirmed, 0 before.
-        hits: Sightings in a row.
-        face_row: Row of this frame's detection, -1 where there is none.
-        box: This frame's detection, or the prediction.
-        predicted: The prediction for this frame, made before its detections were seen.
-        score: Score of this frame's detection, 0 where there is none.
-        gap_s: How long it had been lost when it was seen this frame; 0 otherwise.
-    """
-
-    filter: BoxFilter
-    started_s: float
-    seen_s: float
-    id: int = 0
-    hits: int = 1
-    face_row: int = -1
-    box: Box = (0.0, 0.0, 0.0, 0.0)
-    predicted: Box = (0.0, 0.0, 0.0, 0.0)
-    score: float = 0.0
-    gap_s: float = 0.0
+from dualface_client.tracking.track import Track
+from dualface_client.types import Box, Faces, Tracks
 
 
 class ByteTracker:

@@ -8,8 +8,7 @@ from enum import Enum
 
 from dualface_client.settings.tracking import RiskSettings
 from dualface_client.tracking.boxes import iou
-from dualface_client.tracking.bytetrack import Track
-from dualface_client.tracking.risk import PairRisk
+from dualface_client.tracking.track import PairRisk, Track
 
 
 class Reason(Enum):
@@ -45,7 +44,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class _PairWatch:
+class _Suspicion:
     """A pair at risk.
 
     Attributes:
@@ -81,7 +80,7 @@ class CheckList:
     def __init__(self, settings: RiskSettings | None = None) -> None:
         self._settings = settings or RiskSettings()
         self._checks: dict[int, Check] = {}
-        self._watched: dict[tuple[int, int], _PairWatch] = {}
+        self._suspected: dict[tuple[int, int], _Suspicion] = {}
         self._risky_until_s: dict[int, float] = {}
 
     def __contains__(self, track_id: int) -> bool:
@@ -126,61 +125,63 @@ class CheckList:
     def clear(self) -> None:
         """Forgets all tracks."""
         self._checks.clear()
-        self._watched.clear()
+        self._suspected.clear()
         self._risky_until_s.clear()
 
-    def watch(self, pairs: Iterable[PairRisk], tracks: Collection[Track], time_s: float) -> None:
+    def follow(self, pairs: Iterable[PairRisk], tracks: Collection[Track], time_s: float) -> None:
         """Turns the frame's risks into questions, and forgets tracks that ended."""
         values = {pair.ids: pair.value for pair in pairs}
         for ids, value in values.items():
             if value >= self._settings.threshold:
                 self._enter(ids, value, time_s)
-        for ids in [ids for ids in self._watched if values.get(ids, 0.0) < self._settings.release]:
-            watch = self._watched.pop(ids)
+        for ids in [
+            ids for ids in self._suspected if values.get(ids, 0.0) < self._settings.release
+        ]:
+            suspicion = self._suspected.pop(ids)
             for track_id in ids:
-                self.add(track_id, Reason.SEPARATED, time_s, watch.peak_s)
+                self.add(track_id, Reason.SEPARATED, time_s, suspicion.peak_s)
         by_id = {track.id: track for track in tracks}
-        for ids, watch in self._watched.items():
-            self._keep_asking(ids, watch, time_s)
-            self._look_at_merger([by_id[key] for key in ids if key in by_id], watch, time_s)
+        for ids, suspicion in self._suspected.items():
+            self._keep_asking(ids, suspicion, time_s)
+            self._look_at_merger([by_id[key] for key in ids if key in by_id], suspicion, time_s)
         self._look_for_reacquired(tracks, time_s)
         self._keep_only({track.id for track in tracks})
 
     def _enter(self, ids: tuple[int, int], value: float, time_s: float) -> None:
         pause_s = self._settings.cooldown_s
-        watch = self._watched.setdefault(ids, _PairWatch(time_s + pause_s, pause_s))
-        if value >= watch.peak:
-            watch.peak, watch.peak_s = value, time_s
+        suspicion = self._suspected.setdefault(ids, _Suspicion(time_s + pause_s, pause_s))
+        if value >= suspicion.peak:
+            suspicion.peak, suspicion.peak_s = value, time_s
 
-    def _keep_asking(self, ids: tuple[int, int], watch: _PairWatch, time_s: float) -> None:
+    def _keep_asking(self, ids: tuple[int, int], suspicion: _Suspicion, time_s: float) -> None:
         for track_id in ids:
             self._risky_until_s[track_id] = time_s + self._settings.cooldown_s
-        if time_s >= watch.next_s:
-            watch.pause_s = min(2 * watch.pause_s, self._settings.cooldown_limit_s)
-            watch.next_s = time_s + watch.pause_s
+        if time_s >= suspicion.next_s:
+            suspicion.pause_s = min(2 * suspicion.pause_s, self._settings.cooldown_limit_s)
+            suspicion.next_s = time_s + suspicion.pause_s
             for track_id in ids:
-                self.add(track_id, Reason.OVERLAP, time_s, watch.peak_s)
+                self.add(track_id, Reason.OVERLAP, time_s, suspicion.peak_s)
 
-    def _look_at_merger(self, pair: list[Track], watch: _PairWatch, time_s: float) -> None:
+    def _look_at_merger(self, pair: list[Track], suspicion: _Suspicion, time_s: float) -> None:
         """Where one face is left of two, motion cannot say whose it is: asked about once."""
         left = [track for track in pair if track.face_row >= 0]
         lost = [track for track in pair if track.face_row < 0]
         if len(left) != 1 or len(lost) != 1:
-            watch.merged_s, watch.handed_s, watch.merger_asked = None, None, False
+            suspicion.merged_s, suspicion.handed_s, suspicion.merger_asked = None, None, False
             return
-        watch.merged_s = time_s if watch.merged_s is None else watch.merged_s
-        if watch.handed_s is None and iou(left[0].box, lost[0].box) > iou(
+        suspicion.merged_s = time_s if suspicion.merged_s is None else suspicion.merged_s
+        if suspicion.handed_s is None and iou(left[0].box, lost[0].box) > iou(
             left[0].box, left[0].predicted
         ):
-            watch.handed_s = time_s
-        if not watch.merger_asked and time_s - watch.merged_s >= self._settings.merger_s:
-            watch.merger_asked = True
-            since_s = watch.merged_s if watch.handed_s is None else watch.handed_s
+            suspicion.handed_s = time_s
+        if not suspicion.merger_asked and time_s - suspicion.merged_s >= self._settings.merger_s:
+            suspicion.merger_asked = True
+            since_s = suspicion.merged_s if suspicion.handed_s is None else suspicion.handed_s
             self.add(left[0].id, Reason.MERGED, time_s, since_s)
 
     def _look_for_reacquired(self, tracks: Collection[Track], time_s: float) -> None:
         """Long gaps, and short ones soon after a risk; during a risk the pair's turn comes."""
-        watched = {track_id for ids in self._watched for track_id in ids}
+        watched = {track_id for ids in self._suspected for track_id in ids}
         for track in tracks:
             long_gap = track.gap_s >= self._settings.reacquired_s
             after_risk = self.is_risky(track.id, time_s) and track.id not in watched

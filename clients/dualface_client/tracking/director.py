@@ -18,24 +18,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dualface_client.settings.tracking import TrackingSettings
-from dualface_client.tracking.bytetrack import ByteTracker, Track
+from dualface_client.tracking.bytetrack import ByteTracker
 from dualface_client.tracking.checks import CheckList, Reason
 from dualface_client.tracking.enquiry import Enquiry
-from dualface_client.tracking.identity import IdentityBook, Verdict, normalised
+from dualface_client.tracking.gallery import normalised
+from dualface_client.tracking.identity import IdentityBook, Verdict
 from dualface_client.tracking.links import LinkBook, Relink
 from dualface_client.tracking.pins import Pin, PinBook
 from dualface_client.tracking.quality import face_quality
-from dualface_client.tracking.risk import PairRisk, RiskMeter
+from dualface_client.tracking.risk import RiskMeter
 from dualface_client.tracking.scene import CutDetector
 from dualface_client.tracking.sides import SideBook
+from dualface_client.tracking.track import PairRisk, Track
 from dualface_client.types import (
     ByteArray,
     Faces,
     FloatArray,
     IntArray,
     Person,
+    SeatAssignment,
     Side,
-    SlotAssignment,
     TrackView,
 )
 
@@ -159,7 +161,7 @@ class Director:
         self._links.begin(tracks)
         risks = self._meter.update(tracks, self._cut)
         self._worst = max(risks, key=lambda pair: pair.value, default=None)
-        self._checks.watch(risks if not self._cut else (), tracks, time_s)
+        self._checks.follow(risks if not self._cut else (), tracks, time_s)
         self._meet_newcomers(tracks, time_s)
         seen = [track for track in tracks if track.face_row >= 0]
         self._asked = self._enquiry.choose(seen, faces, time_s)
@@ -172,7 +174,7 @@ class Director:
         embeddings: FloatArray | None,
         model_version: str,
         sharpness: FloatArray | None = None,
-    ) -> SlotAssignment:
+    ) -> SeatAssignment:
         """Second half: takes the embeddings in and says who sits where.
 
         Args:
@@ -349,10 +351,10 @@ class Director:
         self._sides.update(self._book.people, visible, time_s)
         self._book.forget(keep=self._sides.holders | self._links.people)
 
-    def _assignment(self, ran: bool, time_s: float) -> SlotAssignment:
+    def _assignment(self, ran: bool, time_s: float) -> SeatAssignment:
         tracks = self._tracker.confirmed
         worst = self._worst
-        return SlotAssignment(
+        return SeatAssignment(
             self._person(Side.LEFT, tracks, time_s),
             self._person(Side.RIGHT, tracks, time_s),
             scene_cut=self._cut,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dualface_client.settings.tracking import IdentitySettings, TrackingSettings
-from dualface_client.tracking.bytetrack import Track
 from dualface_client.tracking.checks import CheckList, Reason
 from dualface_client.tracking.identity import IdentityBook
 from dualface_client.tracking.links import LinkBook
 from dualface_client.tracking.quality import face_quality
+from dualface_client.tracking.track import Track
 from dualface_client.types import Faces
 
 _MAX_REQUEST = 4  # faces of one request; the largest ones

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dualface_client.tracking.links import Relink
-from dualface_client.types import Person, Side, SlotAssignment, TrackView
+from dualface_client.types import Person, SeatAssignment, Side, TrackView
 
 
-def revised(assignment: SlotAssignment, time_s: float, relinks: Sequence[Relink]) -> SlotAssignment:
+def revised(assignment: SeatAssignment, time_s: float, relinks: Sequence[Relink]) -> SeatAssignment:
     """An earlier frame's assignment as it would have been, had the links been known.
 
     Holders of the sides stay who they are; only which track shows them changes.
@@ -37,7 +37,7 @@ def revised(assignment: SlotAssignment, time_s: float, relinks: Sequence[Relink]
     return replace(assignment, left=left, right=right, tracks=tracks)
 
 
-def reseated(assignment: SlotAssignment, holders: Mapping[Side, int]) -> SlotAssignment:
+def reseated(assignment: SeatAssignment, holders: Mapping[Side, int]) -> SeatAssignment:
     """An earlier frame's assignment with other holders of the sides.
 
     Args:

@@ -9,86 +9,15 @@ the narrow thresholds in `IdentitySettings`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
 
 from dualface_client.settings.tracking import IdentitySettings
 from dualface_client.tracking.assignment import best_pairs
-from dualface_client.tracking.boxes import Box
-from dualface_client.types import FloatArray
+from dualface_client.tracking.gallery import Gallery, Identity
+from dualface_client.types import Box, FloatArray
 
 _IMPOSSIBLE = -1e6
 _SKIP_LIMIT = 4.0  # longest pause after an enrolment that failed, in `enrol_limit_s`
-
-
-@dataclass(slots=True)
-class Gallery:
-    """A few embeddings of one person, all of one model version.
-
-    Attributes:
-        size: Embeddings kept.
-        duplicate_cosine: Above it two embeddings count as the same picture.
-    """
-
-    size: int
-    duplicate_cosine: float
-    _embeddings: list[FloatArray] = field(default_factory=list)
-    _qualities: list[float] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self._embeddings)
-
-    def similarity(self, embedding: FloatArray) -> float:
-        """Cosine with the closest embedding of the gallery; -1 where it is empty."""
-        return max((float(known @ embedding) for known in self._embeddings), default=-1.0)
-
-    def add(self, embedding: FloatArray, quality: float) -> None:
-        """Takes an embedding in: a better twin replaces its twin, the worst makes room."""
-        cosines = [float(known @ embedding) for known in self._embeddings]
-        if cosines and max(cosines) >= self.duplicate_cosine:
-            self._replace(cosines.index(max(cosines)), embedding, quality)
-        elif len(self) < self.size:
-            self._embeddings.append(embedding.copy())
-            self._qualities.append(quality)
-        else:
-            self._replace(self._qualities.index(min(self._qualities)), embedding, quality)
-
-    def _replace(self, index: int, embedding: FloatArray, quality: float) -> None:
-        if quality > self._qualities[index]:
-            self._embeddings[index], self._qualities[index] = embedding.copy(), quality
-
-    def clear(self) -> None:
-        """Forgets everything."""
-        self._embeddings.clear()
-        self._qualities.clear()
-
-
-@dataclass(slots=True)
-class Identity:
-    """One person.
-
-    Attributes:
-        id: 1-based, never reused in a stream.
-        gallery: What the person looks like.
-        seen_s: When last seen.
-        box: Where last seen.
-        visible_s: Seconds visible in all.
-        weight: How established: visible seconds times face height over picture height, fading.
-        x_px: Smoothed horizontal centre.
-        enrol_s: When the next enrolment is due.
-        enrol_pause_s: Pause after it.
-    """
-
-    id: int
-    gallery: Gallery
-    seen_s: float
-    box: Box
-    visible_s: float = 0.0
-    weight: float = 0.0
-    x_px: float = 0.0
-    enrol_s: float = 0.0
-    enrol_pause_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +156,3 @@ def _lead(gains: list[float], column: int) -> float:
     return gains[column] - max(
         (gain for other, gain in enumerate(gains) if other != column), default=_IMPOSSIBLE
     )
-
-
-def normalised(embeddings: FloatArray) -> FloatArray:
-    """Rows scaled to length 1, so that a server that forgot to does no harm."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    scaled: FloatArray = (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return scaled

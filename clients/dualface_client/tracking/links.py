@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dualface_client.tracking.bytetrack import Track
-from dualface_client.tracking.identity import Identity, IdentityBook
+from dualface_client.tracking.gallery import Identity
+from dualface_client.tracking.identity import IdentityBook
 from dualface_client.tracking.sides import SideBook
+from dualface_client.tracking.track import Track
 from dualface_client.types import Side
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dualface_client.settings.tracking import IdentitySettings
 from dualface_client.tracking.assignment import best_pairs
-from dualface_client.tracking.identity import Identity
+from dualface_client.tracking.gallery import Identity
 from dualface_client.types import FloatArray, Side
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dualface_client.tracking.boxes import Box, cover
-from dualface_client.types import Faces
+from dualface_client.tracking.boxes import cover
+from dualface_client.types import Box, Faces
 
 _FULL_HEIGHT_PX = 80.0  # a face of this height has all the detail that a 150 px chip needs
 _MIN_HEIGHT_PX = 24.0

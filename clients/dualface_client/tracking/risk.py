@@ -7,84 +7,20 @@ add up and one strong sign is enough.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from itertools import combinations
 from math import hypot, log
 
 from dualface_client.settings.tracking import RiskSettings
-from dualface_client.tracking.boxes import Box, cover, gap_heights, iou
-from dualface_client.tracking.bytetrack import Track
+from dualface_client.tracking.boxes import cover, gap_heights, iou
 from dualface_client.tracking.kalman import REFERENCE_FPS
+from dualface_client.tracking.track import PairRisk, RiskParts, Track
+from dualface_client.types import Box
 
 _FULL_COVER = 0.3  # cover of the smaller face that counts as full overlap
 _JUMP_HEIGHTS = (0.35, 1.0)  # distance from the prediction: no sign below, full sign above
 _RESIZE = (log(1.35), log(2.0))
 _SCORE_DROP = (0.2, 0.5)
 _SCORE_MEMORY = 0.1  # weight of a new score in its running mean
-
-
-@dataclass(frozen=True, slots=True)
-class RiskParts:
-    """What makes a pair risky, each 0 to 1.
-
-    Attributes:
-        overlap: Boxes of this frame cover each other.
-        approach: They will, if they go on like this.
-        ambiguity: Exchanging the two detections would have been nearly as cheap.
-        reacquired: One was found again or is lost, near the other.
-        jump: One moved or grew far from its prediction, near the other.
-        score_drop: One's detection score fell well below its mean, near the other.
-        cut: A new shot began.
-    """
-
-    overlap: float = 0.0
-    approach: float = 0.0
-    ambiguity: float = 0.0
-    reacquired: float = 0.0
-    jump: float = 0.0
-    score_drop: float = 0.0
-    cut: float = 0.0
-
-    @property
-    def value(self) -> float:
-        """All parts in one number, 0 to 1."""
-        calm = 1.0
-        for name, weight in _WEIGHTS:
-            calm *= 1.0 - weight * getattr(self, name)
-        return 1.0 - calm
-
-    @property
-    def named(self) -> tuple[tuple[str, float], ...]:
-        """The parts that are not 0, by name."""
-        found = ((name, float(getattr(self, name))) for name, _ in _WEIGHTS)
-        return tuple((name, value) for name, value in found if value > 0)
-
-
-_WEIGHTS = (
-    ("overlap", 1.0),
-    ("approach", 0.4),
-    ("ambiguity", 1.0),
-    ("reacquired", 0.5),
-    ("jump", 0.8),
-    ("score_drop", 0.3),
-    ("cut", 1.0),
-)
-assert {name for name, _ in _WEIGHTS} == {part.name for part in fields(RiskParts)}  # noqa: S101 - at import
-
-
-@dataclass(frozen=True, slots=True)
-class PairRisk:
-    """Risk of one pair of tracks.
-
-    Attributes:
-        ids: Track ids, ascending.
-        parts: Named parts.
-        value: `parts.value`.
-    """
-
-    ids: tuple[int, int]
-    parts: RiskParts
-    value: float
 
 
 class RiskMeter:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from dualface_client.settings.tracking import SideSettings
-from dualface_client.tracking.identity import Identity
+from dualface_client.tracking.gallery import Identity
 from dualface_client.types import Side
 
 #: A second person who comes while the first has held a side for less than this is placed by

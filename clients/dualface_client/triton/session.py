@@ -22,7 +22,7 @@ from dualface_client.triton.registration import free, register
 
 
 @dataclass(frozen=True, slots=True)
-class SlotPlan:
+class SlotGroup:
     """Slots that a worker wants for one model.
 
     Attributes:
@@ -43,7 +43,7 @@ class Session:
     def __init__(  # noqa: PLR0913 - keywords, most of them with a default
         self,
         address: str,
-        plans: Mapping[str, SlotPlan],
+        plans: Mapping[str, SlotGroup],
         *,
         specs: tuple[ModelSpec, ...] = MODELS,
         access: Access | None = None,
@@ -118,7 +118,7 @@ class Session:
                 )
         self.models = found
 
-    def _classes(self, plans: Mapping[str, SlotPlan]) -> dict[str, SizeClass]:
+    def _classes(self, plans: Mapping[str, SlotGroup]) -> dict[str, SizeClass]:
         classes = {}
         for name, plan in plans.items():
             limit = self.models[name].spec.max_batch_size
@@ -133,7 +133,7 @@ class Session:
     def _answers_apart(
         self,
         undo: contextlib.ExitStack,
-        plans: Mapping[str, SlotPlan],
+        plans: Mapping[str, SlotGroup],
         classes: Mapping[str, SizeClass],
     ) -> AnswersApart:
         """A region for answers alone, registered."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import PlatformError
-from dualface_client.settings.cuda import CudaStream, load_codec
 from dualface_client.video.nvcuvid import decoder_caps
 
 #: What sources come in: codec and bit depth.

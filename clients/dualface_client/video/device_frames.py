@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from dualface_client.cuda.stream import CudaStream
 from dualface_client.errors import SourceError
-from dualface_client.settings.cuda import CudaStream
 from dualface_client.types import ColorSpec, Nv12Image
 
 _POLL_S = 0.1

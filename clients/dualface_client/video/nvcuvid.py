@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
+from dualface_client.cuda.stream import CudaStream
 from dualface_client.errors import PlatformError
-from dualface_client.settings.cuda import CudaStream
 
 _LIBRARY = "libnvcuvid.so.1"  # of the driver
 #: `cudaVideoCodec` of cuviddec.h.

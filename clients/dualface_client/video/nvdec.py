@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import PlatformError, SourceError
-from dualface_client.settings.cuda import CudaStream, load_codec
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.annexb import AnnexbFilter
 from dualface_client.video.device_frames import DeviceFrames

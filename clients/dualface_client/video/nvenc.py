@@ -11,8 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import PlatformError, SinkError, UsageError
-from dualface_client.settings.cuda import CudaStream, load_codec
 from dualface_client.types import Frame, Nv12Image, VideoInfo
 from dualface_client.video.annexb import ColorMarker, DecodeStamps
 from dualface_client.video.audio import AudioCopy

@@ -10,14 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dualface_client.settings.cuda import CudaStream
+from dualface_client.cuda.stream import CudaStream
 from dualface_client.types import ByteArray, Frame, Nv12Image, VideoInfo
 from dualface_client.video.device_frames import DeviceFrames
-from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError
 from dualface_client.video.source import PyavSource
 
 _PINNED = 4
-_FRAMES_LIMIT = 64
+FRAMES_LIMIT = 64
 _DEVICE_TO_HOST = 2  # cudaMemcpyKind
 
 
@@ -43,7 +42,7 @@ class UploadingSource:
     """Frames of a `PyavSource` in GPU memory, for what NVDEC cannot decode."""
 
     def __init__(
-        self, source: PyavSource, stream: CudaStream, *, why: str, frames_limit: int = _FRAMES_LIMIT
+        self, source: PyavSource, stream: CudaStream, *, why: str, frames_limit: int = FRAMES_LIMIT
     ) -> None:
         """Takes a source over.
 
@@ -98,27 +97,6 @@ class UploadingSource:
         image = self._ring.upload(pinned.address, frame.image.color, self._closing)
         pinned.done = self._stream.record()
         return image
-
-
-def open_device_source(
-    path: str | Path, stream: CudaStream, *, frames_limit: int = _FRAMES_LIMIT
-) -> NvdecSource | UploadingSource:
-    """Decodes on the GPU where it can, else on the CPU with a note that says why.
-
-    Args:
-        path: A regular file.
-        stream: Where frames are made, and where every use of them must be queued.
-        frames_limit: Frames that may be held at once.
-
-    Raises:
-        SourceError: The file cannot be read.
-        PlatformError: PyNvVideoCodec or CuPy is missing.
-    """
-    try:
-        return NvdecSource(path, stream, frames_limit=frames_limit)
-    except NvdecUnsupportedError as error:
-        why = str(error).removeprefix(f"{path}: ")
-        return UploadingSource(PyavSource(path), stream, why=why, frames_limit=frames_limit)
 
 
 class HostSink(Protocol):

@@ -1,0 +1,1 @@
+"""Many inputs to many outputs: what is asked, prepared and carried out."""

@@ -1,0 +1,217 @@
+"""Carries a planned run out: the server, what watches, and the streams here or in workers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+
+from dualface_client.batch.admission import admit_streams, needs_of
+from dualface_client.batch.pool_faults import ending_at_pool_fault
+from dualface_client.batch.run import Run
+from dualface_client.batch.server import reap_at, server_for
+from dualface_client.errors import DualfaceError, StoppedError
+from dualface_client.memory.figures import PoolReport
+from dualface_client.memory.vram import NVDEC_CONTEXT_BYTES, WORKER_BYTES, VramLimit
+from dualface_client.observe.alerts import Alert
+from dualface_client.observe.hardware import HardwareMonitor
+from dualface_client.observe.memory_peak import MemoryPeak
+from dualface_client.observe.report import StreamStatus
+from dualface_client.observe.run_log import log_event
+from dualface_client.observe.run_state import hearing_of_server
+from dualface_client.settings.program import RunSettings
+from dualface_client.stream.device_choice import make_device
+from dualface_client.stream.job import fail_unstarted
+from dualface_client.stream.load import load_of
+from dualface_client.stream.pacing import card_of, within_memory
+from dualface_client.stream.session import run_worker
+from dualface_client.triton.access import OPEN_ACCESS
+from dualface_client.triton.embedded import EmbeddedServer
+from dualface_client.triton.reaper import reap_shared_memory
+from dualface_client.workers.process import WorkerSetup
+from dualface_client.workers.supervisor import Supervisor
+
+#: Measured on an H200: more streams in one process lose speed to Python's lock.
+_STREAMS_PER_WORKER = 4
+
+
+class Listener:
+    """Hears what a run has to say; this one writes it to the log and shows no progress."""
+
+    def say(self, event: str, text: str, level: int = logging.INFO) -> None:
+        """One line, with a name for machines."""
+        log_event(event, text, level=level)
+
+    def display(self, statuses: Sequence[StreamStatus]) -> AbstractContextManager[object]:
+        """Shows the streams while they run."""
+        del statuses
+        return nullcontext()
+
+
+def carry_out(run: Run, stop: threading.Event, listener: Listener) -> None:
+    """Runs every stream that may be tried; a stream's failure ends up in its status.
+
+    Args:
+        run: From `prepare_run`; knows all about its end afterwards.
+        stop: Set from outside to end early: streams leave playable partial files.
+        listener: Hears what happens.
+
+    Raises:
+        DualfaceError: The streams could not even be started; their statuses say so too.
+    """
+    with hearing_of_server(run.state, run.settings.server_wait_s):
+        try:
+            _run_streams(run, stop, listener)
+        except StoppedError as error:
+            fail_unstarted(run.statuses, error)
+        except DualfaceError as error:
+            fail_unstarted(run.statuses, error)
+            raise
+
+
+def _run_streams(run: Run, stop: threading.Event, listener: Listener) -> None:
+    reap_shared_memory()
+    if run.has_ended:
+        with listener.display(run.statuses):
+            return
+    on_gpu = run.choice.device == "cuda"
+
+    def on_alert(alert: Alert) -> None:
+        level = logging.INFO if alert.is_over else logging.WARNING
+        listener.say("hardware_alert", str(alert), level)
+
+    with ExitStack() as stack:
+        embedded, address = _serve(run, stop, listener, stack)
+        peak = stack.enter_context(MemoryPeak(run.processes))
+        stack.enter_context(
+            ending_at_pool_fault(
+                embedded,
+                run.statuses,
+                stop,
+                lambda text: listener.say("server_pool", text, logging.WARNING),
+                run.state,
+                gpu=on_gpu,
+            )
+        )
+        monitor = stack.enter_context(
+            HardwareMonitor(run.request.program.monitor, on_alert, on_gpu=on_gpu)
+        )
+        if on_gpu:
+            _admit(run)
+        with listener.display(run.statuses):
+            run.regions = {} if run.has_ended else _work(address, run, stop, monitor)
+        peak.close()
+        monitor.close()
+        run.peaks_bytes, run.hardware = peak.peaks_bytes, monitor.summary()
+        _warn_of_leaks(run, listener)
+
+
+def _serve(
+    run: Run, stop: threading.Event, listener: Listener, stack: ExitStack
+) -> tuple[EmbeddedServer | None, str]:
+    """Takes or starts the server; the stack ends it."""
+    if not run.choice.address:
+        listener.say("server_starting", "starting the embedded Triton server ...")
+    address, embedded = stack.enter_context(server_for(run.choice, stop))
+    if embedded is None:
+        reap_at(address)
+    else:
+        run.server_pid = lambda: embedded.pid
+    run.state.set_server(f"{address} (embedded)" if embedded else address)
+    run.state.set_phase("running")
+    return embedded, address
+
+
+def worker_processes(work: RunSettings, streams: int, videos: int) -> int:
+    """Worker processes of a run, 0 where its streams run in this process.
+
+    Args:
+        work: What was asked for; without a number of workers there are about four streams in each.
+        streams: How many run at a time.
+        videos: How many there are.
+    """
+    wanted = work.workers or max(1, -(-min(streams, videos) // _STREAMS_PER_WORKER))
+    workers = max(1, min(wanted, videos))
+    return 0 if work.workers == 1 or (work.workers is None and workers == 1) else workers
+
+
+def _work(
+    address: str, run: Run, stop: threading.Event, monitor: HardwareMonitor
+) -> dict[str, PoolReport]:
+    """Runs the streams here, or in worker processes; figures of each process's region."""
+    request, device = run.request, run.choice.device
+    workers = worker_processes(request.program.run, run.streams, len(run.jobs))
+    embedded = run.choice.address is None
+    if not workers:
+        return {
+            "client": run_worker(
+                address,
+                make_device(device, run.settings),
+                run.jobs,
+                run.statuses,
+                run.settings,
+                stop,
+                streams=run.streams,
+                tracks=request.tracks,
+                access=OPEN_ACCESS if embedded else None,
+                pacing=within_memory(run.vram, monitor),
+                overlay=request.overlay,
+            )
+        }
+    setup = WorkerSetup(
+        address,
+        device,
+        run.settings,
+        -(-run.streams // workers),
+        request.tracks,
+        request.program.monitor,
+        open_access=embedded,
+        vram=run.vram,
+        overlay=request.overlay,
+    )
+    return Supervisor(setup, workers, run.state).run(run.jobs, run.statuses, stop)
+
+
+def _admit(run: Run) -> None:
+    """Fails streams that do not fit into the GPU's memory, or lets fewer run at a time."""
+    from dualface_client.stream.load import frames_held
+
+    work = run.request.program.run
+    card = card_of(work.vram_limit)
+    if card is None:
+        return
+    needs = needs_of(run.jobs, run.statuses, load_of(run.settings, frames_held(run.settings)))
+    if not needs:
+        return
+
+    def processes_bytes(streams: int) -> int:
+        # This process has its context already: it is among what the card shows as used.
+        workers = worker_processes(work, streams, len(run.jobs))
+        return workers * WORKER_BYTES or NVDEC_CONTEXT_BYTES
+
+    found = admit_streams(
+        run.jobs,
+        run.statuses,
+        needs,
+        card,
+        run.streams,
+        processes_bytes,
+        queue=work.on_oom == "queue",
+    )
+    run.streams = max(1, found.at_a_time)
+    sizes = [sum(terms.values()) for name, terms in needs if name not in found.refused]
+    run.vram = VramLimit(card.limit_bytes, max(sizes, default=0))
+
+
+def _warn_of_leaks(run: Run, listener: Listener) -> None:
+    """A line for each slot that is still held."""
+    for leak in (leak for region in run.regions.values() for leak in region.leaks):
+        why = "no answer came to its request" if leak.quarantined else "never released: a bug"
+        where = f"; taken at {leak.place}" if leak.place else ""
+        listener.say(
+            "slot_leaked",
+            f"warning: a {leak.size_class} slot is still held by {leak.label} after "
+            f"{leak.age_s:.0f} s ({why}{where})",
+            logging.WARNING,
+        )

@@ -1,0 +1,238 @@
+"""From the command line's paths to one job per video."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dualface_client.errors import UsageError
+from dualface_client.stream.job import OUTPUT_SUFFIXES, OUTPUT_TAG, Job, written_by
+
+#: What is taken from a directory. A file that is named directly is tried whatever its suffix.
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "m2ts", "mts"),
+        *("mpg", "mpeg", "flv", "wmv", "3gp", "ogv", "mxf"),
+    )
+)
+#: How names of unfinished outputs end, see `video.outfile.partial_path_of`.
+PARTIAL_TAG = ".partial"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def jobs_of_inputs(
+    inputs: Sequence[str], output: str | None, tell: Callable[[str], None] = lambda note: None
+) -> list[Job]:
+    """Expands directories and globs and gives every video its output.
+
+    A directory stands for the videos directly in it, sorted by name. Outputs of earlier runs in it
+    are left out, and so is what is named twice. An input that matches nothing becomes a job with a
+    `problem`, so that the others go on.
+
+    Args:
+        inputs: Files, directories or glob patterns.
+        output: A file (for exactly one video) or a directory, which is made where its parent
+            exists; None to write nothing.
+        tell: Gets a line for what was left out.
+
+    Raises:
+        UsageError: Two videos would be written to one file, or many videos to a file.
+    """
+    found = _without_repeats([job for text in inputs for job in _expand(text, tell)], tell)
+    if output is not None:
+        found = _with_outputs(found, Path(output), text=output)
+        _refuse_collisions(found)
+        refuse_inputs_as_outputs(found)
+    return _with_unique_names(found)
+
+
+def _expand(text: str, tell: Callable[[str], None]) -> Iterator[Job]:
+    path = Path(text)
+    if not text or "\0" in text:
+        raise UsageError(f"input {text!r}: expected a file, a directory or a pattern")
+    if problem := _no_file(text, path):
+        yield Job(text, path, None, problem)
+    elif os.path.isdir(path):
+        yield from _of_directory(path, text, tell)
+    elif glob.has_magic(text) and not os.path.lexists(path):
+        matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
+        yield from _of_list(path, text, matches, f"{text}: matches no file", tell)
+    else:
+        yield _of_file(path)
+
+
+def _no_file(text: str, path: Path) -> str:
+    """Why something that other programs take for an input is none here; else empty."""
+    if os.path.lexists(path):
+        return ""
+    if text == "-":
+        return "standard input is not read; save it to a file and name that"
+    if _ADDRESS.match(text):
+        return f"{text}: addresses are not read; download or record it to a file and name that"
+    return ""
+
+
+def _of_directory(path: Path, text: str, tell: Callable[[str], None]) -> Iterator[Job]:
+    try:
+        entries = sorted(path.iterdir())
+    except OSError as error:
+        problem = f"{text}: cannot be read ({error.strerror}); check its permissions"
+        yield Job(path.name or text, path, None, problem)
+        return
+    folders = [entry for entry in entries if os.path.isdir(entry)]
+    if deeper := [folder for folder in folders if _holds_videos(folder)]:
+        more = f" and {len(deeper) - 1} more" if len(deeper) > 1 else ""
+        tell(
+            f"{deeper[0]}{more}: directories within a directory are not looked into; name them, "
+            f"or the pattern '{path}/**/*.mp4'"
+        )
+    videos = [entry for entry in entries if _is_video(entry) and entry not in folders]
+    missing = f"{text}: has no videos ({' '.join(sorted(VIDEO_SUFFIXES))})"
+    yield from _of_list(path, text, videos, missing, tell)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _holds_videos(folder: Path) -> bool:
+    """Whether there is a video in it that is not our own output."""
+    try:
+        return any(_is_video(entry) and not _is_output(entry) for entry in folder.iterdir())
+    except OSError:  # not ours to read: nothing to point at
+        return False
+
+
+def _of_list(
+    path: Path, text: str, videos: list[Path], missing: str, tell: Callable[[str], None]
+) -> Iterator[Job]:
+    """Jobs for what a directory or a pattern stands for, without our own outputs."""
+    wanted = videos
+    if not _is_output(Path(text)):  # a pattern that asks for them gets them
+        wanted = [video for video in videos if not _is_output(video)]
+    if skipped := len(videos) - len(wanted):
+        tell(
+            f"{text}: {skipped} outputs of earlier runs (*{OUTPUT_TAG}.*, *{PARTIAL_TAG}.*) are "
+            "left out; name them to process them"
+        )
+        missing = f"{text}: has outputs of earlier runs alone; name them to process them"
+    if not wanted:
+        yield Job(path.name or text, path, None, missing)
+    yield from map(_of_file, wanted)
+
+
+def _is_output(path: Path) -> bool:
+    return path.stem.endswith((OUTPUT_TAG, PARTIAL_TAG))
+
+
+def _of_file(video: Path) -> Job:
+    """A job; what cannot even be looked at needs no server to be told so."""
+    problem = ""
+    try:
+        os.stat(video)
+    except (FileNotFoundError, NotADirectoryError):
+        problem = f"{video}: no such file; check the path"
+    except OSError as error:  # too long, not permitted
+        reason = f"cannot be looked at ({error.strerror})"
+        problem = f"{video}: {reason}; check the path and its permissions"
+    return Job(video.stem, video, None, problem)
+
+
+def _without_repeats(jobs: list[Job], tell: Callable[[str], None]) -> list[Job]:
+    kept: dict[str, Job] = {}
+    for job in jobs:
+        place = os.path.abspath(job.input)
+        if place in kept:
+            tell(f"{job.input}: is named more than once and processed once")
+        kept.setdefault(place, job)
+    return list(kept.values())
+
+
+def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
+    if not text or "\0" in text:
+        raise UsageError(f"-o {text!r}: expected a file or a directory")
+    if text == "-":
+        raise UsageError("-o -: nothing is written to standard output; name a file or a directory")
+    is_file = output.suffix.lower() in OUTPUT_SUFFIXES and not os.path.isdir(output)
+    if is_file and not text.endswith("/"):
+        if len(jobs) > 1:
+            raise UsageError(
+                f"-o {output}: is one file, but there are {len(jobs)} videos; name a directory"
+            )
+        if not os.path.isdir(output.parent):
+            raise UsageError(
+                f"{output.parent}: is not a directory; create it or choose another output"
+            )
+        return [replace(job, output=output) for job in jobs]
+    if output.suffix.lower() in VIDEO_SUFFIXES and not os.path.isdir(output):
+        raise UsageError(
+            f"-o {output}: {output.suffix} cannot be written; "
+            f"expected one of {' '.join(sorted(OUTPUT_SUFFIXES))}, or a directory"
+        )
+    _refuse_no_directory(output, text)
+    return [replace(job, output=output / f"{job.input.stem}{OUTPUT_TAG}.mp4") for job in jobs]
+
+
+def _refuse_no_directory(path: Path, text: str) -> None:
+    """Whether a path is a directory, or one that can be made and is meant to be."""
+    if os.path.isdir(path):
+        return
+    try:
+        there = bool(os.lstat(path))
+    except FileNotFoundError:
+        there = False
+    except OSError as error:  # too long, not permitted
+        raise UsageError(f"-o {path}: cannot be looked at ({error.strerror})") from error
+    if there:
+        reason = "is not a directory"
+    elif not os.path.isdir(path.parent):
+        reason = f"{path.parent} does not exist"
+    elif path.suffix and not text.endswith("/"):
+        reason = f"{path.suffix} is no video's ending, and a new directory is named {path}/"
+    else:
+        return
+    raise UsageError(
+        f"-o {path}: {reason}; name a file ending in .mp4, .m4v, .mov or .mkv, or a directory"
+    )
+
+
+def _refuse_collisions(jobs: list[Job]) -> None:
+    owners: dict[Path, Path] = {}
+    for job in jobs:
+        if job.output is None or job.problem:
+            continue
+        if job.output in owners:
+            raise UsageError(
+                f"{owners[job.output]} and {job.input} would both be written to {job.output}; "
+                "rename one or run them into different directories"
+            )
+        owners[job.output] = job.input
+
+
+def refuse_inputs_as_outputs(jobs: list[Job]) -> None:
+    """Raises UsageError where a job would replace an input while it or another one is read."""
+    inputs = {job.input.resolve() for job in jobs}
+    for job in jobs:
+        for path in written_by(job):
+            if path.resolve() in inputs:
+                raise UsageError(
+                    f"{path}: is an input, and would be replaced while {job.input} is processed; "
+                    "rename it or write to another directory"
+                )
+
+
+def _with_unique_names(jobs: list[Job]) -> list[Job]:
+    counts = Counter(job.name for job in jobs)
+    seen: Counter[str] = Counter()
+    named = []
+    for job in jobs:
+        seen[job.name] += 1
+        repeated = counts[job.name] > 1
+        named.append(replace(job, name=f"{job.name}#{seen[job.name]}" if repeated else job.name))
+    return named

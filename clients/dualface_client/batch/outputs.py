@@ -1,0 +1,193 @@
+"""Refuses outputs that cannot be written, before a server is started for them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualface_client.errors import UsageError
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.job import OUTPUT_SUFFIXES, Job, written_by
+from dualface_client.stream.overlay import overlay_path
+from dualface_client.video.outfile import is_finished, partial_path_of
+
+_REMEDY = "choose another name or allow --overwrite"
+
+
+@dataclass(frozen=True, slots=True)
+class SideFile:
+    """A file that a run writes besides its videos.
+
+    Attributes:
+        option: That names it.
+        what: Is written there, for messages.
+        path: The file, or a directory that is there.
+        may_replace: Whether one that exists is replaced.
+    """
+
+    option: str
+    what: str
+    path: Path
+    may_replace: bool
+
+
+@contextmanager
+def new_directories(jobs: Sequence[Job]) -> Iterator[None]:
+    """Makes the outputs' directories that are missing; takes them back where the body fails.
+
+    Args:
+        jobs: From `jobs_of_inputs`.
+
+    Raises:
+        UsageError: One cannot be made.
+    """
+    wanted = [job.output.parent for job in jobs if job.output is not None and not job.problem]
+    made = [path for path in dict.fromkeys(wanted) if not os.path.lexists(path)]
+    for path in made:
+        try:
+            path.mkdir()
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be made: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):  # no longer empty
+                path.rmdir()
+        raise
+
+
+def check_outputs(
+    jobs: Sequence[Job],
+    settings: StreamSettings,
+    tell: Callable[[str], None] = lambda note: None,
+    *,
+    existing_may_stay: bool = False,
+) -> None:
+    """Looks at every output of a run.
+
+    Args:
+        jobs: From `jobs_of_inputs`.
+        settings: Of the run; a job may have its own.
+        tell: Gets a line for what is going to be replaced.
+        existing_may_stay: Whether outputs that exist are somebody else's business.
+
+    Raises:
+        UsageError: One of them exists, is being written, or its directory cannot be written.
+    """
+    wanted = [(job, job.output) for job in jobs if job.output is not None and not job.problem]
+    for directory in dict.fromkeys(output.parent for _, output in wanted):
+        _check_directory(directory)
+    kept = [
+        output
+        for job, output in wanted
+        if os.path.isdir(output)
+        or (os.path.lexists(output) and not (job.settings or settings).output.overwrite)
+    ]
+    if kept and not existing_may_stay:
+        more = f" (and {len(kept) - 1} more)" if len(kept) > 1 else ""
+        raise UsageError(f"{kept[0]}: exists{more}; {_REMEDY}")
+    for _, output in wanted:
+        _check_partial(output, tell)
+
+
+def check_per_video(option: str, path: Path | None, videos: int) -> None:
+    """Refuses one file for what each of several videos writes.
+
+    Args:
+        option: That names it.
+        path: File or directory, None where the option was not given.
+        videos: How many there are.
+
+    Raises:
+        UsageError: It is no directory.
+    """
+    if path is not None and videos > 1 and not os.path.isdir(path):
+        raise UsageError(f"{option} {path}: there are {videos} videos; name an existing directory")
+
+
+def overlay_files(
+    overlay: Path | None, jobs: Sequence[Job], *, may_replace: bool
+) -> list[SideFile]:
+    """The files that `--debug-overlay` writes.
+
+    Raises:
+        UsageError: One file for several videos, or no container that can be written.
+    """
+    option = "--debug-overlay"
+    if overlay is None:
+        return []
+    check_per_video(option, overlay, len(jobs))
+    if not os.path.isdir(overlay) and overlay.suffix.lower() not in OUTPUT_SUFFIXES:
+        raise UsageError(
+            f"{option} {overlay}: expected a name that ends in "
+            f"{', '.join(sorted(OUTPUT_SUFFIXES))}, or an existing directory"
+        )
+    paths = dict.fromkeys(overlay_path(overlay, job) for job in jobs)
+    return [SideFile(option, "the overlay", path, may_replace) for path in paths]
+
+
+def check_side_files(jobs: Sequence[Job], files: Sequence[SideFile]) -> None:
+    """Refuses files that would destroy something or cannot be written.
+
+    Raises:
+        UsageError: One would.
+    """
+    taken = {path.resolve() for job in jobs for path in (job.input, *written_by(job))}
+    for file in files:
+        if os.path.isdir(file.path):
+            continue
+        reason = ""
+        if file.path.resolve() in taken:
+            reason = "it is one of the videos or of the other files"
+        elif os.path.lexists(file.path) and not file.may_replace:
+            reason = f"it exists; {_REMEDY}"
+        elif not os.path.isdir(file.path.parent):
+            reason = f"{file.path.parent} is not a directory"
+        if reason:
+            raise UsageError(f"{file.option} {file.path}: cannot write {file.what}: {reason}")
+        taken.add(file.path.resolve())
+
+
+def _check_directory(directory: Path) -> None:
+    if not os.path.isdir(directory):
+        raise UsageError(f"{directory}: is not a directory; create it or choose another output")
+    try:
+        with tempfile.TemporaryFile(dir=directory):  # permissions alone do not tell
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{directory}: is not writable ({error.strerror}); change its permissions or choose "
+            "another output"
+        ) from error
+
+
+def _check_partial(output: Path, tell: Callable[[str], None]) -> None:
+    """Whether somebody writes there now, or did and was killed."""
+    partial = partial_path_of(output)
+    try:
+        fd = os.open(partial, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return  # not there, or the stream that meets it says why
+    try:
+        _lock(fd, partial)
+        if is_finished(partial, output):
+            partial.unlink()
+            return
+    finally:
+        os.close(fd)
+    tell(f"{partial}: was left behind by an earlier run and is replaced")
+
+
+def _lock(fd: int, partial: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UsageError(
+            f"{partial}: another process writes it; wait for it or choose another output"
+        ) from error

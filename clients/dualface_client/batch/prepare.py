@@ -1,0 +1,112 @@
+"""Plans a run and checks everything about it that can be told before something is started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dualface_client import __version__
+from dualface_client.batch.inputs import jobs_of_inputs
+from dualface_client.batch.outputs import (
+    SideFile,
+    check_outputs,
+    check_per_video,
+    check_side_files,
+    new_directories,
+    overlay_files,
+)
+from dualface_client.batch.resume import identities, skip_finished
+from dualface_client.batch.run import Run, RunRequest
+from dualface_client.batch.server import choice_of
+from dualface_client.batch.streams_file import jobs_of_streams
+from dualface_client.observe.run_state import RunState
+from dualface_client.settings.program import ProgramSettings
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.device_choice import device_for, settings_for
+from dualface_client.stream.job import Job, new_statuses
+
+_CORES_PER_STREAM = 4
+
+
+def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run:
+    """Plans a run; starts nothing, and writes nothing but directories that are missing.
+
+    Args:
+        request: What is to be done.
+        side_files: What the caller is going to write besides.
+
+    Raises:
+        UsageError: The request cannot be carried out as it stands.
+        PlatformError: The device was asked for by name and something is missing.
+    """
+    work = request.program.run
+    choice = choice_of(request.program.server, work.device)
+    device = device_for(
+        work.device, server_is_local=choice.is_local, embedded_server=choice.address is None
+    )
+    choice = replace(choice, device=device)
+    notes: list[str] = []
+    files = _files(request, notes)
+    streams, settings = settings_of(request.program, choice.device, len(request.entries or files))
+    jobs = jobs_of_streams(request.entries, settings) if request.entries else files
+    with new_directories(jobs):
+        _check_files(request, settings, jobs, notes, side_files)
+    statuses = new_statuses(jobs)
+    if request.resume:
+        skip_finished(jobs, statuses, request.recorded, overwrite=settings.output.overwrite)
+    return Run(
+        request,
+        settings,
+        choice,
+        jobs,
+        statuses,
+        notes,
+        RunState(__version__, statuses, identities(jobs)),
+        streams,
+    )
+
+
+def settings_of(program: ProgramSettings, device: str, count: int) -> tuple[int, StreamSettings]:
+    """How many streams may run at a time, and the settings of as many of them as there are.
+
+    Args:
+        program: What was said.
+        device: `cpu` or `cuda`.
+        count: Streams of the run.
+
+    Raises:
+        UsageError: The device cannot do what was said.
+    """
+    streams = program.run.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM)
+    settings = settings_for(device, program.stream, program.limits, min(streams, count))
+    return streams, settings
+
+
+def _files(request: RunRequest, notes: list[str]) -> list[Job]:
+    """What the inputs name; nothing where a streams file says what to do."""
+    if request.entries:
+        return []
+    output = None if request.program.stream.output.encoder == "none" else request.output
+    return jobs_of_inputs(request.inputs, output, notes.append)
+
+
+def _check_files(
+    request: RunRequest,
+    settings: StreamSettings,
+    jobs: list[Job],
+    notes: list[str],
+    side_files: Sequence[SideFile],
+) -> None:
+    """Looks at everything that the run is going to write."""
+    overwrite = settings.output.overwrite
+    check_outputs(jobs, settings, notes.append, existing_may_stay=request.resume)
+    check_per_video("--tracks", request.tracks, len(jobs))
+    overlays = overlay_files(request.overlay, jobs, may_replace=overwrite or request.resume)
+    tracks = _tracks(request.tracks, may_replace=overwrite)
+    check_side_files(jobs, [*tracks, *side_files, *overlays])
+
+
+def _tracks(path: Path | None, *, may_replace: bool) -> list[SideFile]:
+    return [SideFile("--tracks", "tracks", path, may_replace)] if path else []

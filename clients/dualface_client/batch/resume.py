@@ -1,0 +1,64 @@
+"""Goes on with a batch that was cut off: what is finished is verified and not done again.
+
+An output appears under its name only when it is complete, so that a batch cut off at any moment,
+also by `kill -9`, has whole outputs and partial files; the latter are made anew. An output is taken
+as finished where it can be read to its end and has as many frames as the run that wrote it recorded
+in its state file for this very input, or, without such a record, as its input has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dualface_client.observe.report import FINAL_STATES, StreamStatus
+from dualface_client.stream.finished import identity, verify_output
+from dualface_client.stream.job import Job
+
+
+def identities(jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+    """What tells an input from a later file of its name, by stream name; for the state file."""
+    return {job.name: found for job in jobs if (found := identity(job.input))}
+
+
+def skip_finished(
+    jobs: Sequence[Job],
+    statuses: Sequence[StreamStatus],
+    recorded: Mapping[str, Any],
+    *,
+    overwrite: bool,
+) -> None:
+    """Sets the streams whose outputs are finished to `done`.
+
+    A stream whose output exists and is not verified fails, unless it may be replaced.
+
+    Args:
+        jobs: Of the run.
+        statuses: From `new_statuses`.
+        recorded: State of the earlier run, empty without one.
+        overwrite: Whether such outputs are made anew, where the job has no settings of its own.
+    """
+    earlier = {entry.get("output"): entry for entry in recorded.get("streams", ())}
+    for job, status in zip(jobs, statuses, strict=True):
+        if job.output is None or status.snapshot().state in FINAL_STATES:
+            continue
+        if not job.output.is_file():
+            continue
+        entry = earlier.get(str(job.output), {})
+        frames, problem = verify_output(job.input, job.output, entry)
+        if not problem:
+            status.update(
+                state="done",
+                resumed=True,
+                frames_expected=frames,
+                frames_in=int(entry.get("frames_in", frames)),
+                frames_out=frames,
+                elapsed_s=float(entry.get("elapsed_s", 0.0)),
+                decode_errors=int(entry.get("decode_errors", 0)),
+            )
+        elif not (job.settings.output.overwrite if job.settings else overwrite):
+            status.update(
+                state="failed",
+                error=f"{job.output}: exists and is not the finished output of {job.input}: "
+                f"{problem}; move it away, or allow --overwrite",
+            )

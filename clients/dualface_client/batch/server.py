@@ -1,0 +1,171 @@
+"""Which server a run uses: one that runs already, or an embedded one of its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualface_client.batch.server_restarter import ServerRestarter
+from dualface_client.errors import DualfaceError
+from dualface_client.observe.gpus import read_gpus, used_gpu
+from dualface_client.settings import paths
+from dualface_client.settings.program import ServerSettings
+from dualface_client.triton.connection import Connection
+from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
+from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
+from dualface_client.triton.onnx_file import spec_of_file
+from dualface_client.triton.pool_file import pools_of_environment
+from dualface_client.triton.pool_plan import checked_pool
+from dualface_client.triton.reaper import reap_server
+
+_LOOPBACK = ("127.", "localhost:", "[::1]")
+#: The search for the fastest convolutions of every batch size is part of the start.
+_CUDA_READY_S = 240.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerChoice:
+    """What the user said about the server.
+
+    Attributes:
+        address: `HOST:PORT` of a running server's gRPC endpoint, None for an embedded one.
+        detector_onnx: Own detector for the embedded server, None for the exported one.
+        reid_onnx: Own ReID model for the embedded server, None for the exported one.
+        model_threads: Threads of one model run in the embedded server, 0 for one per core.
+        device: Where the embedded server's models run, `cpu` or `cuda`; `auto` until it is known.
+        model_control: Whether clients of the embedded server may load and unload its models.
+        detector_instances: Processes of the detector in the embedded server, None for one.
+        cuda_pool_mib: Its pool of GPU memory, None for the environment's or the default.
+    """
+
+    address: str | None = None
+    detector_onnx: Path | None = None
+    reid_onnx: Path | None = None
+    model_threads: int = 0
+    device: str = "cpu"
+    model_control: bool = False
+    detector_instances: int | None = None
+    cuda_pool_mib: int | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is certainly on this machine and can share its memory."""
+        return self.address is None or self.address.startswith(_LOOPBACK)
+
+
+def choice_of(server: ServerSettings, device: str) -> ServerChoice:
+    """The choice that the settings make.
+
+    Args:
+        server: Of the program.
+        device: Where the embedded server's models run, `cpu` or `cuda`; `auto` until it is known.
+    """
+    return ServerChoice(
+        server.address,
+        server.detector_onnx,
+        server.reid_onnx,
+        server.model_threads,
+        device,
+        detector_instances=server.detector_instances,
+        cuda_pool_mib=server.cuda_pool_mib,
+    )
+
+
+def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) -> EmbeddedServer:
+    """Starts the embedded server for the chosen models.
+
+    Args:
+        choice: Which models, where.
+        stop: Set it from elsewhere to give the start up.
+
+    Raises:
+        AssetError: A model or the server is not in the cache, or a model file does not fit; the
+            message names the tensor.
+        PlatformError: This machine cannot run it.
+        ServerStartError: It died or hung.
+        StoppedError: `stop` was set before it was ready.
+        UsageError: The environment asks for memory pools that make no sense.
+    """
+    cuda = choice.device == "cuda"
+    files = (
+        (FACE_DETECT, choice.detector_onnx or _exported(FACE_DETECT, half=cuda)),
+        (FACE_REID, choice.reid_onnx or _exported(FACE_REID, half=cuda)),
+    )
+    models = [
+        EmbeddedModel(spec_of_file(path, spec), path, _instances(choice, spec))
+        for spec, path in files
+    ]
+    threads = choice.model_threads or len(os.sched_getaffinity(0))
+    gpu = used_gpu(read_gpus()) if cuda else None
+    total_bytes = gpu.memory_total_bytes if gpu else None
+    cuda_pool, pinned_pool = pools_of_environment(None, total_bytes)
+    options = EmbeddedOptions(
+        intra_op_threads=threads,
+        device=choice.device,
+        model_control=choice.model_control,
+        cuda_pool_bytes=_own_pool(choice, total_bytes) or cuda_pool,
+        pinned_pool_bytes=pinned_pool,
+        ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
+    )
+    return EmbeddedServer(paths.tritonserver_dir(), models, options, stop)
+
+
+def _instances(choice: ServerChoice, spec: ModelSpec) -> int:
+    """Copies of a model, 0 for the server's usual number."""
+    return (choice.detector_instances or 0) if spec.name == FACE_DETECT.name else 0
+
+
+def _own_pool(choice: ServerChoice, total_bytes: int | None) -> int | None:
+    if choice.cuda_pool_mib is None:
+        return None
+    return checked_pool("server.cuda_pool_mib", str(choice.cuda_pool_mib << 20), total_bytes)
+
+
+def reap_at(address: str) -> tuple[str, ...]:
+    """Takes regions of dead processes back from a server that runs already.
+
+    Never a reason not to run: where it does not work the run says why, if it matters to it.
+
+    Args:
+        address: `HOST:PORT`.
+
+    Returns:
+        Names that the server no longer holds.
+    """
+    # Unreachable, refused: the session that follows meets the same and says so.
+    with suppress(DualfaceError), closing(Connection(address)) as connection:
+        return reap_server(connection).gone
+    return ()
+
+
+def _exported(spec: ModelSpec, *, half: bool) -> Path:
+    """The exported file, with the FP16 body where it is wanted and there."""
+    models_dir = paths.models_dir()
+    plain, fp16 = models_dir / f"{spec.name}.onnx", models_dir / f"{spec.name}_fp16.onnx"
+    return fp16 if half and fp16.is_file() else plain
+
+
+@contextmanager
+def server_for(
+    choice: ServerChoice, stop: threading.Event | None = None
+) -> Iterator[tuple[str, EmbeddedServer | None]]:
+    """The address to use, and the embedded server where one had to be started.
+
+    The latter is restarted where it dies, at the same address.
+
+    Args:
+        choice: Which server.
+        stop: Set it from elsewhere to give a start up.
+
+    Raises:
+        DualfaceError: As `start_embedded`.
+    """
+    if choice.address:
+        yield choice.address, None
+        return
+    with start_embedded(choice, stop) as server, ServerRestarter(server):
+        yield server.grpc_address, server

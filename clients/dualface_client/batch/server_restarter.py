@@ -1,0 +1,113 @@
+"""Restarts the embedded server of a run where it dies, a bounded number of times.
+
+The workers of the run wait for it meanwhile and send again what it had not answered
+(`triton.recovery`); its address stays the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import psutil
+
+from dualface_client.errors import DualfaceError, StoppedError
+from dualface_client.observe.run_log import log_event
+from dualface_client.triton.embedded import EmbeddedServer
+
+_LOOK_S = 0.2
+#: A server that lived for so long was not killed by its start, nor by what was asked first.
+_CALM_S = 2.0
+_IN_ROW_LIMIT = 8
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 8.0
+
+
+class ServerRestarter:
+    """Looks after one server from a thread of its own; a context manager."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        """Starts watching.
+
+        Args:
+            server: A running one. It stays the caller's, who stops it after this.
+        """
+        self._server = server
+        self._stop = threading.Event()
+        self._in_row = 0
+        self._restarts = 0
+        self._ready_at_s = time.monotonic()
+        self._suspect = False
+        self._thread = threading.Thread(
+            target=self._restart_on_death, name="server restarter", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def restarts(self) -> int:
+        """How often the server was restarted."""
+        return self._restarts
+
+    def close(self) -> None:
+        """Ends the watch, and waits for a restart that is under way; safe to call twice."""
+        self._stop.set()
+        self._thread.join()
+
+    def __enter__(self) -> ServerRestarter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _restart_on_death(self) -> None:
+        while not self._stop.wait(_LOOK_S):
+            died = self._how_it_died()
+            if died and not self._restart(died):
+                return
+
+    def _how_it_died(self) -> str:
+        """What is wrong, empty for nothing."""
+        if not self._server.is_alive():
+            return "the embedded server died"
+        # Triton does not start a model's process again. It reaps those that it ends itself: one
+        # that is still a zombie at the next look died by itself.
+        before, self._suspect = self._suspect, _has_zombie(self._server.pid)
+        return "a model's process died" if before and self._suspect else ""
+
+    def _restart(self, died: str) -> bool:
+        """Whether to go on watching."""
+        if time.monotonic() - self._ready_at_s > _CALM_S:
+            self._in_row = 0
+        self._in_row += 1
+        if self._in_row > _IN_ROW_LIMIT:
+            log_event(
+                "server_given_up",
+                f"{died} {_IN_ROW_LIMIT} times in a row: it is not restarted any more; its last "
+                f"log lines:\n{self._server.log_tail()}",
+                level=logging.ERROR,
+            )
+            return False
+        pause_s = min(_FIRST_PAUSE_S * 2 ** (self._in_row - 2), _LONGEST_PAUSE_S)
+        log_event("server_died", f"{died}; it is restarted", level=logging.WARNING)
+        if self._in_row > 1 and self._stop.wait(pause_s):
+            return False
+        try:
+            self._server.restart()
+        except StoppedError:  # the run ends: nobody waits for the server
+            return False
+        except (DualfaceError, OSError) as error:  # whatever it is may be over the next time
+            log_event("server_not_restarted", str(error), level=logging.ERROR)
+        else:
+            self._restarts += 1
+        self._ready_at_s = time.monotonic()
+        self._suspect = False
+        return True
+
+
+def _has_zombie(pid: int) -> bool:
+    try:
+        children = psutil.Process(pid).children()
+        return any(child.status() == psutil.STATUS_ZOMBIE for child in children)
+    except psutil.Error:  # ended between two looks: the next one finds it dead
+        return False

@@ -1,0 +1,48 @@
+"""From a file of streams to one job for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dualface_client.batch.inputs import refuse_inputs_as_outputs
+from dualface_client.config.stack import build
+from dualface_client.config.streams_file import StreamEntry
+from dualface_client.errors import UsageError
+from dualface_client.settings.program import ProgramSettings
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.job import OUTPUT_SUFFIXES, Job
+
+
+def jobs_of_streams(entries: Sequence[StreamEntry], settings: StreamSettings) -> list[Job]:
+    """A job for each stream of a file, in the order in which they are to be started.
+
+    An input that is not there becomes a job with a `problem`, so that the others go on.
+
+    Args:
+        entries: From `config.streams_file.read_streams`.
+        settings: Of the run; a stream's own go over them.
+
+    Raises:
+        UsageError: An output cannot be written, or is an input.
+    """
+    jobs = []
+    for entry in entries:
+        output = entry.output
+        if output is not None and output.suffix.lower() not in OUTPUT_SUFFIXES:
+            raise UsageError(
+                f"{entry.origin}: output: {output}: expected a name that ends in "
+                f"{', '.join(sorted(OUTPUT_SUFFIXES))}"
+            )
+        missing = f"{entry.origin}: input: {entry.input}: no such file; check the path"
+        own = build(entry.overrides, ProgramSettings(stream=settings)).stream
+        jobs.append(
+            Job(
+                entry.name,
+                entry.input,
+                output,
+                "" if entry.input.exists() else missing,
+                own if entry.overrides else None,
+            )
+        )
+    refuse_inputs_as_outputs(jobs)
+    return jobs

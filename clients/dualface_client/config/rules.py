@@ -1,0 +1,140 @@
+"""Rules between settings: each single value is fine, together they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dualface_client.config.table import settings_table
+from dualface_client.config.values import LAYERS, Given, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """One setting must not exceed another.
+
+    Attributes:
+        lower: Key of the one.
+        upper: Key of the other.
+        why: What would go wrong.
+        strict: Whether they must differ.
+    """
+
+    lower: str
+    upper: str
+    why: str
+    strict: bool = False
+
+
+_HYSTERESIS = "what is done at the upper value is undone below the lower one"
+_ASSOCIATION = "tracking.association"
+_IDENTITY = "tracking.identity"
+
+ORDERED = (
+    AtMost(
+        "detection.frames_per_request",
+        "limits.detector_batch",
+        "the detector's engine takes no larger batch",
+    ),
+    AtMost(
+        "detection.score_threshold",
+        f"{_ASSOCIATION}.high_score",
+        "no face would ever start a track",
+    ),
+    AtMost(f"{_ASSOCIATION}.low_score", f"{_ASSOCIATION}.high_score", "nothing lies between them"),
+    AtMost("tracking.risk.release", "tracking.risk.threshold", _HYSTERESIS, strict=True),
+    AtMost("tracking.risk.cooldown_s", "tracking.risk.cooldown_limit_s", "the pause grows to it"),
+    AtMost(
+        f"{_IDENTITY}.reject_cosine",
+        f"{_IDENTITY}.match_cosine",
+        "a face could match an identity and be a stranger to it",
+    ),
+    AtMost(
+        f"{_IDENTITY}.match_cosine",
+        f"{_IDENTITY}.duplicate_cosine",
+        "the gallery would never take a second look of a face",
+    ),
+    AtMost(
+        "tracking.sides.forget_least_s",
+        "tracking.sides.forget_s",
+        "a passer-by would be waited for longer than a participant",
+    ),
+    AtMost("monitor.gpu_memory_low", "monitor.gpu_memory_high", _HYSTERESIS, strict=True),
+    AtMost("monitor.temperature_low_c", "monitor.temperature_high_c", _HYSTERESIS, strict=True),
+    AtMost("monitor.host_memory_low", "monitor.host_memory_high", _HYSTERESIS, strict=True),
+    AtMost("monitor.files_low", "monitor.files_high", _HYSTERESIS, strict=True),
+)
+
+
+def broken_rules(values: Mapping[str, Given]) -> list[Problem]:
+    """What does not fit together.
+
+    Args:
+        values: Every setting.
+    """
+    found = [problem for rule in ORDERED if (problem := _out_of_order(rule, values))]
+    return [*found, *_nvenc(values), *_own_models(values), *_pins(values)]
+
+
+def _out_of_order(rule: AtMost, values: Mapping[str, Given]) -> Problem | None:
+    low, high = values[rule.lower].value, values[rule.upper].value
+    if low is None or high is None or low < high or (low == high and not rule.strict):
+        return None
+    word = "less than" if rule.strict else "at most"
+    if _rank(values[rule.lower]) >= _rank(values[rule.upper]):
+        blamed, other, side = rule.lower, rule.upper, word
+    else:
+        blamed, other, side = rule.upper, rule.lower, "more than" if rule.strict else "at least"
+    return _problem(values, blamed, f"expected {side} {_named(values, other)}: {rule.why}")
+
+
+def _nvenc(values: Mapping[str, Given]) -> list[Problem]:
+    sessions, streams = values["limits.nvenc_sessions"].value, values["run.streams"].value
+    if values["output.encoder"].value != "nvenc" or sessions is None:
+        return []
+    limit = _named(values, "limits.nvenc_sessions")
+    if sessions == 0:
+        text = f"this GPU has no NVENC ({limit}); take x264 or auto"
+        return [_problem(values, "output.encoder", text)]
+    if streams is not None and streams > sessions:
+        text = f"expected at most {limit}, with output.encoder nvenc: each stream needs a session"
+        return [_problem(values, "run.streams", f"{text}; fewer streams, or encoder auto or x264")]
+    return []
+
+
+def _own_models(values: Mapping[str, Given]) -> list[Problem]:
+    """Own models are for the embedded server; another one has its own."""
+    address = values["server.address"]
+    if address.value is None:
+        return []
+    text = f"has no effect on the server of {_named(values, 'server.address')}; remove one of them"
+    keys = ("server.detector_onnx", "server.reid_onnx")
+    return [_problem(values, key, text) for key in keys if values[key].value is not None]
+
+
+def _pins(values: Mapping[str, Given]) -> list[Problem]:
+    """A photo says nothing where no face is ever compared."""
+    if values["tracking.reid"].value != "never":
+        return []
+    text = f"needs ReID, but there is {_named(values, 'tracking.reid')}; remove one of them"
+    keys = ("tracking.sides.pin_left", "tracking.sides.pin_right")
+    return [_problem(values, key, text) for key in keys if values[key].value is not None]
+
+
+def _problem(values: Mapping[str, Given], key: str, text: str) -> Problem:
+    return Problem(values[key].origin, f"{key}: {_shown(values, key)}: {text}")
+
+
+def _named(values: Mapping[str, Given], key: str) -> str:
+    return f"{key}, {_shown(values, key)} ({values[key].origin})"
+
+
+def _shown(values: Mapping[str, Given], key: str) -> str:
+    value: Any = values[key].value
+    return settings_table()[key].kind.show(value)
+
+
+def _rank(given: Given) -> int:
+    """Of two that do not fit, the one given later is named."""
+    return LAYERS.index(given.origin.layer) if given.origin.layer in LAYERS else len(LAYERS)

@@ -1,0 +1,183 @@
+"""Several streams in one file: inputs, outputs, their order, and settings of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualface_client.config.kinds import Integer, did_you_mean
+from dualface_client.config.layers import node_layer
+from dualface_client.config.rules import broken_rules
+from dualface_client.config.table import Setting, settings_table
+from dualface_client.config.values import Given, Layer, Origin, Problem, quoted
+from dualface_client.config.yaml_tree import Node, TreeError, read_tree
+from dualface_client.errors import ConfigError
+
+_LAYER = "stream"
+_KEYS = ("name", "input", "output", "priority", "settings")
+_PRIORITY = Integer(0, 1000)
+_STREAMS_LIMIT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """One stream of a file.
+
+    Attributes:
+        name: Unique in the file.
+        input: What to read, relative to the current directory.
+        output: What to write; None to write nothing.
+        priority: Streams of a higher one are started first.
+        overrides: Its own settings, by key.
+        origin: Where it stands.
+    """
+
+    name: str
+    input: Path
+    output: Path | None
+    priority: int
+    overrides: dict[str, Given]
+    origin: Origin
+
+
+def read_streams(path: Path, base: Mapping[str, Given]) -> list[StreamEntry]:
+    """Reads a streams file.
+
+    Args:
+        path: The file.
+        base: Settings of the run, every one of them; overrides must fit to them.
+
+    Returns:
+        The streams by falling priority, else in the file's order.
+
+    Raises:
+        ConfigError: Something is wrong; the message lists all of it.
+    """
+    entries, problems = parse_streams(path, base)
+    if problems:
+        raise ConfigError("\n".join(["streams are wrong:", *(f"  {p}" for p in problems)]))
+    return sorted(entries, key=lambda entry: -entry.priority)
+
+
+def parse_streams(path: Path, base: Mapping[str, Given]) -> tuple[list[StreamEntry], list[Problem]]:
+    """As `read_streams`, with what is wrong as a value, in the file's order."""
+    try:
+        root, problems = read_tree(path, _LAYER)
+    except TreeError as error:
+        return [], [error.problem]
+    listed = root.value.get("streams") if isinstance(root.value, dict) else None
+    if listed is None or not isinstance(listed.value, list) or not listed.value:
+        origin = listed.origin if listed else root.origin
+        text = "expected `streams:` and below it a list, `- name: ...` for each stream"
+        return [], [*problems, Problem(origin, text)]
+    if len(listed.value) > _STREAMS_LIMIT:
+        return [], [Problem(listed.origin, f"{len(listed.value)} streams; split the file")]
+    problems += _strangers(root, ("streams",))
+    reader = _Reader(base, problems)
+    entries = [entry for node in listed.value if (entry := reader.entry(node)) is not None]
+    problems += [*_repeated(entries, "name"), *_repeated(entries, "output")]
+    return entries, problems
+
+
+def is_streams_file(path: Path) -> bool:
+    """Whether a file lists streams and not settings."""
+    try:
+        root, _ = read_tree(path, _LAYER)
+    except TreeError:  # read as settings, its mistakes are told
+        return False
+    return isinstance(root.value, dict) and "streams" in root.value
+
+
+class _Reader:
+    def __init__(self, base: Mapping[str, Given], problems: list[Problem]) -> None:
+        self._base = base
+        self._problems = problems
+
+    def entry(self, node: Node) -> StreamEntry | None:
+        if not isinstance(node.value, dict):
+            text = f"{node.what}: expected a stream with name, input and output"
+            self._problems.append(Problem(node.origin, text))
+            return None
+        before = len(self._problems)
+        self._problems += _strangers(node, _KEYS)
+        name = self._text(node, "name", needed=True)
+        source = self._text(node, "input", needed=True)
+        overrides = self._overrides(node.value.get("settings"))
+        writes = {**self._base, **overrides}["output.encoder"].value != "none"
+        output = self._text(node, "output", needed=writes)
+        priority = self._priority(node)
+        if len(self._problems) > before:
+            return None
+        target = Path(output).expanduser() if output and writes else None
+        source_path = Path(source).expanduser()
+        return StreamEntry(name, source_path, target, priority, overrides, node.origin)
+
+    def _text(self, entry: Node, key: str, *, needed: bool) -> str:
+        assert isinstance(entry.value, dict)  # noqa: S101 - checked by the caller
+        node = entry.value.get(key)
+        if node is None or node.value in (None, ""):
+            if needed:
+                origin = node.origin if node else entry.origin
+                self._problems.append(Problem(origin, f"{key}: is missing; write `{key}: ...`"))
+            return ""
+        if not isinstance(node.value, str):
+            self._problems.append(Problem(node.origin, f"{key}: {node.what}: expected a text"))
+            return ""
+        return node.value
+
+    def _priority(self, entry: Node) -> int:
+        text = self._text(entry, "priority", needed=False)
+        if not text:
+            return 0
+        try:
+            return _PRIORITY.read(text)
+        except ValueError as error:
+            assert isinstance(entry.value, dict)  # noqa: S101 - it has a priority
+            origin = entry.value["priority"].origin
+            self._problems.append(Problem(origin, f"priority: {quoted(text)}: {error}"))
+            return 0
+
+    def _overrides(self, node: Node | None) -> dict[str, Given]:
+        if node is None or node.value is None:
+            return {}
+        layer = node_layer(node, settings_table())
+        layer = _without_global(layer, settings_table())
+        self._problems += layer.problems
+        if not layer.problems:
+            # The run's own settings were checked before: what is wrong now is this stream's.
+            self._problems += broken_rules({**self._base, **layer.values})
+        return layer.values
+
+
+def _without_global(layer: Layer, table: Mapping[str, Setting]) -> Layer:
+    problems = list(layer.problems)
+    for key, given in layer.values.items():
+        if not table[key].per_stream:
+            text = f"{key}: holds for the whole run; move it to manual.yaml or an option"
+            problems.append(Problem(given.origin, text))
+    return Layer(layer.name, layer.values, tuple(problems))
+
+
+def _strangers(node: Node, known: tuple[str, ...]) -> list[Problem]:
+    assert isinstance(node.value, dict)  # noqa: S101 - checked by the caller
+    return [
+        Problem(
+            child.origin,
+            f"{key}: unknown key{did_you_mean(key, known)}; expected {', '.join(known)}",
+        )
+        for key, child in node.value.items()
+        if key not in known
+    ]
+
+
+def _repeated(entries: list[StreamEntry], attribute: str) -> list[Problem]:
+    first: dict[object, StreamEntry] = {}
+    problems = []
+    for entry in entries:
+        value = getattr(entry, attribute)
+        if value is not None and value in first:
+            text = f"{attribute}: {value}: is that of the stream in line {first[value].origin.line}"
+            problems.append(Problem(entry.origin, f"{text} too; give each its own"))
+        first.setdefault(value, entry)
+    return problems

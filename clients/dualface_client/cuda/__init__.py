@@ -1,0 +1,1 @@
+"""The CUDA stream that one video stream works on."""

@@ -1,0 +1,55 @@
+"""What goes wrong on a first day, looked at one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from dualface_client.machine.doctor import environment, gpu, host, server
+from dualface_client.machine.doctor.engines import engine_findings
+from dualface_client.machine.doctor.finding import FAIL, NOTE, OK, Finding
+from dualface_client.memory.region import SHM_DIR
+from dualface_client.observe.gpus import mps_pipe_directory, read_gpus, why_no_gpus
+from dualface_client.settings import paths
+
+__all__ = ["FAIL", "NOTE", "OK", "Finding", "examine"]
+
+
+def examine(
+    address: str | None = None, repository: Path | None = None, config: Path | None = None
+) -> Iterator[Finding]:
+    """Looks at everything that a run needs.
+
+    Args:
+        address: `HOST:PORT` of a Triton to look at too; without one the embedded server's parts
+            are looked at.
+        repository: A model repository with engines; None for `./model_repository` where it is.
+        config: As `--config`.
+    """
+    gpus = read_gpus()
+    yield from environment.packages()
+    if address is None:
+        yield from server.embedded()
+    else:
+        yield from server.remote(address, on_gpu=bool(gpus) and gpu.cuda_works())
+    yield environment.configuration(config, os.environ)
+    yield from environment.probed(config, os.environ)
+    yield from machine_findings()
+    yield from gpu.gpu_findings(gpus, mps_pipe_directory(), why_no_gpus())
+    yield from gpu.driver_findings(gpu.read_driver(), gpus)
+    yield from engine_findings(repository, [found.compute_capability for found in gpus or ()])
+
+
+def machine_findings() -> Iterator[Finding]:
+    """Memory, disks, limits, clock, network of this machine."""
+    yield host.shared_memory(SHM_DIR)
+    yield host.disk(Path.cwd())
+    scratch = paths.scratch_dir()
+    yield from host.temporary(scratch, noexec=host.is_noexec(scratch))
+    yield host.limits(host.files_limit())
+    yield host.cores()
+    yield host.clock(host.read_clock())
+    yield host.ports()
+    yield from host.proxies(os.environ)
+    yield host.pid_namespace(os.getpid(), os.getppid())

@@ -1,1 +1,0 @@
-"""One stream's loop, and the worker of several streams."""

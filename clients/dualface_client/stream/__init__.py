@@ -1,0 +1,1 @@
+"""One stream: its loop, its threads, its device, and the runner of several."""

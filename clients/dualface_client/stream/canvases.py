@@ -1,0 +1,90 @@
+"""Draws every frame's canvas, also where faces are missing or composing fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dualface_client.framing.camera import Shot
+from dualface_client.imaging.tiles import placeholder
+from dualface_client.stream.seams import Imaging
+from dualface_client.types import Nv12Image, Side, TileLayout
+
+#: So many canvases in a row that cannot be drawn are no hiccup: the stream then fails.
+MAX_FAILURES_IN_A_ROW = 50
+
+
+class CanvasMaker:
+    """Composes; shows a tile's last good picture or a placeholder where its face is missing.
+
+    Args:
+        imaging: Pixel work of the frames' device.
+        layout: Sizes of the canvas.
+        missing: `FramingSettings.missing`.
+        warn: Gets the first failure's message.
+    """
+
+    def __init__(
+        self, imaging: Imaging, layout: TileLayout, missing: str, warn: Callable[[str], None]
+    ) -> None:
+        self._imaging = imaging
+        self._layout = layout
+        self._missing = missing
+        self._warn = warn
+        self._last: Nv12Image | None = None
+        self._kept: dict[Side, Nv12Image] = {}
+        self._failures_in_a_row = 0
+        self.failures = 0
+
+    def draw(
+        self, images: Sequence[Nv12Image], shots: Sequence[tuple[Shot, Shot]]
+    ) -> list[Nv12Image]:
+        """The canvases of consecutive frames; the one before again where one cannot be drawn.
+
+        Args:
+            images: The source's pictures.
+            shots: What the left and the right tile have to show of each.
+
+        Raises:
+            Exception: What composing raised, at the first frame of a stream or after too many
+                failures in a row.
+        """
+        try:
+            drawn = self._compose(images, shots)
+        except Exception as error:
+            if len(images) == 1:
+                return [self._last_good(error)]
+            # One by one: those that can be drawn are.
+            pairs = zip(images, shots, strict=True)
+            return [canvas for image, pair in pairs for canvas in self.draw([image], [pair])]
+        self._failures_in_a_row = 0
+        for canvas, pair in zip(drawn, shots, strict=True):
+            for side, shot in zip((Side.LEFT, Side.RIGHT), pair, strict=True):
+                self._finish(canvas, side, shot)
+        self._last = drawn[-1]
+        return drawn
+
+    def _compose(
+        self, images: Sequence[Nv12Image], shots: Sequence[tuple[Shot, Shot]]
+    ) -> list[Nv12Image]:
+        crops = [(left.crop, right.crop) for left, right in shots]
+        return self._imaging.compose(images, crops, self._layout)
+
+    def _last_good(self, error: Exception) -> Nv12Image:
+        self._failures_in_a_row += 1
+        if self._last is None or self._failures_in_a_row > MAX_FAILURES_IN_A_ROW:
+            raise error
+        if not self.failures:
+            self._warn(f"a frame could not be composed, the last good one was shown: {error}")
+        self.failures += 1
+        return self._last
+
+    def _finish(self, canvas: Nv12Image, side: Side, shot: Shot) -> None:
+        if self._missing == "placeholder" and shot.away:
+            if side not in self._kept:
+                self._kept[side] = self._imaging.upload_tile(placeholder(self._layout))
+            self._imaging.put_tile(canvas, side, self._layout, self._kept[side])
+        elif self._missing == "freeze" and shot.away:
+            if side in self._kept:
+                self._imaging.put_tile(canvas, side, self._layout, self._kept[side])
+        elif self._missing == "freeze" and shot.seen:
+            self._kept[side] = self._imaging.copy_tile(canvas, side, self._layout)

@@ -1,0 +1,64 @@
+"""What every device does for a run; the CPU's and the GPU's are modules of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dualface_client.memory.region import Region, SystemRegion
+from dualface_client.settings.stream import OutputSettings
+from dualface_client.stream.job import Job
+from dualface_client.stream.seams import FrameSink, FrameSource, Imaging
+from dualface_client.types import Nv12Image, VideoInfo
+from dualface_client.video.disk_wait import DiskWait
+
+
+class Device:
+    """Makes the parts that depend on the device; one subclass each for CPU and CUDA."""
+
+    imaging: Imaging
+
+    def make_region(self, byte_size: int) -> Region:
+        """Memory for the models' inputs, where this device's pixel work can write.
+
+        Raises:
+            MemoryRegionError: There is not that much.
+        """
+        return SystemRegion(byte_size)
+
+    @property
+    def outputs_in_region(self) -> bool:
+        """Whether the host can read answers from the region; else they get one of their own."""
+        return True
+
+    def synchronize(self) -> None:
+        """Waits until the pixel work that this thread has started is done."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error says that this device's memory is full."""
+        return isinstance(error, MemoryError)
+
+    def free_caches(self) -> None:
+        """Gives memory that is kept for later back to the device."""
+
+    def download(self, image: Nv12Image) -> Nv12Image:
+        """A picture on the host, with pixels of its own."""
+        return Nv12Image(image.y.copy(), image.uv.copy(), image.color)
+
+    def open_source(self, path: Path) -> FrameSource:
+        """Opens a video.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        raise NotImplementedError
+
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FrameSink:
+        """Opens the job's output; `disk_wait` is its patience with a full disk.
+
+        Raises:
+            SinkError: It cannot be written.
+            UsageError: It exists and must not be replaced.
+        """
+        raise NotImplementedError

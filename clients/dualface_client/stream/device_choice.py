@@ -1,0 +1,71 @@
+"""The device of a run; the GPU's parts are imported only where they are used."""
+
+from __future__ import annotations
+
+from dualface_client.errors import PlatformError, UsageError
+from dualface_client.settings.program import LimitSettings
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.device import Device
+
+
+def device_for(wanted: str, *, server_is_local: bool, embedded_server: bool) -> str:
+    """Where pixels live, `cpu` or `cuda`.
+
+    Args:
+        wanted: `cpu`, `cuda`, or `auto` for `cuda` where that works.
+        server_is_local: Whether the server is certainly on this machine and can share its memory.
+        embedded_server: Whether the models run here too, and not in a server that runs already.
+
+    Raises:
+        PlatformError: `cuda` was asked for and something is missing.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not server_is_local):
+        return "cpu"
+    from dualface_client.stream.device_cuda import why_not_cuda
+
+    reason = why_not_cuda(embedded_server=embedded_server)
+    if reason is not None and wanted == "cuda":
+        raise PlatformError(f"--device cuda: {reason}; --device cpu needs none of it")
+    return "cpu" if reason else "cuda"
+
+
+def settings_for(
+    device: str, settings: StreamSettings, limits: LimitSettings, streams: int
+) -> StreamSettings:
+    """Settings with what the device decides where nobody has said.
+
+    Args:
+        device: `cpu` or `cuda`.
+        settings: Of the run.
+        limits: Of the machine.
+        streams: That run at a time.
+
+    Raises:
+        UsageError: NVENC was asked for on a CPU.
+    """
+    if device == "cpu":
+        if settings.output.encoder == "nvenc":
+            raise UsageError(
+                "output.encoder: nvenc: frames are on the CPU here (run.device), and only "
+                "--device cuda has NVENC; use auto or x264"
+            )
+        return settings
+    from dualface_client.stream.device_cuda import for_cuda
+
+    return for_cuda(settings, streams, limits.detector_batch)
+
+
+def make_device(name: str, settings: StreamSettings) -> Device:
+    """The parts for a device.
+
+    Args:
+        name: `cpu` or `cuda`.
+        settings: Of the run.
+    """
+    if name == "cpu":
+        from dualface_client.stream.device_cpu import CpuDevice
+
+        return CpuDevice()
+    from dualface_client.stream.device_cuda import CudaDevice
+
+    return CudaDevice(settings)

@@ -1,0 +1,59 @@
+"""The parts of a machine without a GPU: PyAV, OpenCV, x264."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from dualface_client.errors import UsageError
+from dualface_client.imaging.cpu import CpuImaging
+from dualface_client.settings.stream import OutputSettings
+from dualface_client.stream.device import Device
+from dualface_client.stream.job import Job
+from dualface_client.stream.seams import FrameSink, FrameSource
+from dualface_client.stream.x264 import open_x264
+from dualface_client.types import VideoInfo
+from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.null_sink import NullSink
+from dualface_client.video.source import PyavSource
+
+
+class CpuDevice(Device):
+    """Makes sources, sinks and pixel work on the host.
+
+    Args:
+        decoder_threads: FFmpeg's decoding threads of one stream; 0 leaves it to FFmpeg.
+    """
+
+    def __init__(self, decoder_threads: int = 0) -> None:
+        self._decoder_threads = decoder_threads
+        # The streams are the parallelism; OpenCV's own threads would fight the models for cores.
+        cv2.setNumThreads(1)
+        self.imaging = CpuImaging()
+
+    def open_source(self, path: Path) -> FrameSource:
+        """Opens a video with PyAV.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        return PyavSource(path, threads=self._decoder_threads or "auto")
+
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FrameSink:
+        """Opens an x264 output, or one that only counts.
+
+        Raises:
+            SinkError: It cannot be written.
+            UsageError: It exists and must not be replaced, or the encoder is unknown.
+        """
+        if output.encoder == "none" or job.output is None:
+            return NullSink()
+        if output.encoder not in ("auto", "x264"):
+            raise UsageError(
+                f"encoder {output.encoder!r}: a machine without an NVIDIA encoder has "
+                "'x264' and 'none'"
+            )
+        return open_x264(job.output, job.input, info, output, disk_wait)

@@ -1,0 +1,72 @@
+"""One video to process, its files, and its status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dualface_client.errors import DualfaceError, ServerError, StoppedError
+from dualface_client.observe.report import StreamReport, StreamStatus
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.video.outfile import partial_path_of
+
+OUTPUT_TAG = "_dualface"
+OUTPUT_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv"))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One video to process.
+
+    Attributes:
+        name: Short, unique in the run.
+        input: The video.
+        output: What to write, None to write nothing.
+        problem: Why it cannot be processed at all, empty where it may be tried.
+        settings: Its own way of processing, None for the run's.
+    """
+
+    name: str
+    input: Path
+    output: Path | None
+    problem: str = ""
+    settings: StreamSettings | None = None
+
+
+def written_by(job: Job) -> list[Path]:
+    """The files a job makes: its output, and the partial file that becomes it."""
+    return [] if job.output is None else [job.output, partial_path_of(job.output)]
+
+
+def new_statuses(jobs: Sequence[Job]) -> list[StreamStatus]:
+    """One status per job; a job that cannot be tried has failed already."""
+    return [
+        StreamStatus(
+            StreamReport(
+                job.name,
+                str(job.input),
+                str(job.output) if job.output else "",
+                state="failed" if job.problem else "waiting",
+                error=job.problem,
+            )
+        )
+        for job in jobs
+    ]
+
+
+def fail_unstarted(statuses: Sequence[StreamStatus], error: DualfaceError) -> None:
+    """Gives the streams that still wait the reason why they never ran.
+
+    Args:
+        statuses: From `new_statuses`.
+        error: What kept the worker from running, a stop or a failure.
+    """
+    outcome: dict[str, Any] = {"state": "stopped"}
+    if not isinstance(error, StoppedError):
+        servers = isinstance(error, ServerError)
+        outcome = {"state": "failed", "error": str(error), "error_is_servers": servers}
+    for status in statuses:
+        if status.snapshot().state == "waiting":
+            status.update(**outcome)

@@ -1,0 +1,386 @@
+"""One stream's loop: frames in, tiles out.
+
+    source -> [reader thread] -> detect -> decide -> wait -> compose -> [writer thread] -> sink
+
+Decoding, inference in flight, composing and encoding overlap; order is kept; every queue is
+bounded. The loop knows no device: it is given parts (`stream.seams`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError, StoppedError
+from dualface_client.framing.camera import CameraPair, Shot
+from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.observe.latency import LatencyMeter
+from dualface_client.observe.report import StreamStatus
+from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.timeline import TimelineRecorder
+from dualface_client.observe.track_log import TrackLog
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.canvases import CanvasMaker
+from dualface_client.stream.load import MAX_LOOKAHEAD_FRAMES, composed_at_once, frames_that_may_wait
+from dualface_client.stream.overlay import DebugOverlay
+from dualface_client.stream.pacing import Pacing, Unpaced
+from dualface_client.stream.seams import (
+    FaceDetector,
+    FaceEmbedder,
+    FrameSink,
+    FrameSource,
+    Imaging,
+    PendingFaces,
+)
+from dualface_client.stream.threads import Reader, Writer
+from dualface_client.tracking.director import Director
+from dualface_client.tracking.hindsight import reseated, revised
+from dualface_client.tracking.links import Relink
+from dualface_client.tracking.pins import Pin
+from dualface_client.types import (
+    Embeddings,
+    Faces,
+    FloatArray,
+    Frame,
+    SeatAssignment,
+    Side,
+    TileLayout,
+)
+
+_REPORT_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParts:
+    """Everything a loop works with; it owns none of it.
+
+    Attributes:
+        source: Opened source.
+        sink: Opened sink.
+        imaging: Pixel work of the frames' device.
+        detector: Shared by the worker's streams.
+        embedder: Shared by the worker's streams.
+        tracks: Where tracks are written, None for nowhere.
+        pacing: Says how many requests to keep under way.
+        overlay: Where what was decided is drawn on the source, None for nowhere.
+        pins: Faces that belong to a side.
+    """
+
+    source: FrameSource
+    sink: FrameSink
+    imaging: Imaging
+    detector: FaceDetector
+    embedder: FaceEmbedder
+    tracks: TrackLog | None = None
+    pacing: Pacing = field(default_factory=Unpaced)
+    overlay: DebugOverlay | None = None
+    pins: tuple[Pin, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A frame that waits to be composed.
+
+    Attributes:
+        frame: The source's frame.
+        assignment: Who sits where in it.
+        relinks: What it says of the tracks of earlier frames.
+        seats: Who holds the sides of earlier frames too, where a photo was recognised in it.
+    """
+
+    frame: Frame
+    assignment: SeatAssignment
+    relinks: tuple[Relink, ...] = ()
+    seats: Mapping[Side, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    frames: list[Frame]
+    pending: PendingFaces
+
+
+@dataclass(frozen=True, slots=True)
+class _Framed:
+    frame: Frame
+    shots: tuple[Shot, Shot]
+
+
+class StreamLoop:
+    """Runs one stream to its end, its failure or a stop.
+
+    Args:
+        parts: What to work with.
+        settings: How.
+        status: Kept up to date while the loop runs.
+        stop: Set from outside to end early; the sink is then left to the caller.
+        clock: Gets the time of each stage.
+    """
+
+    def __init__(
+        self,
+        parts: StreamParts,
+        settings: StreamSettings,
+        status: StreamStatus,
+        stop: threading.Event,
+        clock: StageClock,
+    ) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._status = status
+        self._stop = stop
+        self._clock = clock
+        info = parts.source.info
+        self._director = Director(settings.tracking, (info.width_px, info.height_px), parts.pins)
+        layout = TileLayout(settings.output.canvas_wh_px)
+        self._cameras = CameraPair(layout, (info.width_px, info.height_px), settings.framing)
+        self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
+        self._counts: Counter[str] = Counter()
+        self._reid_causes: set[str] = set()
+        self._latency = LatencyMeter()
+        self._timeline = TimelineRecorder()
+        self._sides: dict[int, str] = {}
+        self._started = self._report_at_s = time.monotonic()
+
+    def run(self) -> None:
+        """Processes every frame; returns early where `stop` is set.
+
+        Raises:
+            DualfaceError: The source, the server or the sink failed. Frames before the failure
+                have been handed to the sink.
+        """
+        queues = self._settings.queues
+        decoded = self._clock.timed("decode", self._parts.source)
+        info = self._parts.source.info
+        ahead = min(queues.frames_ahead, frames_that_may_wait(info.width_px, info.height_px))
+        reader = Reader(decoded, ahead=ahead, name="decode")
+        writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
+        try:
+            decided = (self._decided(*pair) for pair in self._detected(self._counted(reader)))
+            framed = map(self._framed, windows(decided, self._settings.framing.lookahead_s))
+            limit = frames_that_may_wait(info.width_px, info.height_px)
+            for frames in _runs(framed, min(composed_at_once(self._settings), limit)):
+                for canvas in self._drawn(frames):
+                    writer.put(canvas)
+                self._report_now_and_then()
+            writer.finish()
+        except StoppedError:
+            writer.finish()  # a wait for the server was interrupted: what is composed is kept
+        finally:
+            reader.close()
+            writer.close()
+            self._report()
+            self._status.update(timeline=self._timeline.timeline())
+            for note in self._director.notes:
+                self._status.warn(note)
+
+    def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            if self._stop.is_set():
+                return
+            self._counts["in"] += 1
+            self._latency.enter(frame.index)
+            yield frame
+
+    def _detected(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Faces]]:
+        """Keeps requests in flight and yields frames with their faces, in order."""
+        in_flight: deque[_Batch] = deque()
+        for batch in _batches(frames, lambda: self._requests()[1]):
+            with self._clock.stage("letterbox"):
+                pending = self._parts.detector.submit([frame.image for frame in batch])
+            in_flight.append(_Batch(batch, pending))
+            while len(in_flight) >= self._requests()[0]:
+                yield from self._finished(in_flight.popleft())
+        # Requests that a stop or an error leaves behind keep their slots until they are answered.
+        while in_flight and not self._stop.is_set():
+            yield from self._finished(in_flight.popleft())
+
+    def _requests(self) -> tuple[int, int]:
+        detection = self._settings.detection
+        return self._parts.pacing.requests(detection.in_flight, detection.batch)
+
+    def _finished(self, batch: _Batch) -> Iterator[tuple[Frame, Faces]]:
+        with self._clock.stage("wait"):
+            results = batch.pending.result()
+        if batch.pending.resends:
+            self._counts["resends"] += batch.pending.resends
+            self._status.warn(
+                "the server was restarted, or it or this program was suspended; what it had not "
+                "answered was sent again"
+            )
+        yield from zip(batch.frames, results, strict=True)
+
+    def _decided(self, frame: Frame, faces: Faces) -> Decided:
+        """Decides who is where."""
+        with self._clock.stage("track"):
+            assignment = self._decide(frame, faces)
+        self._count(faces, assignment)
+        return Decided(frame, assignment, self._director.relinks, self._director.seats)
+
+    def _framed(self, window: Sequence[Decided]) -> _Framed:
+        """What the canvas of the window's first frame has to show."""
+        frame = window[0].frame
+        self._log(frame, window[0].assignment)
+        with self._clock.stage("track"):
+            lead = lead_assignment([entry.assignment for entry in window])
+            shots = self._cameras.update(lead, frame.time_s)
+        if self._parts.overlay is not None:
+            with self._clock.stage("overlay"):
+                self._parts.overlay.add(frame, window[0].assignment, shots)
+        return _Framed(frame, shots)
+
+    def _drawn(self, frames: Sequence[_Framed]) -> list[Frame]:
+        images, shots = [each.frame.image for each in frames], [each.shots for each in frames]
+        with self._clock.stage("compose"):
+            canvases = self._canvases.draw(images, shots)
+        pairs = zip(frames, canvases, strict=True)
+        return [replace(each.frame, image=canvas) for each, canvas in pairs]
+
+    def _log(self, frame: Frame, assignment: SeatAssignment) -> None:
+        """Writes down what is final now: nothing that comes can change this frame any more."""
+        if self._parts.tracks is not None:
+            self._parts.tracks.add(frame.index, assignment)
+        self._timeline.add(frame.time_s, assignment)
+
+    def _decide(self, frame: Frame, faces: Faces) -> SeatAssignment:
+        thumbnail = self._parts.imaging.thumbnail(frame.image)
+        rows = self._director.observe(faces, thumbnail, frame.time_s).face_rows
+        found: Embeddings | None = None
+        sharpness: FloatArray | None = None
+        if len(rows):
+            with self._clock.stage("reid"):
+                found = self._embed(frame, faces.landmarks_px[rows])
+                boxes = faces.boxes_xyxy_px[rows]
+                values = [self._parts.imaging.sharpness(frame.image, box) for box in boxes]
+                sharpness = np.array(values, np.float32)
+        if found is None:
+            return self._director.decide(None, "", sharpness)
+        return self._director.decide(found.vectors, found.model_version, sharpness)
+
+    def _embed(self, frame: Frame, landmarks_px: FloatArray) -> Embeddings | None:
+        """Embeddings, or None where the server could not make them: motion then decides."""
+        self._counts["reid_frames"] += 1
+        self._counts["reid_faces"] += len(landmarks_px)
+        try:
+            return self._parts.embedder.embed(frame.image, landmarks_px)
+        except StaleOutputError:
+            raise  # a server that answers with nothing is not to be believed at all
+        except (ServerError, LeaseTimeoutError) as error:
+            self._counts["reid_failures"] += 1
+            # Messages of one cause differ in their figures: the first one stands for all.
+            if (cause := type(error).__name__) not in self._reid_causes:
+                self._reid_causes.add(cause)
+                self._status.warn(f"ReID failed, motion decides: {error}")
+            return None
+
+    def _encode(self, canvas: Frame) -> None:
+        with self._clock.stage("encode"):
+            self._parts.sink.write(canvas)
+        self._latency.leave(canvas.index)
+        self._counts["out"] += 1
+
+    def _count(self, faces: Faces, assignment: SeatAssignment) -> None:
+        self._counts["detections"] += len(faces)
+        sides = {
+            person.identity: side.value
+            for side in Side
+            if (person := assignment.of(side)).identity > 0
+        }
+        if sides and sides != self._sides:
+            self._sides = sides
+            self._status.update(sides=sides)
+
+    def _report_now_and_then(self) -> None:
+        if time.monotonic() >= self._report_at_s:
+            self._report_at_s = time.monotonic() + _REPORT_EVERY_S
+            self._report()
+
+    def _report(self) -> None:
+        p50_s, p95_s, p99_s = self._latency.quantiles_s()
+        self._status.update(
+            frames_in=self._counts["in"],
+            frames_out=self._counts["out"],
+            detections=self._counts["detections"],
+            reid_frames=self._counts["reid_frames"],
+            reid_faces=self._counts["reid_faces"],
+            reid_failures=self._counts["reid_failures"],
+            compose_failures=self._canvases.failures,
+            resends=self._counts["resends"],
+            decode_errors=self._parts.source.decode_errors,
+            elapsed_s=time.monotonic() - self._started,
+            latency_p50_s=p50_s,
+            latency_p95_s=p95_s,
+            latency_p99_s=p99_s,
+        )
+
+
+def _with_hindsight(entry: Decided, later: Decided) -> Decided:
+    assignment = revised(entry.assignment, entry.frame.time_s, later.relinks)
+    if later.seats:
+        assignment = reseated(assignment, later.seats)
+    return entry if assignment is entry.assignment else replace(entry, assignment=assignment)
+
+
+def _runs(framed: Iterable[_Framed], size: int) -> Iterator[list[_Framed]]:
+    """Consecutive lists of `size`; fewer at the end, be it an error.
+
+    Raises:
+        Exception: What `framed` raised, after the frames before it.
+    """
+    run: list[_Framed] = []
+    try:
+        for each in framed:
+            run.append(each)
+            if len(run) == size:
+                yield run
+                run = []
+    except Exception:
+        if run:
+            yield run
+        raise
+    if run:
+        yield run
+
+
+def _batches(frames: Iterable[Frame], size: Callable[[], int]) -> Iterator[list[Frame]]:
+    """Consecutive lists of at most `size` frames, which may change meanwhile."""
+    batch: list[Frame] = []
+    for frame in frames:
+        batch.append(frame)
+        if len(batch) >= size():
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def windows(decided: Iterable[Decided], lookahead_s: float) -> Iterator[list[Decided]]:
+    """Each frame together with those that follow it within `lookahead_s`.
+
+    What a frame finds out about the tracks of frames that still wait is put right in them.
+
+    Args:
+        decided: Frames in order.
+        lookahead_s: How far a window reaches, seconds; at most `MAX_LOOKAHEAD_FRAMES` frames and
+            `MAX_WAITING_BYTES`.
+    """
+    waiting: deque[Decided] = deque()
+    for entry in decided:
+        if entry.relinks or entry.seats:
+            waiting = deque(_with_hindsight(each, entry) for each in waiting)
+        waiting.append(entry)
+        image = entry.frame.image
+        limit = min(MAX_LOOKAHEAD_FRAMES, frames_that_may_wait(image.width_px, image.height_px))
+        while entry.frame.time_s - waiting[0].frame.time_s >= lookahead_s or len(waiting) > limit:
+            yield list(waiting)
+            waiting.popleft()
+            if not waiting:
+                break
+    while waiting:
+        yield list(waiting)
+        waiting.popleft()

@@ -1,0 +1,96 @@
+"""From `--pin SIDE=PHOTO` to a face that the tracker can compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dualface_client.errors import UsageError
+from dualface_client.imaging.photo import read_photo
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.settings.tracking import SideSettings, TrackingSettings
+from dualface_client.stream.job import Job
+from dualface_client.stream.seams import FaceDetector, FaceEmbedder, Imaging
+from dualface_client.tracking.pins import Pin
+from dualface_client.tracking.quality import face_quality
+from dualface_client.types import Faces, Nv12Image, Side
+
+#: Detections below this score are no faces to speak of in a photo made for the purpose.
+_MIN_SCORE = 0.5
+
+
+def check_photos(settings: StreamSettings, jobs: Sequence[Job]) -> None:
+    """Refuses photos that cannot be read, before a server is started for them.
+
+    Raises:
+        UsageError: One cannot.
+    """
+    for each in (settings, *(job.settings for job in jobs if job.settings)):
+        for side, photo in _photos(each.tracking.sides):
+            _named(side, photo)
+
+
+def embed_pins(
+    settings: TrackingSettings, imaging: Imaging, detector: FaceDetector, embedder: FaceEmbedder
+) -> tuple[Pin, ...]:
+    """Looks at the photos of the pinned sides with the models that look at the video.
+
+    Args:
+        settings: Whose `sides` name the photos.
+        imaging: Pixel work of the device.
+        detector: Of the session.
+        embedder: Of the session.
+
+    Raises:
+        UsageError: A photo does not show exactly one usable face.
+        ServerError: The models gave no answer.
+    """
+    pins = []
+    for side, photo in _photos(settings.sides):
+        image = imaging.upload_tile(_named(side, photo))
+        faces = detector.submit([image]).result()[0]
+        row = _the_face(faces, f"--pin {side.value}={photo}")
+        sharpness = imaging.sharpness(image, faces.boxes_xyxy_px[row])
+        quality = face_quality(faces, row, sharpness)
+        if quality < settings.identity.min_quality:
+            height = faces.boxes_xyxy_px[row, 3] - faces.boxes_xyxy_px[row, 1]
+            raise UsageError(
+                f"--pin {side.value}={photo}: expected one usable face, found one of "
+                f"{height:.0f} px that is too small, turned away or blurred (quality "
+                f"{quality:.2f}, at least {settings.identity.min_quality:g}); take another photo"
+            )
+        found = embedder.embed(image, faces.landmarks_px[row : row + 1])
+        pins.append(Pin(side, str(photo), found.vectors[0], found.model_version))
+    return tuple(pins)
+
+
+def _photos(sides: SideSettings) -> list[tuple[Side, Path]]:
+    photos = ((Side.LEFT, sides.pin_left), (Side.RIGHT, sides.pin_right))
+    return [(side, photo) for side, photo in photos if photo is not None]
+
+
+def _named(side: Side, photo: Path) -> Nv12Image:
+    try:
+        return read_photo(photo)
+    except UsageError as error:
+        raise UsageError(f"--pin {side.value}={error}") from error
+
+
+def _the_face(faces: Faces, pin: str) -> int:
+    """Row of the one face.
+
+    Other detections count where they are sure: a poster behind the person is a face too.
+    """
+    rows = [row for row, score in enumerate(faces.scores.tolist()) if score >= _MIN_SCORE]
+    if len(rows) == 1:
+        return rows[0]
+    if not rows:
+        raise UsageError(f"{pin}: expected exactly one usable face, found none; take another photo")
+    places = ", ".join(
+        f"{x2 - x1:.0f}x{y2 - y1:.0f} px at {x1:.0f},{y1:.0f}"
+        for x1, y1, x2, y2 in faces.boxes_xyxy_px[rows].tolist()
+    )
+    raise UsageError(
+        f"{pin}: expected exactly one usable face, found {len(rows)} ({places}); "
+        "cut the photo to one person"
+    )

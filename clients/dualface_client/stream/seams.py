@@ -1,0 +1,147 @@
+"""What the stream loop needs from a device: the three seams as protocols.
+
+`video`, `imaging` and `memory` implement them once for the CPU and once for CUDA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from dualface_client.types import (
+    ByteArray,
+    CropPair,
+    Embeddings,
+    Faces,
+    FloatArray,
+    Frame,
+    Letterbox,
+    Nv12Image,
+    Side,
+    TileLayout,
+    VideoInfo,
+)
+
+
+class FrameSource(Protocol):
+    """Where frames come from. Opened eagerly by its constructor, which raises `SourceError`."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known of the stream."""
+
+    @property
+    def decode_errors(self) -> int:
+        """Packets or pictures that could not be decoded so far."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the input so far, such as a truncated end."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames in presentation order; once only."""
+
+    def close(self) -> None:
+        """Releases everything; safe to call twice and from another thread."""
+
+
+class FrameSink(Protocol):
+    """Where composed frames go."""
+
+    @property
+    def partial_path(self) -> Path | None:
+        """Where the unfinished file lies; None once it has its final name or was removed."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the output so far."""
+
+    def write(self, frame: Frame) -> None:
+        """Takes one canvas; `pts` and `time_base` are the source's.
+
+        Raises:
+            SinkError: The output can no longer be written.
+        """
+
+    def close(self, stopped: Callable[[], bool] = ...) -> bool:
+        """Finishes the file and moves it to its final name.
+
+        Args:
+            stopped: Asked where finishing takes long; True ends it early, as `abort` does.
+
+        Returns:
+            Whether the output is complete.
+        """
+
+    def abort(self) -> None:
+        """Stops early and leaves what was written as a playable partial file."""
+
+
+class Imaging(Protocol):
+    """Pixel work on one device."""
+
+    def letterbox(
+        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
+    ) -> None:
+        """Scales, pads with 0 and converts to RGB, into `out_rgb` `(n, height, width, 3)` uint8."""
+
+    def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
+        """Warps one face, given its five landmarks, into `out_rgb` `(150, 150, 3)` uint8."""
+
+    def thumbnail(self, image: Nv12Image) -> ByteArray:
+        """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
+
+    def compose(
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+    ) -> list[Nv12Image]:
+        """The canvases: left crop in the left tile, right crop in the right one."""
+
+    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
+        """How sharp a face is, see `imaging.sharpness`."""
+
+    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
+        """A copy of one tile, on the same device."""
+
+    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
+        """Replaces one tile of a canvas by one of the same device."""
+
+    def upload_tile(self, tile: Nv12Image) -> Nv12Image:
+        """A host picture on this device."""
+
+
+class PendingFaces(Protocol):
+    """A detection on its way."""
+
+    @property
+    def resends(self) -> int:
+        """How often it had to be sent again, as the server went away."""
+
+    def result(self) -> list[Faces]:
+        """Faces of each submitted picture, in order.
+
+        Raises:
+            ServerError: The request failed or got no answer in time.
+        """
+
+
+class FaceDetector(Protocol):
+    """Finds faces, asynchronously."""
+
+    def submit(self, images: Sequence[Nv12Image]) -> PendingFaces:
+        """Copies the pictures into shared memory and sends one request."""
+
+
+class FaceEmbedder(Protocol):
+    """Turns faces into vectors that tell people apart."""
+
+    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> Embeddings:
+        """Embeds faces of one picture.
+
+        Args:
+            image: The picture.
+            landmarks_px: Shape `(n, 5, 2)`, source pixels.
+
+        Raises:
+            ServerError: The request failed or got no answer in time.
+        """

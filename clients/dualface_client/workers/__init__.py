@@ -1,0 +1,1 @@
+"""Worker processes that carry streams, and who supervises them."""

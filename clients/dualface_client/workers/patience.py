@@ -1,0 +1,73 @@
+"""How long a supervisor waits for its workers, and the end of those that say nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dualface_client.observe.run_log import log_event
+from dualface_client.workers.link import WorkerLink
+
+#: Share of the shortest limit beyond which the time between two looks is nobody's silence.
+_PAUSED_SHARE = 1 / 6
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the supervisor waits for what.
+
+    Attributes:
+        backoff_s: Before the first restart of a worker; doubles each time.
+        backoff_limit_s: Longest such wait.
+        silence_s: A worker that says nothing for so long is killed.
+        start_s: The same until its session stands.
+        stop_s: After a stop, workers have so long to finish their files.
+    """
+
+    backoff_s: float = 0.5
+    backoff_limit_s: float = 30.0
+    silence_s: float = 30.0
+    start_s: float = 120.0
+    stop_s: float = 8.0
+
+
+class SilenceMonitor:
+    """Kills workers that say nothing; time in which the supervisor itself stood still is forgiven.
+
+    Args:
+        patience: Waiting times.
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._looked_s = time.monotonic()
+
+    def kill_silent(self, links: Iterable[WorkerLink], now_s: float | None = None) -> None:
+        """Looks once; call it several times a second.
+
+        Args:
+            links: The workers that run.
+            now_s: Monotonic time, None for now.
+        """
+        now_s = time.monotonic() if now_s is None else now_s
+        unseen_s = now_s - self._looked_s
+        self._looked_s = now_s
+        for link in links:
+            if unseen_s > self._patience.silence_s * _PAUSED_SHARE:
+                link.heard_s = min(now_s, link.heard_s + unseen_s)
+            limit_s = self._patience.silence_s if link.ready else self._patience.start_s
+            if now_s - link.heard_s > limit_s and link.process.poll() is None:
+                _kill(link, limit_s)
+                link.heard_s = now_s
+
+
+def _kill(link: WorkerLink, limit_s: float) -> None:
+    log_event(
+        "worker_silent",
+        f"worker {link.number} said nothing for {limit_s:g} s and is killed",
+        level=logging.WARNING,
+        worker=link.number,
+    )
+    link.kill()

@@ -1,0 +1,230 @@
+"""A worker in a process of its own: `python -m dualface_client.workers.process`.
+
+Reads messages from its standard input and answers on its standard output (`workers.messages`).
+It ends when it is told to, and also when its supervisor is gone: then the input ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from dualface_client.errors import DualfaceError
+from dualface_client.memory.vram import VramLimit
+from dualface_client.observe.hardware import HardwareMonitor
+from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
+from dualface_client.observe.run_log import ROOT, event_of, trace_of
+from dualface_client.settings.program import MonitorSettings
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.device_choice import make_device
+from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.pacing import within_memory
+from dualface_client.stream.runner import Runner
+from dualface_client.stream.session import LAST_ANSWERS_S, open_runner
+from dualface_client.triton.access import OPEN_ACCESS
+from dualface_client.workers.messages import build, decode, encode
+
+#: The supervisor hears from a worker at least this often.
+BEAT_S = 1.0
+_REPORT_S = 0.2
+#: Without a supervisor there is so long to finish files and unregister memory.
+_ORPHAN_LIMIT_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What every worker of a run is told first.
+
+    Attributes:
+        address: `HOST:PORT` of Triton's gRPC endpoint.
+        device: `cpu` or `cuda`.
+        settings: How to process.
+        streams: How many run at a time in one worker.
+        tracks: File or directory for tracks, None for nowhere.
+        monitor: When the machine is at its limit; each worker looks for itself.
+        open_access: Whether the server is an embedded one, which has neither keys nor certificates.
+        vram: How far the GPU's memory may be filled, None for no limit.
+        overlay: File or directory for debug overlays, None for nowhere.
+    """
+
+    address: str
+    device: str
+    settings: StreamSettings
+    streams: int
+    tracks: Path | None = None
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    open_access: bool = False
+    vram: VramLimit | None = None
+    overlay: Path | None = None
+
+
+class _Voice:
+    """Writes messages, whole, from any thread; a supervisor that is gone is no error."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+
+    def say(self, message: bytes) -> None:
+        try:
+            with self._lock:
+                self._out.write(message)
+                self._out.flush()
+        except (OSError, ValueError):
+            pass  # the input has ended too, or will: that ends this process
+
+
+class _LogForward(logging.Handler):
+    def __init__(self, voice: _Voice) -> None:
+        super().__init__(logging.INFO)
+        self._voice = voice
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = event_of(record)
+        self._voice.say(
+            encode(
+                "log",
+                level=record.levelno,
+                event=event.event,
+                stream=event.stream,
+                text=event.text,
+                trace=trace_of(record),
+            )
+        )
+
+
+class _Reporter:
+    """Sends what changed, and a beat, from a thread of its own."""
+
+    def __init__(self, voice: _Voice) -> None:
+        self._voice = voice
+        self._lock = threading.Lock()
+        self._watched: dict[str, StreamStatus] = {}
+        self._sent: dict[str, StreamReport] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._report_on, name="report", daemon=True)
+        self._thread.start()
+
+    def watch(self, status: StreamStatus) -> None:
+        with self._lock:
+            self._watched[status.snapshot().name] = status
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(5.0)
+
+    def _report_on(self) -> None:
+        beat_s = 0.0
+        ending = False
+        while not ending:
+            ending = self._stop.wait(_REPORT_S)
+            with self._lock:
+                watched = list(self._watched.items())
+            for name, status in watched:
+                self._report(name, status.snapshot())
+            if time.monotonic() - beat_s > BEAT_S / 2:
+                beat_s = time.monotonic()
+                self._voice.say(encode("beat"))
+
+    def _report(self, name: str, report: StreamReport) -> None:
+        if report.state in FINAL_STATES:
+            with self._lock:
+                del self._watched[name]
+            self._sent.pop(name, None)
+            self._voice.say(encode("ended", report=report))
+        elif self._sent.get(name) is not report:
+            self._sent[name] = report
+            self._voice.say(encode("report", report=report))
+
+
+def main() -> int:
+    """Serves one supervisor; returns the exit status."""
+    # Ctrl-C and a service manager's SIGTERM reach everybody: the supervisor says what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    voice = _Voice(_own_stdout())
+    logger = logging.getLogger(ROOT)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_LogForward(voice))
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0
+    setup = build(WorkerSetup, decode(line)["setup"])
+    try:
+        _serve(setup, voice)
+    except DualfaceError as error:
+        voice.say(encode("refused", error=str(error), error_class=type(error).__name__))
+        return 1
+    return 0
+
+
+def _own_stdout() -> BinaryIO:
+    """The pipe to the supervisor; what libraries print goes to standard error from now on."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return out
+
+
+def _serve(setup: WorkerSetup, voice: _Voice) -> None:
+    device = make_device(setup.device, setup.settings)
+    stop = threading.Event()
+    reporter = _Reporter(voice)
+    try:
+        # The supervisor's own monitor tells the user.
+        with (
+            HardwareMonitor(
+                setup.monitor, lambda alert: None, on_gpu=setup.device == "cuda"
+            ) as monitor,
+            open_runner(
+                setup.address,
+                device,
+                setup.settings,
+                setup.streams,
+                setup.tracks,
+                stop,
+                access=OPEN_ACCESS if setup.open_access else None,
+                pacing=within_memory(setup.vram, monitor),
+                overlay=setup.overlay,
+            ) as (runner, session),
+        ):
+            voice.say(encode("ready", pid=os.getpid()))
+            with ThreadPoolExecutor(setup.streams, thread_name_prefix="stream") as pool:
+                _take_jobs(runner, pool, reporter, stop)
+            session.client.wait_idle(LAST_ANSWERS_S)
+            region = session.pool.report()
+        reporter.close()
+        voice.say(encode("closed", region=region))
+    finally:
+        reporter.close()
+
+
+def _take_jobs(
+    runner: Runner, pool: ThreadPoolExecutor, reporter: _Reporter, stop: threading.Event
+) -> None:
+    for line in sys.stdin.buffer:
+        message = decode(line)
+        if message["kind"] == "job":
+            job = build(Job, message["job"])
+            (status,) = new_statuses([job])
+            reporter.watch(status)
+            pool.submit(runner.run_job, job, status, stop)
+        elif message["kind"] == "stop":
+            stop.set()
+        elif message["kind"] == "end":
+            return
+    stop.set()  # the supervisor is gone
+    watchdog = threading.Timer(_ORPHAN_LIMIT_S, os._exit, (1,))
+    watchdog.daemon = True
+    watchdog.start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What cannot be written is refused before anything starts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dualface_client.batch.outputs import (
+    SideFile,
+    check_outputs,
+    check_per_video,
+    check_side_files,
+)
+from dualface_client.batch.process import process
+from dualface_client.errors import UsageError
+from dualface_client.settings.stream import OutputSettings, StreamSettings
+from dualface_client.stream.job import Job
+from dualface_client.video.outfile import OutputFile, partial_path_of
+from tests.users import give_away, unprivileged
+
+SETTINGS = StreamSettings()
+OVERWRITE = StreamSettings(output=OutputSettings(overwrite=True))
+
+
+def jobs_to(*outputs: Path) -> list[Job]:
+    return [Job(path.stem, Path(f"{path.stem}.in"), path) for path in outputs]
+
+
+def refused(jobs: list[Job], settings: StreamSettings = SETTINGS) -> str:
+    with pytest.raises(UsageError) as caught:
+        check_outputs(jobs, settings)
+    return str(caught.value)
+
+
+def test_existing_outputs_are_refused_together(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / f"{name}.mp4" for name in "abc")
+    b.touch()
+    c.symlink_to("nowhere")
+    assert (
+        refused(jobs_to(a, b, c)) == f"{b}: exists (and 1 more); choose another name or allow "
+        "--overwrite"
+    )
+    check_outputs(jobs_to(a, b, c), OVERWRITE)
+    check_outputs(jobs_to(a, b, c), SETTINGS, existing_may_stay=True)
+    own = [replace(job, settings=OVERWRITE) for job in jobs_to(a, b, c)]
+    check_outputs(own, SETTINGS)
+
+
+def test_what_is_no_place_for_a_file(tmp_path: Path) -> None:
+    (tmp_path / "dir.mp4").mkdir()
+    assert "exists" in refused(jobs_to(tmp_path / "dir.mp4"), OVERWRITE)
+    assert "no: is not a directory; create it" in refused(jobs_to(tmp_path / "no" / "a.mp4"))
+    assert "/proc: is not writable (" in refused(jobs_to(Path("/proc/a.mp4")))
+    check_outputs([Job("a", Path("a"), Path("/proc/a.mp4"), problem="no such file")], SETTINGS)
+
+
+def test_a_directory_without_permission(open_directory: Path) -> None:
+    give_away(open_directory, 0o500)
+    with unprivileged():
+        message = refused(jobs_to(open_directory / "a.mp4"))
+    assert "is not writable (Permission denied); change its permissions" in message
+
+
+def test_a_leftover_is_told_and_one_being_written_refused(tmp_path: Path) -> None:
+    final = tmp_path / "a.mp4"
+    notes: list[str] = []
+    file = OutputFile(final, overwrite=False)
+    with pytest.raises(UsageError, match="another process writes it"):
+        check_outputs(jobs_to(final), SETTINGS, notes.append)
+    assert notes == []
+    file.release()
+    check_outputs(jobs_to(final), SETTINGS, notes.append)
+    assert notes == [f"{partial_path_of(final)}: was left behind by an earlier run and is replaced"]
+
+
+def test_the_partial_name_of_a_finished_output_goes_where_nobody_is_at_it(tmp_path: Path) -> None:
+    final = tmp_path / "a.mp4"
+    partial = partial_path_of(final)
+    file = OutputFile(final, overwrite=False)
+    final.hardlink_to(partial)  # in the middle of `publish`
+    with pytest.raises(UsageError, match="another process writes it"):
+        check_outputs(jobs_to(final), SETTINGS, existing_may_stay=True)
+    file.release()
+    notes: list[str] = []
+    check_outputs(jobs_to(final), SETTINGS, notes.append, existing_may_stay=True)
+    assert notes == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_programs_are_refused_as_early(tmp_path: Path) -> None:
+    for name in ("a.mp4", "out.mp4"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"out\.mp4: exists; choose another name"):
+        process([tmp_path / "a.mp4"], tmp_path / "out.mp4", server="127.0.0.1:9")
+
+
+def test_side_files(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    jobs = jobs_to(tmp_path / "o.mp4")
+
+    def side(name: str, *, may_replace: bool = False) -> SideFile:
+        return SideFile("--summary", "the summary", tmp_path / name, may_replace)
+
+    check_side_files(jobs, [side("s.json"), side("there", may_replace=True)])
+    for files, reason in (
+        ([side("there")], "it exists; choose another name"),
+        ([side("o.mp4", may_replace=True)], "it is one of the videos"),
+        ([side("o.partial.mp4")], "it is one of the videos"),
+        ([side("same"), side("same")], "or of the other files"),
+        ([side("no/s.json")], "no is not a directory"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(reason)):
+            check_side_files(jobs, files)
+
+
+def test_tracks_of_several_videos_need_a_directory(tmp_path: Path) -> None:
+    check_per_video("--tracks", tmp_path, 2)
+    check_per_video("--tracks", tmp_path / "t.txt", 1)
+    with pytest.raises(UsageError, match=r"there are 2 videos; name an existing directory"):
+        check_per_video("--tracks", tmp_path / "t.txt", 2)

@@ -1,0 +1,43 @@
+"""What of a run is decided by how many streams it has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dualface_client.batch.prepare import settings_of
+from dualface_client.config.stack import effective, find_files
+from dualface_client.machine.probe import layer_text
+from dualface_client.settings.program import ProgramSettings, RunSettings
+from tests.unit.test_machine_probe import MACHINES
+
+
+@pytest.mark.parametrize(
+    ("at_a_time", "count", "expected"), [(16, 16, 16), (16, 1, 8), (16, 7, 8), (4, 100, 8)]
+)
+def test_requests_follow_the_streams_that_run_at_a_time(
+    at_a_time: int, count: int, expected: int
+) -> None:
+    program = ProgramSettings(run=replace(RunSettings(), streams=at_a_time))
+    streams, settings = settings_of(program, "cuda", count)
+    assert streams == at_a_time
+    assert settings.detection.batch == expected
+
+
+def test_a_cpu_sends_one_frame_whatever_the_number_of_streams() -> None:
+    program = ProgramSettings(run=replace(RunSettings(), streams=16))
+    assert settings_of(program, "cpu", 16)[1].detection.batch == 1
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, (8, 2)), (8, (16, 1))])
+def test_what_a_probe_wrote_leaves_that_to_the_run(
+    tmp_path: Path, count: int, expected: tuple[int, int]
+) -> None:
+    path = tmp_path / "auto_detected.yaml"
+    path.write_text(layer_text(MACHINES["h200"], "now"))
+    program = effective(find_files(path, {}, tmp_path), {}, {}).program()
+    streams, settings = settings_of(program, "cuda", count)
+    assert streams == 8
+    assert (settings.detection.batch, settings.detection.in_flight) == expected

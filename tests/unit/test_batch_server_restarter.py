@@ -1,0 +1,50 @@
+"""The watch goes on whatever keeps a server from starting; real servers: test_server_recovery."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+
+from dualface_client.batch.server_restarter import ServerRestarter
+from dualface_client.errors import ContractError, ServerStartError
+
+
+class Dying:
+    """A server that is dead until its restarts have failed in every given way."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.pid = os.getpid()
+        self.failures = list(failures)
+        self.lives = False
+
+    def is_alive(self) -> bool:
+        return self.lives
+
+    def restart(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.lives = True
+
+    def log_tail(self) -> str:
+        return ""
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ServerStartError("it died"),
+        ContractError("somebody else's server has taken the port"),
+        OSError("Resource temporarily unavailable"),  # no process can be started just now
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_restart_that_fails_is_tried_again(failure: Exception) -> None:
+    server: Any = Dying(failure)
+    with ServerRestarter(server) as watch:
+        end_s = time.monotonic() + 5.0
+        while not watch.restarts and time.monotonic() < end_s:
+            time.sleep(0.01)
+    assert (server.lives, watch.restarts) == (True, 1)

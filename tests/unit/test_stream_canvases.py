@@ -1,0 +1,129 @@
+"""Every frame gets a canvas: policies for a missing face, and pictures that cannot be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from dualface_client.framing.camera import Shot
+from dualface_client.imaging.cpu import CpuImaging
+from dualface_client.stream.canvases import MAX_FAILURES_IN_A_ROW, CanvasMaker
+from dualface_client.types import Crop, CropPair, Nv12Image, Side, TileLayout
+
+LAYOUT = TileLayout((320, 180))
+CROP = Crop(0, 0, 160, 180)
+SEEN = Shot(CROP, seen=True, away=False)
+HELD = Shot(CROP, seen=False, away=False)
+AWAY = Shot(CROP, seen=False, away=True)
+
+
+def picture(luma: int) -> Nv12Image:
+    return Nv12Image(np.full((180, 320), luma, np.uint8), np.full((90, 160, 2), 100, np.uint8))
+
+
+class Brittle(CpuImaging):
+    """Real pixel work that cannot draw black pictures."""
+
+    def compose(
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+    ) -> list[Nv12Image]:
+        if not all(image.y.any() for image in images):
+            raise ValueError("nothing to draw")
+        return super().compose(images, crops, layout)
+
+
+def maker(missing: str = "wide") -> tuple[CanvasMaker, list[str]]:
+    warnings: list[str] = []
+    return CanvasMaker(Brittle(), LAYOUT, missing, warnings.append), warnings
+
+
+def draw(canvases: CanvasMaker, luma: int, left: Shot, right: Shot) -> Nv12Image:
+    (canvas,) = canvases.draw([picture(luma)], [(left, right)])
+    return canvas
+
+
+def tiles(canvas: Nv12Image) -> tuple[float, float]:
+    """Mean luma of both tiles."""
+    return float(canvas.y[:, :160].mean()), float(canvas.y[:, 160:].mean())
+
+
+@pytest.mark.parametrize("missing", ["wide", "hold"])
+def test_an_empty_crop_is_shown_live(missing: str) -> None:
+    canvases, _ = maker(missing)
+    draw(canvases, 50, SEEN, SEEN)
+    assert tiles(draw(canvases, 90, SEEN, AWAY)) == (90, 90)
+
+
+def test_freeze_shows_the_last_picture_with_the_face() -> None:
+    canvases, _ = maker("freeze")
+    draw(canvases, 50, SEEN, SEEN)
+    assert tiles(draw(canvases, 70, SEEN, HELD)) == (70, 70)
+    frozen = draw(canvases, 90, SEEN, AWAY)
+    assert tiles(frozen) == (90, 50)
+    assert (frozen.uv == 100).all()
+    assert tiles(draw(canvases, 110, SEEN, SEEN)) == (110, 110)
+    assert tiles(draw(canvases, 130, AWAY, SEEN)) == (110, 130)
+
+
+def test_freeze_without_any_picture_shows_what_is_there() -> None:
+    canvases, _ = maker("freeze")
+    assert tiles(draw(canvases, 90, AWAY, AWAY)) == (90, 90)
+
+
+def test_a_placeholder_is_dark_and_neutral_with_somebody_in_it() -> None:
+    canvases, _ = maker("placeholder")
+    canvas = draw(canvases, 200, SEEN, AWAY)
+    left, right = tiles(canvas)
+    assert left == 200
+    assert 32 < right < 62
+    assert len(np.unique(canvas.y[:, 160:])) == 2
+    assert canvas.y[72, 240] > canvas.y[5, 165]
+    assert (canvas.uv[:, 80:] == 128).all()
+
+
+def test_a_frame_that_cannot_be_drawn_shows_the_last_good_one_and_is_counted() -> None:
+    canvases, warnings = maker()
+    draw(canvases, 50, SEEN, SEEN)
+    for _ in range(3):
+        assert tiles(draw(canvases, 0, SEEN, SEEN)) == (50, 50)
+    assert canvases.failures == 3
+    assert len(warnings) == 1
+    assert "nothing to draw" in warnings[0]
+    assert tiles(draw(canvases, 60, SEEN, SEEN)) == (60, 60)
+
+
+def test_of_frames_drawn_together_those_that_can_be_drawn_are() -> None:
+    canvases, warnings = maker()
+    pictures = [picture(luma) for luma in (50, 0, 60)]
+    drawn = canvases.draw(pictures, [(SEEN, SEEN)] * 3)
+    assert [tiles(canvas) for canvas in drawn] == [(50, 50), (50, 50), (60, 60)]
+    assert (canvases.failures, len(warnings)) == (1, 1)
+
+
+def test_a_tile_freezes_within_frames_drawn_together() -> None:
+    canvases, _ = maker("freeze")
+    pictures = [picture(luma) for luma in (50, 70, 90)]
+    drawn = canvases.draw(pictures, [(SEEN, SEEN), (SEEN, HELD), (SEEN, AWAY)])
+    assert [tiles(canvas) for canvas in drawn] == [(50, 50), (70, 70), (90, 50)]
+
+
+def test_a_stream_that_can_draw_nothing_fails() -> None:
+    canvases, _ = maker()
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw(canvases, 0, SEEN, SEEN)
+    draw(canvases, 50, SEEN, SEEN)
+    for _ in range(MAX_FAILURES_IN_A_ROW):
+        draw(canvases, 0, SEEN, SEEN)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw(canvases, 0, SEEN, SEEN)
+
+
+def test_a_kept_tile_is_a_copy() -> None:
+    imaging, canvas = CpuImaging(), picture(50)
+    (canvas,) = imaging.compose([canvas], [(CROP, CROP)], LAYOUT)
+    kept = imaging.copy_tile(canvas, Side.RIGHT, LAYOUT)
+    canvas.y[:] = 0
+    assert (kept.y == 50).all()
+    assert (kept.width_px, kept.height_px) == LAYOUT.tile_wh_px

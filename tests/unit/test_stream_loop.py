@@ -1,0 +1,485 @@
+"""The loop with plain stand-ins at its seams: an iterator of frames, a fake detector, a list."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualface_client.errors import (
+    EncoderError,
+    InferenceFailedError,
+    InferenceTimeoutError,
+    LeaseTimeoutError,
+    SinkError,
+    SourceError,
+    StoppedError,
+)
+from dualface_client.observe.report import StreamReport, StreamStatus
+from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.track_log import TrackLog
+from dualface_client.settings.stream import DetectionSettings, OutputSettings, StreamSettings
+from dualface_client.stream.device import Device
+from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.loop import StreamLoop, StreamParts
+from dualface_client.stream.runner import Models, Runner
+from dualface_client.types import (
+    ByteArray,
+    CropPair,
+    Embeddings,
+    Faces,
+    FloatArray,
+    Frame,
+    Letterbox,
+    Nv12Image,
+    Side,
+    TileLayout,
+    VideoInfo,
+)
+from dualface_client.video.disk_wait import DiskWait
+
+SOURCE_WH = (320, 180)
+
+
+def picture(index: int) -> Nv12Image:
+    width, height = SOURCE_WH
+    return Nv12Image(
+        np.full((height, width), index % 256, np.uint8),
+        np.full((height // 2, width // 2, 2), 128, np.uint8),
+    )
+
+
+@dataclass
+class FakeSource:
+    count: int
+    fail_at: int = -1
+    info: VideoInfo = field(
+        default_factory=lambda: VideoInfo(*SOURCE_WH, Fraction(25), Fraction(1, 25))
+    )
+    decode_errors: int = 0
+    warnings: tuple[str, ...] = ("seen by the source",)
+    closed: bool = False
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.count):
+            if index == self.fail_at:
+                raise SourceError("the tape tore")
+            yield Frame(index, index, Fraction(1, 25), picture(index))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeSink:
+    fail_at: int = -1
+    frames: list[Frame] = field(default_factory=list)
+    ended: str = ""
+    partial_path: Path | None = None
+    warnings: tuple[str, ...] = ()
+    error: Exception = field(default_factory=lambda: SinkError("the disk melted"))
+
+    def write(self, frame: Frame) -> None:
+        if len(self.frames) == self.fail_at:
+            raise self.error
+        self.frames.append(frame)
+
+    def close(self, stopped: Callable[[], bool] = lambda: False) -> bool:
+        self.ended = "cut short" if stopped() else "closed"
+        return not stopped()
+
+    def abort(self) -> None:
+        self.ended = "aborted"
+
+
+class FakeImaging:
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+
+    def letterbox(
+        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
+    ) -> None:
+        raise AssertionError("the fake detector does not letterbox")
+
+    def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
+        raise AssertionError("the fake embedder does not cut chips")
+
+    def thumbnail(self, image: Nv12Image) -> ByteArray:
+        return np.full((18, 32), 90, np.uint8)
+
+    def compose(
+        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+    ) -> list[Nv12Image]:
+        self.drawn.append(len(images))
+        return list(images)
+
+    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
+        return 1.0
+
+    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
+        return canvas
+
+    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
+        raise AssertionError("no tile is missing here")
+
+    def upload_tile(self, tile: Nv12Image) -> Nv12Image:
+        return tile
+
+
+def two_faces() -> Faces:
+    boxes = np.array([[40, 40, 90, 110], [220, 40, 270, 110]], np.float32)
+    points = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
+    landmarks = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None, :]
+    return Faces(boxes, np.full(2, 0.9, np.float32), landmarks)
+
+
+@dataclass
+class FakePending:
+    faces: list[Faces]
+    error: Exception | None
+    resends: int = 0
+
+    def result(self) -> list[Faces]:
+        if self.error is not None:
+            raise self.error
+        return self.faces
+
+
+@dataclass
+class FakeDetector:
+    fail_at: int = -1
+    error: Exception = field(default_factory=lambda: InferenceFailedError("the model fainted"))
+    seen: list[int] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+
+    def submit(self, images: Sequence[Nv12Image]) -> FakePending:
+        error = self.error if len(self.batches) == self.fail_at else None
+        self.seen += [int(image.y[0, 0]) for image in images]
+        self.batches.append(len(images))
+        return FakePending([two_faces() for _ in images], error)
+
+
+@dataclass
+class FakeEmbedder:
+    fails: bool = False
+    errors: Iterator[Exception] = field(default_factory=lambda: iter(()))
+    model_version: str = "fake/1"
+    calls: int = 0
+
+    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> Embeddings:
+        self.calls += 1
+        for error in self.errors:
+            raise error
+        if self.fails:
+            raise InferenceFailedError("no embedding today")
+        vectors = np.zeros((len(landmarks_px), 128), np.float32)
+        for row, points in zip(vectors, landmarks_px, strict=True):
+            row[int(points[0, 0] > SOURCE_WH[0] / 2)] = 1.0
+        return Embeddings(vectors, self.model_version)
+
+
+@dataclass
+class Stage:
+    """A loop and all its stand-ins."""
+
+    source: FakeSource
+    sink: FakeSink = field(default_factory=FakeSink)
+    detector: FakeDetector = field(default_factory=FakeDetector)
+    embedder: FakeEmbedder = field(default_factory=FakeEmbedder)
+    stop: threading.Event = field(default_factory=threading.Event)
+    status: StreamStatus = field(default_factory=lambda: StreamStatus(StreamReport("s", "i", "o")))
+    tracks: TrackLog | None = None
+    imaging: FakeImaging = field(default_factory=FakeImaging)
+
+    def run(self, settings: StreamSettings | None = None) -> None:
+        parts = StreamParts(
+            self.source, self.sink, self.imaging, self.detector, self.embedder, self.tracks
+        )
+        StreamLoop(parts, settings or StreamSettings(), self.status, self.stop, StageClock()).run()
+
+
+def with_detection(**changes: Any) -> StreamSettings:
+    return StreamSettings(detection=replace(DetectionSettings(), **changes))
+
+
+@pytest.mark.parametrize(("size", "depth"), [(1, 1), (1, 4), (4, 1), (3, 2), (16, 8)])
+def test_every_frame_comes_out_once_and_in_order(size: int, depth: int) -> None:
+    stage = Stage(FakeSource(50))
+    stage.run(with_detection(frames_per_request=size, requests_in_flight=depth))
+    assert [frame.index for frame in stage.sink.frames] == list(range(50))
+    assert [frame.pts for frame in stage.sink.frames] == list(range(50))
+    assert stage.detector.seen == list(range(50))
+    assert max(stage.detector.batches) == size
+    report = stage.status.snapshot()
+    assert (report.frames_in, report.frames_out, report.detections) == (50, 50, 100)
+    assert report.sides == {1: "left", 2: "right"}
+
+
+def test_results_do_not_depend_on_batch_or_depth(tmp_path: Path) -> None:
+    logs = []
+    for size, depth in ((1, 1), (7, 5)):
+        path = tmp_path / f"{size}.txt"
+        stage = Stage(FakeSource(40), tracks=TrackLog(path))
+        stage.run(with_detection(frames_per_request=size, requests_in_flight=depth))
+        assert stage.tracks is not None
+        stage.tracks.close()
+        logs.append(path.read_text())
+    assert logs[0] == logs[1]
+    assert len(logs[0].splitlines()) == 80
+
+
+def test_canvases_of_one_answer_are_drawn_together() -> None:
+    stage = Stage(FakeSource(60))
+    stage.run(with_detection(frames_per_request=8))
+    assert stage.imaging.drawn == [8] * 7 + [4]
+    single = Stage(FakeSource(5))
+    single.run(with_detection(frames_per_request=1))
+    assert single.imaging.drawn == [1] * 5
+    many = Stage(FakeSource(17))
+    many.run(with_detection(frames_per_request=16))
+    assert many.imaging.drawn == [8, 8, 1]
+
+
+def test_frames_that_wait_to_be_drawn_together_survive_a_failure() -> None:
+    stage = Stage(FakeSource(40), detector=FakeDetector(fail_at=3))
+    settings = with_detection(frames_per_request=5, requests_in_flight=1)
+    settings = replace(settings, framing=replace(settings.framing, lookahead_s=0.08))
+    with pytest.raises(InferenceFailedError, match="fainted"):
+        stage.run(settings)
+    # Of fifteen frames with faces two were the look-ahead of the thirteenth.
+    assert stage.imaging.drawn == [5, 5, 3]
+
+
+def test_no_frame_is_no_error() -> None:
+    stage = Stage(FakeSource(0))
+    stage.run()
+    assert stage.sink.frames == []
+
+
+def test_reid_is_rare_on_quiet_frames_and_counted() -> None:
+    stage = Stage(FakeSource(100))
+    stage.run()
+    report = stage.status.snapshot()
+    assert 0 < report.reid_frames == stage.embedder.calls <= 3
+
+
+def test_without_reid_motion_decides_and_a_note_says_so() -> None:
+    stage = Stage(FakeSource(60), embedder=FakeEmbedder(fails=True))
+    stage.run()
+    report = stage.status.snapshot()
+    assert report.frames_out == 60
+    assert report.warnings == ("ReID failed, motion decides: no embedding today",)
+    assert report.reid_failures == stage.embedder.calls > 0
+    assert sorted(report.sides.values()) == ["left", "right"]
+
+
+def test_reid_troubles_are_noted_once_per_cause_beside_other_notes() -> None:
+    troubles = [
+        LeaseTimeoutError("no slot in 10 s"),
+        InferenceTimeoutError("no answer in 10 s"),
+        LeaseTimeoutError("no slot in 10.1 s"),
+    ]
+    stage = Stage(FakeSource(250), embedder=FakeEmbedder(errors=iter(troubles)))
+    stage.status.warn("of the source")
+    stage.run()
+    report = stage.status.snapshot()
+    assert report.frames_out == 250
+    assert report.reid_failures == 3
+    assert report.warnings == (
+        "of the source",
+        "ReID failed, motion decides: no slot in 10 s",
+        "ReID failed, motion decides: no answer in 10 s",
+    )
+
+
+def test_a_stop_while_the_output_is_finished_is_a_stop() -> None:
+    device = FakeDevice({"a": FakeSource(5)})
+    statuses = new_statuses([job("a")])
+    models = Models(FakeDetector(), FakeEmbedder())
+    stop = threading.Event()
+
+    class Sink(FakeSink):
+        def close(self, stopped: Callable[[], bool] = lambda: False) -> bool:
+            stop.set()  # the user, while the sound is copied
+            return super().close(stopped)
+
+    device.make_sink = Sink
+    Runner(device, models, StreamSettings()).run([job("a")], statuses, stop, 1)
+    assert device.sinks["a"].ended == "aborted"
+    assert statuses[0].snapshot().state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda stage: setattr(stage.source, "fail_at", 20), SourceError),
+        (lambda stage: setattr(stage.sink, "fail_at", 20), SinkError),
+        (lambda stage: setattr(stage.detector, "fail_at", 20), InferenceFailedError),
+    ],
+)
+def test_a_failure_anywhere_ends_the_loop_at_once(
+    change: Callable[[Stage], None], error: type[Exception]
+) -> None:
+    stage = Stage(FakeSource(10**6))
+    change(stage)
+    before = threading.active_count()
+    started = time.monotonic()
+    with pytest.raises(error):
+        stage.run()
+    assert time.monotonic() - started < 2.0
+    assert threading.active_count() == before
+    assert [frame.index for frame in stage.sink.frames] == list(range(len(stage.sink.frames)))
+    assert len(stage.sink.frames) <= 20
+
+
+def test_stop_ends_the_loop_soon_with_the_frames_so_far() -> None:
+    stage = Stage(FakeSource(10**6))
+    threading.Timer(0.2, stage.stop.set).start()
+    started = time.monotonic()
+    stage.run()
+    assert time.monotonic() - started < 2.0
+    assert 0 < len(stage.sink.frames) < 10**6
+
+
+def test_a_stop_while_the_server_is_awaited_keeps_every_composed_frame() -> None:
+    stage = Stage(FakeSource(100))
+    stage.detector.fail_at, stage.detector.error = 50, StoppedError("awaited in vain")
+    stage.run()
+    # Those that were still to be composed, as their look-ahead was not over, are not.
+    assert [frame.index for frame in stage.sink.frames] == list(range(44))
+
+
+class FakeDevice(Device):
+    def __init__(self, sources: dict[str, FakeSource]) -> None:
+        self.imaging = FakeImaging()
+        self.sources = sources
+        self.sinks: dict[str, FakeSink] = {}
+        self.make_sink: type[FakeSink] = FakeSink
+
+    def open_source(self, path: Path) -> FakeSource:
+        if path.name not in self.sources:
+            raise SourceError(f"{path}: is no video")
+        return self.sources[path.name]
+
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FakeSink:
+        self.sinks[job.name] = self.make_sink()
+        return self.sinks[job.name]
+
+
+def job(name: str, problem: str = "") -> Job:
+    return Job(name, Path(name), Path(f"{name}.mp4"), problem)
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_streams_fail_alone(streams: int) -> None:
+    sources = {"good": FakeSource(30), "torn": FakeSource(30, fail_at=10), "also": FakeSource(5)}
+    device = FakeDevice(sources)
+    jobs = [job("good"), job("torn"), job("text"), job("gone", "no such file"), job("also")]
+    statuses = new_statuses(jobs)
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(device, models, StreamSettings()).run(jobs, statuses, threading.Event(), streams)
+    reports = {status.snapshot().name: status.snapshot() for status in statuses}
+    assert {name: report.state for name, report in reports.items()} == {
+        "good": "done",
+        "torn": "failed",
+        "text": "failed",
+        "gone": "failed",
+        "also": "done",
+    }
+    assert reports["torn"].error == "the tape tore"
+    assert reports["good"].warnings == ("seen by the source",)
+    assert reports["good"].stages["compose"].calls == 30
+    assert {name: sink.ended for name, sink in device.sinks.items()} == {
+        "good": "closed",
+        "torn": "aborted",
+        "also": "closed",
+    }
+    assert all(source.closed for source in sources.values())
+
+
+def test_tracks_that_cannot_be_written_leave_no_open_output(tmp_path: Path) -> None:
+    device = FakeDevice({"a": FakeSource(5)})
+    statuses = new_statuses([job("a")])
+    models = Models(FakeDetector(), FakeEmbedder())
+    runner = Runner(device, models, StreamSettings(), tracks=tmp_path / "no" / "t.txt")
+    runner.run([job("a")], statuses, threading.Event(), 1)
+    assert "cannot write tracks" in statuses[0].snapshot().error
+    assert device.sinks["a"].ended == "aborted"
+
+
+def test_streams_after_a_stop_are_not_begun() -> None:
+    device = FakeDevice({"a": FakeSource(5)})
+    statuses = new_statuses([job("a")])
+    stop = threading.Event()
+    stop.set()
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(device, models, StreamSettings()).run([job("a")], statuses, stop, 1)
+    assert statuses[0].snapshot().state == "stopped"
+    assert device.sinks == {}
+
+
+def test_a_mistake_of_ours_fails_its_stream_alone() -> None:
+    class Broken(FakeDevice):
+        def open_sink(
+            self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+        ) -> FakeSink:
+            if job.name == "bad":
+                raise ZeroDivisionError("oops")
+            return super().open_sink(job, info, output, disk_wait)
+
+    device = Broken({"bad": FakeSource(5), "good": FakeSource(5)})
+    jobs = [job("bad"), job("good")]
+    statuses = new_statuses(jobs)
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(device, models, StreamSettings()).run(jobs, statuses, threading.Event(), 1)
+    bad, good = (status.snapshot() for status in statuses)
+    assert bad.error == f"{jobs[0].input}: unexpected ZeroDivisionError('oops')"
+    assert 'raise ZeroDivisionError("oops")' in bad.trace
+    assert "in open_sink" in bad.trace
+    assert good.state == "done"
+
+
+class FailingEncoders(FakeDevice):
+    """Its encoders fail after some frames, x264 only where it is told to."""
+
+    def __init__(self, sources: dict[str, FakeSource], *, x264_too: bool) -> None:
+        super().__init__(sources)
+        self.x264_too = x264_too
+        self.opened: list[str] = []
+
+    def open_source(self, path: Path) -> FakeSource:
+        self.sources[path.name] = replace(self.sources[path.name])
+        return self.sources[path.name]
+
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FakeSink:
+        self.opened.append(output.encoder)
+        fails = output.encoder != "x264" or self.x264_too
+        self.sinks[job.name] = FakeSink(4 if fails else -1, error=EncoderError("the encoder hung"))
+        return self.sinks[job.name]
+
+
+@pytest.mark.parametrize("x264_too", [False, True])
+def test_a_failed_encoder_is_replaced_once(x264_too: bool) -> None:
+    device = FailingEncoders({"a": FakeSource(20)}, x264_too=x264_too)
+    statuses = new_statuses([job("a")])
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(device, models, StreamSettings()).run([job("a")], statuses, threading.Event(), 1)
+    report = statuses[0].snapshot()
+    assert device.opened == ["auto", "x264"]
+    assert "the encoder hung; started again from its beginning with x264" in report.warnings
+    if x264_too:
+        assert (report.state, report.error) == ("failed", "the encoder hung")
+    else:
+        assert (report.state, report.frames_out) == ("done", 20)
+        assert [frame.index for frame in device.sinks["a"].frames] == list(range(20))

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dualface_client.stream.threads import Channel, Reader, Writer
+
+
+def counting(limit: int, seen: list[int]) -> Iterator[int]:
+    for number in range(limit):
+        seen.append(number)
+        yield number
+
+
+def put_all(writer: Writer[int], limit: int) -> None:
+    for number in range(limit):
+        writer.put(number)
+
+
+def test_reader_keeps_order_and_reads_only_so_far_ahead() -> None:
+    seen: list[int] = []
+    reader = Reader(counting(100, seen), ahead=3, name="test")
+    items = iter(reader)
+    assert next(items) == 0
+    time.sleep(0.2)
+    assert len(seen) <= 6  # one taken, three waiting, one being offered, and a little grace
+    assert list(items) == list(range(1, 100))
+    reader.close()
+
+
+def test_reader_passes_the_sources_error_after_its_items() -> None:
+    def failing() -> Iterator[int]:
+        yield 1
+        raise OSError("disk on fire")
+
+    reader = Reader(failing(), ahead=2, name="test")
+    got: list[int] = []
+    with pytest.raises(OSError, match="disk on fire"):
+        got.extend(reader)
+    reader.close()
+
+
+def test_closing_a_reader_frees_its_thread_at_once() -> None:
+    started = time.monotonic()
+    reader = Reader(counting(10**9, []), ahead=1, name="endless-reader")
+    next(iter(reader))
+    reader.close()
+    assert time.monotonic() - started < 1.0
+    assert "endless-reader" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_writer_writes_everything_in_order_before_finish_returns() -> None:
+    out: list[int] = []
+
+    def slow(item: int) -> None:
+        time.sleep(0.005)
+        out.append(item)
+
+    writer = Writer(slow, behind=2, name="test")
+    for number in range(20):
+        writer.put(number)
+    writer.finish()
+    assert out == list(range(20))
+
+
+def test_writer_blocks_the_sender_instead_of_growing() -> None:
+    gate = threading.Event()
+
+    def gated(item: int) -> None:
+        del item
+        gate.wait(5)
+
+    writer = Writer(gated, behind=2, name="test")
+    put = threading.Thread(target=put_all, args=(writer, 10), daemon=True)
+    put.start()
+    put.join(0.3)
+    assert put.is_alive()
+    gate.set()
+    put.join(5)
+    assert not put.is_alive()
+    writer.finish()
+
+
+def test_a_failed_write_reaches_the_sender_and_nobody_hangs() -> None:
+    def broken(item: int) -> None:
+        raise ValueError(f"cannot write {item}")
+
+    writer = Writer(broken, behind=1, name="test")
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="cannot write 0"):
+        put_all(writer, 1000)
+    with pytest.raises(ValueError, match="cannot write 0"):
+        writer.finish()
+    assert time.monotonic() - started < 1.0
+
+
+def test_closing_a_writer_drops_what_waits() -> None:
+    out: list[int] = []
+    gate = threading.Event()
+
+    def gated(item: int) -> None:
+        gate.wait(5)
+        out.append(item)
+
+    writer = Writer(gated, behind=5, name="test")
+    for number in range(5):
+        writer.put(number)
+    threading.Timer(0.1, gate.set).start()
+    writer.close()
+    assert len(out) <= 1
+
+
+def test_a_channel_needs_room() -> None:
+    with pytest.raises(ValueError, match="capacity 0"):
+        Channel[int](0)
