@@ -136,9 +136,9 @@ def by_region(
     """Sends slots of a registered region, filled once."""
     transport, batch, in_flight = shape
     region: Any = CudaRegion if transport == "cuda" else SystemRegion
-    plans = {spec.name: SlotGroup(batch, in_flight)}
+    groups = {spec.name: SlotGroup(batch, in_flight)}
     on_host = transport == "system"
-    with Session(address, plans, make_region=region, outputs_in_region=on_host) as session:
+    with Session(address, groups, make_region=region, outputs_in_region=on_host) as session:
         leases = [session.lease(spec.name, 10.0) for _ in range(in_flight)]
         for n, lease in enumerate(leases):
             picked = items[[(n + k) % ITEMS for k in range(batch)]]

@@ -23,10 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dualface_client.errors import AssetError, DualfaceError, PlatformError
 from dualface_client.settings.paths import home_dir, models_dir
-from dualface_client.triton.description import MODELS, ModelSpec
-from dualface_client.triton.production import plan_filename
+from dualface_client.triton.description import MODELS, ModelSpec, engine_filename
 from scripts.assets import ROOT, read_pins
-from scripts.engines.plans import (
+from scripts.engines.files import (
     Gpu,
     Manifest,
     check_host,
@@ -35,7 +34,7 @@ from scripts.engines.plans import (
     parse_library_version,
     parse_tensorrt_version,
     reasons_to_build,
-    refuse_foreign_plan,
+    refuse_foreign_engine,
     trtexec_command,
 )
 from scripts.engines.profiles import parse_capability
@@ -47,7 +46,7 @@ _QUERY = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format
 
 
 def onnx_of(spec: ModelSpec, models: Path) -> Path:
-    """The file a plan is built from: FP16, or own weights in their one precision.
+    """The file an engine is built from: FP16, or own weights in their one precision.
 
     Raises:
         AssetError: There is none.
@@ -68,34 +67,36 @@ def build(gpu: Gpu, gpu_index: int, version: int) -> None:
     tensorrt = parse_tensorrt_version(_in_container(["trtexec", "--help"], gpu_index))
     check_host(gpu, tensorrt, read_pins())
     for spec in MODELS:
-        plan = REPOSITORY / spec.name / str(version) / plan_filename(gpu.capability)
+        engine = REPOSITORY / spec.name / str(version) / engine_filename(gpu.capability)
         wanted = _manifest(spec, gpu, tensorrt, version)
-        reasons = reasons_to_build(plan, wanted)
+        reasons = reasons_to_build(engine, wanted)
         if not reasons:
-            _tell(f"{plan.name} of {spec.name}: up to date")
+            _tell(f"{engine.name} of {spec.name}: up to date")
             continue
-        _tell(f"{plan.name} of {spec.name}: building, {'; '.join(reasons)}")
-        plan.parent.mkdir(parents=True, exist_ok=True)
+        _tell(f"{engine.name} of {spec.name}: building, {'; '.join(reasons)}")
+        engine.parent.mkdir(parents=True, exist_ok=True)
         _in_container(wanted.command, gpu_index)
-        os.replace(f"{plan}.part", plan)
-        write_atomically(manifest_path(plan), wanted.to_json().encode())
+        os.replace(f"{engine}.part", engine)
+        write_atomically(manifest_path(engine), wanted.to_json().encode())
 
 
 def check(gpu: Gpu, gpu_index: int, version: int) -> None:
-    """Refuses plans that the Triton image would not load; `make up PROFILE=gpu` asks first.
+    """Refuses engines that the Triton image would not load; `make up PROFILE=gpu` asks first.
 
     Raises:
-        AssetError: A plan is missing or was built by another TensorRT.
+        AssetError: An engine is missing or was built by another TensorRT.
         PlatformError: The image cannot be asked.
     """
     command = ["find", "/usr", "/opt", "-name", "libnvinfer.so.*.*.*"]
     tensorrt = parse_library_version(_in_container(command, gpu_index, image="TRITON_IMAGE"))
-    check_plans(REPOSITORY, gpu.capability, version, tensorrt)
+    check_engine_files(REPOSITORY, gpu.capability, version, tensorrt)
     _tell(f"engines for {gpu.name} fit the Triton image's TensorRT {tensorrt}")
 
 
-def check_plans(repository: Path, capability: tuple[int, int], version: int, tensorrt: str) -> None:
-    """Refuses a missing plan of either model and one of another TensorRT.
+def check_engine_files(
+    repository: Path, capability: tuple[int, int], version: int, tensorrt: str
+) -> None:
+    """Refuses a missing engine of either model and one of another TensorRT.
 
     Args:
         repository: The model repository.
@@ -104,13 +105,13 @@ def check_plans(repository: Path, capability: tuple[int, int], version: int, ten
         tensorrt: Version in the Triton image.
 
     Raises:
-        AssetError: With the plan and the reason.
+        AssetError: With the engine and the reason.
     """
     for spec in MODELS:
-        plan = repository / spec.name / str(version) / plan_filename(capability)
-        if not plan.is_file():
-            raise AssetError(f"{plan} is not there; run: make build-engines")
-        refuse_foreign_plan(plan, tensorrt)
+        engine = repository / spec.name / str(version) / engine_filename(capability)
+        if not engine.is_file():
+            raise AssetError(f"{engine} is not there; run: make build-engines")
+        refuse_foreign_engine(engine, tensorrt)
 
 
 def _manifest(spec: ModelSpec, gpu: Gpu, tensorrt: str, version: int) -> Manifest:
@@ -174,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 0, or 2 where something is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="print command lines only")
-    parser.add_argument("--check", action="store_true", help="refuse unfit plans, build nothing")
+    parser.add_argument("--check", action="store_true", help="refuse unfit engines, build nothing")
     parser.add_argument("--capability", default="8.9", help="GPU of --dry-run")
     parser.add_argument("--version", type=int, default=1, help="version directory")
     parser.add_argument("--gpu", type=int, default=0, help="index of the GPU")

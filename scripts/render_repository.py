@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dualface_client.errors import AssetError, DualfaceError, UsageError
 from dualface_client.settings.paths import models_dir
 from dualface_client.triton.description import MODELS, ModelSpec
-from dualface_client.triton.production import onnxruntime_config, tensorrt_config
 from dualface_client.triton.repository import PythonModel, write_python_model
 from scripts.assets import ROOT
+from scripts.engines.configs import onnxruntime_config, tensorrt_config
 from scripts.files import write_atomically
 
 REPOSITORY = ROOT / "model_repository"

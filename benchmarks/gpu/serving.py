@@ -76,8 +76,8 @@ def in_process(seconds: float) -> dict[str, float]:
 
 def throughput(address: str, batch: int, depth: int, seconds: float) -> float:
     """Images per second through Triton, pixels in CUDA shared memory."""
-    plans = {NAME: SlotGroup(batch, depth + 1)}
-    with Session(address, plans, make_region=CudaRegion, outputs_in_region=False) as session:
+    groups = {NAME: SlotGroup(batch, depth + 1)}
+    with Session(address, groups, make_region=CudaRegion, outputs_in_region=False) as session:
         pending: deque[Any] = deque()
 
         def step() -> None:
@@ -132,9 +132,9 @@ def request_ms(address: str, batch: int) -> dict[str, dict[str, float]]:
 
 
 def _shared_ms(address: str, batch: int, region: Any, fill: Callable[[Any], None]) -> float:
-    plans = {NAME: SlotGroup(batch, 1)}
+    groups = {NAME: SlotGroup(batch, 1)}
     in_region = region is SystemRegion
-    with Session(address, plans, make_region=region, outputs_in_region=in_region) as session:
+    with Session(address, groups, make_region=region, outputs_in_region=in_region) as session:
 
         def step() -> None:
             with session.lease(NAME, 10.0) as lease:

@@ -48,9 +48,9 @@ def pixels_of(spec: ModelSpec) -> np.ndarray[Any, Any]:
 
 def shared_worker(address: str, device: str) -> Infer:
     """Requests to the server, pixels in a registered region."""
-    plans = {name: SlotGroup(batch, 2) for name, batch in BATCHES.items()}
+    groups = {name: SlotGroup(batch, 2) for name, batch in BATCHES.items()}
     make: Any = CudaRegion if device == "cuda" else SystemRegion
-    session = Session(address, plans, make_region=make, outputs_in_region=device == "cpu")
+    session = Session(address, groups, make_region=make, outputs_in_region=device == "cpu")
     pixels: dict[str, Any] = {spec.name: pixels_of(spec) for spec in SPECS}
     if device == "cuda":
         import cupy

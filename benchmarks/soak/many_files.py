@@ -64,10 +64,10 @@ def warm(address: str, streams: int) -> None:
         FACE_DETECT.name: FACE_DETECT.max_batch_size,
         FACE_REID.name: FACE_REID.max_batch_size,
     }
-    plans = {name: SlotGroup(min(count, limits[name]), 1) for name, count in most.items()}
-    with Session(address, plans) as session:
-        for name, plan in plans.items():
-            for batch in range(1, plan.batch + 1):
+    groups = {name: SlotGroup(min(count, limits[name]), 1) for name, count in most.items()}
+    with Session(address, groups) as session:
+        for name, group in groups.items():
+            for batch in range(1, group.batch + 1):
                 with session.lease(name, 60.0) as lease:
                     session.input_array(name, lease, batch)[:] = 0
                     session.infer_async(name, lease, batch).result()

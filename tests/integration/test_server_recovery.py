@@ -308,8 +308,8 @@ def test_a_slot_that_is_waited_for_comes_back_as_soon_as_the_server_has_let_go(
 def test_a_dead_model_process_is_a_restart_where_the_server_is_ours(
     server: EmbeddedServer,
 ) -> None:
-    plans = {"face_reid": SlotGroup(1, 2)}
-    with ServerRestarter(server), Session(server.grpc_address, plans) as session:
+    groups = {"face_reid": SlotGroup(1, 2)}
+    with ServerRestarter(server), Session(server.grpc_address, groups) as session:
         for stub in psutil.Process(server.pid).children():
             stub.kill()
         with pytest.raises(PASSING) as died:

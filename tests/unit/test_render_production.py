@@ -6,20 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import text_format  # type: ignore[import-untyped] # ships no types
+from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from dualface_client.errors import AssetError, UsageError
-from dualface_client.triton.description import FACE_DETECT, FACE_REID, MODELS, ModelSpec
-from dualface_client.triton.production import (
+from dualface_client.triton.description import (
+    FACE_DETECT,
+    FACE_REID,
+    MODELS,
+    ModelSpec,
+    engine_filename,
+)
+from scripts.check_engines import CAPABILITIES as CHECKED
+from scripts.engines.configs import (
     CAPABILITIES,
     PRIORITY_FILE,
     PRIORITY_LIVE,
     onnxruntime_config,
-    plan_filename,
     tensorrt_config,
 )
-from scripts.check_engines import CAPABILITIES as CHECKED
 from scripts.engines.profiles import parse_capability
 from scripts.render_repository import CONFIG, REPOSITORY, main, outdated, render_tensorrt
 
@@ -53,7 +58,7 @@ def test_tensorrt_config_field_by_field(spec: ModelSpec) -> None:
     assert_contract(config, spec)
     assert (config.platform, config.backend) == ("tensorrt_plan", "")
     assert dict(config.cc_model_filenames) == {
-        f"{a}.{b}": plan_filename((a, b)) for a, b in CAPABILITIES
+        f"{a}.{b}": engine_filename((a, b)) for a, b in CAPABILITIES
     }
     assert config.version_policy.latest.num_versions == 2
     (group,) = config.instance_group
@@ -113,9 +118,9 @@ def test_onnxruntime_config(spec: ModelSpec, gpu: bool) -> None:
     assert len(config.model_warmup) == (3 if gpu else 0)
 
 
-def test_every_checked_capability_has_a_plan_name() -> None:
+def test_every_checked_capability_has_an_engine_name() -> None:
     assert {parse_capability(text) for text in CHECKED} <= set(CAPABILITIES)
-    assert plan_filename((12, 0)) == "model.sm120.plan"
+    assert engine_filename((12, 0)) == "model.sm120.plan"
 
 
 def test_outdated_config_is_named_and_renewed(tmp_path: Path) -> None:

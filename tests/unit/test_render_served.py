@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from google.protobuf import text_format  # type: ignore[import-untyped] # ships no types
+from google.protobuf import text_format
 from tritonclient.grpc import InferenceServerClient, InferInput, model_config_pb2
 
 from dualface_client.errors import ServerError, UsageError
 from dualface_client.settings.paths import models_dir, tritonserver_dir
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import MODELS, ModelSpec
-from dualface_client.triton.production import PRIORITY_LIVE, tensorrt_config
 from dualface_client.triton.server_files import ServerFiles, find_server_files
+from scripts.engines.configs import PRIORITY_LIVE, tensorrt_config
 from scripts.render_repository import render_tensorrt
 from scripts.serve_embedded import command, prepare, read_key
 

@@ -64,9 +64,9 @@ def load_of(settings: StreamSettings, frames_held: int) -> StreamLoad:
         settings: Of the stream.
         frames_held: Frames that its loop may hold.
     """
-    plans = slot_groups(settings, 1)
+    groups = slot_groups(settings, 1)
     slots = sum(
-        plans[spec.name].count * SlotLayout.of(spec, plans[spec.name].batch).byte_size
+        groups[spec.name].count * SlotLayout.of(spec, groups[spec.name].batch).byte_size
         for spec in MODELS
     )
     output = settings.output

@@ -108,11 +108,11 @@ def open_runner(  # noqa: PLR0913 - what a worker is given, optional parts by na
     def tell(event: str, text: str) -> None:
         log_event(event, text, level=logging.WARNING)
 
-    plans = slot_groups(settings, streams)
+    groups = slot_groups(settings, streams)
     timeout_s = settings.detection.timeout_s
     with Session(
         address,
-        plans,
+        groups,
         access=access,
         check=check,
         endurance=Endurance(settings.server_wait_s, tell),

@@ -107,3 +107,12 @@ def with_detector_size(spec: ModelSpec, width_px: int, height_px: int) -> ModelS
         if value <= 0 or value % 32:
             raise ValueError(f"detector {label} {value}: expected a positive multiple of 32")
     return replace(spec, input=replace(spec.input, dims=(height_px, width_px, 3)))
+
+
+def engine_filename(capability: tuple[int, int]) -> str:
+    """Name of a model's TensorRT engine for GPUs of one compute capability.
+
+    Args:
+        capability: Major and minor number, such as `(8, 9)`.
+    """
+    return f"model.sm{capability[0]}{capability[1]}.plan"

@@ -105,7 +105,7 @@ def read_ensembles(
 
 
 def _parse(path: Path) -> Any:
-    from google.protobuf import text_format  # type: ignore[import-untyped] # ships no types
+    from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
 
     try:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from dualface_client.triton.description import ModelSpec, TensorSpec
-from dualface_client.triton.pbtxt import Message, Token, render, string_map
+from dualface_client.triton.description import ModelSpec
+from dualface_client.triton.model_config import config_text, string_parameters, tensor_fields
 
 #: Batch sizes that the GPU model runs at, each in a session of its own; see `_CudaRunner`.
 CUDA_BATCHES = (1, 4, 8, 16)
@@ -59,27 +60,28 @@ class PythonModel:
     python_path: tuple[Path, ...] = ()
 
 
-def config_text(spec: ModelSpec, serving: Serving) -> str:
+def served_config(spec: ModelSpec, serving: Serving) -> str:
     """The `config.pbtxt` of a model.
 
     Args:
         spec: What it is.
         serving: How it runs.
-
-    Returns:
-        Protobuf text of a `ModelConfig`.
     """
-    message: dict[str, object] = {
-        "name": spec.name,
-        "backend": serving.backend,
-        "max_batch_size": spec.max_batch_size,
-        "input": [_tensor(spec.input)],
-        "output": [_tensor(spec.output)],
-        "instance_group": [_instances(serving)],
-        "dynamic_batching": _batching(serving),
-        "parameters": string_map(serving.parameters),
-    }
-    return render(message)  # type: ignore[arg-type] # a recursive alias does not infer
+    return config_text(
+        {
+            "name": spec.name,
+            "backend": serving.backend,
+            "max_batch_size": spec.max_batch_size,
+            "input": [tensor_fields(spec.input)],
+            "output": [tensor_fields(spec.output)],
+            "instance_group": [_instances(serving)],
+            "dynamic_batching": {
+                "preferred_batch_size": list(serving.preferred_batch_sizes),
+                "max_queue_delay_microseconds": serving.max_queue_delay_us,
+            },
+            "parameters": string_parameters(serving.parameters),
+        }
+    )
 
 
 def python_serving(model: PythonModel) -> Serving:
@@ -122,7 +124,7 @@ def write_python_model(repository: Path, model: PythonModel) -> None:
     """
     version = repository / model.spec.name / "1"
     version.mkdir(parents=True)
-    config = config_text(model.spec, python_serving(model))
+    config = served_config(model.spec, python_serving(model))
     (version.parent / "config.pbtxt").write_text(config)
     source = files("dualface_client.triton.embedded_model") / "model.py"
     (version / "model.py").write_text(source.read_text())
@@ -157,27 +159,9 @@ def add_python_version(repository: Path, model: str, onnx_path: Path) -> int:
     return int(added.name)
 
 
-def _instances(serving: Serving) -> Message:
-    group: dict[str, object] = {
-        "kind": Token(serving.instance_kind),
-        "count": serving.instance_count,
-    }
-    if serving.gpus:
-        group["gpus"] = list(serving.gpus)
-    return group  # type: ignore[return-value] # a recursive alias does not infer
-
-
-def _tensor(spec: TensorSpec) -> Message:
+def _instances(serving: Serving) -> dict[str, Any]:
     return {
-        "name": spec.name,
-        "data_type": Token(f"TYPE_{spec.datatype}"),
-        "dims": list(spec.dims),
+        "kind": serving.instance_kind,
+        "count": serving.instance_count,
+        "gpus": list(serving.gpus),
     }
-
-
-def _batching(serving: Serving) -> Message:
-    batching: dict[str, object] = {}
-    if serving.preferred_batch_sizes:
-        batching["preferred_batch_size"] = list(serving.preferred_batch_sizes)
-    batching["max_queue_delay_microseconds"] = serving.max_queue_delay_us
-    return batching  # type: ignore[return-value] # a recursive alias does not infer

@@ -43,7 +43,7 @@ class Session:
     def __init__(  # noqa: PLR0913 - keywords, most of them with a default
         self,
         address: str,
-        plans: Mapping[str, SlotGroup],
+        groups: Mapping[str, SlotGroup],
         *,
         specs: tuple[ModelSpec, ...] = MODELS,
         access: Access | None = None,
@@ -58,7 +58,7 @@ class Session:
 
         Args:
             address: `HOST:PORT` of Triton's gRPC endpoint.
-            plans: Slots by model name.
+            groups: Slots by model name.
             specs: Models that the server must serve.
             access: Key and certificates; None for those that the environment names.
             check: Called while the server is awaited; raises to give up.
@@ -81,11 +81,11 @@ class Session:
             self.check = check
             self.connection.wait_ready(names, ready_timeout_s, check)
             self.models: dict[str, ServedModel] = check_contract(self.connection, specs)
-            classes = self._classes(plans)
+            classes = self._classes(groups)
             self._regions: list[Region] = []
             region = self._registered(undo, make_region(bytes_needed(classes)))
             self.pool = SlotPool(region, classes)
-            answers = None if outputs_in_region else self._answers_apart(undo, plans, classes)
+            answers = None if outputs_in_region else self._answers_apart(undo, groups, classes)
             self.client = InferenceClient(self.connection, request_timeout_s, answers)
             undo.callback(self.client.close)
             self.recovery = Recovery(
@@ -118,28 +118,28 @@ class Session:
                 )
         self.models = found
 
-    def _classes(self, plans: Mapping[str, SlotGroup]) -> dict[str, SizeClass]:
+    def _classes(self, groups: Mapping[str, SlotGroup]) -> dict[str, SizeClass]:
         classes = {}
-        for name, plan in plans.items():
+        for name, group in groups.items():
             limit = self.models[name].spec.max_batch_size
-            if plan.batch > limit:
+            if group.batch > limit:
                 raise MemoryRegionError(
-                    f"slots of {name} for batch {plan.batch}: the server's limit is {limit}"
+                    f"slots of {name} for batch {group.batch}: the server's limit is {limit}"
                 )
-            layout = SlotLayout.of(self.models[name].spec, plan.batch)
-            classes[name] = SizeClass(layout.byte_size, plan.count)
+            layout = SlotLayout.of(self.models[name].spec, group.batch)
+            classes[name] = SizeClass(layout.byte_size, group.count)
         return classes
 
     def _answers_apart(
         self,
         undo: contextlib.ExitStack,
-        plans: Mapping[str, SlotGroup],
+        groups: Mapping[str, SlotGroup],
         classes: Mapping[str, SizeClass],
     ) -> AnswersApart:
         """A region for answers alone, registered."""
         sizes = {
-            name: plan.batch * self.models[name].spec.output.byte_size
-            for name, plan in plans.items()
+            name: group.batch * self.models[name].spec.output.byte_size
+            for name, group in groups.items()
         }
         answers = AnswersApart(classes, sizes)
         self._registered(undo, answers.region)

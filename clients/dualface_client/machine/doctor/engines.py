@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dualface_client.machine.doctor.finding import FAIL, NOTE, OK, Finding
-from dualface_client.triton.description import MODELS
-from dualface_client.triton.production import plan_filename
+from dualface_client.triton.description import MODELS, engine_filename
 
 _BUILD = "make build-engines on a machine with this GPU"
 
@@ -29,48 +28,48 @@ def engine_findings(repository: Path | None, capabilities: Sequence[str]) -> Ite
         if repository is not None:
             yield Finding(FAIL, "engines", f"{place}: no such directory", "check --repository")
         return
-    plans = {spec.name: sorted((place / spec.name).glob("*/*.plan")) for spec in MODELS}
-    if not any(plans.values()):
+    engines = {spec.name: sorted((place / spec.name).glob("*/*.plan")) for spec in MODELS}
+    if not any(engines.values()):
         if repository is not None:
             text = f"{place} has no engines: the gpu profile needs them"
             yield Finding(NOTE, "engines", text, _BUILD)
         return
-    for name, found in plans.items():
+    for name, found in engines.items():
         yield _model(name, found, sorted(set(capabilities)))
 
 
-def _model(name: str, plans: Sequence[Path], capabilities: Sequence[str]) -> Finding:
+def _model(name: str, engines: Sequence[Path], capabilities: Sequence[str]) -> Finding:
     title = f"engine of {name}"
-    have = sorted({_capability(plan) for plan in plans})
-    missing = [text for text in capabilities if plan_of(text) not in {p.name for p in plans}]
-    if not plans:
+    have = sorted({_capability(engine) for engine in engines})
+    missing = [text for text in capabilities if engine_of(text) not in {p.name for p in engines}]
+    if not engines:
         return Finding(FAIL, title, "there is none", _BUILD)
     if missing:
         text = f"built for capability {', '.join(have)}, here is {', '.join(missing)}"
         return Finding(FAIL, title, text, _BUILD)
-    unknown = [plan for plan in plans if not _tensorrt(plan)]
+    unknown = [engine for engine in engines if not _tensorrt(engine)]
     if unknown:
         text = f"{unknown[0]}: nobody knows which TensorRT built it (no manifest beside it)"
         return Finding(NOTE, title, text, _BUILD)
-    versions = sorted({_tensorrt(plan) for plan in plans})
+    versions = sorted({_tensorrt(engine) for engine in engines})
     where = "" if capabilities else "; no GPU here to hold it against"
     text = f"for capability {', '.join(have)}, by TensorRT {', '.join(versions)}{where}"
     return Finding(OK, title, text)
 
 
-def plan_of(capability: str) -> str:
+def engine_of(capability: str) -> str:
     """File name of the engine for a compute capability such as `9.0`."""
     major, _, minor = capability.partition(".")
-    return plan_filename((int(major), int(minor or 0)))
+    return engine_filename((int(major), int(minor or 0)))
 
 
-def _capability(plan: Path) -> str:
-    match = re.fullmatch(r"model\.sm(\d+)(\d)\.plan", plan.name)
-    return f"{match[1]}.{match[2]}" if match else plan.name
+def _capability(engine: Path) -> str:
+    match = re.fullmatch(r"model\.sm(\d+)(\d)\.plan", engine.name)
+    return f"{match[1]}.{match[2]}" if match else engine.name
 
 
-def _tensorrt(plan: Path) -> str:
+def _tensorrt(engine: Path) -> str:
     try:
-        return str(json.loads(plan.with_suffix(".json").read_text())["tensorrt"])
+        return str(json.loads(engine.with_suffix(".json").read_text())["tensorrt"])
     except (OSError, ValueError, KeyError, TypeError):  # no manifest: the caller says so
         return ""

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from dualface_client.errors import AssetError, PlatformError
-from dualface_client.triton.description import FACE_DETECT, FACE_REID
-from dualface_client.triton.production import plan_filename
+from dualface_client.triton.description import FACE_DETECT, FACE_REID, engine_filename
 from scripts.assets import read_pins
-from scripts.build_engines import check_plans, main
-from scripts.engines.plans import (
+from scripts.build_engines import check_engine_files, main
+from scripts.engines.files import (
     Gpu,
     Manifest,
     check_host,
@@ -22,7 +21,7 @@ from scripts.engines.plans import (
     parse_tensorrt_version,
     read_manifest,
     reasons_to_build,
-    refuse_foreign_plan,
+    refuse_foreign_engine,
     trtexec_command,
 )
 
@@ -33,7 +32,7 @@ MADE = Manifest("ab12", "11.3.0", "8.9", "NVIDIA L4", ("trtexec", "--onnx=x"), "
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Path:
+def engine(tmp_path: Path) -> Path:
     path = tmp_path / "model.sm89.plan"
     path.write_bytes(b"engine")
     manifest_path(path).write_text(MADE.to_json())
@@ -53,9 +52,9 @@ def test_command_has_shapes_of_the_description_and_no_precision() -> None:
     assert not [part for part in command if part.startswith(REMOVED)]
 
 
-def test_up_to_date_plan_is_left_alone(plan: Path) -> None:
-    assert read_manifest(plan) == MADE
-    assert reasons_to_build(plan, replace(MADE, built_at="later")) == []
+def test_up_to_date_engine_is_left_alone(engine: Path) -> None:
+    assert read_manifest(engine) == MADE
+    assert reasons_to_build(engine, replace(MADE, built_at="later")) == []
 
 
 @pytest.mark.parametrize(
@@ -68,43 +67,43 @@ def test_up_to_date_plan_is_left_alone(plan: Path) -> None:
         ("command", ("trtexec", "--onnx=y")),
     ],
 )
-def test_any_change_builds_again(plan: Path, field: str, value: object) -> None:
+def test_any_change_builds_again(engine: Path, field: str, value: object) -> None:
     changes: dict[str, object] = {field: value}
-    (reason,) = reasons_to_build(plan, replace(MADE, **changes))  # type: ignore[arg-type] # by name
+    (reason,) = reasons_to_build(engine, replace(MADE, **changes))  # type: ignore[arg-type] # by name
     assert reason.startswith(f"{field} was ")
 
 
-def test_missing_empty_and_unexplained_plans_are_built(plan: Path) -> None:
-    manifest_path(plan).write_text("{")
-    assert reasons_to_build(plan, MADE) == ["it has no manifest"]
-    plan.write_bytes(b"")
-    assert reasons_to_build(plan, MADE) == ["it is not there"]
-    plan.unlink()
-    assert reasons_to_build(plan, MADE) == ["it is not there"]
+def test_missing_empty_and_unexplained_engines_are_built(engine: Path) -> None:
+    manifest_path(engine).write_text("{")
+    assert reasons_to_build(engine, MADE) == ["it has no manifest"]
+    engine.write_bytes(b"")
+    assert reasons_to_build(engine, MADE) == ["it is not there"]
+    engine.unlink()
+    assert reasons_to_build(engine, MADE) == ["it is not there"]
 
 
-def test_plan_of_another_tensorrt_is_refused(plan: Path) -> None:
-    refuse_foreign_plan(plan, "11.3.0")
+def test_engine_of_another_tensorrt_is_refused(engine: Path) -> None:
+    refuse_foreign_engine(engine, "11.3.0")
     with pytest.raises(AssetError, match=r"built by TensorRT 11\.3\.0, the Triton image has 11\.4"):
-        refuse_foreign_plan(plan, "11.4.0")
-    manifest_path(plan).unlink()
+        refuse_foreign_engine(engine, "11.4.0")
+    manifest_path(engine).unlink()
     with pytest.raises(AssetError, match="has no manifest"):
-        refuse_foreign_plan(plan, "11.3.0")
+        refuse_foreign_engine(engine, "11.3.0")
 
 
-def test_both_plans_must_be_there_and_fit(tmp_path: Path) -> None:
+def test_both_engines_must_be_there_and_fit(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match=r"face_detect.*is not there; run: make build-engines"):
-        check_plans(tmp_path, (8, 9), 1, "11.3.0")
+        check_engine_files(tmp_path, (8, 9), 1, "11.3.0")
     for name in ("face_detect", "face_reid"):
-        plan = tmp_path / name / "1" / plan_filename((8, 9))
-        plan.parent.mkdir(parents=True)
-        plan.write_bytes(b"plan")
-        manifest_path(plan).write_text(MADE.to_json())
-    check_plans(tmp_path, (8, 9), 1, MADE.tensorrt)
+        engine = tmp_path / name / "1" / engine_filename((8, 9))
+        engine.parent.mkdir(parents=True)
+        engine.write_bytes(b"plan")
+        manifest_path(engine).write_text(MADE.to_json())
+    check_engine_files(tmp_path, (8, 9), 1, MADE.tensorrt)
     with pytest.raises(AssetError, match=r"the Triton image has 10\.16\.1"):
-        check_plans(tmp_path, (8, 9), 1, "10.16.1")
+        check_engine_files(tmp_path, (8, 9), 1, "10.16.1")
     with pytest.raises(AssetError, match="is not there"):
-        check_plans(tmp_path, (9, 0), 1, MADE.tensorrt)
+        check_engine_files(tmp_path, (9, 0), 1, MADE.tensorrt)
 
 
 def test_the_librarys_version_is_read_from_its_path() -> None:

@@ -1,4 +1,4 @@
-"""What to build with trtexec, when to build it again, and which plans to refuse."""
+"""What to build with trtexec, when to build it again, and which engines to refuse."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from dualface_client.errors import AssetError, PlatformError
-from dualface_client.triton.description import ModelSpec
-from dualface_client.triton.production import CAPABILITIES, plan_filename
+from dualface_client.triton.description import ModelSpec, engine_filename
+from scripts.engines.configs import CAPABILITIES
 from scripts.engines.profiles import batch_profile
 
 #: Where the `engines` service of compose.yaml mounts them.
@@ -19,7 +19,7 @@ ONNX_MOUNT = PurePosixPath("/onnx")
 TIMING_MOUNT = PurePosixPath("/timing")
 #: Working memory that TensorRT may take while it tries tactics, MiB.
 WORKSPACE_MIB = 4096
-#: Fields that must agree for a plan to be up to date; a date is for people alone.
+#: Fields that must agree for an engine to be up to date; a date is for people alone.
 _DECISIVE = ("onnx_sha256", "tensorrt", "capability", "gpu", "command")
 
 
@@ -40,7 +40,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Where a plan comes from; stands beside it as JSON.
+    """Where an engine comes from; stands beside it as JSON.
 
     Attributes:
         onnx_sha256: Content of the ONNX file.
@@ -143,7 +143,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def trtexec_command(
     spec: ModelSpec, onnx_name: str, capability: tuple[int, int], version: int
 ) -> tuple[str, ...]:
-    """The command line that builds one plan, in the style of TensorRT 11.
+    """The command line that builds one engine, in the style of TensorRT 11.
 
     The precision stands in the ONNX file: TensorRT 11 has strongly typed networks only and no
     `--fp16`.
@@ -155,12 +155,12 @@ def trtexec_command(
         version: Version directory in the model repository.
     """
     sizes, dims = batch_profile(spec), "x".join(map(str, spec.input.dims))
-    plan = MODELS_MOUNT / spec.name / str(version) / plan_filename(capability)
+    engine = MODELS_MOUNT / spec.name / str(version) / engine_filename(capability)
     timing = TIMING_MOUNT / f"sm{capability[0]}{capability[1]}.cache"
     return (
         "trtexec",
         f"--onnx={ONNX_MOUNT / onnx_name}",
-        f"--saveEngine={plan}.part",
+        f"--saveEngine={engine}.part",
         f"--minShapes={spec.input.name}:{sizes.smallest}x{dims}",
         f"--optShapes={spec.input.name}:{sizes.tuned}x{dims}",
         f"--maxShapes={spec.input.name}:{sizes.largest}x{dims}",
@@ -170,30 +170,30 @@ def trtexec_command(
     )
 
 
-def manifest_path(plan: Path) -> Path:
-    """The manifest beside a plan."""
-    return plan.with_suffix(".json")
+def manifest_path(engine: Path) -> Path:
+    """The manifest beside an engine."""
+    return engine.with_suffix(".json")
 
 
-def read_manifest(plan: Path) -> Manifest | None:
-    """The manifest of a plan, None where there is none or it is damaged."""
+def read_manifest(engine: Path) -> Manifest | None:
+    """The manifest of an engine, None where there is none or it is damaged."""
     try:
-        content = json.loads(manifest_path(plan).read_text())
+        content = json.loads(manifest_path(engine).read_text())
         return Manifest(**{**content, "command": tuple(content["command"])})
     except (OSError, ValueError, KeyError, TypeError):  # the docstring's None: built anew
         return None
 
 
-def reasons_to_build(plan: Path, wanted: Manifest) -> list[str]:
-    """Why a plan must be built; empty where it is up to date.
+def reasons_to_build(engine: Path, wanted: Manifest) -> list[str]:
+    """Why an engine must be built; empty where it is up to date.
 
     Args:
-        plan: The plan file.
+        engine: The engine file.
         wanted: What a build now would write.
     """
-    if not plan.is_file() or not plan.stat().st_size:
+    if not engine.is_file() or not engine.stat().st_size:
         return ["it is not there"]
-    found = read_manifest(plan)
+    found = read_manifest(engine)
     if found is None:
         return ["it has no manifest"]
     return [
@@ -203,23 +203,25 @@ def reasons_to_build(plan: Path, wanted: Manifest) -> list[str]:
     ]
 
 
-def refuse_foreign_plan(plan: Path, tensorrt: str) -> None:
-    """Refuses a plan that the server's TensorRT would not load.
+def refuse_foreign_engine(engine: Path, tensorrt: str) -> None:
+    """Refuses an engine that the server's TensorRT would not load.
 
-    A plan is tied to the exact version that built it.
+    An engine is tied to the exact version that built it.
 
     Args:
-        plan: The plan file.
+        engine: The engine file.
         tensorrt: Version in the Triton image.
 
     Raises:
         AssetError: It was built by another version, or nobody knows by which.
     """
-    found = read_manifest(plan)
+    found = read_manifest(engine)
     if found is None:
-        raise AssetError(f"{plan} has no manifest: nobody knows what built it; make build-engines")
+        raise AssetError(
+            f"{engine} has no manifest: nobody knows what built it; make build-engines"
+        )
     if found.tensorrt != tensorrt:
         raise AssetError(
-            f"{plan} was built by TensorRT {found.tensorrt}, the Triton image has {tensorrt}; "
+            f"{engine} was built by TensorRT {found.tensorrt}, the Triton image has {tensorrt}; "
             "run: make build-engines"
         )

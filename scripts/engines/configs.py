@@ -6,11 +6,12 @@ were measured on one H200 with an older TensorRT (8.6): a lead, not the final wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dualface_client.triton.description import FACE_DETECT, ModelSpec, TensorSpec
-from dualface_client.triton.pbtxt import Message, Token, Value, render, string_map
+from dualface_client.triton.description import FACE_DETECT, ModelSpec, engine_filename
+from dualface_client.triton.model_config import config_text, string_parameters, tensor_fields
 
 #: Priority of a request from a live source; lower is served first.
 PRIORITY_LIVE = 1
@@ -39,7 +40,7 @@ CAPABILITIES: tuple[tuple[int, int], ...] = (
 
 _HEADER = (
     "Rendered by scripts/render_repository.py from clients/dualface_client/triton/description.py.",
-    "Edit production.py beside it and run `make render`; a test compares.",
+    "Edit scripts/engines/configs.py and run `make render`; a test compares.",
 )
 
 
@@ -53,16 +54,7 @@ class Section:
     """
 
     reason: tuple[str, ...]
-    fields: Message
-
-
-def plan_filename(capability: tuple[int, int]) -> str:
-    """Name of the engine for GPUs of one compute capability.
-
-    Args:
-        capability: Major and minor number, such as `(8, 9)`.
-    """
-    return f"model.sm{capability[0]}{capability[1]}.plan"
+    fields: Mapping[str, Any]
 
 
 def tensorrt_config(spec: ModelSpec) -> str:
@@ -77,7 +69,7 @@ def tensorrt_config(spec: ModelSpec) -> str:
     return _text(
         [
             _contract(spec, {"platform": "tensorrt_plan"}),
-            _plans(),
+            _engines(),
             _versions(),
             _instances(spec),
             _batching(spec),
@@ -108,40 +100,32 @@ def onnxruntime_config(spec: ModelSpec, *, gpu: bool) -> str:
 def _text(sections: Sequence[Section]) -> str:
     header = "".join(f"# {line}\n" for line in _HEADER)
     return header + "".join(
-        "\n" + "".join(f"# {line}\n" for line in section.reason) + render(section.fields)
+        "\n" + "".join(f"# {line}\n" for line in section.reason) + config_text(section.fields)
         for section in sections
     )
 
 
-def _contract(spec: ModelSpec, first: Message) -> Section:
+def _contract(spec: ModelSpec, first: Mapping[str, Any]) -> Section:
     return Section(
         ("What the client checks before it sends anything.",),
         {
             "name": spec.name,
             **first,
             "max_batch_size": spec.max_batch_size,
-            "input": [_tensor(spec.input)],
-            "output": [_tensor(spec.output)],
+            "input": [tensor_fields(spec.input)],
+            "output": [tensor_fields(spec.output)],
         },
     )
 
 
-def _tensor(spec: TensorSpec) -> Message:
-    return {
-        "name": spec.name,
-        "data_type": Token(f"TYPE_{spec.datatype}"),
-        "dims": list(spec.dims),
-    }
-
-
-def _plans() -> Section:
-    entries = [{"key": f"{a}.{b}", "value": plan_filename((a, b))} for a, b in CAPABILITIES]
+def _engines() -> Section:
+    names = {f"{a}.{b}": engine_filename((a, b)) for a, b in CAPABILITIES}
     return Section(
         (
             "An engine runs on the compute capability it was built for. Triton opens the file of",
             "its own GPU only; `make build-engines` writes that one.",
         ),
-        {"cc_model_filenames": entries},
+        {"cc_model_filenames": names},
     )
 
 
@@ -165,19 +149,19 @@ def _instances(spec: ModelSpec) -> Section:
             "and chips are asked for only where identities are in doubt. Two: not measured.",
         )
         count = 1
-    return Section(reason, {"instance_group": [{"kind": Token("KIND_GPU"), "count": count}]})
+    return Section(reason, {"instance_group": [{"kind": "KIND_GPU", "count": count}]})
 
 
 def _batching(spec: ModelSpec) -> Section:
-    batching: Message = {
+    batching = {
         "preferred_batch_size": list(spec.preferred_batch_sizes),
         "max_queue_delay_microseconds": spec.max_queue_delay_us,
         "priority_levels": 2,
         "default_priority_level": PRIORITY_FILE,
-        "priority_queue_policy": [
-            {"key": PRIORITY_LIVE, "value": _queue(LIVE_TIMEOUT_US, LIVE_QUEUE_SIZE)},
-            {"key": PRIORITY_FILE, "value": _queue(FILE_TIMEOUT_US, FILE_QUEUE_SIZE)},
-        ],
+        "priority_queue_policy": {
+            str(PRIORITY_LIVE): _queue(LIVE_TIMEOUT_US, LIVE_QUEUE_SIZE),
+            str(PRIORITY_FILE): _queue(FILE_TIMEOUT_US, FILE_QUEUE_SIZE),
+        },
     }
     return Section(
         (
@@ -191,9 +175,9 @@ def _batching(spec: ModelSpec) -> Section:
     )
 
 
-def _queue(timeout_us: int, size: int) -> Message:
+def _queue(timeout_us: int, size: int) -> dict[str, Any]:
     return {
-        "timeout_action": Token("REJECT"),
+        "timeout_action": "REJECT",
         "default_timeout_microseconds": timeout_us,
         "allow_timeout_override": True,
         "max_queue_size": size,
@@ -238,16 +222,16 @@ def _warmup(spec: ModelSpec) -> Section:
     )
 
 
-def _warmup_batch(spec: ModelSpec, batch: int) -> Message:
-    tensor: dict[str, Value] = {
-        "data_type": Token(f"TYPE_{spec.input.datatype}"),
+def _warmup_batch(spec: ModelSpec, batch: int) -> dict[str, Any]:
+    tensor = {
+        "data_type": f"TYPE_{spec.input.datatype}",
         "dims": list(spec.input.dims),
         "zero_data": True,
     }
     return {
         "name": f"batch_{batch}",
         "batch_size": batch,
-        "inputs": [{"key": spec.input.name, "value": tensor}],
+        "inputs": {spec.input.name: tensor},
     }
 
 
@@ -256,7 +240,7 @@ def _on_cpu() -> list[Section]:
         Section(
             ("One run uses every core already; a batch is what queued up meanwhile.",),
             {
-                "instance_group": [{"kind": Token("KIND_CPU"), "count": 1}],
+                "instance_group": [{"kind": "KIND_CPU", "count": 1}],
                 "dynamic_batching": {"max_queue_delay_microseconds": 0},
             },
         )
@@ -269,5 +253,5 @@ def _no_search() -> Section:
             "1 is heuristic: an exhaustive search anew for each unseen batch size brought the",
             "server down to 9 images/s (H200, ONNX Runtime 1.31).",
         ),
-        {"parameters": string_map({"cudnn_conv_algo_search": "1"})},
+        {"parameters": string_parameters({"cudnn_conv_algo_search": "1"})},
     )
