@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from dualface_client.errors import AssetError
+from dualface_client.tracking.assignment import best_pairs
 from dualface_client.types import ByteArray, Faces, FloatArray
 from scripts.clips.sources import SOURCES, read_frames
 from scripts.clips.timing import Check
@@ -63,7 +63,7 @@ class References:
         """
         similarity = embeddings @ self.centroids.T
         found = [(0, 0.0)] * len(embeddings)
-        for row, column in zip(*linear_sum_assignment(-similarity), strict=True):
+        for row, column in best_pairs(similarity.tolist()):
             others = np.delete(similarity[row], column)
             found[row] = self.ids[column], float(similarity[row, column] - others.max())
         return found

@@ -53,7 +53,7 @@ HEAVY = {
     "cv2": {"imaging", "stream"},  # stream sets OpenCV's thread count
     "cupy": set(),
     "PyNvVideoCodec": set(),
-    "scipy": {"tracking"},
+    "lap": {"tracking"},
     "rich": {"observe", "cli"},
     "click": {"cli"},
     "onnxruntime": set(),

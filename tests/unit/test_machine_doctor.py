@@ -276,7 +276,7 @@ def test_packages_are_looked_for() -> None:
         "tritonclient": "2",
         "av": "18",
         "opencv-python-headless": "5",
-        "scipy": "1",
+        "lapx": "1",
         "psutil": "7",
         "pyyaml": "6",
     }
@@ -284,8 +284,8 @@ def test_packages_are_looked_for() -> None:
     assert [f.state for f in packages(have)] == [OK, NOTE]
     both = list(packages({**have, "onnxruntime": "1.31", "onnxruntime-gpu": "1.31"}))
     assert (both[1].state, "share one module" in both[1].detail) == (FAIL, True)
-    (missing,) = packages({name: "1" for name in have if name not in ("av", "scipy")})
-    assert (missing.state, missing.detail) == (FAIL, "missing: av, scipy")
+    (missing,) = packages({name: "1" for name in have if name not in ("av", "lapx")})
+    assert (missing.state, missing.detail) == (FAIL, "missing: av, lapx")
     other = {name: "1" for name in have if name != "opencv-python-headless"}
     assert next(packages({**other, "opencv-python": "4"})).state == OK
 

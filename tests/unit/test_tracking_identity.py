@@ -143,6 +143,12 @@ def test_the_assignment_is_the_best_of_all(rows: int, columns: int, seed: int) -
     assert sum(gains[row, column] for row, column in pairs) == pytest.approx(best)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (3, 3), (2, 5), (6, 4)])
+def test_on_a_tie_each_row_keeps_its_own_column(rows: int, columns: int) -> None:
+    same = [(row, row) for row in range(min(rows, columns))]
+    assert best_pairs([[0.5] * columns for _ in range(rows)]) == same
+
+
 def person(key: int, x_px: float, weight: float = 1.0, visible_s: float = 10.0) -> Identity:
     gallery = Gallery(1, 1.0)
     return Identity(key, gallery, 0.0, BOX, visible_s=visible_s, weight=weight, x_px=x_px)
