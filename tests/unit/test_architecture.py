@@ -6,13 +6,9 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
-
-from dualface_client.config.table import settings_table
-from dualface_client.settings.program import ProgramSettings
 
 PACKAGE = "dualface_client"
 ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
@@ -204,20 +200,6 @@ import dualface_client.models.faces
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-def leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    if not is_dataclass(value):
-        yield path
-        return
-    for field in fields(value):
-        yield from leaves(getattr(value, field.name), (*path, field.name))
-
-
-def test_every_field_of_the_settings_has_its_row_in_the_table() -> None:
-    """Add a row to config/table.py, then run scripts/render_configuration.py."""
-    rows = [setting.path for setting in settings_table().values()]
-    assert sorted(rows) == sorted(leaves(ProgramSettings()))
 
 
 def mutable_names(source: str) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -13,13 +15,13 @@ from hypothesis import strategies as st
 
 from dualface_client.cli.config import show
 from dualface_client.cli.run import run
-from dualface_client.config.kinds import Choice, Integer, Kind, Real, Size, Switch
 from dualface_client.config.layers import OTHER_VARIABLES, environment_layer, file_layer
 from dualface_client.config.reference import template
 from dualface_client.config.stack import build, merged
-from dualface_client.config.table import attribute_descriptions, settings_table
+from dualface_client.config.table import settings_table
 from dualface_client.config.values import Given, Layer, Origin
 from dualface_client.memory.vram import DEFAULT_LIMIT
+from dualface_client.settings.kinds import Choice, Integer, Kind, Real, Size, Switch
 from dualface_client.settings.program import LimitSettings, ProgramSettings, RunSettings
 from dualface_client.triton.description import FACE_DETECT
 from scripts.render_configuration import PAGE, rendered
@@ -183,20 +185,11 @@ def test_the_engines_batch_is_the_descriptions() -> None:
     assert LimitSettings().detector_batch == FACE_DETECT.max_batch_size
 
 
-def test_descriptions_come_from_the_docstring() -> None:
-    class Example:
-        """Says nothing.
-
-        Attributes:
-            one: First line
-                and second.
-            two: Another.
-
-        Raises:
-            three: No.
-        """
-
-    assert attribute_descriptions(Example) == {"one": "First line and second.", "two": "Another."}
+def test_help_texts_survive_an_interpreter_that_drops_docstrings() -> None:
+    command = [sys.executable, "-OO", "-m", "dualface_client", "run", "--help-all"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = " ".join(shown.split())
+    assert all(setting.description in said for setting in settings_table().values())
 
 
 @given(st.floats(0, 1000))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from dualface_client.config.kinds import Address
+from dualface_client.settings.kinds import Address
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dualface_client.config.kinds import ExistingFile
+from dualface_client.settings.kinds import ExistingFile
 
 _KEY = "tracking.sides.pin_{}"
 

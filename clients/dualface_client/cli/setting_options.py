@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from dualface_client.config.kinds import Choice, Or, Switch
 from dualface_client.config.stack import Effective, effective, find_files
 from dualface_client.config.table import Setting, settings_table
+from dualface_client.settings.kinds import Choice, Or, Switch
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

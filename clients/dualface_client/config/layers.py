@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dualface_client.config.kinds import did_you_mean
 from dualface_client.config.table import ENV_PREFIX, Setting, settings_table
 from dualface_client.config.values import Given, Layer, Origin, Problem, quoted
 from dualface_client.config.yaml_tree import Node, TreeError, read_tree
+from dualface_client.settings.kinds import did_you_mean
 
 #: Environment variables of the project that are no settings: places, secrets, the bundle's.
 OTHER_VARIABLES = frozenset(

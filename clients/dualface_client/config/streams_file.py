@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualface_client.config.kinds import Integer, did_you_mean
 from dualface_client.config.layers import node_layer
 from dualface_client.config.rules import broken_rules
 from dualface_client.config.table import Setting, settings_table
 from dualface_client.config.values import Given, Layer, Origin, Problem, quoted
 from dualface_client.config.yaml_tree import Node, TreeError, read_tree
 from dualface_client.errors import ConfigError
+from dualface_client.settings.kinds import Integer, did_you_mean
 
 _LAYER = "stream"
 _KEYS = ("name", "input", "output", "priority", "settings")

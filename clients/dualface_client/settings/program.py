@@ -5,67 +5,148 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dualface_client.settings.field import setting
+from dualface_client.settings.kinds import (
+    SHARE,
+    Address,
+    Choice,
+    ExistingFile,
+    Host,
+    Integer,
+    Or,
+    Real,
+)
 from dualface_client.settings.stream import StreamSettings
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """How the work is spread.
+    """How the work is spread."""
 
-    Attributes:
-        device: Where pixels live; `auto` is `cuda` where that works.
-        streams: Videos processed at a time; `auto` is one per 4 cores.
-        workers: Processes that share the streams; `auto` is one for every four. From two on, one
-            that dies is started again.
-        vram_limit: Share of the GPU's memory that server, streams and others may take together.
-        on_oom: What becomes of videos that do not fit there: `refuse` fails them by name before any
-            starts, `queue` runs fewer at a time.
-    """
-
-    device: str = "auto"
-    streams: int | None = None
-    workers: int | None = 1
-    vram_limit: float = 0.75
-    on_oom: str = "refuse"
+    device: str = setting(
+        "auto",
+        Choice(("auto", "cpu", "cuda")),
+        "Where pixels live; `auto` is `cuda` where that works.",
+        flag="--device",
+        common=True,
+        per_stream=False,
+    )
+    streams: int | None = setting(
+        None,
+        Or("auto", Integer(1, 1024)),
+        "Videos processed at a time; `auto` is one per 4 cores.",
+        flag="--streams",
+        common=True,
+        per_stream=False,
+    )
+    workers: int | None = setting(
+        1,
+        Or("auto", Integer(1, 64)),
+        "Processes that share the streams; `auto` is one per four. With two or more, one that dies"
+        " is restarted.",
+        flag="--workers",
+        common=True,
+        per_stream=False,
+    )
+    vram_limit: float = setting(
+        0.75,
+        Real(0.01, 1),
+        "Share of GPU memory that the server, the streams and other programs may use together.",
+        flag="--vram-limit",
+        common=True,
+        per_stream=False,
+    )
+    on_oom: str = setting(
+        "refuse",
+        Choice(("refuse", "queue")),
+        "What to do with videos that do not fit in GPU memory: `refuse` fails them before any "
+        "starts, `queue` runs fewer at a time.",
+        flag="--on-oom",
+        common=True,
+        per_stream=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """What a run tells others than its user.
+    """What a run tells others than its user."""
 
-    Attributes:
-        log_format: `json` writes one object per event to standard error instead of progress.
-        health_port: Port that answers /healthz, /readyz and /metrics, 0 for a free one; `off` for
-            none.
-        health_host: Address that the health page listens on.
-    """
-
-    log_format: str = "text"
-    health_port: int | None = None
-    health_host: str = "127.0.0.1"
+    log_format: str = setting(
+        "text",
+        Choice(("text", "json")),
+        "`json` writes one object per event to standard error instead of progress.",
+        flag="--log-format",
+        common=True,
+        per_stream=False,
+    )
+    health_port: int | None = setting(
+        None,
+        Or("off", Integer(0, 65535)),
+        "Port of /healthz, /readyz and /metrics; 0 is a free one.",
+        flag="--health-port",
+        common=True,
+        per_stream=False,
+    )
+    health_host: str = setting(
+        "127.0.0.1",
+        Host(),
+        "Address that the health page listens on.",
+        flag="--health-host",
+        common=True,
+        per_stream=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Which Triton, and how an embedded one runs.
+    """Which Triton, and how an embedded one runs."""
 
-    Attributes:
-        address: A running Triton's gRPC address, or `embedded` to start one of our own.
-        detector_onnx: Own face detector for the embedded server, or the one that was `exported`.
-        reid_onnx: Own face ReID model for the embedded server, or the one that was `exported`.
-        model_threads: Threads of one model run in the embedded server; 0 for one per core.
-        detector_instances: Processes that run the detector in the embedded server; `auto` is one:
-            it has the next batch queued while one runs.
-        cuda_pool_mib: The embedded server's pool of GPU memory for tensors on their way to a model;
-            `auto` is CUDA_MEMORY_POOL_BYTES of the environment, else 256.
-    """
-
-    address: str | None = None
-    detector_onnx: Path | None = None
-    reid_onnx: Path | None = None
-    model_threads: int = 0
-    detector_instances: int | None = None
-    cuda_pool_mib: int | None = None
+    address: str | None = setting(
+        None,
+        Or("embedded", Address()),
+        "gRPC address of a running Triton; `embedded` starts one.",
+        flag="--server",
+        common=True,
+        per_stream=False,
+    )
+    detector_onnx: Path | None = setting(
+        None,
+        Or("exported", ExistingFile()),
+        "Your own face detector for the embedded server, or the `exported` one.",
+        flag="--detector-onnx",
+        common=True,
+        per_stream=False,
+    )
+    reid_onnx: Path | None = setting(
+        None,
+        Or("exported", ExistingFile()),
+        "Your own face ReID model for the embedded server, or the `exported` one.",
+        flag="--reid-onnx",
+        common=True,
+        per_stream=False,
+    )
+    model_threads: int = setting(
+        0,
+        Integer(0, 1024),
+        "Threads of one model run in the embedded server; 0 is one per core.",
+        flag="--model-threads",
+        common=True,
+        per_stream=False,
+    )
+    detector_instances: int | None = setting(
+        None,
+        Or("auto", Integer(1, 64)),
+        "Detector processes in the embedded server; `auto` is one, which queues the next batch "
+        "while one runs.",
+        per_stream=False,
+    )
+    cuda_pool_mib: int | None = setting(
+        None,
+        Or("auto", Integer(1, 1 << 20)),
+        "MiB of GPU memory in the embedded server's tensor pool; `auto` is CUDA_MEMORY_POOL_BYTES "
+        "of the environment, else 256.",
+        per_stream=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,44 +154,63 @@ class MonitorSettings:
     """What the hardware monitor watches.
 
     Each pair is a hysteresis: something is done at the upper value and undone below the lower one.
-
-    Attributes:
-        interval_s: Between two samples; 0 turns the monitor off.
-        gpu_memory_high: Used share of GPU memory from which on no further stream is started.
-        gpu_memory_low: Share below which streams are started again.
-        temperature_high_c: GPU temperature from which on fewer requests are kept in flight.
-        temperature_low_c: Temperature below which all of them are again.
-        host_memory_high: Used share of the host's memory, or of the container's limit, from which
-            on no further stream is started.
-        host_memory_low: Share below which streams are started again.
-        files_high: Open files of this process, as a share of its limit, from which on no further
-            stream is started.
-        files_low: Share below which streams are started again.
     """
 
-    interval_s: float = 1.0
-    gpu_memory_high: float = 0.95
-    gpu_memory_low: float = 0.9
-    temperature_high_c: float = 88.0
-    temperature_low_c: float = 83.0
-    host_memory_high: float = 0.95
-    host_memory_low: float = 0.9
-    files_high: float = 0.9
-    files_low: float = 0.8
+    interval_s: float = setting(
+        1.0, Real(0, 3600), "Time between two samples; 0 turns the monitor off.", per_stream=False
+    )
+    gpu_memory_high: float = setting(
+        0.95, SHARE, "Used share of GPU memory at which no further stream starts.", per_stream=False
+    )
+    gpu_memory_low: float = setting(
+        0.9, SHARE, "Share below which streams start again.", per_stream=False
+    )
+    temperature_high_c: float = setting(
+        88.0,
+        Real(0, 150),
+        "GPU temperature at which fewer requests are kept in flight.",
+        per_stream=False,
+    )
+    temperature_low_c: float = setting(
+        83.0, Real(0, 150), "Temperature below which that ends.", per_stream=False
+    )
+    host_memory_high: float = setting(
+        0.95,
+        SHARE,
+        "Used share of the host's or the container's memory at which no further stream starts.",
+        per_stream=False,
+    )
+    host_memory_low: float = setting(
+        0.9, SHARE, "Share below which streams start again.", per_stream=False
+    )
+    files_high: float = setting(
+        0.9,
+        SHARE,
+        "Open files as a share of this process's limit at which no further stream starts.",
+        per_stream=False,
+    )
+    files_low: float = setting(
+        0.8, SHARE, "Share below which streams start again.", per_stream=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """What the machine allows; other settings are checked against it.
+    """What the machine allows; other settings are checked against it."""
 
-    Attributes:
-        nvenc_sessions: NVENC sessions that the GPU's driver allows at a time, 0 where the GPU has
-            no encoder; `unknown` checks nothing.
-        detector_batch: Frames that the detector's engine takes in one request.
-    """
-
-    nvenc_sessions: int | None = None
-    detector_batch: int = 16
+    nvenc_sessions: int | None = setting(
+        None,
+        Or("unknown", Integer(0, 1024)),
+        "NVENC sessions that the driver allows; 0 where the GPU has no encoder, `unknown` checks "
+        "nothing.",
+        per_stream=False,
+    )
+    detector_batch: int = setting(
+        16,
+        Integer(1, 4096),
+        "Frames that the detector's engine takes in one request.",
+        per_stream=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)

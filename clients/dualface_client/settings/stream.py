@@ -4,28 +4,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dualface_client.settings.field import setting
 from dualface_client.settings.framing import FramingSettings
+from dualface_client.settings.kinds import SHARE, Choice, Integer, Or, Real, Size, Switch
 from dualface_client.settings.tracking import TrackingSettings
+
+#: x264's own names, from the quickest encoding to the smallest file.
+X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionSettings:
-    """How frames go to the detector.
+    """How frames go to the detector."""
 
-    Attributes:
-        score_threshold: Faces below it are ignored, 0 to 1. Low on purpose: the tracker's second
-            association lives on uncertain detections.
-        frames_per_request: Frames of one stream in a request; `auto` is 1 on a CPU, 8 on a GPU, and
-            16 there where eight streams or more run at a time (`limits.detector_batch` bounds it).
-        requests_in_flight: Requests of one stream that are under way at a time; `auto` is 2, and 1
-            (of 16 frames) where eight streams or more run at a time on a GPU.
-        timeout_s: How long an answer may take.
-    """
-
-    score_threshold: float = 0.15
-    frames_per_request: int | None = None
-    requests_in_flight: int | None = None
-    timeout_s: float = 60.0
+    score_threshold: float = setting(
+        0.15,
+        SHARE,
+        "Detections below this score are ignored. Low, because the tracker also uses uncertain "
+        "ones.",
+        per_stream=False,
+    )
+    frames_per_request: int | None = setting(
+        None,
+        Or("auto", Integer(1, 128)),
+        "Frames of one stream in a request; `auto` is 1 on a CPU, 8 on a GPU, 16 with eight or "
+        "more streams there.",
+        per_stream=False,
+    )
+    requests_in_flight: int | None = setting(
+        None,
+        Or("auto", Integer(1, 64)),
+        "Requests of one stream under way at a time; `auto` is 2, or 1 with eight or more streams "
+        "on a GPU.",
+        flag="--in-flight",
+        common=True,
+        per_stream=False,
+    )
+    timeout_s: float = setting(
+        60.0, Real(0.1, 3600), "How long a detection may take.", per_stream=False
+    )
 
     @property
     def batch(self) -> int:
@@ -40,54 +60,78 @@ class DetectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class OutputSettings:
-    """What is written.
+    """What is written."""
 
-    Attributes:
-        canvas_wh_px: Output size; each tile has half the width.
-        encoder: `auto` is NVENC where the device is cuda and has it, else `x264`; `none` writes no
-            video (decode, detect and compose only).
-        preset: x264 preset, from `ultrafast` to `placebo`: slower makes smaller files.
-        crf: x264 quality, 1 (best) to 51; the High profile has no lossless 0.
-        overwrite: Whether an existing output is replaced.
-        encoder_threads: Threads of x264, 0 for its own choice.
-        disk_wait_s: On a full disk an output waits for space so long before its stream fails.
-    """
-
-    canvas_wh_px: tuple[int, int] = (1920, 1080)
-    encoder: str = "auto"
-    preset: str = "veryfast"
-    crf: int = 20
-    overwrite: bool = False
-    encoder_threads: int = 0
-    disk_wait_s: float = 60.0
+    canvas_wh_px: tuple[int, int] = setting(
+        (1920, 1080),
+        Size(),
+        "Output size; each tile has half the width.",
+        flag="--size",
+        common=True,
+        key="output.size",
+    )
+    encoder: str = setting(
+        "auto",
+        Choice(("auto", "nvenc", "x264", "none")),
+        "`auto` is NVENC where there is one, else `x264`; `none` writes no video.",
+        flag="--encoder",
+        common=True,
+    )
+    preset: str = setting(
+        "veryfast",
+        Choice(X264_PRESETS),
+        "x264 preset; slower ones make smaller files.",
+        flag="--preset",
+        common=True,
+    )
+    crf: int = setting(
+        20, Integer(1, 51), "x264 quality; lower is better.", flag="--crf", common=True
+    )
+    overwrite: bool = setting(
+        False, Switch(), "Replace an existing output.", flag="--overwrite", common=True
+    )
+    encoder_threads: int = setting(0, Integer(0, 128), "Threads of x264; 0 lets it choose.")
+    disk_wait_s: float = setting(
+        60.0,
+        Real(0, 86400),
+        "How long to wait for space on a full disk before the stream fails.",
+        flag="--disk-wait",
+        common=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """Bounds of what waits between the stages of one stream.
+    """Bounds of what waits between the stages of one stream."""
 
-    Attributes:
-        frames_ahead: Decoded frames waiting for detection.
-        frames_behind: Composed frames waiting for the encoder.
-    """
-
-    frames_ahead: int = 4
-    frames_behind: int = 4
+    frames_ahead: int = setting(
+        4, Integer(1, 256), "Decoded frames that may wait for detection.", per_stream=False
+    )
+    frames_behind: int = setting(
+        4, Integer(1, 256), "Composed frames that may wait for the encoder.", per_stream=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """Everything a stream's loop is told.
-
-    Attributes:
-        reid_timeout_s: How long a ReID answer may take; motion decides without it.
-        server_wait_s: How long a server that went away is awaited; 0 fails at once.
-    """
+    """Everything a stream's loop is told."""
 
     detection: DetectionSettings = field(default_factory=DetectionSettings)
-    tracking: TrackingSettings = field(default_factory=TrackingSettings)
-    framing: FramingSettings = field(default_factory=FramingSettings)
+    reid_timeout_s: float = setting(
+        10.0,
+        Real(0.1, 3600),
+        "How long a ReID answer may take; without one, motion decides.",
+        per_stream=False,
+        key="reid.timeout_s",
+    )
+    server_wait_s: float = setting(
+        300.0,
+        Real(0, 86400),
+        "How long to wait for a server that went away; 0 fails at once.",
+        per_stream=False,
+        key="recovery.wait_s",
+    )
     output: OutputSettings = field(default_factory=OutputSettings)
     queues: QueueSettings = field(default_factory=QueueSettings)
-    reid_timeout_s: float = 10.0
-    server_wait_s: float = 300.0
+    framing: FramingSettings = field(default_factory=FramingSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)

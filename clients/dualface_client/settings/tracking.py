@@ -9,159 +9,200 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dualface_client.settings.field import setting
+from dualface_client.settings.kinds import (
+    SECONDS,
+    SHARE,
+    Choice,
+    ExistingFile,
+    Integer,
+    Or,
+    Real,
+    Switch,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class AssociationSettings:
-    """ByteTrack's thresholds (Zhang et al. 2022) with the lost buffer in seconds.
+    """ByteTrack's thresholds (Zhang et al. 2022) with the lost buffer in seconds."""
 
-    Attributes:
-        high_score: Detections from here on take part in the first association.
-        low_score: Detections below are ignored altogether.
-        activation_score: An unmatched detection from here on starts a track.
-        min_iou: Smallest overlap of prediction and detection in the first association.
-        min_iou_low: The same in the second association, among low scores.
-        lost_discount: A lost track's overlap counts so much less when detections are given out, 0
-            to 1: of two tracks that one detection fits, the one that was just seen gets it.
-        min_consecutive_frames: Sightings in a row after which a track is confirmed.
-        confirm_at_start: Tracks that start on the first frame of a shot are confirmed at once.
-        lost_buffer_s: A confirmed track without detection lives on for so long.
-    """
-
-    high_score: float = 0.5
-    low_score: float = 0.15
-    activation_score: float = 0.5
-    min_iou: float = 0.1
-    min_iou_low: float = 0.2
-    lost_discount: float = 0.25
-    min_consecutive_frames: int = 2
-    confirm_at_start: bool = True
-    lost_buffer_s: float = 1.0
+    high_score: float = setting(
+        0.5, SHARE, "Detections with at least this score are associated first."
+    )
+    low_score: float = setting(0.15, SHARE, "Detections below this score are ignored.")
+    activation_score: float = setting(
+        0.5, SHARE, "An unmatched detection with at least this score starts a track."
+    )
+    min_iou: float = setting(
+        0.1, SHARE, "Least overlap of prediction and detection in the first association."
+    )
+    min_iou_low: float = setting(0.2, SHARE, "The same in the second association, of low scores.")
+    lost_discount: float = setting(
+        0.25,
+        SHARE,
+        "By how much a lost track's overlap is discounted, so that a track that was just seen "
+        "wins.",
+    )
+    min_consecutive_frames: int = setting(
+        2, Integer(1, 1000), "Sightings in a row that confirm a track."
+    )
+    confirm_at_start: bool = setting(
+        True, Switch(), "Tracks that start on the first frame of a shot are confirmed at once."
+    )
+    lost_buffer_s: float = setting(
+        1.0, SECONDS, "How long a confirmed track lives without a detection."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class RiskSettings:
-    """Swap risk and when it makes ReID run.
+    """Swap risk and when it makes ReID run."""
 
-    Attributes:
-        threshold: A pair at or above counts as at risk; 0.5 is reached when predicted boxes cover
-            about 15 % of the smaller face, or when each prediction overlaps the other's detection
-            about half as much as its own.
-        release: A pair at risk is released below this value (hysteresis).
-        lookahead_s: Boxes are extrapolated so far to see an approach.
-        near_heights: Two faces whose gap is below so many face heights can be mixed up at all.
-        reacquired_s: A track found again after so long counts as re-acquired.
-        cooldown_s: Pause between two ReID requests for a pair that stays at risk; doubles with
-            each request up to `cooldown_limit_s`.
-        cooldown_limit_s: Longest such pause.
-        merger_s: Where one face hides the other of a pair at risk for so long, it is asked whose
-            the visible one is.
-        retry_s: Pause before a request is repeated whose answer decided nothing; doubles.
-        retry_limit: Requests for one event before motion has the last word.
-    """
-
-    threshold: float = 0.5
-    release: float = 0.25
-    lookahead_s: float = 0.15
-    near_heights: float = 1.5
-    reacquired_s: float = 0.5
-    cooldown_s: float = 1.0
-    cooldown_limit_s: float = 8.0
-    merger_s: float = 0.08
-    retry_s: float = 0.1
-    retry_limit: int = 5
+    threshold: float = setting(
+        0.5,
+        SHARE,
+        "Swap risk at which ReID is asked; 0.5 is reached when predicted boxes cover about 15 % of"
+        " the smaller face.",
+    )
+    release: float = setting(0.25, SHARE, "Swap risk below which a pair is no longer at risk.")
+    lookahead_s: float = setting(
+        0.15, Real(0, 5), "How far boxes are extrapolated to see an approach."
+    )
+    near_heights: float = setting(
+        1.5, Real(0, 100), "Faces with a gap of fewer face heights can be mixed up."
+    )
+    reacquired_s: float = setting(
+        0.5, SECONDS, "A track found again after this long counts as re-acquired."
+    )
+    cooldown_s: float = setting(
+        1.0,
+        SECONDS,
+        "Pause between two ReID requests for a pair at risk; doubles up to `cooldown_limit_s`.",
+    )
+    cooldown_limit_s: float = setting(8.0, SECONDS, "Longest such pause.")
+    merger_s: float = setting(
+        0.08,
+        SECONDS,
+        "Once one face of a pair at risk has hidden the other for this long, ReID is asked whose "
+        "face is visible.",
+    )
+    retry_s: float = setting(
+        0.1, SECONDS, "Pause before an undecided request is repeated; doubles."
+    )
+    retry_limit: int = setting(5, Integer(0, 1000), "Requests for one event before motion decides.")
 
 
 @dataclass(frozen=True, slots=True)
 class SceneSettings:
-    """Scene-cut detection on `(18, 32)` thumbnails.
+    """Scene-cut detection on `(18, 32)` thumbnails."""
 
-    Attributes:
-        min_difference: Smallest mean absolute difference, in grey levels after the mean brightness
-            is removed, that can be a cut. Plain borders that stay as they are do not count.
-        min_contrast_share: The same as a share of the picture's contrast (standard deviation); the
-            smaller of the two holds, so that dark pictures have cuts too.
-        min_ratio: A cut differs at least so many times as much as the frames before it did.
-        max_correlation: A cut correlates at most so much with the frame before.
-        memory_s: Time constant of "the frames before".
-        flash_step: Brightness change in grey levels, all over the picture and in one direction,
-            that may be a flash or a dropped light: the verdict waits for one more frame.
-    """
-
-    min_difference: float = 7.0
-    min_contrast_share: float = 0.45
-    min_ratio: float = 3.0
-    max_correlation: float = 0.92
-    memory_s: float = 0.5
-    flash_step: float = 25.0
+    min_difference: float = setting(
+        7.0,
+        Real(0, 255),
+        "Least mean difference of a cut, in grey levels without the mean brightness and still "
+        "borders.",
+    )
+    min_contrast_share: float = setting(
+        0.45,
+        Real(0, 10),
+        "The same as a share of the picture's standard deviation; the smaller of the two counts.",
+    )
+    min_ratio: float = setting(
+        3.0,
+        Real(1, 1000),
+        "A cut differs at least this many times as much as the frames before it.",
+    )
+    max_correlation: float = setting(
+        0.92, Real(-1, 1), "A cut correlates at most this much with the frame before."
+    )
+    memory_s: float = setting(0.5, SECONDS, 'Time constant of "the frames before".')
+    flash_step: float = setting(
+        25.0,
+        Real(0, 255),
+        "Change of overall brightness, in grey levels, that may be a flash: the verdict waits one "
+        "frame.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
-    """Gallery and matching of embeddings.
+    """Gallery and matching of embeddings."""
 
-    Attributes:
-        gallery_size: Embeddings kept per identity.
-        match_cosine: A stranger at or above is taken for the identity.
-        reject_cosine: A face below it against its own identity looks like a stranger; believed
-            at once where somebody else claims the identity, else only after several looks.
-        margin: By so much the best one-to-one assignment must beat the present one to replace it,
-            summed over the faces.
-        duplicate_cosine: An embedding so close to one in the gallery adds nothing new.
-        min_quality: Faces below are not enrolled (see `tracking.quality.face_quality`).
-        enrol_interval_s: Pause after the first enrolment; it triples with each.
-        enrol_limit_s: Longest such pause. An enrolment also looks whether everybody is still who
-            they were: a swap that nothing gave away lasts at most about so long.
-        patience_s: A new face of too little quality is looked at anyway after this time, and a
-            face that no embedding could name is named by motion.
-        identity_limit: Identities remembered; the least established absent ones are dropped.
-    """
-
-    gallery_size: int = 4
-    match_cosine: float = 0.91
-    reject_cosine: float = 0.87
-    margin: float = 0.03
-    duplicate_cosine: float = 0.99
-    min_quality: float = 0.35
-    enrol_interval_s: float = 3.0
-    enrol_limit_s: float = 5.0
-    patience_s: float = 0.5
-    identity_limit: int = 16
+    gallery_size: int = setting(4, Integer(1, 256), "Embeddings kept per person.")
+    match_cosine: float = setting(
+        0.91, Real(-1, 1), "Cosine from which an unknown face is taken for a person."
+    )
+    reject_cosine: float = setting(
+        0.87, Real(-1, 1), "Cosine below which a face no longer looks like its own person."
+    )
+    margin: float = setting(
+        0.03,
+        Real(0, 2),
+        "By how much the best assignment of faces to people must beat the present one to replace "
+        "it.",
+    )
+    duplicate_cosine: float = setting(
+        0.99, Real(-1, 1), "An embedding this close to a known one adds nothing."
+    )
+    min_quality: float = setting(0.35, SHARE, "Faces of lower quality are not enrolled.")
+    enrol_interval_s: float = setting(
+        3.0, SECONDS, "Pause after the first enrolment; triples each time."
+    )
+    enrol_limit_s: float = setting(
+        5.0, SECONDS, "Longest such pause; an unnoticed swap lasts about this long at most."
+    )
+    patience_s: float = setting(
+        0.5, SECONDS, "How long a new face of low quality waits before it is looked at anyway."
+    )
+    identity_limit: int = setting(
+        16, Integer(2, 4096), "People remembered; the least established absent ones are dropped."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class SideSettings:
-    """Who gets which tile.
+    """Who gets which tile."""
 
-    Attributes:
-        policy: `identity`: a person keeps the side wherever the person goes; `position`: the sides
-            follow where the two people are, smoothed and with hysteresis.
-        ema_alpha: Weight of a new position at 30 frames per second; rescaled to real time.
-        hysteresis: Share of the picture's width by which positions must differ to turn a
-            tentative decision, or the sides under the policy `position`.
-        settle_s: Sides stay tentative for so long after the first person is seen.
-        join_s: A later person must be visible for so long to take a free side.
-        forget_s: The side of a person who was away for longer than this falls free. A person is
-            established, and waited for so long, once visible for `forget_s / forget_ratio`.
-        forget_ratio: Who was visible for less in all is waited for this many times as long as
-            that: a passer-by on a free side loses it sooner.
-        forget_least_s: Everybody is waited for at least so long.
-        predict_s: A lost face is reported at its predicted place for so long.
-        pin_left: Photo (JPEG, PNG) of the person who gets the left side, `--pin left=PHOTO`: who is
-            most like it, with a cosine of at least `tracking.identity.match_cosine`.
-        pin_right: The same for the right side.
-    """
-
-    policy: str = "identity"
-    ema_alpha: float = 0.3
-    hysteresis: float = 0.04
-    settle_s: float = 0.5
-    join_s: float = 0.3
-    forget_s: float = 10.0
-    forget_ratio: float = 2.0
-    forget_least_s: float = 2.0
-    predict_s: float = 0.4
-    pin_left: Path | None = None
-    pin_right: Path | None = None
+    policy: str = setting(
+        "identity",
+        Choice(("identity", "position")),
+        "`identity` keeps each person on one side; `position` lets the sides follow where the two "
+        "are.",
+        flag="--sides",
+        common=True,
+    )
+    ema_alpha: float = setting(
+        0.3, SHARE, "Weight of a new position at 30 frames per second; rescaled to real time."
+    )
+    hysteresis: float = setting(
+        0.04, SHARE, "By what share of the picture's width positions must differ to change a side."
+    )
+    settle_s: float = setting(
+        0.5, SECONDS, "How long sides stay tentative after the first person is seen."
+    )
+    join_s: float = setting(
+        0.3, SECONDS, "How long a later person must be visible to take a free side."
+    )
+    forget_s: float = setting(
+        10.0, SECONDS, "How long an established person who is away keeps a side."
+    )
+    forget_ratio: float = setting(
+        2.0,
+        Real(0.01, 1000),
+        "Someone seen only briefly keeps a side this many times as long as they were visible.",
+    )
+    forget_least_s: float = setting(2.0, SECONDS, "Everybody keeps a side at least this long.")
+    predict_s: float = setting(
+        0.4, SECONDS, "How long a lost face is reported at its predicted place."
+    )
+    pin_left: Path | None = setting(
+        None,
+        Or("nobody", ExistingFile()),
+        "Photo (JPEG, PNG) of the person for the left side, as `--pin left=PHOTO`.",
+    )
+    pin_right: Path | None = setting(
+        None, Or("nobody", ExistingFile()), "Photo of the person for the right side."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +215,18 @@ class TrackingSettings:
         scene: When a new shot begins.
         identity: Tracks to people.
         sides: People to tiles.
-        reid: When faces are compared with the gallery: `conditional` (above the risk threshold),
-            `always` (every face of every frame) or `never` (motion alone).
     """
 
+    reid: str = setting(
+        "conditional",
+        Choice(("conditional", "always", "never")),
+        "When faces are compared with known ones: `conditional` (when a swap threatens), `always` "
+        "or `never` (motion alone).",
+        flag="--reid",
+        common=True,
+    )
     association: AssociationSettings = field(default_factory=AssociationSettings)
     risk: RiskSettings = field(default_factory=RiskSettings)
     scene: SceneSettings = field(default_factory=SceneSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     sides: SideSettings = field(default_factory=SideSettings)
-    reid: str = "conditional"

@@ -310,3 +310,11 @@ def _names_in(directory: Path) -> list[str]:
         return [entry.name for entry in directory.iterdir()]
     except OSError:  # only for the hint "did you mean"
         return []
+
+
+#: A share of something.
+SHARE = Real(0, 1)
+#: A time in seconds, up to an hour.
+SECONDS = Real(0, 3600)
+#: A rate per second.
+RATE = Real(0.01, 1000)
