@@ -15,7 +15,8 @@ from dualface_client.config.stack import problems_of
 from dualface_client.config.table import settings_table
 from dualface_client.errors import SinkError
 from dualface_client.machine.probe import layer_text, machine_name, machine_of, write_layer
-from dualface_client.machine.rules import ProbeFacts, derive, summary_lines
+from dualface_client.machine.rules import ProbeFacts, derive
+from dualface_client.machine.summary import summary_lines
 from dualface_client.observe.gpus import GpuFacts
 from dualface_client.observe.host import MachineFacts
 from dualface_client.video.capabilities import DecoderFacts, VideoFacts, read_video

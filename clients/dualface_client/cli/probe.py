@@ -40,7 +40,7 @@ def probe(output: str | None, disk: Path, no_disk: bool) -> int:
 
     from dualface_client.machine.probe import layer_text, write_layer
     from dualface_client.machine.probe import probe as look
-    from dualface_client.machine.rules import summary_lines
+    from dualface_client.machine.summary import summary_lines
 
     facts = look(disk.absolute(), measure_disk=not no_disk)
     text = layer_text(facts, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from dualface_client.config.table import settings_table
 from dualface_client.errors import PlatformError, SinkError
-from dualface_client.machine.rules import Chosen, ProbeFacts, derive, summary_lines
+from dualface_client.machine.rules import Chosen, ProbeFacts, derive
+from dualface_client.machine.summary import summary_lines
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.observe.gpus import GpuFacts, Nvml, mps_pipe_directory
 from dualface_client.observe.host import MachineFacts, disk_write_bytes_s, read_machine

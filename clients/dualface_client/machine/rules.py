@@ -6,7 +6,6 @@ GPU they are a start, and `manual.yaml` has the last word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -252,40 +251,3 @@ def _sessions(gpu: GpuFacts) -> Chosen:
     used = gpu.encoder_sessions or 0
     others = f", {used} in use by others" if used else ""
     return Chosen(key, str(max(0, limit - used)), f"{limit} on consumer cards{others}")
-
-
-def summary_lines(facts: ProbeFacts) -> list[str]:
-    """What was found, for people."""
-    machine = facts.machine
-    quota = f", limited to {machine.core_quota:g}" if machine.core_quota is not None else ""
-    lines = [
-        f"CPU: {machine.cpu}, {machine.cores} cores{quota}",
-        f"memory: {machine.memory_bytes / 1e9:.1f} GB, /dev/shm {facts.shm_bytes / 1e9:.1f} GB",
-    ]
-    if facts.disk_bytes_s is not None:
-        lines.append(f"disk: {facts.disk} takes {facts.disk_bytes_s / 1e6:.0f} MB/s")
-    lines += _gpu_lines(facts.gpus) or [f"GPU: none ({facts.gpu_note})"]
-    if facts.gpus:
-        lines += _video_lines(facts.video)
-        lines.append(f"CUDA: {facts.cuda_problem or 'CuPy, PyNvVideoCodec and ONNX Runtime work'}")
-        lines.append(f"MPS: {f'control daemon in {facts.mps}' if facts.mps else 'not running'}")
-    return lines
-
-
-def _gpu_lines(gpus: Sequence[GpuFacts]) -> list[str]:
-    return [
-        f"GPU {index}: {gpu.name}, capability {gpu.compute_capability}, "
-        f"{gpu.memory_total_bytes // MIB} MiB ({gpu.memory_used_bytes // MIB} in use), "
-        f"driver {gpu.driver}, CUDA {gpu.cuda or 'unknown'}, PCIe {gpu.pcie or 'unknown'}, "
-        f"MIG {'on' if gpu.mig_on else 'off'}"
-        for index, gpu in enumerate(gpus)
-    ]
-
-
-def _video_lines(video: VideoFacts) -> list[str]:
-    decoders = ", ".join(map(str, video.decoders)) or "nothing"
-    lines = [f"NVDEC: {video.engines or 'unknown number of'} engines, decodes {decoders}"]
-    if video.note:
-        lines.append(f"NVDEC: {video.note}")
-    encoders = ", ".join(video.encoders)
-    return [*lines, f"NVENC: {encoders or video.encoder_note or 'none'}"]
