@@ -12,6 +12,7 @@ import time
 
 import psutil
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import DualfaceError, StoppedError
 from dualface_client.observe.run_log import log_event
 from dualface_client.triton.embedded import EmbeddedServer
@@ -24,7 +25,7 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
 
 
-class ServerRestarter:
+class ServerRestarter(ClosesAtExit):
     """Looks after one server from a thread of its own; a context manager."""
 
     def __init__(self, server: EmbeddedServer) -> None:
@@ -53,12 +54,6 @@ class ServerRestarter:
         """Ends the watch, and waits for a restart that is under way; safe to call twice."""
         self._stop.set()
         self._thread.join()
-
-    def __enter__(self) -> ServerRestarter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _restart_on_death(self) -> None:
         while not self._stop.wait(_LOOK_S):

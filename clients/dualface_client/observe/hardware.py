@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.observe.alerts import TELL, Alert, AlertRules, HardwareSample
-from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.gpus import GpuSample, Nvml
 from dualface_client.observe.host import read_host
 from dualface_client.settings.program import MonitorSettings

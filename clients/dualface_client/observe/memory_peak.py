@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import psutil
 
-from dualface_client.observe.closing import ClosesAtExit
+from dualface_client.closing import ClosesAtExit
 
 
 class MemoryPeak(ClosesAtExit):

@@ -15,8 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import printable
-from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dualface_client.observe.closing import ClosesAtExit
+from dualface_client.closing import ClosesAtExit
 from dualface_client.observe.memory_peak import resident_bytes
 from dualface_client.observe.report import StreamReport, StreamStatus
 

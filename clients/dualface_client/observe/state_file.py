@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import SinkError, UsageError
-from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.run_state import STATE_VERSION, RunState
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from dualface_client.observe.closing import ClosesAtExit
+from dualface_client.closing import ClosesAtExit
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
 

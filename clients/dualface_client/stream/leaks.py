@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.memory.figures import Leak
 from dualface_client.memory.slots import SlotPool
 from dualface_client.observe.run_log import log_event
@@ -12,7 +13,7 @@ from dualface_client.observe.run_log import log_event
 _LOOK_S = 5.0
 
 
-class LeakMonitor:
+class LeakMonitor(ClosesAtExit):
     """Looks from a thread of its own until it is closed; a context manager.
 
     Each leak is said once. Quarantined slots are no leaks: they are kept on purpose, and their
@@ -37,12 +38,6 @@ class LeakMonitor:
         """Ends; safe to call twice."""
         self._stop.set()
         self._thread.join(5.0)
-
-    def __enter__(self) -> LeakMonitor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _look(self) -> None:
         while not self._stop.wait(self._look_s):

@@ -11,9 +11,9 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import ServerError
 
 #: How long a line may stay unseen, seconds.
@@ -136,7 +136,7 @@ class Log(Protocol):
         """Closes it; safe to call twice."""
 
 
-class PoolGuard:
+class PoolGuard(ClosesAtExit):
     """Follows a log on a thread, counts fallbacks and tells of the first fault.
 
     A context manager; thread-safe.
@@ -185,17 +185,6 @@ class PoolGuard:
         """Reads what is there and ends; safe to call twice."""
         self._stop.set()
         self._thread.join(5.0)
-
-    def __enter__(self) -> PoolGuard:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _follow(self) -> None:
         while True:
