@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,31 +26,24 @@ import psutil
 import stand_in  # type: ignore[import-not-found] # the script beside this one
 from decode import repeated  # type: ignore[import-not-found] # the script beside this one
 
+from dualface_client.background import BackgroundLoop
 from dualface_client.batch.server import ServerChoice, start_embedded
 
 
-class Smi:
+class Smi(BackgroundLoop):
     """Samples utilisation twice a second while it is open; the busiest half is kept."""
 
     FIELDS = "utilization.gpu,utilization.decoder,memory.used"
 
-    def __enter__(self) -> Smi:
+    def __init__(self) -> None:
         self.rows: list[list[int]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-        return self
+        super().__init__(self._sample, name="smi", period_s=0.5)
 
     def _sample(self) -> None:
         query = ["nvidia-smi", f"--query-gpu={self.FIELDS}", "--format=csv,noheader,nounits"]
-        while not self._stop.wait(0.5):
-            done = subprocess.run(query, capture_output=True, text=True, check=False)
-            if not done.returncode:
-                self.rows.append([int(part) for part in done.stdout.split(",")])
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        done = subprocess.run(query, capture_output=True, text=True, check=False)
+        if not done.returncode:
+            self.rows.append([int(part) for part in done.stdout.split(",")])
 
     def busiest(self) -> dict[str, int]:
         """Largest of each field."""

@@ -15,12 +15,12 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
 from decode import repeated  # type: ignore[import-not-found] # the script beside this one
 
+from dualface_client.background import BackgroundLoop
 from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.vram import MIB, WORKER_BYTES, StreamShape, stream_terms
 from dualface_client.observe.gpus import GpuFacts, read_gpus
@@ -46,23 +46,15 @@ def gpu() -> GpuFacts:
     return gpus[0]
 
 
-class Peak:
+class Peak(BackgroundLoop):
     """Largest use of the card while it is open."""
 
-    def __enter__(self) -> Peak:
+    def __init__(self) -> None:
         self.used_bytes = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-        return self
+        super().__init__(self._sample, name="peak", period_s=0.1)
 
     def _sample(self) -> None:
-        while not self._stop.wait(0.1):
-            self.used_bytes = max(self.used_bytes, gpu().memory_used_bytes)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self.used_bytes = max(self.used_bytes, gpu().memory_used_bytes)
 
 
 def run(clip: Path, address: str, streams: int, *extra: str) -> dict[str, Any]:

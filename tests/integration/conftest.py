@@ -54,7 +54,7 @@ def start_server() -> Iterator[StartServer]:
 
     yield start
     for server in servers:
-        server.stop(grace_s=0.0)
+        server.close(grace_s=0.0)
 
 
 def _tiny(directory: Path, spec: ModelSpec) -> EmbeddedModel:

@@ -72,8 +72,8 @@ def test_stop_leaves_nothing(
     assert len(set(files_of(os.getpid())) - before) == 3  # two stubs' memory, one directory
     # Ctrl-C in the terminal goes to the client's group only.
     assert os.getsid(server.pid) != os.getsid(0)
-    server.stop()
-    server.stop()
+    server.close()
+    server.close()
     assert not server.is_alive()
     assert not any(process.is_running() for process in stubs)
     assert set(files_of(os.getpid())) <= before

@@ -344,6 +344,19 @@ def test_sampler_sees_frames_and_memory() -> None:
     assert thin(list(samples(8)), limit=8)[1] is False
 
 
+def test_a_sampler_that_fails_is_said_once_and_ends_no_run() -> None:
+    def roots() -> dict[str, int]:
+        raise KeyError("gone")
+
+    lines: list[str] = []
+    with run_log("json", lines.append), Sampler([status("a")], roots, interval_s=0.0):
+        pass
+    (said,) = map(json.loads, lines)
+    assert (said["event"], said["level"]) == ("helper_failed", "error")
+    assert said["text"] == "the sampling of figures ended: KeyError('gone')"
+    assert "in roots" in said["trace"]
+
+
 class Page(HTMLParser):
     """Collects what a page refers to, and complains where tags are not balanced."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def reap_at(address: str) -> tuple[str, ...]:
         Names that the server no longer holds.
     """
     # Unreachable, refused: the session that follows meets the same and says so.
-    with suppress(DualfaceError), closing(Connection(address)) as connection:
+    with suppress(DualfaceError), Connection(address) as connection:
         return reap_server(connection).gone
     return ()
 

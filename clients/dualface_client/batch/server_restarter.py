@@ -7,13 +7,13 @@ The workers of the run wait for it meanwhile and send again what it had not answ
 from __future__ import annotations
 
 import logging
-import threading
 import time
 
 import psutil
 
+from dualface_client.background import BackgroundLoop
 from dualface_client.errors import DualfaceError, StoppedError
-from dualface_client.observe.run_log import log_event
+from dualface_client.observe.run_log import failure_logger, log_event
 from dualface_client.triton.embedded import EmbeddedServer
 
 _LOOK_S = 0.2
@@ -24,8 +24,11 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
 
 
-class ServerRestarter:
-    """Looks after one server from a thread of its own; a context manager."""
+class ServerRestarter(BackgroundLoop):
+    """Looks after one server until it is closed; a context manager.
+
+    Closing waits for a restart that is under way.
+    """
 
     def __init__(self, server: EmbeddedServer) -> None:
         """Starts watching.
@@ -34,37 +37,27 @@ class ServerRestarter:
             server: A running one. It stays the caller's, who stops it after this.
         """
         self._server = server
-        self._stop = threading.Event()
         self._in_row = 0
         self._restarts = 0
         self._ready_at_s = time.monotonic()
         self._suspect = False
-        self._thread = threading.Thread(
-            target=self._restart_on_death, name="server restarter", daemon=True
+        super().__init__(
+            self._restart_on_death,
+            name="server restarter",
+            period_s=_LOOK_S,
+            failed=failure_logger("the watch over the server"),
+            join_limit_s=None,
         )
-        self._thread.start()
 
     @property
     def restarts(self) -> int:
         """How often the server was restarted."""
         return self._restarts
 
-    def close(self) -> None:
-        """Ends the watch, and waits for a restart that is under way; safe to call twice."""
-        self._stop.set()
-        self._thread.join()
-
-    def __enter__(self) -> ServerRestarter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _restart_on_death(self) -> None:
-        while not self._stop.wait(_LOOK_S):
-            died = self._how_it_died()
-            if died and not self._restart(died):
-                return
+    def _restart_on_death(self) -> bool:
+        """Whether to go on watching."""
+        died = self._how_it_died()
+        return not died or self._restart(died)
 
     def _how_it_died(self) -> str:
         """What is wrong, empty for nothing."""
@@ -90,7 +83,7 @@ class ServerRestarter:
             return False
         pause_s = min(_FIRST_PAUSE_S * 2 ** (self._in_row - 2), _LONGEST_PAUSE_S)
         log_event("server_died", f"{died}; it is restarted", level=logging.WARNING)
-        if self._in_row > 1 and self._stop.wait(pause_s):
+        if self._in_row > 1 and self._closing.wait(pause_s):
             return False
         try:
             self._server.restart()

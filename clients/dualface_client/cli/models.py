@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,12 +111,7 @@ def swap(model: str, server: str, onnx: Path | None, repository: Path | None) ->
     return 0
 
 
-@contextmanager
-def _connected(server: str) -> Iterator[Connection]:
+def _connected(server: str) -> Connection:
     from dualface_client.triton.connection import Connection
 
-    connection = Connection(server)
-    try:
-        yield connection
-    finally:
-        connection.close()
+    return Connection(server)

@@ -33,8 +33,7 @@ def reap(server: str | None) -> int:
     if not removed:
         click.echo("nothing of the dead in /dev/shm", err=True)
     if server:
-        connection = Connection(server)
-        try:
+        with Connection(server) as connection:
             reaped = reap_server(connection)
             for name in reaped.gone:
                 click.echo(f"unregistered {name}")
@@ -42,6 +41,4 @@ def reap(server: str | None) -> int:
                 click.echo(f"nothing of the dead on {server}", err=True)
             for name in reaped.kept:
                 click.echo(f"kept {name}: a request still uses it; run this again", err=True)
-        finally:
-            connection.close()
     return 0

@@ -117,13 +117,10 @@ def _ordered(chosen: Sequence[Chosen]) -> list[Chosen]:
 
 def _gpus() -> tuple[tuple[GpuFacts, ...], str]:
     try:
-        nvml = Nvml()
+        with Nvml() as nvml:
+            gpus = tuple(nvml.facts())
     except OSError as error:
         return (), str(error)
-    try:
-        gpus = tuple(nvml.facts())
-    finally:
-        nvml.close()
     return gpus, "" if gpus else "a driver, but no GPU"
 
 

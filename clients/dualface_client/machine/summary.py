@@ -1,4 +1,4 @@
-"""What a probe found, in lines for people: the command prints them, the written layer keeps them."""
+"""What a probe found, in lines for people: printed by the command, kept in the written layer."""
 
 from __future__ import annotations
 

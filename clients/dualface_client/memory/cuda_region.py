@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import MemoryRegionError, PlatformError
 from dualface_client.memory.names import new_name
 from dualface_client.memory.region import checked_part
@@ -15,7 +16,7 @@ from dualface_client.memory.region import checked_part
 BLOCK_BYTES = 2 << 20
 
 
-class CudaRegion:
+class CudaRegion(ClosesAtExit):
     """An own `cudaMalloc`, never a part of a memory pool, which could not be exported safely."""
 
     def __init__(self, byte_size: int, device_id: int = 0) -> None:
@@ -105,12 +106,6 @@ class CudaRegion:
         with self._cupy.cuda.Device(self._device_id):
             self._cupy.cuda.runtime.deviceSynchronize()
             self._cupy.cuda.runtime.free(address)
-
-    def __enter__(self) -> CudaRegion:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _cupy() -> Any:

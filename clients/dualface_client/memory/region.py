@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import MemoryRegionError
 from dualface_client.memory.names import new_name
 
@@ -59,7 +60,7 @@ def checked_part(
     return size
 
 
-class SystemRegion:
+class SystemRegion(ClosesAtExit):
     """A `/dev/shm` file, mapped here and registered with Triton by name.
 
     All pages are allocated at once: a full `/dev/shm` is an error here and not a SIGBUS at the
@@ -159,9 +160,3 @@ class SystemRegion:
         self._mapping = None
         self._bytes = np.zeros(0, np.uint8)
         self._path.unlink(missing_ok=True)
-
-    def __enter__(self) -> SystemRegion:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

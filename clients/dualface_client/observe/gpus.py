@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualface_client.closing import ClosesAtExit
+
 _MPS_PIPES = Path("/tmp/nvidia-mps")  # noqa: S108 - the control daemon's own default
 #: NVML's numbers (nvml.h): brands whose drivers limit NVENC sessions, and a compute mode.
 _CONSUMER_BRANDS = (5, 6, 15, 16)  # GeForce, Titan, and their RTX names
@@ -89,7 +91,7 @@ class GpuSample:
     power_capped: bool = False
 
 
-class Nvml:
+class Nvml(ClosesAtExit):
     """An open NVML; one thread at a time.
 
     Raises:
@@ -205,13 +207,10 @@ def read_gpus() -> list[GpuFacts] | None:
         `nvidia-ml-py`, no driver, no access).
     """
     try:
-        nvml = Nvml()
+        with Nvml() as nvml:
+            return nvml.facts()
     except OSError:  # the docstring's None
         return None
-    try:
-        return nvml.facts()
-    finally:
-        nvml.close()
 
 
 def used_gpu(
@@ -255,13 +254,10 @@ def first_visible(visible: str | None, uuids: Sequence[str]) -> int | None:
 def why_no_gpus() -> str:
     """Why `read_gpus` has none: what is missing and what to do; empty where it has some."""
     try:
-        nvml = Nvml()
+        with Nvml() as nvml:
+            return "" if nvml.facts() else "a driver, but no GPU"
     except OSError as error:
         return str(error)
-    try:
-        return "" if nvml.facts() else "a driver, but no GPU"
-    finally:
-        nvml.close()
 
 
 def mps_pipe_directory(environ: Mapping[str, str] | None = None) -> Path | None:

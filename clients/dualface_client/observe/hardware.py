@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from typing import Any
 
+from dualface_client.background import BackgroundLoop
+from dualface_client.closing import ClosesAtExit
 from dualface_client.observe.alerts import TELL, Alert, AlertRules, HardwareSample
-from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.gpus import GpuSample, Nvml
 from dualface_client.observe.host import read_host
 from dualface_client.settings.program import MonitorSettings
@@ -17,7 +18,7 @@ from dualface_client.settings.program import MonitorSettings
 _ALERTS_KEPT = 100
 
 
-class HardwareReader:
+class HardwareReader(ClosesAtExit):
     """Reads samples of this process, its host and the GPU that it uses.
 
     Args:
@@ -69,7 +70,6 @@ class HardwareMonitor(ClosesAtExit):
         *,
         on_gpu: bool = False,
     ) -> None:
-        self._settings = settings
         self._tell = tell
         self._read = read
         self._on_gpu = on_gpu
@@ -79,10 +79,17 @@ class HardwareMonitor(ClosesAtExit):
         self._note = ""
         self._admits, self._is_slowed = True, False
         self._started_s = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample_on, name="hardware", daemon=True)
+        self._resources = ExitStack()
+        self._loop: BackgroundLoop | None = None
         if settings.interval_s > 0:
-            self._thread.start()
+            self._loop = BackgroundLoop(
+                self._sample,
+                name="hardware",
+                period_s=settings.interval_s,
+                at_once=True,
+                at_end=self._resources.close,
+                failed=self._give_up,
+            )
 
     def admit(self) -> bool:
         """Whether a further stream may be started."""
@@ -105,26 +112,21 @@ class HardwareMonitor(ClosesAtExit):
 
     def close(self) -> None:
         """Ends; safe to call twice. Afterwards everything is admitted."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(5.0)
+        if self._loop is not None:
+            self._loop.close()
         self._admits, self._is_slowed = True, False
 
-    def _sample_on(self) -> None:
-        reader = None if self._read else HardwareReader(on_gpu=self._on_gpu)
-        read = self._read or (reader.read if reader else None)
-        self._note = reader.note if reader else ""
-        try:
-            while read is not None and not self._stop.is_set():
-                self.take(read())
-                self._stop.wait(self._settings.interval_s)
-        except Exception as error:  # a run must not end for want of its monitor
-            self._note = f"the monitor stopped: {error!r}"
-            self._admits, self._is_slowed = True, False
-            self._tell(Alert("hardware monitor", self._note, TELL))
-        finally:
-            if reader is not None:
-                reader.close()
+    def _sample(self) -> None:
+        if self._read is None:  # opened on the loop's thread: NVML takes its time
+            reader = self._resources.enter_context(HardwareReader(on_gpu=self._on_gpu))
+            self._note, self._read = reader.note, reader.read
+        self.take(self._read())
+
+    def _give_up(self, error: Exception) -> None:
+        """Admits everything: a run must not end for want of its monitor."""
+        self._note = f"the monitor stopped: {error!r}"
+        self._admits, self._is_slowed = True, False
+        self._tell(Alert("hardware monitor", self._note, TELL))
 
     def take(self, sample: HardwareSample) -> None:
         """Acts on a sample; the thread's own step."""

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import UsageError
-from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.run_state import RunState
 
 _REQUEST_LIMIT_S = 2.0  # of a client that connects and says nothing

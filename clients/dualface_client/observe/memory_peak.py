@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 
 import psutil
 
-from dualface_client.observe.closing import ClosesAtExit
+from dualface_client.background import BackgroundLoop
+from dualface_client.observe.run_log import failure_logger
 
 
-class MemoryPeak(ClosesAtExit):
+class MemoryPeak(BackgroundLoop):
     """Samples resident memory of process trees until it is closed; a context manager.
+
+    Closing takes a last sample.
 
     Args:
         roots: Process ids by name, asked before each sample, as processes come and go; each
@@ -22,30 +24,24 @@ class MemoryPeak(ClosesAtExit):
 
     def __init__(self, roots: Callable[[], Mapping[str, int]], interval_s: float = 0.5) -> None:
         self._roots = roots
-        self._interval_s = interval_s
         self._peaks: dict[str, int] = dict.fromkeys(roots(), 0)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample_on, name="memory", daemon=True)
-        self._thread.start()
+        super().__init__(
+            self._sample,
+            name="memory",
+            period_s=interval_s,
+            at_once=True,
+            once_more=True,
+            failed=failure_logger("the measurement of memory"),
+        )
 
     @property
     def peaks_bytes(self) -> dict[str, int]:
         """Largest sums of resident bytes so far, by name."""
         return dict(self._peaks)
 
-    def close(self) -> None:
-        """Takes a last sample and ends; safe to call twice."""
-        self._stop.set()
-        self._thread.join(5.0)
-
-    def _sample_on(self) -> None:
-        while True:
-            stopping = self._stop.is_set()
-            for name, pid in self._roots().items():
-                self._peaks[name] = max(self._peaks.get(name, 0), resident_bytes(pid))
-            if stopping:
-                return
-            self._stop.wait(self._interval_s)
+    def _sample(self) -> None:
+        for name, pid in self._roots().items():
+            self._peaks[name] = max(self._peaks.get(name, 0), resident_bytes(pid))
 
 
 def resident_bytes(pid: int) -> int:

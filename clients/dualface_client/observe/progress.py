@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from rich.console import Console
 from rich.progress import (
@@ -15,9 +15,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dualface_client.background import BackgroundLoop
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import printable
-from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
+from dualface_client.observe.run_log import failure_logger
 
 
 class ProgressDisplay(ClosesAtExit):
@@ -42,30 +44,28 @@ class ProgressDisplay(ClosesAtExit):
         interval_s: float = 0.25,
         line_interval_s: float = 5.0,
     ) -> None:
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._resources = ExitStack()
+        self._loop: BackgroundLoop | None = None
         if quiet:
             return
-        show, wait_s = (
+        show, period_s = (
             (self._bars(statuses, console), interval_s)
             if console.is_terminal
             else (self._lines(statuses, console), line_interval_s)
         )
-        self._thread = threading.Thread(
-            target=self._loop, args=(show, wait_s), name="progress", daemon=True
+        self._loop = BackgroundLoop(
+            show,
+            name="progress",
+            period_s=period_s,
+            once_more=True,
+            at_end=self._resources.close,
+            failed=failure_logger("the display"),
         )
-        self._thread.start()
 
-    def _loop(self, show: Callable[[bool], None], wait_s: float) -> None:
-        while not self._stop.wait(wait_s):
-            show(False)
-        show(True)
-
-    def _lines(self, statuses: Sequence[StreamStatus], console: Console) -> Callable[[bool], None]:
+    def _lines(self, statuses: Sequence[StreamStatus], console: Console) -> Callable[[], None]:
         finished: set[str] = set()
 
-        def show(last: bool) -> None:
-            del last
+        def show() -> None:
             for status in statuses:
                 report = status.snapshot()
                 if report.state == "running":
@@ -74,7 +74,7 @@ class ProgressDisplay(ClosesAtExit):
 
         return show
 
-    def _bars(self, statuses: Sequence[StreamStatus], console: Console) -> Callable[[bool], None]:
+    def _bars(self, statuses: Sequence[StreamStatus], console: Console) -> Callable[[], None]:
         progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -88,9 +88,9 @@ class ProgressDisplay(ClosesAtExit):
         finished: set[str] = set()
         several = len(statuses) > 1
         overall = progress.add_task("videos", total=len(statuses), rate="", visible=several)
-        progress.start()
+        self._resources.enter_context(progress)
 
-        def show(last: bool) -> None:
+        def show() -> None:
             for status in statuses:
                 report = status.snapshot()
                 if report.state == "running":
@@ -99,16 +99,13 @@ class ProgressDisplay(ClosesAtExit):
                     progress.remove_task(tasks.pop(report.name))  # its line stays
                 _print_if_finished(progress.console, report, finished)
             progress.update(overall, completed=len(finished))
-            if last:
-                progress.stop()
 
         return show
 
     def close(self) -> None:
         """Shows the last state and ends; safe to call twice."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(5.0)
+        if self._loop is not None:
+            self._loop.close()
 
 
 def duration(seconds: float, precision: str = ".1f") -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -56,6 +57,20 @@ def log_event(
     logging.getLogger(f"{ROOT}.run").log(
         level, "%s", text, extra={"event": event, "stream": stream, _FIELDS: fields}
     )
+
+
+def failure_logger(what: str) -> Callable[[Exception], None]:
+    """Tells the log that something beside the streams has failed; the run goes on without it.
+
+    Args:
+        what: As the beginning of a sentence, such as `the state file`.
+    """
+
+    def tell(error: Exception) -> None:
+        trace = "".join(traceback.format_exception(error))
+        log_event("helper_failed", f"{what} ended: {error!r}", level=logging.ERROR, trace=trace)
+
+    return tell
 
 
 class JsonFormatter(logging.Formatter):

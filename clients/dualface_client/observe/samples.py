@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dualface_client.observe.closing import ClosesAtExit
+from dualface_client.background import BackgroundLoop
 from dualface_client.observe.memory_peak import resident_bytes
 from dualface_client.observe.report import StreamReport, StreamStatus
+from dualface_client.observe.run_log import failure_logger
 
 _SAMPLES_LIMIT = 720
 
@@ -50,10 +50,11 @@ class Sample:
     memory_bytes: dict[str, int]
 
 
-class Sampler(ClosesAtExit):
+class Sampler(BackgroundLoop):
     """Samples until it is closed; a context manager.
 
-    After 720 samples every second one is dropped and the interval doubled.
+    Closing takes a last sample. After 720 samples every second one is dropped and the interval
+    doubled.
 
     Args:
         statuses: One per stream.
@@ -69,31 +70,26 @@ class Sampler(ClosesAtExit):
     ) -> None:
         self._statuses = statuses
         self._roots = roots
-        self._interval_s = interval_s
         self._samples: list[Sample] = []
         self._started_s = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample_on, name="samples", daemon=True)
-        self._thread.start()
+        super().__init__(
+            self._add_sample,
+            name="samples",
+            period_s=interval_s,
+            at_once=True,
+            once_more=True,
+            failed=failure_logger("the sampling of figures"),
+        )
 
     @property
     def samples(self) -> tuple[Sample, ...]:
         """In order of time; complete after `close`."""
         return tuple(self._samples)
 
-    def close(self) -> None:
-        """Takes a last sample and ends; safe to call twice."""
-        self._stop.set()
-        self._thread.join(5.0)
-
-    def _sample_on(self) -> None:
-        ending = False
-        while not ending:
-            self._samples.append(self._sample())
-            self._samples, thinned = thin(self._samples, _SAMPLES_LIMIT)
-            self._interval_s *= 2 if thinned else 1
-            ending = self._stop.wait(self._interval_s)
+    def _add_sample(self) -> None:
         self._samples.append(self._sample())
+        self._samples, thinned = thin(self._samples, _SAMPLES_LIMIT)
+        self.period_s *= 2 if thinned else 1
 
     def _sample(self) -> Sample:
         reports = [status.snapshot() for status in self._statuses]

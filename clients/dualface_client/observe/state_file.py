@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
+from dualface_client.background import BackgroundLoop
 from dualface_client.errors import SinkError, UsageError
-from dualface_client.observe.closing import ClosesAtExit
-from dualface_client.observe.run_log import log_event
+from dualface_client.observe.run_log import failure_logger, log_event
 from dualface_client.observe.run_state import STATE_VERSION, RunState
 
 
-class StateFile(ClosesAtExit):
+class StateFile(BackgroundLoop):
     """Writes the state again and again until it is closed; a context manager.
 
-    A stream that ends is on disk within `interval_s`. Each time a new file takes the old one's
-    name, so that a reader never sees half of it.
+    A stream that ends is on disk within `interval_s`, and closing writes the last state. Each time
+    a new file takes the old one's name, so that a reader never sees half of it.
 
     Args:
         path: The file; its directory must exist.
@@ -34,29 +34,24 @@ class StateFile(ClosesAtExit):
     def __init__(self, path: Path, state: RunState, interval_s: float = 1.0) -> None:
         self._path = path
         self._state = state
-        self._interval_s = interval_s
-        self._failed = False
+        self._is_written = True
         write_json(path, state.as_dict())
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write_on, name="state", daemon=True)
-        self._thread.start()
+        super().__init__(
+            self._write,
+            name="state",
+            period_s=interval_s,
+            once_more=True,
+            failed=failure_logger("the state file"),
+        )
 
-    def close(self) -> None:
-        """Writes the last state and ends; safe to call twice."""
-        self._stop.set()
-        self._thread.join(5.0)
-
-    def _write_on(self) -> None:
-        ending = False
-        while not ending:
-            ending = self._stop.wait(self._interval_s)
-            try:
-                write_json(self._path, self._state.as_dict())
-                self._failed = False
-            except SinkError as error:
-                if not self._failed:
-                    log_event("state_not_written", str(error), level=30)
-                self._failed = True
+    def _write(self) -> None:
+        try:
+            write_json(self._path, self._state.as_dict())
+            self._is_written = True
+        except SinkError as error:
+            if self._is_written:
+                log_event("state_not_written", str(error), level=logging.WARNING)
+            self._is_written = False
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from typing import Any
 
-from dualface_client.observe.closing import ClosesAtExit
+from dualface_client.background import BackgroundLoop
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
-from dualface_client.observe.run_log import log_event
+from dualface_client.observe.run_log import failure_logger, log_event
 
 _LEVELS = {"failed": logging.ERROR, "stopped": logging.WARNING}
 
 
-class StreamEvents(ClosesAtExit):
-    """Watches the streams' reports from a thread until it is closed; a context manager.
+class StreamEvents(BackgroundLoop):
+    """Watches the streams' reports until it is closed; a context manager.
+
+    Closing tells what happened last.
 
     Args:
         statuses: One per stream.
@@ -31,27 +32,22 @@ class StreamEvents(ClosesAtExit):
         progress_s: float = 5.0,
     ) -> None:
         self._statuses = statuses
-        self._interval_s = interval_s
-        self._looks = max(1, round(progress_s / interval_s))
+        self._looks_per_progress = max(1, round(progress_s / interval_s))
+        self._looks = 0
         self._states: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="events", daemon=True)
-        self._thread.start()
+        super().__init__(
+            self._look,
+            name="events",
+            period_s=interval_s,
+            once_more=True,
+            failed=failure_logger("the log of the streams"),
+        )
 
-    def close(self) -> None:
-        """Tells what happened last and ends; safe to call twice."""
-        self._stop.set()
-        self._thread.join(5.0)
-
-    def _follow(self) -> None:
-        look = 0
-        ending = False
-        while not ending:
-            ending = self._stop.wait(self._interval_s)
-            look += 1
-            for status in self._statuses:
-                self._tell(status.snapshot(), progress=look % self._looks == 0)
+    def _look(self) -> None:
+        self._looks += 1
+        for status in self._statuses:
+            self._tell(status.snapshot(), progress=self._looks % self._looks_per_progress == 0)
 
     def _tell(self, report: StreamReport, *, progress: bool) -> None:
         before = self._states.get(report.name, "waiting")

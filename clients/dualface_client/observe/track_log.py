@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import SinkError
-from dualface_client.observe.closing import ClosesAtExit
 from dualface_client.types import Person, SeatAssignment
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import threading
 
+from dualface_client.background import BackgroundLoop
 from dualface_client.memory.figures import Leak
 from dualface_client.memory.slots import SlotPool
-from dualface_client.observe.run_log import log_event
+from dualface_client.observe.run_log import failure_logger, log_event
 
 _LOOK_S = 5.0
 
 
-class LeakMonitor:
-    """Looks from a thread of its own until it is closed; a context manager.
+class LeakMonitor(BackgroundLoop):
+    """Looks again and again until it is closed; a context manager.
 
     Each leak is said once. Quarantined slots are no leaks: they are kept on purpose, and their
     request has said why.
@@ -27,31 +27,21 @@ class LeakMonitor:
     def __init__(self, pool: SlotPool, limit_s: float, look_s: float = _LOOK_S) -> None:
         self._pool = pool
         self._limit_s = limit_s
-        self._look_s = look_s
         self._said: set[tuple[int, str]] = set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="leak monitor", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends; safe to call twice."""
-        self._stop.set()
-        self._thread.join(5.0)
-
-    def __enter__(self) -> LeakMonitor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__(
+            self._look,
+            name="leak monitor",
+            period_s=look_s,
+            failed=failure_logger("the search for leaks"),
+        )
 
     def _look(self) -> None:
-        while not self._stop.wait(self._look_s):
-            leaks = [leak for leak in self._pool.leaks(self._limit_s) if not leak.quarantined]
-            for leak in leaks:
-                if (leak.offset, leak.label) not in self._said:
-                    self._say(leak)
-            # A slot that came back may leak again.
-            self._said = {(leak.offset, leak.label) for leak in leaks}
+        leaks = [leak for leak in self._pool.leaks(self._limit_s) if not leak.quarantined]
+        for leak in leaks:
+            if (leak.offset, leak.label) not in self._said:
+                self._say(leak)
+        # A slot that came back may leak again.
+        self._said = {(leak.offset, leak.label) for leak in leaks}
 
     def _say(self, leak: Leak) -> None:
         place = (

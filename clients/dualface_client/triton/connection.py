@@ -12,6 +12,7 @@ import grpc
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import (
     AccessDeniedError,
     ContractError,
@@ -42,7 +43,7 @@ _CHANNEL_ARGS: tuple[tuple[str, int], ...] = (
 )
 
 
-class Connection:
+class Connection(ClosesAtExit):
     """A thread-safe connection to one Triton server."""
 
     def __init__(self, address: str, access: Access | None = None) -> None:

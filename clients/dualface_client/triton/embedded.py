@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import ServerStartError, ServerUnreachableError, StoppedError
 from dualface_client.memory.names import new_name, start_ticks
 from dualface_client.memory.region import SHM_DIR
@@ -77,7 +78,7 @@ class EmbeddedOptions:
     model_control: bool = False
 
 
-class EmbeddedServer:
+class EmbeddedServer(ClosesAtExit):
     """Starts Triton for a set of models and stops it; a context manager.
 
     It never outlives this process, also on `kill -9`, and may be started from any thread.
@@ -118,7 +119,7 @@ class EmbeddedServer:
             self._start()
             self._ports = self._grpc_port, self._metrics_port
         except BaseException:
-            self.stop(grace_s=0.0)
+            self.close(grace_s=0.0)
             raise
 
     @property
@@ -143,7 +144,7 @@ class EmbeddedServer:
 
     @property
     def log_path(self) -> Path:
-        """The file that it logs to, its Python processes too; gone after `stop`."""
+        """The file that it logs to, its Python processes too; gone after `close`."""
         return self._log
 
     def is_alive(self) -> bool:
@@ -177,7 +178,7 @@ class EmbeddedServer:
         lines = [line for line in text.splitlines() if line and line[0] not in "|+"]
         return "\n".join(line[:1000] for line in lines[-line_count:])
 
-    def stop(self, grace_s: float | None = None) -> None:
+    def close(self, grace_s: float | None = None) -> None:
         """Stops the server and removes everything of it; safe to call twice.
 
         Args:
@@ -189,12 +190,6 @@ class EmbeddedServer:
             self._end_keeper(grace_s)
         # What is left hinders nobody, and `reap` removes it.
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def __enter__(self) -> EmbeddedServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _end_keeper(self, grace_s: float) -> None:
         if self._keeper is not None:

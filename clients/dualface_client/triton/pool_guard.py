@@ -8,12 +8,11 @@ issue 8177). Each form below is the literal text of Triton's or its Python backe
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol
 
+from dualface_client.background import BackgroundLoop
 from dualface_client.errors import ServerError
 
 #: How long a line may stay unseen, seconds.
@@ -136,10 +135,10 @@ class Log(Protocol):
         """Closes it; safe to call twice."""
 
 
-class PoolGuard:
-    """Follows a log on a thread, counts fallbacks and tells of the first fault.
+class PoolGuard(BackgroundLoop):
+    """Follows a log, counts fallbacks and tells of the first fault; a context manager.
 
-    A context manager; thread-safe.
+    Ends with the log. Closing reads what is there and closes the log.
 
     Args:
         log: Lines of the server's log.
@@ -159,12 +158,16 @@ class PoolGuard:
         self._log = log
         self._tell = tell
         self._gpu = gpu
-        self._poll_s = poll_s
         self._counts = {form.kind: 0 for form in FORMS}
         self._fault: Fallback | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="pool-guard", daemon=True)
-        self._thread.start()
+        super().__init__(
+            self._read_on,
+            name="pool-guard",
+            period_s=poll_s,
+            at_once=True,
+            once_more=True,
+            at_end=log.close,
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -176,36 +179,12 @@ class PoolGuard:
         """The first fallback that makes results doubtful or slow, None while all is well."""
         return self._fault
 
-    @property
-    def ended(self) -> bool:
-        """Whether the log has come to its end and was read."""
-        return not self._thread.is_alive()
-
-    def close(self) -> None:
-        """Reads what is there and ends; safe to call twice."""
-        self._stop.set()
-        self._thread.join(5.0)
-
-    def __enter__(self) -> PoolGuard:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _follow(self) -> None:
-        while True:
-            stopping = self._stop.is_set() or self._log.ended
-            for line in self._log.lines():
-                self._take(line)
-            if stopping:
-                self._log.close()
-                return
-            self._stop.wait(self._poll_s)
+    def _read_on(self) -> bool:
+        """Whether more may come."""
+        is_last = self._log.ended
+        for line in self._log.lines():
+            self._take(line)
+        return not is_last
 
     def _take(self, line: str) -> None:
         found = recognise(line, gpu=self._gpu)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import ContractError, MemoryRegionError, ServerError
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.memory.slots import Lease, SizeClass, SlotPool, bytes_needed
@@ -34,7 +35,7 @@ class SlotGroup:
     count: int
 
 
-class Session:
+class Session(ClosesAtExit):
     """Opens everything in the right order, and closes it in the opposite one.
 
     Thread-safe after construction. A context manager.
@@ -190,9 +191,3 @@ class Session:
     def close(self) -> None:
         """Cancels what is in flight, unregisters, frees, disconnects; safe to call twice."""
         self._undo.close()
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

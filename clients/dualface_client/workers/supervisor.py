@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -326,7 +326,7 @@ class Supervisor:
         """What a dead worker had: its files, and what the server still holds of them."""
         access = OPEN_ACCESS if self._setup.open_access else None
         # It may be the server that died.
-        with suppress(DualfaceError), closing(Connection(self._setup.address, access)) as server:
+        with suppress(DualfaceError), Connection(self._setup.address, access) as server:
             reap_server(server)
         reap_shared_memory()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from dualface_client.machine.doctor.finding import FAIL, OK, Finding, attempt
 from dualface_client.memory.region import Region, SystemRegion
@@ -35,8 +36,7 @@ def remote(address: str, *, on_gpu: bool = False) -> Iterator[Finding]:
         address: `HOST:PORT`.
         on_gpu: Whether GPU memory can be tried too.
     """
-    connection = Connection(address)
-    try:
+    with Connection(address) as connection:
         alive = attempt("server", lambda: _alive(connection))
         yield alive
         if alive.state == OK:
@@ -48,8 +48,6 @@ def remote(address: str, *, on_gpu: bool = False) -> Iterator[Finding]:
             yield attempt("client shared memory", lambda: _registers(connection, SystemRegion))
             if on_gpu:
                 yield attempt("CUDA shared memory", lambda: _registers(connection, _cuda_region))
-    finally:
-        connection.close()
 
 
 def version_findings(version: str, extensions: tuple[str, ...]) -> Iterator[Finding]:
@@ -111,12 +109,9 @@ def _contract(connection: Connection) -> str:
 
 
 def _registers(connection: Connection, make_region: Callable[[int], Region]) -> str:
-    region = make_region(4096)
-    try:
+    with closing(make_region(4096)) as region:
         register(connection, region)
         unregister(connection, region.name, kind=kind_of(region))
-    finally:
-        region.close()
     return f"the server maps {kind_of(region).value} memory of this process"
 
 

@@ -1,16 +1,17 @@
-"""What `with` does with everything that is closed."""
+"""What everything that is closed does with `with`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class ClosesAtExit:
+class ClosesAtExit(ABC):
     """A context manager that calls `close`, however its body ended."""
 
+    @abstractmethod
     def close(self) -> None:
         """Ends; safe to call twice."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
