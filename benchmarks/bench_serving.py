@@ -75,12 +75,12 @@ def pictures(address: str, clip: Path) -> dict[str, ByteArray]:
     frames = np.zeros((ITEMS, *FACE_DETECT.input.dims), np.uint8)
     chips: list[ByteArray] = []
     with Session(address, {FACE_DETECT.name: SlotGroup(1, 1)}) as session:
-        detector = FaceDetector(ModelAccess(session, imaging), 0.5)
+        detector = FaceDetector(ModelAccess(session), 0.5)
         for n, frame in zip(range(ITEMS), PyavSource(clip), strict=False):
             size = frame.image.width_px, frame.image.height_px
             fits = [Letterbox.fit(size, (width, height))]
             imaging.letterbox([frame.image], fits, frames[n : n + 1])
-            for points in detector.submit([frame.image]).result()[0].landmarks_px:
+            for points in detector.submit([frame.image], imaging).result()[0].landmarks_px:
                 chip = np.zeros(FACE_REID.input.dims, np.uint8)
                 imaging.face_chip(frame.image, points, chip)
                 chips.append(chip)

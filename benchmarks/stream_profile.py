@@ -17,7 +17,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +27,8 @@ from dualface_client.settings.stream import OutputSettings, QueueSettings, Strea
 from dualface_client.stream.device_cpu import CpuDevice
 from dualface_client.stream.job import new_statuses
 from dualface_client.stream.session import run_worker
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Everything but detection and encoding has to stay below this share of the frame time.
@@ -76,8 +77,8 @@ def _run(clip: Path) -> StreamReport:
         jobs = jobs_of_inputs([str(clip)], str(Path(directory) / "out.mp4"))
         statuses = new_statuses(jobs)
         with server_for(ServerChoice()) as (address, _):
-            device = CpuDevice(decoder_threads=1)
-            run_worker(address, device, jobs, statuses, settings, threading.Event(), streams=1)
+            setup = WorkerSetup(address, settings=settings)
+            run_worker(setup, CpuDevice(decoder_threads=1), jobs, statuses, Stop())
         report = statuses[0].snapshot()
     if report.error:
         raise SystemExit(report.error)

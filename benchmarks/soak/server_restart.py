@@ -38,6 +38,8 @@ from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.device_choice import make_device
 from dualface_client.stream.job import new_statuses
 from dualface_client.stream.session import run_worker
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.triton.embedded import EmbeddedServer
 from scripts.make_clips import main as make_clips
 
@@ -57,16 +59,8 @@ def run(clip: Path, out: Path, options: argparse.Namespace, kills: list[int]) ->
             raise SystemExit("an embedded server was asked for")
         killer = threading.Thread(target=kill_at, args=(server, statuses[0], kills, ended))
         killer.start()
-        run_worker(
-            address,
-            make_device(options.device, settings),
-            jobs,
-            statuses,
-            settings,
-            threading.Event(),
-            streams=1,
-            tracks=out.with_suffix(".txt"),
-        )
+        setup = WorkerSetup(address, options.device, settings, tracks=out.with_suffix(".txt"))
+        run_worker(setup, make_device(options.device, settings), jobs, statuses, Stop())
         ended.set()
         killer.join()
     report = statuses[0].snapshot()

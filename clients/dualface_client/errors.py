@@ -73,6 +73,20 @@ class PlatformError(DualfaceError):
     exit_code = 2
 
 
+class RelayedError(DualfaceError):
+    """What another process of ours met, as it told."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        """Takes it over.
+
+        Args:
+            text: Of the error.
+            exit_code: Of its class.
+        """
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
 class StoppedError(DualfaceError):
     """A stop was asked for while the server was started or awaited; nothing of it is left."""
 

@@ -78,10 +78,10 @@ class Load:
             time.sleep(0.01)
 
     def _work(self, stop: threading.Event) -> None:
-        embedder = FaceEmbedder(ModelAccess(self.session, CpuImaging(), 10.0), batch=4)
+        embedder = FaceEmbedder(ModelAccess(self.session, 10.0), batch=4)
         while not stop.is_set():
             try:
-                found = embedder.embed(GREY, np.stack([POINTS] * 6))
+                found = embedder.embed(GREY, np.stack([POINTS] * 6), CpuImaging())
             except Exception as error:
                 self.troubles.append(repr(error))
                 continue

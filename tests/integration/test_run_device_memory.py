@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,16 +14,31 @@ from dualface_client.batch.inputs import jobs_of_inputs
 from dualface_client.memory.vram import MIB, WORKER_BYTES, Card
 from dualface_client.observe.report import StreamReport
 from dualface_client.settings.stream import StreamSettings
-from dualface_client.stream.device_cpu import CpuDevice
+from dualface_client.stream.device import StreamDevice
+from dualface_client.stream.device_cpu import CpuDevice, CpuStream
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.load import load_of
 from dualface_client.stream.seams import FrameSource
 from dualface_client.stream.session import run_worker
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
 from dualface_client.video.header import VideoHeader, read_header
 from tests.media import Clip, make
 
 StartServer = Callable[[Sequence[EmbeddedModel]], EmbeddedServer]
+
+
+class FullStream(CpuStream):
+    def __init__(self, left: Counter[str]) -> None:
+        super().__init__()
+        self.left = left
+
+    def open_source(self, path: Path) -> FrameSource:
+        if self.left[path.stem] > 0:
+            self.left[path.stem] -= 1
+            raise MemoryError("out of memory allocating 3,110,400 bytes")
+        return super().open_source(path)
 
 
 class FullDevice(CpuDevice):
@@ -34,11 +49,8 @@ class FullDevice(CpuDevice):
         self.left = Counter(times)
         self.freed = 0
 
-    def open_source(self, path: Path) -> FrameSource:
-        if self.left[path.stem] > 0:
-            self.left[path.stem] -= 1
-            raise MemoryError("out of memory allocating 3,110,400 bytes")
-        return super().open_source(path)
+    def lend_stream(self) -> AbstractContextManager[StreamDevice]:
+        return nullcontext(FullStream(self.left))
 
     def free_caches(self) -> None:
         self.freed += 1
@@ -55,9 +67,7 @@ def jobs(tmp_path: Path) -> list[Job]:
 
 def run(server: EmbeddedServer, device: FullDevice, jobs: list[Job]) -> dict[str, StreamReport]:
     statuses = new_statuses(jobs)
-    stop = threading.Event()
-    settings = StreamSettings()
-    run_worker(server.grpc_address, device, jobs, statuses, settings, stop, streams=2)
+    run_worker(WorkerSetup(server.grpc_address, streams=2), device, jobs, statuses, Stop())
     return {status.snapshot().name: status.snapshot() for status in statuses}
 
 

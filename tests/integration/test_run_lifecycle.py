@@ -224,7 +224,7 @@ def test_the_summary_is_written_when_the_server_cannot_be_had(tmp_path: Path) ->
     assert done.returncode == 3
     assert done.stderr.count("127.0.0.1:9 is not ready") == 1, done.stderr
     (stream,) = json.loads((tmp_path / "s").read_text())["streams"]
-    assert (stream["state"], stream["error_is_servers"]) == ("failed", True)
+    assert (stream["state"], stream["exit_code"]) == ("failed", 3)
     assert "127.0.0.1:9 is not ready" in stream["error"]
 
 

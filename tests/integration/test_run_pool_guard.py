@@ -49,7 +49,7 @@ def test_a_fallback_line_fails_the_run_within_five_seconds(tmp_path: Path) -> No
     errors = run.communicate(timeout=60)[1]  # finishing the partial file takes what it takes
     assert run.returncode == 3, errors
     (report,) = json.loads(summary.read_text())["streams"]
-    assert (report["state"], report["error_is_servers"]) == ("failed", True)
+    assert (report["state"], report["exit_code"]) == ("failed", 3)
     assert "falling back to pinned" in report["error"]
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["pool_fallbacks"]["cuda_pool"] == 1

@@ -29,6 +29,8 @@ from dualface_client.settings.stream import DetectionSettings, OutputSettings, S
 from dualface_client.stream.device_cpu import CpuDevice
 from dualface_client.stream.job import new_statuses
 from dualface_client.stream.session import run_worker
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
 from dualface_client.triton.recovery import PASSING, Endurance
 from dualface_client.triton.registration import register, registered_regions, unregister
@@ -108,7 +110,7 @@ class Work:
     clip: Path
     out: Path
     settings: StreamSettings = SETTINGS
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
 
     def __post_init__(self) -> None:
         self.jobs = jobs_of_inputs([str(self.clip)], str(self.out))
@@ -116,16 +118,10 @@ class Work:
         self.thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        run_worker(
-            self.server.grpc_address,
-            CpuDevice(1),
-            self.jobs,
-            [self.status],
-            self.settings,
-            self.stop,
-            streams=1,
-            tracks=self.out.with_suffix(".txt"),
+        setup = WorkerSetup(
+            self.server.grpc_address, settings=self.settings, tracks=self.out.with_suffix(".txt")
         )
+        run_worker(setup, CpuDevice(1), self.jobs, [self.status], self.stop)
 
     def begin(self) -> Work:
         self.thread.start()
@@ -201,7 +197,7 @@ def test_a_server_that_hangs_for_good_fails_the_stream_in_time(
     paused_s = time.monotonic()
     report, _ = work.end()
     assert time.monotonic() - paused_s < 15.0
-    assert (report.state, report.error_is_servers) == ("failed", True)
+    assert (report.state, report.exit_code) == ("failed", 3)
     assert "did not come back in 0.5 s" in report.error
     assert report.partial_output
 
@@ -214,7 +210,7 @@ def test_a_stop_is_heard_while_the_server_is_awaited(
     kill(server)
     time.sleep(0.5)
     asked_s = time.monotonic()
-    work.stop.set()
+    work.stop.ask()
     report, _ = work.end()
     assert time.monotonic() - asked_s < 10.0
     assert (report.state, report.error) == ("stopped", "")

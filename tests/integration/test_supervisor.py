@@ -21,11 +21,12 @@ from dualface_client.observe.run_log import EventRecorder, run_log
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.registration import registered_regions
 from dualface_client.workers.patience import Patience
-from dualface_client.workers.process import WorkerSetup
 from dualface_client.workers.supervisor import Supervisor
 from tests.processes import LONG_CLIP, start_of
 
@@ -51,7 +52,7 @@ class Run:
         self.jobs = [Job(name, path, folder / f"{name}.mp4") for name, path in inputs.items()]
         self.statuses = new_statuses(self.jobs)
         self.state = RunState("test", self.statuses)
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.error: BaseException | None = None
         self.events: EventRecorder | None = None
         setup = WorkerSetup(address, "cpu", SETTINGS, streams)
@@ -172,7 +173,7 @@ def test_a_stream_that_kills_three_workers_is_put_aside_alone(
     assert len(killed) == 3
     assert reports["b"].state == "failed"
     assert "put aside, as 3 workers died under it (killed by SIGKILL)" in reports["b"].error
-    assert not reports["b"].error_is_servers
+    assert reports["b"].exit_code == 1
     assert reports["b"].partial_output == str(tmp_path / "out" / "b.partial.mp4")
     for name in "ac":
         assert reports[name].state == "done"
@@ -201,7 +202,7 @@ def test_a_stop_finishes_the_files_and_ends_every_process(
     wait_until(lambda: min(run.report(n).frames_out for n in "ab") > 5, 60, "two streams under way")
     pids = run.pids()
     started = time.monotonic()
-    run.stop.set()
+    run.stop.ask()
     reports = run.finish()
     assert time.monotonic() - started < 10
     assert {r.state for r in reports.values()} == {"stopped"}

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.batch.prepare import settings_of
+from dualface_client.batch.prepare import prepare_run, settings_of
+from dualface_client.batch.run import RunRequest
 from dualface_client.config.stack import effective, find_files
+from dualface_client.errors import UsageError
 from dualface_client.machine.probe import layer_text
 from dualface_client.settings.program import ProgramSettings, RunSettings
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.settings.tracking import SideSettings, TrackingSettings
 from tests.unit.test_machine_probe import MACHINES
 
 
@@ -41,3 +45,12 @@ def test_what_a_probe_wrote_leaves_that_to_the_run(
     streams, settings = settings_of(program, "cuda", count)
     assert streams == 8
     assert (settings.detection.batch, settings.detection.in_flight) == expected
+
+
+def test_a_photo_that_is_no_picture_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    photo = tmp_path / "ann.jpg"
+    photo.write_text("no picture")
+    tracking = TrackingSettings(sides=SideSettings(pin_left=photo))
+    program = ProgramSettings(stream=StreamSettings(tracking=tracking))
+    with pytest.raises(UsageError, match=r"--pin left=.*ann\.jpg"):
+        prepare_run(RunRequest((str(tmp_path),), None, program))

@@ -110,7 +110,12 @@ def test_no_output_and_no_input_are_left_to_the_run(tmp_path: Path) -> None:
     statuses = new_statuses(jobs)
     skip_finished(jobs, statuses, {}, overwrite=False)
     assert statuses[0].snapshot() == StreamReport(
-        "gone", str(jobs[0].input), str(jobs[0].output), "failed", error="gone.mp4: no such file"
+        "gone",
+        str(jobs[0].input),
+        str(jobs[0].output),
+        "failed",
+        error="gone.mp4: no such file",
+        exit_code=1,
     )
     assert identities(jobs) == {}
 

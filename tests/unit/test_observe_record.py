@@ -25,7 +25,7 @@ from dualface_client.observe.html import RunRecord, Thumbnail, html_page, write_
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.run_log import Event, log_event, run_log
-from dualface_client.observe.run_state import RunState, WorkerState, hearing_of_server
+from dualface_client.observe.run_state import RunState, WorkerState
 from dualface_client.observe.samples import Sample, Sampler, StreamSample, thin
 from dualface_client.observe.state_file import StateFile, read_state
 from dualface_client.observe.stream_events import StreamEvents
@@ -212,11 +212,10 @@ def test_a_run_that_awaits_its_server_is_well_and_not_ready() -> None:
     one = status("a", state="running")
     state = RunState("0.1", [one])
     state.set_phase("running")
-    with run_log("json", lambda _: None), hearing_of_server(state, wait_s=1e6):
-        assert answer(state, "/readyz")[0] == 200
-        log_event("server_awaited", "it does not answer", level=logging.WARNING)
-        assert answer(state, "/readyz")[0] == 503
-        code, _, body = answer(state, "/healthz")
+    assert answer(state, "/readyz")[0] == 200
+    state.await_server(wait_s=1e6)
+    assert answer(state, "/readyz")[0] == 503
+    code, _, body = answer(state, "/healthz")
     assert (code, json.loads(body)["server_awaited"]) == (200, True)
 
 

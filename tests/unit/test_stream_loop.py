@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,10 +27,12 @@ from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import DetectionSettings, OutputSettings, StreamSettings
-from dualface_client.stream.device import Device
+from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.runner import Models, Runner
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.types import (
     ByteArray,
     CropPair,
@@ -132,6 +135,9 @@ class FakeImaging:
     def upload_tile(self, tile: Nv12Image) -> Nv12Image:
         return tile
 
+    def synchronize(self) -> None:
+        pass
+
 
 def two_faces() -> Faces:
     boxes = np.array([[40, 40, 90, 110], [220, 40, 270, 110]], np.float32)
@@ -159,7 +165,7 @@ class FakeDetector:
     seen: list[int] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
 
-    def submit(self, images: Sequence[Nv12Image]) -> FakePending:
+    def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
         error = self.error if len(self.batches) == self.fail_at else None
         self.seen += [int(image.y[0, 0]) for image in images]
         self.batches.append(len(images))
@@ -173,7 +179,7 @@ class FakeEmbedder:
     model_version: str = "fake/1"
     calls: int = 0
 
-    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> Embeddings:
+    def embed(self, image: Nv12Image, landmarks_px: FloatArray, imaging: object) -> Embeddings:
         self.calls += 1
         for error in self.errors:
             raise error
@@ -303,15 +309,15 @@ def test_a_stop_while_the_output_is_finished_is_a_stop() -> None:
     device = FakeDevice({"a": FakeSource(5)})
     statuses = new_statuses([job("a")])
     models = Models(FakeDetector(), FakeEmbedder())
-    stop = threading.Event()
+    stop = Stop()
 
     class Sink(FakeSink):
         def close(self, stopped: Callable[[], bool] = lambda: False) -> bool:
-            stop.set()  # the user, while the sound is copied
+            stop.ask()  # the user, while the sound is copied
             return super().close(stopped)
 
     device.make_sink = Sink
-    Runner(device, models, StreamSettings()).run([job("a")], statuses, stop, 1)
+    Runner(WorkerSetup("a:1", streams=1), device, models).run([job("a")], statuses, stop)
     assert device.sinks["a"].ended == "aborted"
     assert statuses[0].snapshot().state == "stopped"
 
@@ -356,12 +362,15 @@ def test_a_stop_while_the_server_is_awaited_keeps_every_composed_frame() -> None
     assert [frame.index for frame in stage.sink.frames] == list(range(44))
 
 
-class FakeDevice(Device):
+class FakeDevice(Device, StreamDevice):
     def __init__(self, sources: dict[str, FakeSource]) -> None:
         self.imaging = FakeImaging()
         self.sources = sources
         self.sinks: dict[str, FakeSink] = {}
         self.make_sink: type[FakeSink] = FakeSink
+
+    def lend_stream(self) -> AbstractContextManager[StreamDevice]:
+        return nullcontext(self)
 
     def open_source(self, path: Path) -> FakeSource:
         if path.name not in self.sources:
@@ -386,7 +395,7 @@ def test_streams_fail_alone(streams: int) -> None:
     jobs = [job("good"), job("torn"), job("text"), job("gone", "no such file"), job("also")]
     statuses = new_statuses(jobs)
     models = Models(FakeDetector(), FakeEmbedder())
-    Runner(device, models, StreamSettings()).run(jobs, statuses, threading.Event(), streams)
+    Runner(WorkerSetup("a:1", streams=streams), device, models).run(jobs, statuses, Stop())
     reports = {status.snapshot().name: status.snapshot() for status in statuses}
     assert {name: report.state for name, report in reports.items()} == {
         "good": "done",
@@ -410,8 +419,8 @@ def test_tracks_that_cannot_be_written_leave_no_open_output(tmp_path: Path) -> N
     device = FakeDevice({"a": FakeSource(5)})
     statuses = new_statuses([job("a")])
     models = Models(FakeDetector(), FakeEmbedder())
-    runner = Runner(device, models, StreamSettings(), tracks=tmp_path / "no" / "t.txt")
-    runner.run([job("a")], statuses, threading.Event(), 1)
+    setup = WorkerSetup("a:1", tracks=tmp_path / "no" / "t.txt")
+    Runner(setup, device, models).run([job("a")], statuses, Stop())
     assert "cannot write tracks" in statuses[0].snapshot().error
     assert device.sinks["a"].ended == "aborted"
 
@@ -419,10 +428,10 @@ def test_tracks_that_cannot_be_written_leave_no_open_output(tmp_path: Path) -> N
 def test_streams_after_a_stop_are_not_begun() -> None:
     device = FakeDevice({"a": FakeSource(5)})
     statuses = new_statuses([job("a")])
-    stop = threading.Event()
-    stop.set()
+    stop = Stop()
+    stop.ask()
     models = Models(FakeDetector(), FakeEmbedder())
-    Runner(device, models, StreamSettings()).run([job("a")], statuses, stop, 1)
+    Runner(WorkerSetup("a:1", streams=1), device, models).run([job("a")], statuses, stop)
     assert statuses[0].snapshot().state == "stopped"
     assert device.sinks == {}
 
@@ -440,7 +449,7 @@ def test_a_mistake_of_ours_fails_its_stream_alone() -> None:
     jobs = [job("bad"), job("good")]
     statuses = new_statuses(jobs)
     models = Models(FakeDetector(), FakeEmbedder())
-    Runner(device, models, StreamSettings()).run(jobs, statuses, threading.Event(), 1)
+    Runner(WorkerSetup("a:1", streams=1), device, models).run(jobs, statuses, Stop())
     bad, good = (status.snapshot() for status in statuses)
     assert bad.error == f"{jobs[0].input}: unexpected ZeroDivisionError('oops')"
     assert 'raise ZeroDivisionError("oops")' in bad.trace
@@ -474,7 +483,7 @@ def test_a_failed_encoder_is_replaced_once(x264_too: bool) -> None:
     device = FailingEncoders({"a": FakeSource(20)}, x264_too=x264_too)
     statuses = new_statuses([job("a")])
     models = Models(FakeDetector(), FakeEmbedder())
-    Runner(device, models, StreamSettings()).run([job("a")], statuses, threading.Event(), 1)
+    Runner(WorkerSetup("a:1", streams=1), device, models).run([job("a")], statuses, Stop())
     report = statuses[0].snapshot()
     assert device.opened == ["auto", "x264"]
     assert "the encoder hung; started again from its beginning with x264" in report.warnings

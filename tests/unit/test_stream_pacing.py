@@ -19,10 +19,11 @@ from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.pacing import Unpaced
 from dualface_client.stream.runner import Models, Runner
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.workers.messages import build, decode, encode
-from dualface_client.workers.process import WorkerSetup
 from tests.unit.test_stream_loop import (
     FakeDetector,
     FakeDevice,
@@ -69,9 +70,9 @@ def test_a_machine_at_its_limit_runs_one_stream_after_the_other() -> None:
     jobs = [job(name) for name in "abc"]
     statuses = new_statuses(jobs)
     runner = Runner(
-        device, Models(FakeDetector(), FakeEmbedder()), StreamSettings(), pacing=monitor
+        WorkerSetup("a:1", streams=3), device, Models(FakeDetector(), FakeEmbedder()), monitor
     )
-    run = threading.Thread(target=runner.run, args=(jobs, statuses, threading.Event(), 3))
+    run = threading.Thread(target=runner.run, args=(jobs, statuses, Stop()))
     run.start()
     wait_for(lambda: any(status.snapshot().state == "running" for status in statuses))
     wait_for(lambda: sum(bool(status.snapshot().warnings) for status in statuses) == 2)
@@ -93,25 +94,25 @@ def test_a_machine_that_stays_at_its_limit_finishes_everything() -> None:
     jobs = [job(name) for name in "abc"]
     statuses = new_statuses(jobs)
     runner = Runner(
-        device, Models(FakeDetector(), FakeEmbedder()), StreamSettings(), pacing=monitor
+        WorkerSetup("a:1", streams=3), device, Models(FakeDetector(), FakeEmbedder()), monitor
     )
-    runner.run(jobs, statuses, threading.Event(), 3)
+    runner.run(jobs, statuses, Stop())
     assert [status.snapshot().state for status in statuses] == ["done"] * 3
 
 
 def test_streams_that_are_held_back_can_be_stopped() -> None:
-    monitor, go, stop = fed(), threading.Event(), threading.Event()
+    monitor, go, stop = fed(), threading.Event(), Stop()
     monitor.take(at_limit(full=True))
     device = FakeDevice({"a": Held(3, go), "b": FakeSource(3)})
     jobs = [job("a"), job("b")]
     statuses = new_statuses(jobs)
     runner = Runner(
-        device, Models(FakeDetector(), FakeEmbedder()), StreamSettings(), pacing=monitor
+        WorkerSetup("a:1", streams=2), device, Models(FakeDetector(), FakeEmbedder()), monitor
     )
-    run = threading.Thread(target=runner.run, args=(jobs, statuses, stop, 2))
+    run = threading.Thread(target=runner.run, args=(jobs, statuses, stop))
     run.start()
     wait_for(lambda: any(status.snapshot().warnings for status in statuses))
-    stop.set()
+    stop.ask()
     go.set()
     run.join(20)
     assert [status.snapshot().state for status in statuses] == ["stopped"] * 2
@@ -157,8 +158,8 @@ def test_a_stream_may_have_settings_of_its_own() -> None:
     jobs = [job("a"), replace(job("b"), settings=own)]
     device = Device({"a": FakeSource(2), "b": FakeSource(2)})
     statuses = new_statuses(jobs)
-    runner = Runner(device, Models(FakeDetector(), FakeEmbedder()), StreamSettings())
-    runner.run(jobs, statuses, threading.Event(), 1)
+    runner = Runner(WorkerSetup("a:1"), device, Models(FakeDetector(), FakeEmbedder()))
+    runner.run(jobs, statuses, Stop())
     assert (seen["a"].crf, seen["b"].crf) == (20, 33)
 
 
@@ -166,5 +167,5 @@ def test_workers_are_told_settings_of_streams_and_of_the_monitor() -> None:
     own = replace(job("b"), settings=StreamSettings(output=OutputSettings(crf=33)))
     assert build(Job, decode(encode("job", job=own))["job"]) == own
     monitor = MonitorSettings(interval_s=3.0)
-    setup = WorkerSetup("a:1", "cpu", StreamSettings(), 4, Path("t"), monitor)
+    setup = WorkerSetup("a:1", "cpu", StreamSettings(), 4, Path("t"), monitor=monitor)
     assert build(WorkerSetup, decode(encode("setup", setup=setup))["setup"]) == setup

@@ -12,6 +12,7 @@ from dualface_client.observe.stage_clock import StageTime
 from dualface_client.observe.timeline import Seating, Timeline
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.job import Job
+from dualface_client.stream.setup import WorkerSetup
 from dualface_client.workers.messages import (
     LINE_LIMIT_BYTES,
     ProtocolError,
@@ -20,7 +21,6 @@ from dualface_client.workers.messages import (
     encode,
     plain,
 )
-from dualface_client.workers.process import WorkerSetup
 
 REPORT = StreamReport(
     "a\nb",

@@ -69,5 +69,6 @@ def admit_streams(
     found = admit(needs, card, at_a_time, processes_bytes, queue=queue)
     for job, status in zip(jobs, statuses, strict=True):
         if job.name in found.refused:
-            status.update(state="failed", error=f"{job.input}: {found.refused[job.name]}")
+            text = f"{job.input}: {found.refused[job.name]}"
+            status.update(state="failed", error=text, exit_code=1)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
@@ -19,17 +18,16 @@ from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.memory_peak import MemoryPeak
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.run_log import log_event
-from dualface_client.observe.run_state import hearing_of_server
 from dualface_client.settings.program import RunSettings
 from dualface_client.stream.device_choice import make_device
 from dualface_client.stream.job import fail_unstarted
 from dualface_client.stream.load import load_of
 from dualface_client.stream.pacing import card_of, within_memory
 from dualface_client.stream.session import run_worker
-from dualface_client.triton.access import OPEN_ACCESS
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.reaper import reap_shared_memory
-from dualface_client.workers.process import WorkerSetup
 from dualface_client.workers.supervisor import Supervisor
 
 #: Measured on an H200: more streams in one process lose speed to Python's lock.
@@ -49,28 +47,27 @@ class Listener:
         return nullcontext()
 
 
-def carry_out(run: Run, stop: threading.Event, listener: Listener) -> None:
+def carry_out(run: Run, stop: Stop, listener: Listener) -> None:
     """Runs every stream that may be tried; a stream's failure ends up in its status.
 
     Args:
         run: From `prepare_run`; knows all about its end afterwards.
-        stop: Set from outside to end early: streams leave playable partial files.
+        stop: Asked from outside to end early: streams leave playable partial files.
         listener: Hears what happens.
 
     Raises:
         DualfaceError: The streams could not even be started; their statuses say so too.
     """
-    with hearing_of_server(run.state, run.settings.server_wait_s):
-        try:
-            _run_streams(run, stop, listener)
-        except StoppedError as error:
-            fail_unstarted(run.statuses, error)
-        except DualfaceError as error:
-            fail_unstarted(run.statuses, error)
-            raise
+    try:
+        _run_streams(run, stop, listener)
+    except StoppedError as error:
+        fail_unstarted(run.statuses, stop.error or error)
+    except DualfaceError as error:
+        fail_unstarted(run.statuses, error)
+        raise
 
 
-def _run_streams(run: Run, stop: threading.Event, listener: Listener) -> None:
+def _run_streams(run: Run, stop: Stop, listener: Listener) -> None:
     reap_shared_memory()
     if run.has_ended:
         with listener.display(run.statuses):
@@ -87,7 +84,6 @@ def _run_streams(run: Run, stop: threading.Event, listener: Listener) -> None:
         stack.enter_context(
             ending_at_pool_fault(
                 embedded,
-                run.statuses,
                 stop,
                 lambda text: listener.say("server_pool", text, logging.WARNING),
                 run.state,
@@ -108,12 +104,12 @@ def _run_streams(run: Run, stop: threading.Event, listener: Listener) -> None:
 
 
 def _serve(
-    run: Run, stop: threading.Event, listener: Listener, stack: ExitStack
+    run: Run, stop: Stop, listener: Listener, stack: ExitStack
 ) -> tuple[EmbeddedServer | None, str]:
     """Takes or starts the server; the stack ends it."""
     if not run.choice.address:
         listener.say("server_starting", "starting the embedded Triton server ...")
-    address, embedded = stack.enter_context(server_for(run.choice, stop))
+    address, embedded = stack.enter_context(server_for(run.choice, stop.event))
     if embedded is None:
         reap_at(address)
     else:
@@ -136,41 +132,32 @@ def worker_processes(work: RunSettings, streams: int, videos: int) -> int:
     return 0 if work.workers == 1 or (work.workers is None and workers == 1) else workers
 
 
-def _work(
-    address: str, run: Run, stop: threading.Event, monitor: HardwareMonitor
-) -> dict[str, PoolReport]:
+def _work(address: str, run: Run, stop: Stop, monitor: HardwareMonitor) -> dict[str, PoolReport]:
     """Runs the streams here, or in worker processes; figures of each process's region."""
-    request, device = run.request, run.choice.device
-    workers = worker_processes(request.program.run, run.streams, len(run.jobs))
-    embedded = run.choice.address is None
-    if not workers:
-        return {
-            "client": run_worker(
-                address,
-                make_device(device, run.settings),
-                run.jobs,
-                run.statuses,
-                run.settings,
-                stop,
-                streams=run.streams,
-                tracks=request.tracks,
-                access=OPEN_ACCESS if embedded else None,
-                pacing=within_memory(run.vram, monitor),
-                overlay=request.overlay,
-            )
-        }
+    workers = worker_processes(run.request.program.run, run.streams, len(run.jobs))
     setup = WorkerSetup(
         address,
-        device,
+        run.choice.device,
         run.settings,
-        -(-run.streams // workers),
-        request.tracks,
-        request.program.monitor,
-        open_access=embedded,
+        -(-run.streams // max(1, workers)),
+        run.request.tracks,
+        run.request.overlay,
+        run.request.program.monitor,
+        open_access=run.choice.address is None,
         vram=run.vram,
-        overlay=request.overlay,
     )
-    return Supervisor(setup, workers, run.state).run(run.jobs, run.statuses, stop)
+    if workers:
+        return Supervisor(setup, workers, run.state).run(run.jobs, run.statuses, stop)
+    region = run_worker(
+        setup,
+        make_device(setup.device, setup.settings),
+        run.jobs,
+        run.statuses,
+        stop,
+        within_memory(run.vram, monitor),
+        lambda: run.state.await_server(run.settings.server_wait_s),
+    )
+    return {"client": region}
 
 
 def _admit(run: Run) -> None:

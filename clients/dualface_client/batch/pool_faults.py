@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.run_state import RunState
+from dualface_client.stream.stop import Stop
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.log_lines import LogFile
 from dualface_client.triton.pool_guard import Fallback, PoolGuard
@@ -16,8 +15,7 @@ from dualface_client.triton.pool_guard import Fallback, PoolGuard
 @contextmanager
 def ending_at_pool_fault(
     server: EmbeddedServer | None,
-    statuses: Sequence[StreamStatus],
-    stop: threading.Event,
+    stop: Stop,
     tell: Callable[[str], None],
     state: RunState,
     *,
@@ -25,13 +23,14 @@ def ending_at_pool_fault(
 ) -> Iterator[None]:
     """Follows the server's log while its body runs.
 
-    At the first fault the streams are stopped, and those that have not ended have failed by it:
-    what they would still get from the server is slow or wrong.
+    At the first fault the streams are asked to stop, and fail by it: what they would still get from
+    the server is slow or wrong. One that was done when the fault came stays done: it may have used
+    such answers too, but late is not wrong, and lost answers fail their own request
+    (`triton.answers`).
 
     Args:
         server: The embedded server, None for somebody else's, whose log is not ours to read.
-        statuses: Of the run's streams.
-        stop: Set at the first fault.
+        stop: Asked at the first fault.
         tell: Gets a line for the user.
         state: Told of every kind of fallback, for its health page.
         gpu: Whether the server has a GPU.
@@ -41,10 +40,11 @@ def ending_at_pool_fault(
         return
 
     def on_fallback(fallback: Fallback) -> None:
-        tell(f"{'error' if fallback.form.is_fault else 'note'}: {fallback.error()}")
+        error = fallback.error()
+        tell(f"{'error' if fallback.form.is_fault else 'note'}: {error}")
         if fallback.form.is_fault:
-            stop.set()
-            state.set_pool({fallback.form.kind: 1}, str(fallback.error()))
+            stop.ask(error)
+            state.set_pool({fallback.form.kind: 1}, str(error))
 
     with PoolGuard(LogFile(server.log_path), on_fallback, gpu=gpu) as guard:
         try:
@@ -52,13 +52,3 @@ def ending_at_pool_fault(
         finally:
             guard.close()
             state.set_pool(guard.counts, str(guard.fault.error()) if guard.fault else "")
-            if guard.fault is not None:
-                _fail(statuses, str(guard.fault.error()))
-
-
-def _fail(statuses: Sequence[StreamStatus], error: str) -> None:
-    for status in statuses:
-        # A stream that was done when the fault came may have used its answers too, but late is
-        # not wrong: lost answers fail their own request (`triton.answers`).
-        if status.snapshot().state in ("waiting", "running", "stopped"):
-            status.update(state="failed", error=error, error_is_servers=True)

@@ -26,6 +26,7 @@ from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device_choice import device_for, settings_for
 from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.pins import check_photos
 
 _CORES_PER_STREAM = 4
 
@@ -99,8 +100,9 @@ def _check_files(
     notes: list[str],
     side_files: Sequence[SideFile],
 ) -> None:
-    """Looks at everything that the run is going to write."""
+    """Looks at the photos of pins and at everything that the run is going to write."""
     overwrite = settings.output.overwrite
+    check_photos(settings, jobs)
     check_outputs(jobs, settings, notes.append, existing_may_stay=request.resume)
     check_per_video("--tracks", request.tracks, len(jobs))
     overlays = overlay_files(request.overlay, jobs, may_replace=overwrite or request.resume)

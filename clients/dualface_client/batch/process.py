@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
+from dualface_client.background import BackgroundLoop
 from dualface_client.batch.execute import Listener, carry_out
 from dualface_client.batch.prepare import prepare_run
 from dualface_client.batch.run import RunRequest
@@ -18,6 +20,10 @@ from dualface_client.errors import ConfigError
 from dualface_client.observe.report import StreamReport
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.stop import Stop
+
+#: How soon a caller's wish to stop is seen.
+_LOOK_S = 0.05
 
 AnyPath = str | PathLike[str]
 
@@ -94,7 +100,8 @@ def process(  # noqa: PLR0913 - what the command has as options, by name
     listener = listener or Listener()
     for note in run.notes:
         listener.say("note", f"note: {note}")
-    carry_out(run, stop or threading.Event(), listener)
+    with _following(stop) as own:
+        carry_out(run, own, listener)
     return run.summary(0.0).streams
 
 
@@ -104,3 +111,20 @@ def _with(program: ProgramSettings, named: dict[str, str]) -> ProgramSettings:
     if layer.problems:
         raise ConfigError("; ".join(map(str, layer.problems)))
     return build(layer.values, onto=program)
+
+
+@contextmanager
+def _following(event: threading.Event | None) -> Iterator[Stop]:
+    """A stop that is asked when a caller's event is set; the event is never set here."""
+    stop = Stop()
+    if event is None:
+        yield stop
+        return
+
+    def look() -> bool:
+        if event.is_set():
+            stop.ask()
+        return not stop.is_asked
+
+    with BackgroundLoop(look, name="stop", period_s=_LOOK_S, at_once=True):
+        yield stop

@@ -59,6 +59,7 @@ def skip_finished(
         elif not (job.settings.output.overwrite if job.settings else overwrite):
             status.update(
                 state="failed",
+                exit_code=1,
                 error=f"{job.output}: exists and is not the finished output of {job.input}: "
                 f"{problem}; move it away, or allow --overwrite",
             )

@@ -71,7 +71,7 @@ def _side_files(telling: Telling, request: RunRequest) -> list[SideFile]:
 def _try_streams(run: Run, presenter: RunPresenter, stop: StopRequest) -> DualfaceError | None:
     """Runs the streams; returns why they could not even be started."""
     try:
-        carry_out(run, stop.event, presenter)
+        carry_out(run, stop, presenter)
     except DualfaceError as error:
         return error
     return None

@@ -39,6 +39,6 @@ def failed_line(summary: RunSummary) -> str:
 
 def exit_code(reports: Sequence[StreamReport]) -> int:
     """What the streams' ends make of the run."""
-    if any(report.error_is_servers for report in reports):
+    if any(report.exit_code == _SERVER_FAILED for report in reports):
         return _SERVER_FAILED
     return int(any(report.state == "failed" for report in reports))

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from dualface_client.stream.stop import Stop
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopRequest:
+class StopRequest(Stop):
     """What the user asked for.
 
     Attributes:
-        event: Set by the first signal.
         signal_number: The first signal, 0 while there was none.
     """
 
     def __init__(self) -> None:
-        self.event = threading.Event()
+        super().__init__()
         self.signal_number = 0
 
     @property
@@ -47,13 +47,13 @@ def stop_on_signal(
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        if request.event.is_set():
+        if request.signal_number:
             try:
                 clean_up()
             finally:
                 os._exit(128 + number)
         request.signal_number = number
-        request.event.set()
+        request.ask()
         tell("stopping; what is finished so far stays playable (again to stop at once)")
 
     # What is ignored stays ignored: shells start background jobs so, Ctrl-C is for somebody else.

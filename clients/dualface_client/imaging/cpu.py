@@ -66,6 +66,9 @@ class CpuImaging:
         chroma = _resize_to(chroma, (width, height))
         out_rgb[y : y + height, x : x + width] = _to_rgb(luma, chroma, image.color)
 
+    def synchronize(self) -> None:
+        """Nothing to wait for: work on the host is done when its call returns."""
+
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: ByteArray) -> None:
         """Warps one face onto the ReID model's chip.
 

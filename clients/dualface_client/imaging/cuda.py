@@ -105,6 +105,10 @@ class CudaImaging:
         self._next_thumbnail = 0
         self._early: tuple[dict[int, tuple[Any, PendingThumbnail]], int] = ({}, _THUMBNAIL_SLOTS)
 
+    def synchronize(self) -> None:
+        """Waits for everything queued on the stream so far."""
+        self._stream.finish()
+
     def warm_up(self) -> None:
         """Runs every kernel once, so that no frame waits for a compiler or a module load."""
         cupy = self._stream.cupy

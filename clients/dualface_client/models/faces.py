@@ -20,10 +20,6 @@ _MAX_RESENDS = 5
 _LOOK_S = 0.5
 
 
-def _nothing() -> None:
-    """Pixel work on the host is done when its call returns."""
-
-
 class ModelImaging(Protocol):
     """The pixel work that models need; `stream.seams.Imaging` has more."""
 
@@ -34,6 +30,9 @@ class ModelImaging(Protocol):
 
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
         """Fills a ReID input."""
+
+    def synchronize(self) -> None:
+        """Waits until what was asked for so far is done: the server must find the pixels."""
 
 
 class _Request:
@@ -54,7 +53,7 @@ class _Request:
             access: To the model.
             model: Its name.
             count: Items of the request.
-            fill: Writes them into the slot's input.
+            fill: Writes them into the slot's input, to the last pixel when it returns.
             timeouts: How often it is sent again for want of an answer in time.
         """
         self._access, self._model, self._count, self._fill = access, model, count, fill
@@ -65,7 +64,6 @@ class _Request:
         access, session = self._access, self._access.session
         with session.lease(self._model, access.timeout_s, self._model) as lease:
             self._fill(session.input_array(self._model, lease, self._count))
-            access.synchronize()
             return session.infer_async(self._model, lease, self._count, access.timeout_s)
 
     def result(self) -> Output:
@@ -116,7 +114,7 @@ class DetectionRequest:
         return self._request.resends
 
     def result(self) -> list[Faces]:
-        """Waits for the answer; on the thread that submitted the request.
+        """Waits for the answer.
 
         The pictures are sent again where the server went away meanwhile, and once where no answer
         came in time: whoever was suspended, client or server, goes on where it was.
@@ -140,16 +138,11 @@ class ModelAccess:
 
     Attributes:
         session: Open session with slots for the model.
-        imaging: Pixel work of the pictures' device.
         timeout_s: How long to wait for a free slot, and again for an answer.
-        synchronize: Waits until the calling thread's pixel work is done, so that the server finds
-            the pixels in the slot.
     """
 
     session: Session
-    imaging: ModelImaging
     timeout_s: float = 60.0
-    synchronize: Callable[[], None] = _nothing
 
 
 class FaceDetector:
@@ -166,11 +159,12 @@ class FaceDetector:
         height, width, _ = access.session.models[FACE_DETECT.name].spec.input.dims
         self._input_wh_px = width, height
 
-    def submit(self, images: Sequence[Nv12Image]) -> DetectionRequest:
+    def submit(self, images: Sequence[Nv12Image], imaging: ModelImaging) -> DetectionRequest:
         """Letterboxes the pictures into one slot and sends one request.
 
         Args:
             images: At least one, at most the slot's batch.
+            imaging: Pixel work of the stream whose pictures they are.
 
         Raises:
             LeaseTimeoutError: No slot came free.
@@ -182,7 +176,8 @@ class FaceDetector:
         ]
 
         def fill(pixels: Any) -> None:
-            self._access.imaging.letterbox(images, fits, pixels)
+            imaging.letterbox(images, fits, pixels)
+            imaging.synchronize()
 
         request = _Request(self._access, name, len(images), fill, timeouts=1)
         return DetectionRequest(request, fits, self._score_threshold)
@@ -199,8 +194,16 @@ class FaceEmbedder:
     def __init__(self, access: ModelAccess, batch: int) -> None:
         self._access = access
         self._batch = batch
+        self._model_version = ""
 
-    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> Embeddings:
+    @property
+    def model_version(self) -> str:
+        """What made the last embeddings, empty before the first."""
+        return self._model_version
+
+    def embed(
+        self, image: Nv12Image, landmarks_px: FloatArray, imaging: ModelImaging
+    ) -> Embeddings:
         """Embeds faces of one picture; all of them by one version of the model.
 
         Several requests may meet a new version that goes live between them: then all are sent
@@ -209,31 +212,38 @@ class FaceEmbedder:
         Args:
             image: The picture.
             landmarks_px: Shape `(n, 5, 2)`, n at least 1, source pixels.
+            imaging: Pixel work of the stream whose picture it is.
 
         Raises:
             LeaseTimeoutError: No slot came free.
             ServerError: The request failed or got no answer in time.
         """
         for _ in range(_MAX_RESENDS):
-            vectors, versions = self._embed(image, landmarks_px)
+            vectors, versions = self._embed(image, landmarks_px, imaging)
             if len(versions) == 1:
-                return Embeddings(vectors, f"{FACE_REID.name}/{versions.pop()}")
+                self._model_version = f"{FACE_REID.name}/{versions.pop()}"
+                return Embeddings(vectors, self._model_version)
         raise InferenceFailedError(
             f"{FACE_REID.name}: its version changed during {_MAX_RESENDS} attempts ({versions})"
         )
 
-    def _embed(self, image: Nv12Image, landmarks_px: FloatArray) -> tuple[FloatArray, set[str]]:
+    def _embed(
+        self, image: Nv12Image, landmarks_px: FloatArray, imaging: ModelImaging
+    ) -> tuple[FloatArray, set[str]]:
         requests = [
-            self._request(image, landmarks_px[first : first + self._batch])
+            self._request(image, landmarks_px[first : first + self._batch], imaging)
             for first in range(0, len(landmarks_px), self._batch)
         ]
         vectors = np.concatenate([request.result() for request in requests])
         return vectors, {request.model_version for request in requests}
 
-    def _request(self, image: Nv12Image, landmarks_px: FloatArray) -> _Request:
+    def _request(
+        self, image: Nv12Image, landmarks_px: FloatArray, imaging: ModelImaging
+    ) -> _Request:
         def fill(chips: Any) -> None:
             for points, out_rgb in zip(landmarks_px, chips, strict=True):
-                self._access.imaging.face_chip(image, points, out_rgb)
+                imaging.face_chip(image, points, out_rgb)
+            imaging.synchronize()
 
         return _Request(self._access, FACE_REID.name, len(landmarks_px), fill, timeouts=0)
 

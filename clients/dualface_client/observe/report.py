@@ -39,7 +39,7 @@ class StreamReport:
         decode_errors: Packets or pictures that could not be decoded.
         warnings: What the user should know.
         error: Why it failed, empty where it did not.
-        error_is_servers: Whether the inference server was the cause.
+        exit_code: What the error makes of the exit code of a run, 0 without an error.
         trace: Stack trace of an error that this program did not expect, empty for others.
         partial_output: Where the part that was written lies, empty where it is complete.
         stages: Time per stage.
@@ -69,7 +69,7 @@ class StreamReport:
     decode_errors: int = 0
     warnings: tuple[str, ...] = ()
     error: str = ""
-    error_is_servers: bool = False
+    exit_code: int = 0
     trace: str = ""
     partial_output: str = ""
     stages: dict[str, StageTime] = field(default_factory=dict)
@@ -105,10 +105,15 @@ class StreamStatus:
     def update(self, **changes: Any) -> None:
         """Replaces fields of the report.
 
+        A state that is final stays: who wants another one comes too late, and changes nothing.
+
         Raises:
             TypeError: A field does not exist.
         """
         with self._lock:
+            state = self._report.state
+            if state in FINAL_STATES and changes.get("state", state) != state:
+                return
             self._report = replace(self._report, **changes)
 
     def warn(self, text: str) -> None:

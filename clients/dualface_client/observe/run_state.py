@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
-from dualface_client.observe.run_log import ROOT, event_of
 
 #: Of the JSON; a reader refuses another one.
 STATE_VERSION = 1
@@ -204,31 +201,3 @@ class RunState:
     def is_over(self) -> bool:
         """Whether every stream has ended."""
         return all(status.snapshot().state in FINAL_STATES for status in self._statuses)
-
-
-class _ServerListener(logging.Handler):
-    def __init__(self, state: RunState, wait_s: float) -> None:
-        super().__init__(logging.INFO)
-        self._state = state
-        self._wait_s = wait_s
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if event_of(record).event == "server_awaited":
-            self._state.await_server(self._wait_s)
-
-
-@contextmanager
-def hearing_of_server(state: RunState, wait_s: float) -> Iterator[None]:
-    """Tells the state when any worker of the run awaits the server, by the run's log.
-
-    Args:
-        state: Of the run.
-        wait_s: How long a server that went away is awaited.
-    """
-    listener = _ServerListener(state, wait_s)
-    logger = logging.getLogger(ROOT)
-    logger.addHandler(listener)
-    try:
-        yield
-    finally:
-        logger.removeHandler(listener)

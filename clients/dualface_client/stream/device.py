@@ -1,7 +1,9 @@
-"""What every device does for a run; the CPU's and the GPU's are modules of their own."""
+"""What a device does for a worker and for each of its streams; CPU and GPU are modules apart."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dualface_client.memory.region import Region, SystemRegion
@@ -12,10 +14,49 @@ from dualface_client.types import Nv12Image, VideoInfo
 from dualface_client.video.disk_wait import DiskWait
 
 
-class Device:
-    """Makes the parts that depend on the device; one subclass each for CPU and CUDA."""
+class StreamDevice(ABC):
+    """One stream's share of a device: its pixel work, its source and its sink.
+
+    Attributes:
+        imaging: Pixel work on this stream's pictures.
+    """
 
     imaging: Imaging
+
+    def download(self, image: Nv12Image) -> Nv12Image:
+        """A picture on the host, with pixels of its own."""
+        return Nv12Image(image.y.copy(), image.uv.copy(), image.color)
+
+    @abstractmethod
+    def open_source(self, path: Path) -> FrameSource:
+        """Opens a video.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+
+    @abstractmethod
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FrameSink:
+        """Opens the job's output; `disk_wait` is its patience with a full disk.
+
+        Raises:
+            SinkError: It cannot be written.
+            UsageError: It exists and must not be replaced.
+        """
+
+
+class Device(ABC):
+    """Makes what depends on the device; one subclass each for CPU and CUDA."""
+
+    @abstractmethod
+    def lend_stream(self) -> AbstractContextManager[StreamDevice]:
+        """A share for one stream, while the body runs.
+
+        Raises:
+            PlatformError: The device cannot be used.
+        """
 
     def make_region(self, byte_size: int) -> Region:
         """Memory for the models' inputs, where this device's pixel work can write.
@@ -30,35 +71,9 @@ class Device:
         """Whether the host can read answers from the region; else they get one of their own."""
         return True
 
-    def synchronize(self) -> None:
-        """Waits until the pixel work that this thread has started is done."""
-
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether an error says that this device's memory is full."""
         return isinstance(error, MemoryError)
 
-    def free_caches(self) -> None:
+    def free_caches(self) -> None:  # noqa: B027 - the host keeps none
         """Gives memory that is kept for later back to the device."""
-
-    def download(self, image: Nv12Image) -> Nv12Image:
-        """A picture on the host, with pixels of its own."""
-        return Nv12Image(image.y.copy(), image.uv.copy(), image.color)
-
-    def open_source(self, path: Path) -> FrameSource:
-        """Opens a video.
-
-        Raises:
-            SourceError: It cannot be read.
-        """
-        raise NotImplementedError
-
-    def open_sink(
-        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
-    ) -> FrameSink:
-        """Opens the job's output; `disk_wait` is its patience with a full disk.
-
-        Raises:
-            SinkError: It cannot be written.
-            UsageError: It exists and must not be replaced.
-        """
-        raise NotImplementedError

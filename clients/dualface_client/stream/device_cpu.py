@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import cv2
 from dualface_client.errors import UsageError
 from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.settings.stream import OutputSettings
-from dualface_client.stream.device import Device
+from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job
 from dualface_client.stream.seams import FrameSink, FrameSource
 from dualface_client.stream.x264 import open_x264
@@ -19,17 +20,15 @@ from dualface_client.video.null_sink import NullSink
 from dualface_client.video.source import PyavSource
 
 
-class CpuDevice(Device):
-    """Makes sources, sinks and pixel work on the host.
+class CpuStream(StreamDevice):
+    """One stream on the host.
 
     Args:
-        decoder_threads: FFmpeg's decoding threads of one stream; 0 leaves it to FFmpeg.
+        decoder_threads: FFmpeg's decoding threads; 0 leaves it to FFmpeg.
     """
 
     def __init__(self, decoder_threads: int = 0) -> None:
         self._decoder_threads = decoder_threads
-        # The streams are the parallelism; OpenCV's own threads would fight the models for cores.
-        cv2.setNumThreads(1)
         self.imaging = CpuImaging()
 
     def open_source(self, path: Path) -> FrameSource:
@@ -57,3 +56,20 @@ class CpuDevice(Device):
                 "'x264' and 'none'"
             )
         return open_x264(job.output, job.input, info, output, disk_wait)
+
+
+class CpuDevice(Device):
+    """Lends shares of the host.
+
+    Args:
+        decoder_threads: FFmpeg's decoding threads of one stream; 0 leaves it to FFmpeg.
+    """
+
+    def __init__(self, decoder_threads: int = 0) -> None:
+        self._decoder_threads = decoder_threads
+        # The streams are the parallelism; OpenCV's own threads would fight the models for cores.
+        cv2.setNumThreads(1)
+
+    def lend_stream(self) -> AbstractContextManager[StreamDevice]:
+        """A share for one stream; there is nothing to give back."""
+        return nullcontext(CpuStream(self._decoder_threads))

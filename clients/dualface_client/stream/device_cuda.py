@@ -6,9 +6,10 @@ import ctypes
 import gc
 import importlib.util
 import re
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dualface_client.cuda.stream import CudaStream, load_codec, load_cupy
@@ -16,20 +17,14 @@ from dualface_client.errors import PlatformError
 from dualface_client.imaging.cuda import CudaImaging
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.settings.stream import OutputSettings, StreamSettings
-from dualface_client.stream.device import Device
+from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job
 from dualface_client.stream.load import frames_held
 from dualface_client.stream.seams import FrameSink, FrameSource
 from dualface_client.stream.x264 import open_x264
 from dualface_client.triton.description import FACE_DETECT
 from dualface_client.types import (
-    ByteArray,
-    CropPair,
-    FloatArray,
-    Letterbox,
     Nv12Image,
-    Side,
-    TileLayout,
     VideoInfo,
 )
 from dualface_client.video.disk_wait import DiskWait
@@ -134,76 +129,97 @@ def open_device_source(
         return UploadingSource(PyavSource(path), stream, why=why, frames_limit=frames_limit)
 
 
-@dataclass(frozen=True, slots=True)
-class _StreamParts:
-    stream: CudaStream
-    imaging: CudaImaging
+class CudaStreamDevice(StreamDevice):
+    """One stream on a GPU: everything of it is queued on one CUDA stream.
 
+    Args:
+        frames_limit: Frames that the stream holds at once.
+        device_id: Index of the GPU as CUDA counts them.
 
-class _ThreadsImaging:
-    """Pixel work on the calling thread's CUDA stream.
-
-    A video stream's loop has a thread of its own, and everything of it belongs on one CUDA stream;
-    the models' calls, which streams share, reach it by the thread they are called on.
+    Raises:
+        PlatformError: CuPy or the GPU cannot be used.
     """
 
-    def __init__(self, parts: Callable[[], _StreamParts]) -> None:
-        self._parts = parts
+    def __init__(self, frames_limit: int, device_id: int) -> None:
+        self._frames_limit = frames_limit
+        self._stream = CudaStream(device_id)
+        self.imaging = CudaImaging(self._stream)
+        self.imaging.warm_up()
 
-    def letterbox(
-        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: object
-    ) -> None:
-        self._parts().imaging.letterbox(images, fits, out_rgb)
+    def download(self, image: Nv12Image) -> Nv12Image:
+        """A picture on the host; waits for the CUDA stream."""
+        with self._stream:
+            asnumpy = self._stream.cupy.asnumpy
+            return Nv12Image(asnumpy(image.y), asnumpy(image.uv), image.color)
 
-    def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: object) -> None:
-        self._parts().imaging.face_chip(image, landmarks_px, out_rgb)
+    def open_source(self, path: Path) -> FrameSource:
+        """Opens a video with NVDEC, or with PyAV where NVDEC cannot decode it.
 
-    def thumbnail(self, image: Nv12Image) -> ByteArray:
-        return self._parts().imaging.thumbnail(image)
+        Raises:
+            SourceError: It cannot be read.
+        """
+        return open_device_source(path, self._stream, frames_limit=self._frames_limit)
 
-    def compose(
-        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
-    ) -> list[Nv12Image]:
-        return self._parts().imaging.compose(images, crops, layout)
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FrameSink:
+        """Opens an NVENC output, an x264 one, or one that only counts.
 
-    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
-        return self._parts().imaging.sharpness(image, box_xyxy_px)
-
-    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
-        return self._parts().imaging.copy_tile(canvas, side, layout)
-
-    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
-        self._parts().imaging.put_tile(canvas, side, layout, tile)
-
-    def upload_tile(self, tile: Nv12Image) -> Nv12Image:
-        return self._parts().imaging.upload_tile(tile)
+        Raises:
+            PlatformError: NVENC was asked for and the GPU has none.
+            SinkError: It cannot be written.
+            UsageError: It exists and must not be replaced.
+        """
+        if output.encoder == "none" or job.output is None:
+            return NullSink()
+        note = ""
+        if output.encoder != "x264":
+            try:
+                return NvencSink(
+                    job.output,
+                    info,
+                    output.canvas_wh_px,
+                    self._stream,
+                    audio_from=job.input,
+                    overwrite=output.overwrite,
+                    disk_wait=disk_wait,
+                )
+            except PlatformError as error:
+                if output.encoder == "nvenc":
+                    raise
+                note = f"encoded by x264 on the CPU: {error}"
+        sink = open_x264(job.output, job.input, info, output, disk_wait)
+        return _NotedSink(sink, self._stream, note)
 
 
 class CudaDevice(Device):
-    """Makes sources, sinks and pixel work on one GPU.
-
-    A source, its sink and the loop between them belong to one thread, and through it to one CUDA
-    stream.
+    """Lends shares of one GPU, and lends them again: making one loads kernels and runs them once.
 
     Args:
-        settings: Of the run; they say how many frames a stream holds.
+        settings: Of the streams; they say how many frames one holds.
         device_id: Index of the GPU as CUDA counts them.
     """
 
     def __init__(self, settings: StreamSettings, device_id: int = 0) -> None:
         self._frames_limit = frames_held(settings)
         self._device_id = device_id
-        self._threads = threading.local()
-        self.imaging = _ThreadsImaging(self._parts)
+        self._idle: deque[CudaStreamDevice] = deque()
 
-    def _parts(self) -> _StreamParts:
-        found: _StreamParts | None = getattr(self._threads, "parts", None)
-        if found is None:
-            stream = CudaStream(self._device_id)
-            found = _StreamParts(stream, CudaImaging(stream))
-            found.imaging.warm_up()
-            self._threads.parts = found
-        return found
+    @contextmanager
+    def lend_stream(self) -> Iterator[StreamDevice]:
+        """A share for one stream, with a CUDA stream of its own.
+
+        Raises:
+            PlatformError: CuPy or the GPU cannot be used.
+        """
+        try:
+            lent = self._idle.pop()
+        except IndexError:  # all are lent
+            lent = CudaStreamDevice(self._frames_limit, self._device_id)
+        try:
+            yield lent
+        finally:
+            self._idle.append(lent)
 
     def make_region(self, byte_size: int) -> CudaRegion:
         """GPU memory that Triton maps.
@@ -235,56 +251,6 @@ class CudaDevice(Device):
         with cupy.cuda.Device(self._device_id):
             cupy.get_default_memory_pool().free_all_blocks()
             cupy.get_default_pinned_memory_pool().free_all_blocks()
-
-    def synchronize(self) -> None:
-        """Waits for the calling thread's CUDA stream."""
-        self._parts().stream.finish()
-
-    def download(self, image: Nv12Image) -> Nv12Image:
-        """A picture on the host; waits for the calling thread's CUDA stream."""
-        stream = self._parts().stream
-        with stream:
-            y, uv = stream.cupy.asnumpy(image.y), stream.cupy.asnumpy(image.uv)
-        return Nv12Image(y, uv, image.color)
-
-    def open_source(self, path: Path) -> FrameSource:
-        """Opens a video with NVDEC, or with PyAV where NVDEC cannot decode it.
-
-        Raises:
-            SourceError: It cannot be read.
-        """
-        return open_device_source(path, self._parts().stream, frames_limit=self._frames_limit)
-
-    def open_sink(
-        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
-    ) -> FrameSink:
-        """Opens an NVENC output, an x264 one, or one that only counts.
-
-        Raises:
-            PlatformError: NVENC was asked for and the GPU has none.
-            SinkError: It cannot be written.
-            UsageError: It exists and must not be replaced.
-        """
-        if output.encoder == "none" or job.output is None:
-            return NullSink()
-        note = ""
-        if output.encoder != "x264":
-            try:
-                return NvencSink(
-                    job.output,
-                    info,
-                    output.canvas_wh_px,
-                    self._parts().stream,
-                    audio_from=job.input,
-                    overwrite=output.overwrite,
-                    disk_wait=disk_wait,
-                )
-            except PlatformError as error:
-                if output.encoder == "nvenc":
-                    raise
-                note = f"encoded by x264 on the CPU: {error}"
-        sink = open_x264(job.output, job.input, info, output, disk_wait)
-        return _NotedSink(sink, self._parts().stream, note)
 
 
 class _NotedSink(DownloadingSink):

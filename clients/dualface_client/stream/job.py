@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dualface_client.errors import DualfaceError, ServerError, StoppedError
+from dualface_client.errors import DualfaceError, StoppedError
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.video.outfile import partial_path_of
@@ -50,10 +50,22 @@ def new_statuses(jobs: Sequence[Job]) -> list[StreamStatus]:
                 str(job.output) if job.output else "",
                 state="failed" if job.problem else "waiting",
                 error=job.problem,
+                exit_code=1 if job.problem else 0,
             )
         )
         for job in jobs
     ]
+
+
+def ending(error: DualfaceError | None) -> dict[str, Any]:
+    """How a stream's report ends that was not carried to its end.
+
+    Args:
+        error: What kept it from that; None, or a `StoppedError`, where somebody wanted to stop.
+    """
+    if error is None or isinstance(error, StoppedError):
+        return {"state": "stopped"}
+    return {"state": "failed", "error": str(error), "exit_code": error.exit_code}
 
 
 def fail_unstarted(statuses: Sequence[StreamStatus], error: DualfaceError) -> None:
@@ -63,10 +75,6 @@ def fail_unstarted(statuses: Sequence[StreamStatus], error: DualfaceError) -> No
         statuses: From `new_statuses`.
         error: What kept the worker from running, a stop or a failure.
     """
-    outcome: dict[str, Any] = {"state": "stopped"}
-    if not isinstance(error, StoppedError):
-        servers = isinstance(error, ServerError)
-        outcome = {"state": "failed", "error": str(error), "error_is_servers": servers}
     for status in statuses:
         if status.snapshot().state == "waiting":
-            status.update(**outcome)
+            status.update(**ending(error))

@@ -192,7 +192,8 @@ class StreamLoop:
         in_flight: deque[_Batch] = deque()
         for batch in _batches(frames, lambda: self._requests()[1]):
             with self._clock.stage("letterbox"):
-                pending = self._parts.detector.submit([frame.image for frame in batch])
+                images = [frame.image for frame in batch]
+                pending = self._parts.detector.submit(images, self._parts.imaging)
             in_flight.append(_Batch(batch, pending))
             while len(in_flight) >= self._requests()[0]:
                 yield from self._finished(in_flight.popleft())
@@ -267,7 +268,7 @@ class StreamLoop:
         self._counts["reid_frames"] += 1
         self._counts["reid_faces"] += len(landmarks_px)
         try:
-            return self._parts.embedder.embed(frame.image, landmarks_px)
+            return self._parts.embedder.embed(frame.image, landmarks_px, self._parts.imaging)
         except StaleOutputError:
             raise  # a server that answers with nothing is not to be believed at all
         except (ServerError, LeaseTimeoutError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,38 +31,65 @@ def check_photos(settings: StreamSettings, jobs: Sequence[Job]) -> None:
             _named(side, photo)
 
 
-def embed_pins(
-    settings: TrackingSettings, imaging: Imaging, detector: FaceDetector, embedder: FaceEmbedder
-) -> tuple[Pin, ...]:
-    """Looks at the photos of the pinned sides with the models that look at the video.
+class PinnedPhotos:
+    """Embeddings of photos, made once for each photo and version of the model; thread-safe."""
 
-    Args:
-        settings: Whose `sides` name the photos.
-        imaging: Pixel work of the device.
-        detector: Of the session.
-        embedder: Of the session.
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[tuple[Side, Path, float], Pin] = {}
 
-    Raises:
-        UsageError: A photo does not show exactly one usable face.
-        ServerError: The models gave no answer.
-    """
-    pins = []
-    for side, photo in _photos(settings.sides):
-        image = imaging.upload_tile(_named(side, photo))
-        faces = detector.submit([image]).result()[0]
-        row = _the_face(faces, f"--pin {side.value}={photo}")
-        sharpness = imaging.sharpness(image, faces.boxes_xyxy_px[row])
-        quality = face_quality(faces, row, sharpness)
-        if quality < settings.identity.min_quality:
-            height = faces.boxes_xyxy_px[row, 3] - faces.boxes_xyxy_px[row, 1]
-            raise UsageError(
-                f"--pin {side.value}={photo}: expected one usable face, found one of "
-                f"{height:.0f} px that is too small, turned away or blurred (quality "
-                f"{quality:.2f}, at least {settings.identity.min_quality:g}); take another photo"
-            )
-        found = embedder.embed(image, faces.landmarks_px[row : row + 1])
-        pins.append(Pin(side, str(photo), found.vectors[0], found.model_version))
-    return tuple(pins)
+    def pins(
+        self,
+        settings: TrackingSettings,
+        imaging: Imaging,
+        detector: FaceDetector,
+        embedder: FaceEmbedder,
+    ) -> tuple[Pin, ...]:
+        """The pins of a stream, from the models that look at the video.
+
+        Args:
+            settings: Whose `sides` name the photos.
+            imaging: Pixel work of the stream.
+            detector: Of the session.
+            embedder: Of the session.
+
+        Raises:
+            UsageError: A photo does not show exactly one usable face.
+            ServerError: The models gave no answer.
+        """
+        least = settings.identity.min_quality
+        found = []
+        with self._lock:
+            for side, photo in _photos(settings.sides):
+                pin = self._known.get((side, photo, least))
+                if pin is None or pin.model_version != embedder.model_version:
+                    pin = _embed(side, photo, least, imaging, detector, embedder)
+                    self._known[side, photo, least] = pin
+                found.append(pin)
+        return tuple(found)
+
+
+def _embed(
+    side: Side,
+    photo: Path,
+    min_quality: float,
+    imaging: Imaging,
+    detector: FaceDetector,
+    embedder: FaceEmbedder,
+) -> Pin:
+    image = imaging.upload_tile(_named(side, photo))
+    faces = detector.submit([image], imaging).result()[0]
+    row = _the_face(faces, f"--pin {side.value}={photo}")
+    quality = face_quality(faces, row, imaging.sharpness(image, faces.boxes_xyxy_px[row]))
+    if quality < min_quality:
+        height = faces.boxes_xyxy_px[row, 3] - faces.boxes_xyxy_px[row, 1]
+        raise UsageError(
+            f"--pin {side.value}={photo}: expected one usable face, found one of "
+            f"{height:.0f} px that is too small, turned away or blurred (quality "
+            f"{quality:.2f}, at least {min_quality:g}); take another photo"
+        )
+    found = embedder.embed(image, faces.landmarks_px[row : row + 1], imaging)
+    return Pin(side, str(photo), found.vectors[0], found.model_version)
 
 
 def _photos(sides: SideSettings) -> list[tuple[Side, Path]]:

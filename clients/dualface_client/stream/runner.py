@@ -8,24 +8,26 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dualface_client.errors import DualfaceError, EncoderError, ServerError
+from dualface_client.errors import DualfaceError, EncoderError, StoppedError
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import OutputSettings, StreamSettings
-from dualface_client.stream.device import Device
-from dualface_client.stream.job import Job
+from dualface_client.stream.device import Device, StreamDevice
+from dualface_client.stream.job import Job, ending
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.overlay import DebugOverlay, overlay_path
 from dualface_client.stream.pacing import Pacing, Unpaced
-from dualface_client.stream.pins import embed_pins
+from dualface_client.stream.pins import PinnedPhotos
 from dualface_client.stream.seams import FaceDetector, FaceEmbedder, FrameSink, FrameSource
-from dualface_client.types import VideoInfo
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.video.disk_wait import DiskWait
 
 #: How often a stream that is held back asks again.
@@ -41,55 +43,65 @@ class Models:
 
     detector: FaceDetector
     embedder: FaceEmbedder
+    photos: PinnedPhotos = field(default_factory=PinnedPhotos)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRun:
+    """One stream on its way.
+
+    Attributes:
+        job: What is to be done.
+        status: Kept up to date.
+        stop: Asked from outside to end early.
+        settings: How to process.
+        device: Its share of the device.
+        clock: Gets the time of each stage.
+    """
+
+    job: Job
+    status: StreamStatus
+    stop: Stop
+    settings: StreamSettings
+    device: StreamDevice
+    clock: StageClock
+
+    def warn(self, event: str, text: str) -> None:
+        """A note for the report that belongs into the log too."""
+        self.status.warn(text)
+        log_event(event, text, stream=self.job.name, level=logging.WARNING)
 
 
 class Runner:
     """Runs jobs, several at a time.
 
     Args:
-        device: Makes sources, sinks and pixel work.
+        setup: What the worker was told.
+        device: Lends a share to each stream.
         models: Connected models.
-        settings: How to process.
-        tracks: Where tracks go: a file for one job, a directory for several, None for nowhere.
         pacing: Says whether streams may start and how many requests they keep under way.
-        overlay: Where debug overlays go, as `tracks`.
     """
 
     def __init__(
-        self,
-        device: Device,
-        models: Models,
-        settings: StreamSettings,
-        tracks: Path | None = None,
-        pacing: Pacing | None = None,
-        overlay: Path | None = None,
+        self, setup: WorkerSetup, device: Device, models: Models, pacing: Pacing | None = None
     ) -> None:
+        self._setup = setup
         self._device = device
         self._models = models
-        self._settings = settings
-        self._tracks = tracks
-        self._overlay = overlay
         self._pacing = pacing or Unpaced()
         self._starting = threading.Lock()
         self._running = 0
 
-    def run(
-        self,
-        jobs: Sequence[Job],
-        statuses: Sequence[StreamStatus],
-        stop: threading.Event,
-        streams: int,
-    ) -> None:
+    def run(self, jobs: Sequence[Job], statuses: Sequence[StreamStatus], stop: Stop) -> None:
         """Runs every job that may be tried; failures end up in the statuses, never here.
 
         Args:
-            jobs: From `jobs_of_inputs`.
+            jobs: Of the run.
             statuses: From `new_statuses`, kept up to date.
-            stop: Set from outside to end early: streams leave playable partial files. Set here
+            stop: Asked from outside to end early: streams leave playable partial files. Asked here
                 too where an exception such as `KeyboardInterrupt` ends the wait for them.
-            streams: How many run at a time.
         """
-        with ThreadPoolExecutor(streams, thread_name_prefix="stream") as pool:
+        with ThreadPoolExecutor(self._setup.streams, thread_name_prefix="stream") as pool:
             futures = []
             try:
                 for job, status in zip(jobs, statuses, strict=True):
@@ -97,22 +109,22 @@ class Runner:
                         futures.append(pool.submit(self.run_job, job, status, stop))
                 _wait_all(futures)
             except BaseException:  # Ctrl-C in a program that has no handler of its own
-                stop.set()
+                stop.ask()
                 _wait_all(futures)
                 raise
         for future in futures:
             future.result()
 
-    def run_job(self, job: Job, status: StreamStatus, stop: threading.Event) -> None:
+    def run_job(self, job: Job, status: StreamStatus, stop: Stop) -> None:
         """Runs one job; how it ended is in its status.
 
         Args:
             job: One that may be tried.
             status: Its own, kept up to date.
-            stop: Set from outside to end early.
+            stop: Asked from outside to end early.
         """
         if not self._may_start(status, stop):
-            status.update(state="stopped")
+            status.update(**ending(stop.error))
             return
         try:
             self._run_started(job, status, stop)
@@ -120,50 +132,52 @@ class Runner:
             with self._starting:
                 self._running -= 1
 
-    def _may_start(self, status: StreamStatus, stop: threading.Event) -> bool:
-        """Waits while the pacing holds streams back; one stream runs in any case. False to stop."""
-        while not stop.is_set():
+    def _may_start(self, status: StreamStatus, stop: Stop) -> bool:
+        """Waits while streams are held back; one stream runs in any case. False to stop."""
+        while not stop.is_asked:
             with self._starting:
                 if self._running == 0 or self._pacing.admit():
                     self._running += 1
                     return True
             status.warn("started later than it could have been: the machine was at its limit")
-            stop.wait(_ADMIT_POLL_S)
+            stop.event.wait(_ADMIT_POLL_S)
         return False
 
-    def _run_started(self, job: Job, status: StreamStatus, stop: threading.Event) -> None:
+    def _run_started(self, job: Job, status: StreamStatus, stop: Stop) -> None:
         threading.current_thread().name = f"stream {job.name}"  # leases are reported by it
         started = time.monotonic()
         clock = StageClock()
         status.update(state="running")
         try:
-            outcome: dict[str, Any] = {"state": self._process_again(job, status, stop, clock)}
+            with self._device.lend_stream() as device:
+                settings = job.settings or self._setup.settings
+                run = StreamRun(job, status, stop, settings, device, clock)
+                complete = self._process_again(run)
+            outcome: dict[str, Any] = {"state": "done"} if complete else ending(stop.error)
+        except StoppedError as error:
+            outcome = ending(stop.error or error)
         except DualfaceError as error:
-            servers = isinstance(error, ServerError)
-            outcome = {"state": "failed", "error": str(error), "error_is_servers": servers}
+            outcome = ending(error)
         except Exception as error:  # a stream must never take the others with it
-            outcome = {"state": "failed", **self._unexpected(job, error)}
+            outcome = {"state": "failed", "exit_code": 1, **self._unexpected(job, error)}
         # One change, so that whoever sees the end sees all of it.
         status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
 
-    def _process_again(
-        self, job: Job, status: StreamStatus, stop: threading.Event, clock: StageClock
-    ) -> str:
+    def _process_again(self, run: StreamRun) -> bool:
         """Processes the job; where the device's memory is full, frees its caches and tries again.
 
         Once: what is full then is full of others' work, and this stream alone fails.
         """
         try:
-            return self._process_with(job, status, stop, clock)
+            return self._process_with(run)
         except Exception as error:
             if not self._device.is_out_of_memory(error):
                 raise
             text = f"the device's memory was full ({error}); started again from its beginning"
         # Behind the handler: the error's traceback held the first attempt's frames.
         self._device.free_caches()
-        status.warn(text)
-        log_event("out_of_memory", text, stream=job.name, level=logging.WARNING)
-        return self._process_with(job, status, stop, clock)
+        run.warn("out_of_memory", text)
+        return self._process_with(run)
 
     def _unexpected(self, job: Job, error: Exception) -> dict[str, str]:
         if self._device.is_out_of_memory(error):
@@ -175,66 +189,51 @@ class Runner:
         trace = "".join(traceback.format_exception(error, limit=_TRACE_LIMIT))
         return {"error": f"{job.input}: unexpected {error!r}", "trace": trace}
 
-    def _process_with(
-        self, job: Job, status: StreamStatus, stop: threading.Event, clock: StageClock
-    ) -> str:
+    def _process_with(self, run: StreamRun) -> bool:
         """Processes the job; with another encoder where the first one fails, once."""
-        output = self._settings_of(job).output
         try:
-            return self._process(job, status, stop, clock, output)
+            return self._process(run, run.settings.output)
         except EncoderError as error:
+            run.warn("encoder_failed", f"{error}; started again from its beginning with x264")
             # One thread, so that an x264 that failed is not started in the same way again.
-            other = replace(output, encoder="x264", encoder_threads=1)
-            text = f"{error}; started again from its beginning with x264"
-            status.warn(text)
-            log_event("encoder_failed", text, stream=job.name, level=logging.WARNING)
-            return self._process(job, status, stop, clock, other)
+            other = replace(run.settings.output, encoder="x264", encoder_threads=1)
+            return self._process(run, other)
 
-    def _process(
-        self,
-        job: Job,
-        status: StreamStatus,
-        stop: threading.Event,
-        clock: StageClock,
-        output: OutputSettings,
-    ) -> str:
-        """Opens, loops, closes; returns the final state."""
-        source = self._device.open_source(job.input)
-        try:
-            status.update(frames_expected=source.info.frame_count)
+    def _process(self, run: StreamRun, output: OutputSettings) -> bool:
+        """Opens, loops, closes; whether the output is complete."""
+        with closing(run.device.open_source(run.job.input)) as source:
+            run.status.update(frames_expected=source.info.frame_count)
             for note in source.info.notes:
-                status.warn(note)
-            patience = DiskWait(output.disk_wait_s, stop, _disk_teller(job, status, output))
-            sink = self._device.open_sink(job, source.info, output, patience)
-            return self._drain(job, StreamEnds(source, sink), status, stop, clock)
-        finally:
-            source.close()
+                run.status.warn(note)
+            patience = DiskWait(output.disk_wait_s, run.stop.event, _disk_teller(run, output))
+            sink = run.device.open_sink(run.job, source.info, output, patience)
+            complete = False
+            try:
+                complete = self._drain(run, source, sink)
+            finally:
+                if not complete:
+                    sink.abort()
+                _add_notes(run.status, source, sink)
+        return complete
 
-    def _drain(
-        self,
-        job: Job,
-        ends: StreamEnds,
-        status: StreamStatus,
-        stop: threading.Event,
-        clock: StageClock,
-    ) -> str:
-        tracks: TrackLog | None = None
-        overlay: DebugOverlay | None = None
-        complete = False
-        try:
-            tracks = TrackLog(self._tracks_path(job)) if self._tracks else None
-            settings = self._settings_of(job)
-            pins = embed_pins(
-                settings.tracking,
-                self._device.imaging,
+    def _drain(self, run: StreamRun, source: FrameSource, sink: FrameSink) -> bool:
+        """Takes every frame from the source to the sink; whether the output is complete."""
+        with ExitStack() as stack:
+            tracks = None
+            if self._setup.tracks is not None:
+                tracks = TrackLog(_tracks_path(self._setup.tracks, run.job))
+                stack.callback(tracks.close)
+            pins = self._models.photos.pins(
+                run.settings.tracking,
+                run.device.imaging,
                 self._models.detector,
                 self._models.embedder,
             )
-            overlay = self._open_overlay(job, ends.source.info, status)
+            overlay = self._open_overlay(run, source)
             parts = StreamParts(
-                ends.source,
-                ends.sink,
-                self._device.imaging,
+                source,
+                sink,
+                run.device.imaging,
                 self._models.detector,
                 self._models.embedder,
                 tracks,
@@ -242,32 +241,26 @@ class Runner:
                 overlay,
                 pins,
             )
-            StreamLoop(parts, settings, status, stop, clock).run()
-            if not stop.is_set():
-                with clock.stage("finish"):
-                    complete = ends.sink.close(stop.is_set)
-        finally:
-            if not complete:
-                ends.sink.abort()
-            if overlay is not None:
-                overlay.close(complete=complete)
-            if tracks is not None:
-                tracks.close()
-            _add_notes(status, ends)
-        return "done" if complete else "stopped"
+            complete = False
+            try:
+                StreamLoop(parts, run.settings, run.status, run.stop.event, run.clock).run()
+                if not run.stop.is_asked:
+                    with run.clock.stage("finish"):
+                        complete = sink.close(run.stop.event.is_set)
+            finally:
+                if overlay is not None:
+                    overlay.close(complete=complete)
+        return complete
 
-    def _settings_of(self, job: Job) -> StreamSettings:
-        return job.settings or self._settings
-
-    def _open_overlay(self, job: Job, info: VideoInfo, status: StreamStatus) -> DebugOverlay | None:
-        if self._overlay is None:
+    def _open_overlay(self, run: StreamRun, source: FrameSource) -> DebugOverlay | None:
+        if self._setup.overlay is None:
             return None
-        path = overlay_path(self._overlay, job)
-        return DebugOverlay(path, info, self._device.download, status.warn)
+        path = overlay_path(self._setup.overlay, run.job)
+        return DebugOverlay(path, source.info, run.device.download, run.status.warn)
 
-    def _tracks_path(self, job: Job) -> Path:
-        assert self._tracks is not None  # noqa: S101 - asked only where tracks are wanted
-        return self._tracks / f"{job.name}.txt" if self._tracks.is_dir() else self._tracks
+
+def _tracks_path(tracks: Path, job: Job) -> Path:
+    return tracks / f"{job.name}.txt" if tracks.is_dir() else tracks
 
 
 def _wait_all(futures: Sequence[Future[None]]) -> None:
@@ -276,33 +269,24 @@ def _wait_all(futures: Sequence[Future[None]]) -> None:
         pass
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEnds:
-    """Both ends of a stream."""
-
-    source: FrameSource
-    sink: FrameSink
-
-
-def _disk_teller(job: Job, status: StreamStatus, output: OutputSettings) -> Callable[[bool], None]:
+def _disk_teller(run: StreamRun, output: OutputSettings) -> Callable[[bool], None]:
     def tell(full: bool) -> None:
         if full:
-            text = (
-                f"{job.output}: no space is left; waiting up to {output.disk_wait_s:g} s for some"
+            run.warn(
+                "disk_full",
+                f"{run.job.output}: no space is left; waiting up to {output.disk_wait_s:g} s for "
+                "some",
             )
-            status.warn(text)
-            log_event("disk_full", text, stream=job.name, level=logging.WARNING)
         else:
-            text = f"{job.output}: there is space again"
-            log_event("disk_has_space", text, stream=job.name, level=logging.WARNING)
+            text = f"{run.job.output}: there is space again"
+            log_event("disk_has_space", text, stream=run.job.name, level=logging.WARNING)
 
     return tell
 
 
-def _add_notes(status: StreamStatus, ends: StreamEnds) -> None:
-    notes = (*status.snapshot().warnings, *ends.source.warnings, *ends.sink.warnings)
-    partial = ends.sink.partial_path
+def _add_notes(status: StreamStatus, source: FrameSource, sink: FrameSink) -> None:
+    notes = (*status.snapshot().warnings, *source.warnings, *sink.warnings)
+    partial = sink.partial_path
     status.update(
-        warnings=tuple(dict.fromkeys(notes)),
-        partial_output=str(partial) if partial else "",
+        warnings=tuple(dict.fromkeys(notes)), partial_output=str(partial) if partial else ""
     )

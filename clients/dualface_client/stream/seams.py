@@ -109,6 +109,9 @@ class Imaging(Protocol):
     def upload_tile(self, tile: Nv12Image) -> Nv12Image:
         """A host picture on this device."""
 
+    def synchronize(self) -> None:
+        """Waits until the pixel work that was asked for so far is done."""
+
 
 class PendingFaces(Protocol):
     """A detection on its way."""
@@ -128,19 +131,24 @@ class PendingFaces(Protocol):
 class FaceDetector(Protocol):
     """Finds faces, asynchronously."""
 
-    def submit(self, images: Sequence[Nv12Image]) -> PendingFaces:
+    def submit(self, images: Sequence[Nv12Image], imaging: Imaging) -> PendingFaces:
         """Copies the pictures into shared memory and sends one request."""
 
 
 class FaceEmbedder(Protocol):
     """Turns faces into vectors that tell people apart."""
 
-    def embed(self, image: Nv12Image, landmarks_px: FloatArray) -> Embeddings:
+    @property
+    def model_version(self) -> str:
+        """What made the last embeddings, empty before the first."""
+
+    def embed(self, image: Nv12Image, landmarks_px: FloatArray, imaging: Imaging) -> Embeddings:
         """Embeds faces of one picture.
 
         Args:
             image: The picture.
             landmarks_px: Shape `(n, 5, 2)`, source pixels.
+            imaging: Pixel work of the picture's stream.
 
         Raises:
             ServerError: The request failed or got no answer in time.

@@ -15,15 +15,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from dualface_client.errors import DualfaceError, RelayedError
 from dualface_client.observe.run_log import log_event
 from dualface_client.stream.job import Job
+from dualface_client.stream.setup import WorkerSetup
 from dualface_client.workers.messages import (
     LINE_LIMIT_BYTES,
     ProtocolError,
     decode,
     encode,
 )
-from dualface_client.workers.process import WorkerSetup
 
 _TAIL_LINES = 20
 _TAIL_LINE_BYTES = 1000
@@ -54,7 +55,7 @@ class WorkerLink:
         ready: Whether it has its session.
         told_to_end: Whether it was asked to end.
         heard_s: Monotonic time of its last message.
-        refused: Why it could not open its session: class of the error and text.
+        refused: Why it could not open its session, None before it said so.
         tail: Its last lines on standard error.
     """
 
@@ -64,7 +65,7 @@ class WorkerLink:
     running: dict[str, Job] = field(default_factory=dict)
     ready: bool = False
     told_to_end: bool = False
-    refused: tuple[str, str] = ("", "")
+    refused: RelayedError | None = None
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
     def send(self, kind: str, **fields: Any) -> None:
@@ -78,6 +79,15 @@ class WorkerLink:
         """Hands a job over."""
         self.running[job.name] = job
         self.send("job", job=job)
+
+    def stop(self, error: DualfaceError | None) -> None:
+        """Asks it to end its jobs early.
+
+        Args:
+            error: Why, None where somebody wants to.
+        """
+        text, exit_code = ("", 0) if error is None else (str(error), error.exit_code)
+        self.send("stop", error=text, exit_code=exit_code)
 
     def end(self) -> None:
         """Asks it to end when its jobs have."""

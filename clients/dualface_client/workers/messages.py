@@ -1,7 +1,7 @@
 """What supervisor and worker say to each other: one JSON object a line, bounded and versioned.
 
     to the worker      setup, job, stop, end
-    to the supervisor  ready, refused, report, ended, beat, log, closed
+    to the supervisor  ready, refused, server_awaited, report, ended, beat, log, closed
 
 Both ends are of one version, because the supervisor starts the worker; the version is there so that
 a mixed installation says so instead of guessing.

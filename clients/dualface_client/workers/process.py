@@ -13,23 +13,19 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO
 
-from dualface_client.errors import DualfaceError
-from dualface_client.memory.vram import VramLimit
+from dualface_client.errors import DualfaceError, RelayedError
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import ROOT, event_of, trace_of
-from dualface_client.settings.program import MonitorSettings
-from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device_choice import make_device
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.pacing import within_memory
 from dualface_client.stream.runner import Runner
 from dualface_client.stream.session import LAST_ANSWERS_S, open_runner
-from dualface_client.triton.access import OPEN_ACCESS
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.workers.messages import build, decode, encode
 
 #: The supervisor hears from a worker at least this often.
@@ -37,33 +33,6 @@ BEAT_S = 1.0
 _REPORT_S = 0.2
 #: Without a supervisor there is so long to finish files and unregister memory.
 _ORPHAN_LIMIT_S = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSetup:
-    """What every worker of a run is told first.
-
-    Attributes:
-        address: `HOST:PORT` of Triton's gRPC endpoint.
-        device: `cpu` or `cuda`.
-        settings: How to process.
-        streams: How many run at a time in one worker.
-        tracks: File or directory for tracks, None for nowhere.
-        monitor: When the machine is at its limit; each worker looks for itself.
-        open_access: Whether the server is an embedded one, which has neither keys nor certificates.
-        vram: How far the GPU's memory may be filled, None for no limit.
-        overlay: File or directory for debug overlays, None for nowhere.
-    """
-
-    address: str
-    device: str
-    settings: StreamSettings
-    streams: int
-    tracks: Path | None = None
-    monitor: MonitorSettings = field(default_factory=MonitorSettings)
-    open_access: bool = False
-    vram: VramLimit | None = None
-    overlay: Path | None = None
 
 
 class _Voice:
@@ -161,7 +130,7 @@ def main() -> int:
     try:
         _serve(setup, voice)
     except DualfaceError as error:
-        voice.say(encode("refused", error=str(error), error_class=type(error).__name__))
+        voice.say(encode("refused", error=str(error), exit_code=error.exit_code))
         return 1
     return 0
 
@@ -175,24 +144,19 @@ def _own_stdout() -> BinaryIO:
 
 def _serve(setup: WorkerSetup, voice: _Voice) -> None:
     device = make_device(setup.device, setup.settings)
-    stop = threading.Event()
+    stop = Stop()
     reporter = _Reporter(voice)
+    on_gpu = setup.device == "cuda"
     try:
         # The supervisor's own monitor tells the user.
         with (
-            HardwareMonitor(
-                setup.monitor, lambda alert: None, on_gpu=setup.device == "cuda"
-            ) as monitor,
+            HardwareMonitor(setup.monitor, lambda alert: None, on_gpu=on_gpu) as monitor,
             open_runner(
-                setup.address,
+                setup,
                 device,
-                setup.settings,
-                setup.streams,
-                setup.tracks,
                 stop,
-                access=OPEN_ACCESS if setup.open_access else None,
-                pacing=within_memory(setup.vram, monitor),
-                overlay=setup.overlay,
+                within_memory(setup.vram, monitor),
+                lambda: voice.say(encode("server_awaited")),
             ) as (runner, session),
         ):
             voice.say(encode("ready", pid=os.getpid()))
@@ -206,9 +170,7 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
         reporter.close()
 
 
-def _take_jobs(
-    runner: Runner, pool: ThreadPoolExecutor, reporter: _Reporter, stop: threading.Event
-) -> None:
+def _take_jobs(runner: Runner, pool: ThreadPoolExecutor, reporter: _Reporter, stop: Stop) -> None:
     for line in sys.stdin.buffer:
         message = decode(line)
         if message["kind"] == "job":
@@ -217,10 +179,11 @@ def _take_jobs(
             reporter.watch(status)
             pool.submit(runner.run_job, job, status, stop)
         elif message["kind"] == "stop":
-            stop.set()
+            text = str(message["error"])
+            stop.ask(RelayedError(text, int(message["exit_code"])) if text else None)
         elif message["kind"] == "end":
             return
-    stop.set()  # the supervisor is gone
+    stop.ask()  # the supervisor is gone
     watchdog = threading.Timer(_ORPHAN_LIMIT_S, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()

@@ -18,14 +18,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dualface_client import errors
-from dualface_client.errors import DualfaceError
+from dualface_client.errors import DualfaceError, RelayedError
 from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.run_state import RunState, WorkerState
 from dualface_client.stream.finished import identity, take_finished
-from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.job import Job, ending, new_statuses
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
 from dualface_client.triton.access import OPEN_ACCESS
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.reaper import reap_server, reap_shared_memory
@@ -33,7 +34,6 @@ from dualface_client.video.outfile import partial_path_of
 from dualface_client.workers.link import Heard, WorkerLink, start_worker
 from dualface_client.workers.messages import build
 from dualface_client.workers.patience import Patience, SilenceMonitor
-from dualface_client.workers.process import WorkerSetup
 
 #: Workers that may die under one stream.
 STRIKES = 3
@@ -85,31 +85,31 @@ class Supervisor:
         self._ever_ready = False
         self._died = False
         self._stop_at_s = 0.0
+        self._stop_error: DualfaceError | None = None
 
     def run(
-        self, jobs: Sequence[Job], statuses: Sequence[StreamStatus], stop: threading.Event
+        self, jobs: Sequence[Job], statuses: Sequence[StreamStatus], stop: Stop
     ) -> dict[str, PoolReport]:
         """Runs every job that may be tried; a stream's failure ends up in its status.
 
         Args:
             jobs: From `jobs_of_inputs`.
             statuses: From `new_statuses`, kept up to date.
-            stop: Set from outside to end early: streams leave playable partial files.
+            stop: Asked from outside to end early: streams leave playable partial files.
 
         Returns:
             Figures of each worker's region, by worker.
 
         Raises:
-            ServerError: No worker could open its session.
-            MemoryRegionError: The same, for want of shared memory.
+            RelayedError: No worker could open its session, or a photo does not fit.
         """
         for job, status in zip(jobs, statuses, strict=True):
             if status.snapshot().state not in FINAL_STATES:
                 self.add(job, status)
         try:
             while not self._is_over():
-                if stop.is_set():
-                    self._ask_to_stop()
+                if stop.is_asked:
+                    self._ask_to_stop(stop.error)
                 self._start_due()
                 self._hand_out()
                 self._listen()
@@ -138,18 +138,19 @@ class Supervisor:
     def _is_late(self) -> bool:
         return bool(self._stop_at_s) and time.monotonic() > self._stop_at_s
 
-    def _ask_to_stop(self) -> None:
+    def _ask_to_stop(self, error: DualfaceError | None) -> None:
         if not self._stop_at_s:
+            self._stop_error = error
             self._stop_at_s = time.monotonic() + self._patience.stop_s
             for worker in self._workers:
                 if worker.link is not None:
-                    worker.link.send("stop")
+                    worker.link.stop(error)
         while self._waiting:
-            self._statuses[self._waiting.popleft().name].update(state="stopped")
+            self._statuses[self._waiting.popleft().name].update(**ending(error))
         if self._is_late():
             for status in self._statuses.values():
                 if status.snapshot().state not in FINAL_STATES:
-                    status.update(state="stopped")
+                    status.update(**ending(error))
                     status.warn("its worker did not stop in time and was killed")
 
     def _start_due(self) -> None:
@@ -199,7 +200,10 @@ class Supervisor:
             link.ready = self._ever_ready = True
             self._refusals = 0
         elif kind == "refused":
-            link.refused = str(message["error_class"]), str(message["error"])
+            link.refused = RelayedError(str(message["error"]), int(str(message["exit_code"])))
+        elif kind == "server_awaited":
+            if self._state is not None:
+                self._state.await_server(self._setup.settings.server_wait_s)
         elif kind in ("report", "ended"):
             self._take(link, build(StreamReport, message["report"]))
             if kind == "ended":
@@ -241,16 +245,16 @@ class Supervisor:
         if link.told_to_end or self._stop_at_s:
             return  # nobody needs it any more
         self._refusals += 1
-        kind, text = link.refused
-        text = text or f"{link.how_it_ended()} before it was ready: {' | '.join(link.tail)}"
+        error = link.refused or RelayedError(
+            f"{link.how_it_ended()} before it was ready: {' | '.join(link.tail)}", 1
+        )
         # Whoever is at work goes on, and takes the waiting streams too.
         others_work = any(other.link is not None and other.link.ready for other in self._workers)
         if not self._ever_ready or (
             self._refusals >= STRIKES * len(self._workers) and not others_work
         ):
-            found = getattr(errors, kind, DualfaceError)
-            raise found(text)
-        self._schedule(worker, f"worker {link.number} has no session: {text}")
+            raise error
+        self._schedule(worker, f"worker {link.number} has no session: {error}")
 
     def _on_death(self, worker: _Worker, link: WorkerLink) -> None:
         how = link.how_it_ended()
@@ -265,7 +269,7 @@ class Supervisor:
                 level=logging.ERROR,
             )
             for job in victims:
-                self._statuses[job.name].update(state="stopped")
+                self._statuses[job.name].update(**ending(self._stop_error))
             return
         for job in reversed(victims):
             self._strike(job, how, link)
@@ -306,6 +310,7 @@ class Supervisor:
             last = f"; its last words: {' | '.join(link.tail)}" if link.tail else ""
             status.update(
                 state="failed",
+                exit_code=1,
                 error=f"{job.input}: put aside, as {STRIKES} workers died under it ({how}){last}",
                 partial_output=_left_by(job),
             )

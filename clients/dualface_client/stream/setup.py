@@ -1,0 +1,37 @@
+"""What a worker is told: all but its jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dualface_client.memory.vram import VramLimit
+from dualface_client.settings.program import MonitorSettings
+from dualface_client.settings.stream import StreamSettings
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """One value for workers in this process and in others.
+
+    Attributes:
+        address: `HOST:PORT` of Triton's gRPC endpoint.
+        device: `cpu` or `cuda`.
+        settings: How to process, where a job has no settings of its own.
+        streams: How many run at a time in one worker.
+        tracks: File or directory for tracks, None for nowhere.
+        overlay: File or directory for debug overlays, None for nowhere.
+        monitor: When the machine is at its limit; each worker process looks for itself.
+        open_access: Whether the server is an embedded one, which has neither keys nor certificates.
+        vram: How far the GPU's memory may be filled, None for no limit.
+    """
+
+    address: str
+    device: str = "cpu"
+    settings: StreamSettings = field(default_factory=StreamSettings)
+    streams: int = 1
+    tracks: Path | None = None
+    overlay: Path | None = None
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    open_access: bool = False
+    vram: VramLimit | None = None
