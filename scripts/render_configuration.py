@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
 FALLBACK = ROOT / "configs" / "fallback.yaml"
 _HEADING = """The lowest layer: every setting at a value that is safe on any machine. They are the
-program's own defaults: delete what you like, or change it for all who share this directory.
-Rendered by scripts/render_configuration.py from the table of settings; a test compares."""
+program's own defaults: delete what you like, or change it for everybody who uses this directory.
+Written by scripts/render_configuration.py from the settings' fields; a test compares."""
 
 
 def rendered() -> dict[Path, str]:

@@ -83,6 +83,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_readme_begins_with_a_picture_that_loads_fast() -> None:
+    head, _, _ = README.partition("\n## ")
+    (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", head)
+    assert (ROOT / picture).stat().st_size < 300_000
+
+
 def test_make_targets_that_pages_name_exist() -> None:
     makefiles = "\n".join(
         path.read_text() for path in [ROOT / "Makefile", *sorted((ROOT / "make").glob("*.mk"))]

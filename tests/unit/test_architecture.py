@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -227,3 +228,31 @@ def test_nothing_is_mutable_at_module_or_class_level() -> None:
     found = {path.name: mutable_names(path.read_text()) for path in modules()}
     assert {name: names for name, names in found.items() if names} == {}
     assert mutable_names("class A:\n    seen: list[int] = []\n    NAMES = {}") == ["seen"]
+
+
+def page() -> str:
+    return (ROOT.parents[1] / "docs" / "architecture.md").read_text()
+
+
+def test_the_page_has_a_line_for_every_room() -> None:
+    _, _, table = page().partition("| room | carries |")
+    assert set(ALLOWED) - BASE - {"__main__"} == {
+        room
+        for line in table.partition("\n\n")[0].splitlines()[2:]
+        for room in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+
+
+def test_files_that_the_page_names_exist() -> None:
+    """A path in the package or the repository, or a file's name in one of the rooms."""
+    known = [f"/{path.relative_to(ROOT)}" for path in modules()]
+    named = set(re.findall(r"`([\w/]+\.(?:py|cu))`", page()))
+    missing = {
+        name
+        for name in named
+        if not (ROOT.parents[1] / name).exists()
+        and not (ROOT / "imaging" / name).exists()
+        and not any(path.endswith(f"/{name}") for path in known)
+    }
+    assert len(named) > 30
+    assert missing == set()
