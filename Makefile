@@ -37,12 +37,11 @@ setup: models clips ## Environment, server, models and clips, without running an
 
 .PHONY: models
 models: $(STAMP) ## Fetch the weights and the server, export the ONNX models
-	@$(BIN)/python scripts/fetch.py models server
-	@$(BIN)/python scripts/export_models.py
+	@$(BIN)/dualface-client setup
 
 .PHONY: clips
 clips: $(STAMP) ## Fetch the sample clips
-	@$(BIN)/python scripts/fetch.py clips
+	@$(BIN)/dualface-client setup clips
 
 .PHONY: bench-serving
 bench-serving: models clips ## Throughput and latency by transport, batch and requests in flight: make bench-serving ARGS="--device cuda"
@@ -79,5 +78,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the Python packages (about 330 MB to download, once) ..."
-	@$(PIP) install --quiet -c constraints.txt -e '.[run,server,export,dev]'
+	@$(PIP) install --quiet -c constraints.txt -e '.[cpu,dev]'
 	@touch $@

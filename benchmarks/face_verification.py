@@ -92,7 +92,7 @@ def open_model(name: str, extra_output: str = "") -> onnxruntime.InferenceSessio
     """A session on two threads, with one inner tensor as a second output on request."""
     path = models_dir() / f"{name}.onnx"
     if not path.is_file():
-        raise AssetError(f"{path} is missing; run: python scripts/export_models.py")
+        raise AssetError(f"{path} is missing; run: dualface-client setup")
     model = onnx.load(path)
     if extra_output:
         model.graph.output.extend(v for v in model.graph.value_info if v.name == extra_output)
@@ -107,7 +107,7 @@ def pictures(frames_per_clip: int) -> Iterator[tuple[str, ByteArray]]:
     """File name and RGB pixels of sampled frames and of all labelled stills."""
     directory = clips_dir()
     if not (directory / CLIPS[0]).is_file():
-        raise AssetError(f"{directory} has no clips; run: python scripts/fetch.py clips")
+        raise AssetError(f"{directory} has no clips; run: make clips")
     for name in CLIPS:
         with av.open(str(directory / name)) as container:
             stream = container.streams.video[0]

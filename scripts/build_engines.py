@@ -21,10 +21,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dualface_client.assets.files import sha256_of, write_atomically
 from dualface_client.errors import AssetError, DualfaceError, PlatformError
 from dualface_client.settings.paths import home_dir, models_dir
 from dualface_client.triton.description import MODELS, ModelSpec, engine_filename
-from scripts.assets import ROOT, read_pins
 from scripts.engines.files import (
     Gpu,
     Manifest,
@@ -38,7 +38,7 @@ from scripts.engines.files import (
     trtexec_command,
 )
 from scripts.engines.profiles import parse_capability
-from scripts.files import sha256_of, write_atomically
+from scripts.pins import ROOT, read_pins
 
 BUILD_LIMIT_S = 1800.0
 REPOSITORY = ROOT / "model_repository"

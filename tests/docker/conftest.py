@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from dualface_client.settings.paths import home_dir
-from scripts.assets import read_pins
+from scripts.pins import read_pins
 from tests.docker.stack import GID, UID, Stack, run
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.assets import ROOT
+from scripts.pins import ROOT
 
 #: The user of the containers; root on this machine must not be root there.
 UID = os.getuid() or 1000

@@ -157,7 +157,7 @@ def test_models_that_are_not_there_are_named_before_anything_starts(tmp_path: Pa
         timeout=60,
     )
     assert done.returncode == 2
-    assert "face_detect.onnx: no such model file; run `make models`" in done.stderr
+    assert "face_detect.onnx: no such model file; run `dualface-client setup`" in done.stderr
     assert "Traceback" not in done.stderr
 
 

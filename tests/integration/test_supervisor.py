@@ -14,7 +14,7 @@ import av
 import psutil
 import pytest
 
-from dualface_client.errors import ServerUnreachableError
+from dualface_client.errors import ServerError
 from dualface_client.memory.names import parse
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.run_log import EventRecorder, run_log
@@ -250,7 +250,7 @@ def test_without_a_server_the_first_refusal_ends_the_run(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     run = Run("127.0.0.1:9", tmp_path / "out", inputs)
-    with pytest.raises(ServerUnreachableError, match=r"127\.0\.0\.1:9"):
+    with pytest.raises(ServerError, match=r"127\.0\.0\.1:9"):
         run.finish()
     assert run.pids() == []
 

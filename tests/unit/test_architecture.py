@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
 
 #: What each room may use besides itself. `types` and `errors` are open to all but each other, and
 #: so are the mechanisms: single modules that know nothing of video.
-MECHANISMS = {"closing", "background"}
+MECHANISMS = {"closing", "background", "extras"}
 BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
 SIDE_BY_SIDE = {"video", "imaging", "tracking", "framing", "observe"}
@@ -26,11 +26,13 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "closing": set(),
     "background": {"closing"},
+    "extras": {"errors"},
     "settings": BASE,
     "config": BASE | {"settings"},
     "cuda": BASE,
     "memory": BASE | {"cuda"},
     "triton": BASE | {"memory", "settings"},
+    "assets": BASE | {"settings", "triton"},
     "models": BASE | {"memory", "settings", "triton"},
     "video": BASE | {"settings", "cuda"},
     "imaging": BASE | {"settings", "cuda"},
@@ -39,11 +41,12 @@ ALLOWED: dict[str, set[str]] = {
     "observe": BASE | {"settings"},
     "stream": STREAM,
     "workers": STREAM | {"stream"},
-    "batch": STREAM | {"config", "stream", "workers"},
+    "batch": STREAM | {"config", "stream", "workers", "assets"},
     "machine": STREAM | {"config", "stream"},
     "__main__": {"cli"},
     "cli": BASE
-    | {"settings", "config", "memory", "triton", "observe", "stream", "batch", "machine"},
+    | {"settings", "config", "memory", "triton", "observe", "stream", "batch", "machine"}
+    | {"assets"},
 }
 #: Modules of one room that stand on each other, from its lowest to its highest.
 MAX_FLOORS_IN_A_ROOM = 5

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.errors import AssetError, PlatformError
-from dualface_client.settings import paths
-from scripts.assets import (
+from dualface_client.assets.files import exclusive, write_atomically
+from dualface_client.assets.packages import (
     Catalogue,
     Member,
     Package,
@@ -27,10 +26,10 @@ from scripts.assets import (
     fetch,
     is_installed,
     read_catalogue,
-    read_pins,
 )
-from scripts.files import exclusive, write_atomically
-from scripts.package_clients import NodePin, find_npm, npm_pack
+from dualface_client.assets.registry_clients import NodePin, find_npm, npm_pack
+from dualface_client.errors import AssetError, PlatformError
+from dualface_client.settings import paths
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = NodePin("0", {}, 0)
@@ -88,7 +87,7 @@ def silent(_: str) -> None:
 def fetch_script(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs the real script with changed environment variables."""
     return subprocess.run(
-        [sys.executable, "scripts/fetch.py", *arguments],
+        [sys.executable, "-m", "dualface_client", "setup", *arguments],
         cwd=ROOT,
         env={**os.environ, "PIP_CONFIG_FILE": os.devnull, **variables},
         capture_output=True,
@@ -98,13 +97,11 @@ def fetch_script(*arguments: str, **variables: str) -> subprocess.CompletedProce
     )
 
 
-def test_table_names_what_versions_pins() -> None:
-    pins = read_pins()
+def test_the_table_is_whole() -> None:
     for package in read_catalogue(machine="x86_64").packages:
         assert package.version in package.file.name
         assert len(package.file.sha256) == 64
         assert all(len(member.sha256) == 64 for member in package.members)
-    assert pins["PYTRITON_WHEEL"] == paths.PYTRITON_VERSION
     (server,) = read_catalogue(["server"], "aarch64").packages
     assert paths.tritonserver_dir({"DUALFACE_HOME": "/h"}) == Path("/h") / server.unpack_to
     assert server.wheel_platform == "manylinux_2_35_aarch64"
@@ -198,7 +195,8 @@ def test_leftovers_of_a_killed_run_go_away(tmp_path: Path) -> None:
 
 def test_lock_has_a_limit_and_dies_with_its_holder(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom scripts.files import exclusive\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from dualface_client.assets.files import exclusive\n"
         "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

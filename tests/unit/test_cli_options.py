@@ -92,8 +92,8 @@ def test_a_base_install_is_told_what_to_install(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "error: the Python package 'click' is not installed; the command line needs the extra "
-        "'run': pip install 'dualface-client[run]'\n"
+        "error: the Python package 'click' is not installed; it comes with the extra 'cpu': "
+        "pip install 'dualface-client[cpu]' ([gpu] instead for an NVIDIA GPU)\n"
     )
 
 

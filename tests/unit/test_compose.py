@@ -16,7 +16,7 @@ import yaml
 from dualface_client.settings.paths import tritonserver_dir
 from dualface_client.triton.access import KEY_HEADER
 from dualface_client.triton.server_files import find_server_files
-from scripts.assets import ROOT
+from scripts.pins import ROOT
 from scripts.serve_embedded import KEY_NAME, RESTRICTED, command
 from tests.triton_log import HARMLESS, LINES
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.assets import ROOT
+from scripts.pins import ROOT
 
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 

@@ -9,7 +9,6 @@ import pytest
 
 from dualface_client.errors import AssetError, PlatformError
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, engine_filename
-from scripts.assets import read_pins
 from scripts.build_engines import check_engine_files, main
 from scripts.engines.files import (
     Gpu,
@@ -24,6 +23,7 @@ from scripts.engines.files import (
     refuse_foreign_engine,
     trtexec_command,
 )
+from scripts.pins import read_pins
 
 L4 = Gpu("NVIDIA L4", (8, 9), "620.10")
 #: Options that TensorRT 11's trtexec no longer has.

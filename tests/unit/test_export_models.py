@@ -13,13 +13,13 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from dualface_client.assets.export import MANIFEST, Request, build, export
+from dualface_client.assets.models.contract import check_contract
 from dualface_client.errors import AssetError, UsageError
 from dualface_client.imaging.geometry import refine, similarity_matrix, supersampling
 from dualface_client.settings.paths import clips_dir, sources_dir
 from dualface_client.triton.description import DETECTOR_TOP_K, FACE_DETECT, FACE_REID
 from dualface_client.types import FACE_CHIP_TEMPLATE_PX, ByteArray, FloatArray, Letterbox
-from scripts.export_models import MANIFEST, Request, build, export
-from scripts.models.contract import check_contract
 
 Run = Callable[[str, ByteArray], FloatArray]
 
@@ -57,7 +57,7 @@ def run(models: Path) -> Run:
 def photo(name: str) -> ByteArray:
     path = clips_dir() / name
     if not path.is_file():
-        pytest.fail(f"{path} is missing; run: python scripts/fetch.py clips")
+        pytest.fail(f"{path} is missing; run: make clips")
     return np.ascontiguousarray(np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1])
 
 
@@ -229,7 +229,9 @@ def test_other_detector_size_is_exported_and_odd_ones_refused(tmp_path: Path) ->
 
 
 def test_missing_weights_name_the_command(tmp_path: Path) -> None:
-    with pytest.raises(AssetError, match=r"centerface\.onnx are missing; run: python .*fetch"):
+    with pytest.raises(
+        AssetError, match=r"centerface\.onnx are missing; run: dualface-client setup"
+    ):
         export(Request(tmp_path / "out", tmp_path))
 
 

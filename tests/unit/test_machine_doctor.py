@@ -82,7 +82,7 @@ def test_missing_parts_are_named_with_the_remedy(tmp_path: Path) -> None:
     assert code == 2
     assert "FAIL  embedded server: " in text
     assert "FAIL  models: " in text
-    assert text.count("make ") >= 2
+    assert text.count("dualface-client setup") >= 2
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -69,7 +69,7 @@ def test_a_machine_without_cupy_is_told_what_to_install() -> None:
     reason = why_not_cuda(embedded_server=True)
     assert reason is not None
     assert "cupy" in reason
-    assert "dualface-client[run,gpu]" in reason
+    assert "dualface-client[gpu]" in reason
 
 
 @pytest.mark.skipif(ctypes.util.find_library("cuda") is not None, reason="there is a driver")

@@ -80,7 +80,7 @@ def test_a_missing_libpython_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_a_missing_wheel_is_an_asset_to_fetch(tmp_path: Path) -> None:
-    with pytest.raises(AssetError, match=r"bin/tritonserver is missing.*make setup"):
+    with pytest.raises(AssetError, match=r"bin/tritonserver is missing.*dualface-client setup"):
         find_server_files(tmp_path / "nowhere", (3, 11), [])
 
 

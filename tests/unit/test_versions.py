@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dualface_client.settings.paths import PYTRITON_VERSION
-from scripts.assets import ROOT, read_pins
+from scripts.pins import ROOT, read_pins
 
 PINS = read_pins()
 IMAGES = ("TRITON_IMAGE", "TENSORRT_IMAGE", "BASE_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE")
@@ -38,7 +38,7 @@ def test_drivers_are_the_pinned_one(path: Path) -> None:
 def test_tritonclient_and_embedded_server_are_the_pinned_ones(path: Path) -> None:
     text = path.read_text()
     assert set(re.findall(r"tritonclient[ =`]+(\d+\.\d+\.\d+)", text)) <= {PINS["TRITONCLIENT"]}
-    assert set(re.findall(r"nvidia-pytriton`? (\d+\.\d+\.\d+)", text)) <= {PINS["PYTRITON_WHEEL"]}
+    assert set(re.findall(r"nvidia-pytriton`? (\d+\.\d+\.\d+)", text)) <= {PYTRITON_VERSION}
 
 
 def test_server_and_builder_are_of_one_release() -> None:
@@ -57,7 +57,6 @@ def test_python_pins_agree() -> None:
     assert f"tritonclient=={PINS['TRITONCLIENT']}" in constraints
     project = (ROOT / "pyproject.toml").read_text()
     assert f"tritonclient[grpc]>={PINS['TRITONCLIENT']}" in project
-    assert PINS["PYTRITON_WHEEL"] == PYTRITON_VERSION
     rtx = (ROOT / "scripts/engines/tensorrt_rtx.txt").read_text()
     assert set(re.findall(r"==([\d.]+)", rtx)) == {PINS["TENSORRT_RTX"]}
     assert f"tensorrt-rtx-cu{PINS['CUDA_MAJOR']}-libs" in rtx

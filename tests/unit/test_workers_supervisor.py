@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.errors import RelayedError
+from dualface_client.errors import ServerError
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.run_log import run_log
 from dualface_client.settings.stream import StreamSettings
@@ -215,7 +215,7 @@ def refused_worker() -> WorkerLink:
     """A process that ended in an error before it had a session."""
     process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
     process.wait(30.0)
-    return WorkerLink(1, process, time.monotonic(), refused=RelayedError("not there", 3))
+    return WorkerLink(1, process, time.monotonic(), refused=ServerError("not there"))
 
 
 def test_a_worker_that_was_told_to_end_is_not_said_to_be_started_again() -> None:
@@ -236,7 +236,7 @@ def test_a_refusal_behind_a_stop_is_no_failure_of_the_run() -> None:
 
 def test_the_first_refusal_of_a_run_is_its_failure() -> None:
     overseer = supervisor()
-    with pytest.raises(RelayedError, match="not there"):
+    with pytest.raises(ServerError, match="not there"):
         overseer._on_end(overseer._workers[0], refused_worker())
 
 
@@ -253,7 +253,7 @@ def test_refusals_do_not_end_the_work_of_a_worker_that_is_well(quiet_worker: Wor
     refuse(overseer, 20)  # no room in shared memory for a second one, say
     assert overseer._workers[0].restarts == 20
     overseer._workers[1].link = None
-    with pytest.raises(RelayedError, match="not there"):
+    with pytest.raises(ServerError, match="not there"):
         refuse(overseer, 1)
 
 

@@ -109,7 +109,9 @@ def _serve(
     """Takes or starts the server; the stack ends it."""
     if not run.choice.address:
         listener.say("server_starting", "starting the embedded Triton server ...")
-    address, embedded = stack.enter_context(server_for(run.choice, stop.event))
+    address, embedded = stack.enter_context(
+        server_for(run.choice, stop.event, lambda text: listener.say("setup", text))
+    )
     if embedded is None:
         reap_at(address)
     else:

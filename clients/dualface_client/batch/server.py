@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualface_client.assets.setup import NEEDED, missing_parts, set_up
 from dualface_client.batch.server_restarter import ServerRestarter
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.gpus import read_gpus, used_gpu
+from dualface_client.observe.run_log import log_event
 from dualface_client.settings import paths
 from dualface_client.settings.program import ServerSettings
 from dualface_client.triton.connection import Connection
@@ -21,10 +23,15 @@ from dualface_client.triton.onnx_file import spec_of_file
 from dualface_client.triton.pool_file import pools_of_environment
 from dualface_client.triton.pool_plan import checked_pool
 from dualface_client.triton.reaper import reap_server
+from dualface_client.triton.server_files import Host, check_host
 
 _LOOPBACK = ("127.", "localhost:", "[::1]")
 #: The search for the fastest convolutions of every batch size is part of the start.
 _CUDA_READY_S = 240.0
+
+
+def _log(text: str) -> None:
+    log_event("setup", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +82,27 @@ def choice_of(server: ServerSettings, device: str) -> ServerChoice:
     )
 
 
-def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) -> EmbeddedServer:
-    """Starts the embedded server for the chosen models.
+def start_embedded(
+    choice: ServerChoice,
+    stop: threading.Event | None = None,
+    tell: Callable[[str], None] = _log,
+) -> EmbeddedServer:
+    """Starts the embedded server for the chosen models; fetches what it needs the first time.
 
     Args:
         choice: Which models, where.
         stop: Set it from elsewhere to give the start up.
+        tell: Gets progress lines where something is fetched or made.
 
     Raises:
-        AssetError: A model or the server is not in the cache, or a model file does not fit; the
+        AssetError: A model or the server cannot be fetched, or a model file does not fit; the
             message names the tensor.
         PlatformError: This machine cannot run it.
         ServerStartError: It died or hung.
         StoppedError: `stop` was set before it was ready.
         UsageError: The environment asks for memory pools that make no sense.
     """
+    _fetch_missing(choice, tell)
     cuda = choice.device == "cuda"
     files = (
         (FACE_DETECT, choice.detector_onnx or _exported(FACE_DETECT, half=cuda)),
@@ -112,6 +125,15 @@ def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) ->
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
     return EmbeddedServer(paths.tritonserver_dir(), models, options, stop)
+
+
+def _fetch_missing(choice: ServerChoice, tell: Callable[[str], None]) -> None:
+    """Fetches and makes what is not there, after a look at whether the server can run at all."""
+    check_host(Host.current())
+    own = choice.detector_onnx and choice.reid_onnx
+    if missing := missing_parts(("server",) if own else NEEDED):
+        tell(f"{' and '.join(missing)}: not here yet; fetched once, into {paths.home_dir()}")
+        set_up(missing, tell)
 
 
 def _instances(choice: ServerChoice, spec: ModelSpec) -> int:
@@ -151,7 +173,9 @@ def _exported(spec: ModelSpec, *, half: bool) -> Path:
 
 @contextmanager
 def server_for(
-    choice: ServerChoice, stop: threading.Event | None = None
+    choice: ServerChoice,
+    stop: threading.Event | None = None,
+    tell: Callable[[str], None] = _log,
 ) -> Iterator[tuple[str, EmbeddedServer | None]]:
     """The address to use, and the embedded server where one had to be started.
 
@@ -160,6 +184,7 @@ def server_for(
     Args:
         choice: Which server.
         stop: Set it from elsewhere to give a start up.
+        tell: As of `start_embedded`.
 
     Raises:
         DualfaceError: As `start_embedded`.
@@ -167,5 +192,5 @@ def server_for(
     if choice.address:
         yield choice.address, None
         return
-    with start_embedded(choice, stop) as server, ServerRestarter(server):
+    with start_embedded(choice, stop, tell) as server, ServerRestarter(server):
         yield server.grpc_address, server

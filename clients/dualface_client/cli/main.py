@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 
-_USAGE = 2
+from dualface_client.extras import missing_package
 
 
 def main() -> None:
@@ -22,11 +22,8 @@ def main() -> None:
 
         code = run_command_line()
     except ModuleNotFoundError as error:
-        if (error.name or "dualface_client").startswith("dualface_client"):
+        if (missing := missing_package(error)) is None:
             raise
-        sys.stderr.write(
-            f"error: the Python package {error.name!r} is not installed; the command line needs "
-            "the extra 'run': pip install 'dualface-client[run]'\n"
-        )
-        code = _USAGE
+        sys.stderr.write(f"error: {missing}\n")
+        code = missing.exit_code
     sys.exit(code)

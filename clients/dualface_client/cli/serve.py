@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -72,7 +73,7 @@ def serve(
     choice = replace(choice_of(own, device), address=None, model_control=model_control)
     with (
         stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,
-        start_embedded(choice, stop.event) as server,
+        start_embedded(choice, stop.event, partial(click.echo, err=True)) as server,
     ):
         click.echo(f"gRPC on {server.grpc_address}, metrics on {server.metrics_url}")
         if model_control:

@@ -1,6 +1,6 @@
 """Where models, clips and the server live: one cache directory and the well-known places in it.
 
-Nothing is created here; `scripts/fetch.py` and `scripts/export_models.py` fill the directories.
+Nothing is created here; `dualface-client setup` fills the directories.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ MANY_STREAMS = 8
 _FRAMES_UNDER_WAY = FACE_DETECT.max_batch_size
 _DRIVER = "libcuda.so.1"
 _PACKAGES = ("cupy", "PyNvVideoCodec")
-_INSTALL = "pip install 'dualface-client[run,gpu]' (and no plain onnxruntime beside it)"
+_INSTALL = "pip install 'dualface-client[gpu]' (and no plain onnxruntime beside it)"
 
 
 def why_not_cuda(*, embedded_server: bool) -> str | None:

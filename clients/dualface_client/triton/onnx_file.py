@@ -57,7 +57,7 @@ def load_model(path: Path) -> Any:
         ) from error
     if not path.is_file():
         raise AssetError(
-            f"{path}: no such model file; run `make models` in a checkout, or name your own with "
+            f"{path}: no such model file; run `dualface-client setup`, or name your own with "
             "--detector-onnx and --reid-onnx"
         )
     options = onnxruntime.SessionOptions()

@@ -84,6 +84,11 @@ def check_host(host: Host) -> None:
         )
 
 
+def server_binary(wheel_dir: Path) -> Path:
+    """Where `tritonserver` lies in the unpacked `nvidia-pytriton` wheel."""
+    return wheel_dir / "pytriton" / "tritonserver" / "bin" / "tritonserver"
+
+
 def find_server_files(
     wheel_dir: Path,
     python_version: tuple[int, int] = sys.version_info[:2],
@@ -100,11 +105,12 @@ def find_server_files(
         AssetError: The wheel is not there or incomplete.
         PlatformError: No stub or no libpython for this interpreter.
     """
-    root = wheel_dir / "pytriton" / "tritonserver"
-    binary = root / "bin" / "tritonserver"
+    binary = server_binary(wheel_dir)
+    root = binary.parents[1]
     if not os.access(binary, os.X_OK):
         raise AssetError(
-            f"{binary} is missing or not executable; fetch the embedded server with `make setup`"
+            f"{binary} is missing or not executable; fetch the embedded server with "
+            "`dualface-client setup`"
         )
     stub = _stub(root / "python_backend_stubs", python_version)
     own_libraries = wheel_dir / "nvidia_pytriton.libs"

@@ -20,7 +20,7 @@ try:
     import av
 except ImportError as missing:  # pragma: no cover - a broken installation
     raise PlatformError(
-        f"PyAV cannot be imported ({missing}); install it with: pip install 'dualface-client[run]'"
+        f"PyAV cannot be imported ({missing}); install it with: pip install 'dualface-client[cpu]'"
     ) from missing
 
 __all__ = [

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from dualface_client.errors import DualfaceError, RelayedError
+from dualface_client.errors import DualfaceError
 from dualface_client.observe.run_log import log_event
 from dualface_client.stream.job import Job
 from dualface_client.stream.setup import WorkerSetup
@@ -65,7 +65,7 @@ class WorkerLink:
     running: dict[str, Job] = field(default_factory=dict)
     ready: bool = False
     told_to_end: bool = False
-    refused: RelayedError | None = None
+    refused: DualfaceError | None = None
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
     def send(self, kind: str, **fields: Any) -> None:

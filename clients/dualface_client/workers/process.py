@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
-from dualface_client.errors import DualfaceError, RelayedError
+from dualface_client.errors import DualfaceError, relayed
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import ROOT, event_of, trace_of
@@ -180,7 +180,7 @@ def _take_jobs(runner: Runner, pool: ThreadPoolExecutor, reporter: _Reporter, st
             pool.submit(runner.run_job, job, status, stop)
         elif message["kind"] == "stop":
             text = str(message["error"])
-            stop.ask(RelayedError(text, int(message["exit_code"])) if text else None)
+            stop.ask(relayed(text, int(message["exit_code"])) if text else None)
         elif message["kind"] == "end":
             return
     stop.ask()  # the supervisor is gone

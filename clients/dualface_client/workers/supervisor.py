@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dualface_client.errors import DualfaceError, RelayedError
+from dualface_client.errors import DualfaceError, relayed
 from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
@@ -101,7 +101,8 @@ class Supervisor:
             Figures of each worker's region, by worker.
 
         Raises:
-            RelayedError: No worker could open its session, or a photo does not fit.
+            DualfaceError: No worker could open its session, or a photo does not fit: an error of
+                the kind that the worker told.
         """
         for job, status in zip(jobs, statuses, strict=True):
             if status.snapshot().state not in FINAL_STATES:
@@ -200,7 +201,7 @@ class Supervisor:
             link.ready = self._ever_ready = True
             self._refusals = 0
         elif kind == "refused":
-            link.refused = RelayedError(str(message["error"]), int(str(message["exit_code"])))
+            link.refused = relayed(str(message["error"]), int(str(message["exit_code"])))
         elif kind == "server_awaited":
             if self._state is not None:
                 self._state.await_server(self._setup.settings.server_wait_s)
@@ -245,7 +246,7 @@ class Supervisor:
         if link.told_to_end or self._stop_at_s:
             return  # nobody needs it any more
         self._refusals += 1
-        error = link.refused or RelayedError(
+        error = link.refused or relayed(
             f"{link.how_it_ended()} before it was ready: {' | '.join(link.tail)}", 1
         )
         # Whoever is at work goes on, and takes the waiting streams too.

@@ -17,7 +17,7 @@ from dualface_client.video.capabilities import ffmpeg_version
 
 #: Distributions that `run` needs, and what a module of theirs is called.
 _NEEDED = ("numpy", "tritonclient", "av", "opencv-python-headless", "lapx", "psutil", "pyyaml")
-_INSTALL = "pip install 'dualface-client[run,server]' (on a GPU machine [run,gpu])"
+_INSTALL = "pip install 'dualface-client[cpu]' (on a GPU machine [gpu])"
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 

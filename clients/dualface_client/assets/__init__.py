@@ -1,0 +1,1 @@
+"""What a machine needs besides Python packages: models and the embedded server."""

