@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -40,8 +41,9 @@ def run(clip: Path, output: Path, server: HeldServer | str) -> str:
 
 
 def test_one_server_serves_many_calls_also_at_a_time(
-    server: HeldServer, clip: Path, tmp_path: Path
+    server: HeldServer, clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     pid = server.pid
     outputs = [tmp_path / f"{number}.mp4" for number in range(3)]
     with ThreadPoolExecutor(2) as threads:
@@ -49,6 +51,7 @@ def test_one_server_serves_many_calls_also_at_a_time(
     assert ends == [f"done {FRAMES}"] * 3
     assert run(clip, tmp_path / "address.mp4", server.address) == f"done {FRAMES}"
     assert server.pid == pid
+    assert "starting the embedded" not in caplog.text
 
 
 def test_it_is_restarted_where_it_dies_at_its_address(
