@@ -89,6 +89,12 @@ def test_the_readme_begins_with_a_picture_that_loads_fast() -> None:
     assert (ROOT / picture).stat().st_size < 300_000
 
 
+def test_the_index_of_pages_has_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages - set(re.findall(r"\]\(([^)/]+)\)", index)) == set()
+
+
 def test_make_targets_that_pages_name_exist() -> None:
     makefiles = "\n".join(
         path.read_text() for path in [ROOT / "Makefile", *sorted((ROOT / "make").glob("*.mk"))]
