@@ -21,6 +21,10 @@ demo: models clips ## Set up, then turn a clip in which two faces cross into the
 test: models clips lint check-engines ## Set up, then run every check and test (with a real Triton)
 	@$(BIN)/python -m pytest
 
+.PHONY: check
+check: models clips lint ## Style, types and the unit tests
+	@$(BIN)/python -m pytest tests/unit
+
 .PHONY: lint
 lint: $(STAMP) ## Style, types
 	@$(BIN)/ruff check .

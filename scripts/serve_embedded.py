@@ -83,6 +83,18 @@ def command(files: ServerFiles, directory: Path, key: str) -> list[str]:
     ]
 
 
+def environment(files: ServerFiles) -> dict[str, str]:
+    """Environment variables of the server.
+
+    Args:
+        files: The server's pieces.
+    """
+    libraries = ":".join(str(place) for place in files.library_dirs)
+    # The stub finds its prefix, and so our packages, by the `python3` that stands first.
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, "LD_LIBRARY_PATH": libraries, "PATH": path}
+
+
 def read_key(path: Path | None) -> str:
     """The secret in a file, empty where no file is named.
 
@@ -115,10 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     arguments = command(files, options.directory, key)
-    libraries = ":".join(str(place) for place in files.library_dirs)
-    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    environment = {**os.environ, "LD_LIBRARY_PATH": libraries, "PATH": path}
-    return os.execve(arguments[0], arguments, environment)  # noqa: S606 - our own path, no shell
+    return os.execve(arguments[0], arguments, environment(files))  # noqa: S606 - our own path, no shell
 
 
 if __name__ == "__main__":

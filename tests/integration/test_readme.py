@@ -15,7 +15,7 @@ from tests.media import Clip, make
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_python_example_runs(tmp_path: Path) -> None:
@@ -87,6 +87,12 @@ def test_the_readme_begins_with_a_picture_that_loads_fast() -> None:
     head, _, _ = README.partition("\n## ")
     (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", head)
     assert (ROOT / picture).stat().st_size < 300_000
+
+
+def test_the_index_of_pages_has_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages - set(re.findall(r"\]\(([^)/]+)\)", index)) == set()
 
 
 def test_make_targets_that_pages_name_exist() -> None:

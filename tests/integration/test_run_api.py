@@ -9,12 +9,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dualface_client.batch.process import process
-from dualface_client.errors import ConfigError, PlatformError, UsageError
+from dualface_client import PlatformError, UsageError, process
 from dualface_client.settings.program import MonitorSettings, ProgramSettings
 from dualface_client.settings.stream import DetectionSettings, OutputSettings, StreamSettings
 from dualface_client.triton.embedded import EmbeddedServer
@@ -108,18 +106,10 @@ def test_workers_resume_and_a_whole_programs_settings(
     assert not [line for line in caplog.messages if "still held" in line]
 
 
-def test_values_are_read_as_options_are(tmp_path: Path) -> None:
+def test_tracks_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", Clip(frames=2))
-
-    def refused(error: type[UsageError], text: str, **given: Any) -> None:
-        with pytest.raises(error, match=text):
-            process(tmp_path / "a.mp4", tmp_path / "o.mp4", **given)
-
-    refused(ConfigError, "--device: run.device: gpu: ", device="gpu")
-    refused(ConfigError, "--workers: run.workers: 0: ", workers=0)
-    refused(ConfigError, "--streams: run.streams: many: ", streams="many")
-    refused(ConfigError, "--server: server.address: nowhere: ", server="nowhere")
-    refused(UsageError, "--tracks .*: cannot write tracks", tracks=str(tmp_path / "no" / "t.txt"))
+    with pytest.raises(UsageError, match=r"--tracks .*: cannot write tracks"):
+        process(tmp_path / "a.mp4", tmp_path / "o.mp4", tracks=tmp_path / "no" / "t.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
@@ -132,7 +122,7 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys
-from dualface_client.batch.process import process
+from dualface_client import process
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 settings = StreamSettings(output=OutputSettings(canvas_wh_px=(640, 360)))
 try:

@@ -71,6 +71,18 @@ def test_each_command_says_which_extra_is_missing(environment: Path, tmp_path: P
         assert "Traceback" not in done.stderr
 
 
+def test_the_python_interface_says_so_too(environment: Path, tmp_path: Path) -> None:
+    code = """
+import dualface_client
+try:
+    dualface_client.process(["x.mp4"], None)
+except dualface_client.PlatformError as error:
+    print(error)
+"""
+    done = run(environment / "bin" / "python", "-c", code, cwd=tmp_path)
+    assert "pip install 'dualface-client[cpu]'" in done.stdout, done.stderr
+
+
 @pytest.mark.timeout(600)
 def test_the_first_run_brings_what_it_needs(wheel: Path, environment: Path, tmp_path: Path) -> None:
     install(environment, f"{wheel}[cpu]")

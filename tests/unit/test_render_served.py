@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -24,7 +23,7 @@ from dualface_client.triton.description import MODELS, ModelSpec
 from dualface_client.triton.server_files import ServerFiles, find_server_files
 from scripts.engines.configs import PRIORITY_LIVE, tensorrt_config
 from scripts.render_repository import render_tensorrt
-from scripts.serve_embedded import command, prepare, read_key
+from scripts.serve_embedded import command, environment, prepare, read_key
 
 Start = Callable[..., str]
 
@@ -32,10 +31,6 @@ Start = Callable[..., str]
 @pytest.fixture
 def files() -> ServerFiles:
     return find_server_files(tritonserver_dir())
-
-
-def environment(files: ServerFiles) -> dict[str, str]:
-    return {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, files.library_dirs))}
 
 
 def free_ports() -> list[int]:

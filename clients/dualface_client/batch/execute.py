@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dualface_client.batch.admission import admit_streams, needs_of
 from dualface_client.batch.pool_faults import ending_at_pool_fault
 from dualface_client.batch.run import Run
-from dualface_client.batch.server import reap_at, server_for
+from dualface_client.batch.server import server_for
 from dualface_client.errors import DualfaceError, StoppedError
 from dualface_client.memory.figures import PoolReport
 from dualface_client.memory.vram import NVDEC_CONTEXT_BYTES, WORKER_BYTES, VramLimit
@@ -17,7 +17,7 @@ from dualface_client.observe.alerts import Alert
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.memory_peak import MemoryPeak
 from dualface_client.observe.report import StreamStatus
-from dualface_client.observe.run_log import log_event
+from dualface_client.observe.run_log import ROOT, log_event
 from dualface_client.settings.program import RunSettings
 from dualface_client.stream.device_choice import make_device
 from dualface_client.stream.job import fail_unstarted
@@ -35,16 +35,47 @@ _STREAMS_PER_WORKER = 4
 
 
 class Listener:
-    """Hears what a run has to say; this one writes it to the log and shows no progress."""
+    """Hears what a run has to say; this one writes it to the log and shows no progress.
+
+    Derive from it and override what you want to hear.
+    """
 
     def say(self, event: str, text: str, level: int = logging.INFO) -> None:
-        """One line, with a name for machines."""
+        """One line.
+
+        Called on the thread that called `process`, where an exception ends the run, and on threads
+        that watch (hardware alerts, the server's memory pools), where one is logged; two calls may
+        run at a time.
+
+        Args:
+            event: A name for machines, `snake_case`.
+            text: A sentence for people.
+            level: A level of `logging`.
+        """
         log_event(event, text, level=level)
 
     def display(self, statuses: Sequence[StreamStatus]) -> AbstractContextManager[object]:
-        """Shows the streams while they run."""
+        """Shows the streams while they run.
+
+        Called once, on the thread that called `process`. An exception ends the run.
+
+        Args:
+            statuses: One for each video, in order; `snapshot()` gives its report as it is now, on
+                any thread.
+
+        Returns:
+            Entered before the first stream starts and left when the last one has ended.
+        """
         del statuses
         return nullcontext()
+
+
+def _say_from_watch(listener: Listener, event: str, text: str, level: int) -> None:
+    """On a thread whose watch must go on, whatever the listener does."""
+    try:
+        listener.say(event, text, level)
+    except Exception:
+        logging.getLogger(ROOT).exception("%s: the listener failed at: %s", event, text)
 
 
 def carry_out(run: Run, stop: Stop, listener: Listener) -> None:
@@ -76,7 +107,7 @@ def _run_streams(run: Run, stop: Stop, listener: Listener) -> None:
 
     def on_alert(alert: Alert) -> None:
         level = logging.INFO if alert.is_over else logging.WARNING
-        listener.say("hardware_alert", str(alert), level)
+        _say_from_watch(listener, "hardware_alert", str(alert), level)
 
     with ExitStack() as stack:
         embedded, address = _serve(run, stop, listener, stack)
@@ -85,7 +116,7 @@ def _run_streams(run: Run, stop: Stop, listener: Listener) -> None:
             ending_at_pool_fault(
                 embedded,
                 stop,
-                lambda text: listener.say("server_pool", text, logging.WARNING),
+                lambda text: _say_from_watch(listener, "server_pool", text, logging.WARNING),
                 run.state,
                 gpu=on_gpu,
             )
@@ -106,15 +137,14 @@ def _run_streams(run: Run, stop: Stop, listener: Listener) -> None:
 def _serve(
     run: Run, stop: Stop, listener: Listener, stack: ExitStack
 ) -> tuple[EmbeddedServer | None, str]:
-    """Takes or starts the server; the stack ends it."""
-    if not run.choice.address:
+    """Takes or starts the server; the stack ends one that was started here."""
+    held = run.request.held
+    if held is None and not run.choice.address:
         listener.say("server_starting", "starting the embedded Triton server ...")
     address, embedded = stack.enter_context(
-        server_for(run.choice, stop.event, lambda text: listener.say("setup", text))
+        server_for(run.choice, stop.event, held, lambda text: listener.say("setup", text))
     )
-    if embedded is None:
-        reap_at(address)
-    else:
+    if embedded is not None:
         run.server_pid = lambda: embedded.pid
     run.state.set_server(f"{address} (embedded)" if embedded else address)
     run.state.set_phase("running")

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 
 from dualface_client.background import BackgroundLoop
 from dualface_client.batch.execute import Listener, carry_out
+from dualface_client.batch.held_server import HeldServer, refuse_no_event
 from dualface_client.batch.prepare import prepare_run
 from dualface_client.batch.run import RunRequest
-from dualface_client.config.layers import command_layer
-from dualface_client.config.stack import build
-from dualface_client.errors import ConfigError
+from dualface_client.config.program import AnySettings, check_settings
+from dualface_client.errors import UsageError
 from dualface_client.observe.report import StreamReport
-from dualface_client.settings.program import ProgramSettings
-from dualface_client.settings.stream import StreamSettings
+from dualface_client.settings.program import ProgramSettings, ServerSettings
 from dualface_client.stream.stop import Stop
 
 #: How soon a caller's wish to stop is seen.
@@ -29,11 +28,11 @@ AnyPath = str | PathLike[str]
 
 
 def process(  # noqa: PLR0913 - what the command has as options, by name
-    inputs: AnyPath | Sequence[AnyPath],
+    inputs: AnyPath | Iterable[AnyPath],
     output: AnyPath | None,
     *,
-    server: str | None = None,
-    settings: StreamSettings | ProgramSettings | None = None,
+    server: str | HeldServer | None = None,
+    settings: AnySettings | None = None,
     streams: int | str | None = None,
     stop: threading.Event | None = None,
     device: str | None = None,
@@ -47,15 +46,17 @@ def process(  # noqa: PLR0913 - what the command has as options, by name
 
     Every argument means what the option of its name means; the same planning, server, admission to
     the GPU's memory, monitor and workers are behind it. Configuration files and variables count
-    where the caller has read them: `config.stack` gives a `ProgramSettings`.
+    where the caller has read them, with `load_settings`.
 
     Args:
         inputs: Files, directories or glob patterns; one or several.
         output: A file (for one video) or a directory; None writes no video.
-        server: `HOST:PORT` of a running Triton; without one the embedded server is started, and
-            stopped at the end.
-        settings: How to process, of the streams alone or of the whole program (but `record`, which
-            is about what the command shows); None for the defaults. The arguments go over it.
+        server: One that `serve` started, or `HOST:PORT` of another running Triton; without either
+            the embedded server is started, and stopped at the end.
+        settings: How to process: a mapping such as `{"output.crf": 18}`, or typed settings of the
+            streams alone or of the whole program (but `record`, which is about what the command
+            shows); None for the defaults. They are checked as those of files are. The arguments go
+            over it.
         streams: Videos processed at a time; `auto` is one per 4 cores.
         stop: Set it from another thread to end early, as Ctrl-C does here; partial outputs stay
             playable.
@@ -78,39 +79,31 @@ def process(  # noqa: PLR0913 - what the command has as options, by name
         ServerError: The server cannot be had or is not the right one.
         AssetError: The embedded server's models or binary are missing.
     """
-    program = settings if isinstance(settings, ProgramSettings) else ProgramSettings()
-    if isinstance(settings, StreamSettings):
-        program = replace(program, stream=settings)
-    named = {
-        "run.device": device,
-        "run.streams": streams,
-        "run.workers": workers,
-        "server.address": server,
+    refuse_no_event(stop)
+    held = server if isinstance(server, HeldServer) else None
+    arguments: dict[str, tuple[str, object]] = {
+        "device": ("run.device", device),
+        "streams": ("run.streams", streams),
+        "workers": ("run.workers", workers),
+        "server": ("server.address", "embedded" if held else server),
     }
-    many = [inputs] if isinstance(inputs, str | PathLike) else inputs
+    program = check_settings(settings, arguments)
     request = RunRequest(
-        tuple(os.fspath(path) for path in many),
-        None if output is None else os.fspath(output),
-        _with(program, {key: str(value) for key, value in named.items() if value is not None}),
-        tracks=None if tracks is None else Path(tracks),
-        overlay=None if overlay is None else Path(overlay),
-        resume=resume,
+        _inputs(inputs),
+        _path("output", output),
+        _on_held(held, program) if held else program,
+        tracks=_file("tracks", tracks),
+        overlay=_file("overlay", overlay),
+        resume=_flag("resume", resume),
+        held=held.embedded() if held else None,
     )
+    hears = _listener(listener)
     run = prepare_run(request)
-    listener = listener or Listener()
     for note in run.notes:
-        listener.say("note", f"note: {note}")
+        hears.say("note", f"note: {note}")
     with _following(stop) as own:
-        carry_out(run, own, listener)
+        carry_out(run, own, hears)
     return run.summary(0.0).streams
-
-
-def _with(program: ProgramSettings, named: dict[str, str]) -> ProgramSettings:
-    """Settings with single values over them, read as the command's options are."""
-    layer = command_layer(named)
-    if layer.problems:
-        raise ConfigError("; ".join(map(str, layer.problems)))
-    return build(layer.values, onto=program)
 
 
 @contextmanager
@@ -128,3 +121,63 @@ def _following(event: threading.Event | None) -> Iterator[Stop]:
 
     with BackgroundLoop(look, name="stop", period_s=_LOOK_S, at_once=True):
         yield stop
+
+
+def _on_held(held: HeldServer, program: ProgramSettings) -> ProgramSettings:
+    """The settings on a server that runs already."""
+    if program.run.device not in ("auto", held.device):
+        raise UsageError(
+            f"device: {program.run.device}: the server that is held runs on {held.device}; leave "
+            "it out, or start the server with that device"
+        )
+    if program.server not in (ServerSettings(), held.settings):
+        asked, has = asdict(program.server), asdict(held.settings)
+        other = [f"server.{k}: {asked[k]} (it has {has[k]})" for k in has if asked[k] != has[k]]
+        raise UsageError(
+            f"settings: {', '.join(other)}: the server that is held was started otherwise; pass "
+            "these settings to serve()"
+        )
+    return replace(program, run=replace(program.run, device=held.device))
+
+
+def _inputs(inputs: object) -> tuple[str, ...]:
+    many = [inputs] if isinstance(inputs, str | PathLike) else inputs
+    if not isinstance(many, Iterable) or isinstance(many, bytes):
+        raise _wrong("inputs", inputs, "a path or several; name at least one video")
+    found = tuple(_text("inputs", path) for path in many)
+    if not found:
+        raise UsageError("inputs: is empty: expected a path or several; name at least one video")
+    return found
+
+
+def _path(name: str, path: object) -> str | None:
+    return None if path is None else _text(name, path)
+
+
+def _file(name: str, path: object) -> Path | None:
+    return None if path is None else Path(_text(name, path))
+
+
+def _text(name: str, path: object) -> str:
+    text = os.fspath(path) if isinstance(path, str | PathLike) else None
+    if not isinstance(text, str):
+        raise _wrong(name, path, "a path as str or pathlib.Path")
+    return text
+
+
+def _flag(name: str, flag: object) -> bool:
+    if not isinstance(flag, bool):
+        raise _wrong(name, flag, "True or False")
+    return flag
+
+
+def _listener(listener: object) -> Listener:
+    if listener is None:
+        return Listener()
+    if not isinstance(listener, Listener):
+        raise _wrong("listener", listener, "an object of a class derived from Listener")
+    return listener
+
+
+def _wrong(name: str, value: object, expected: str) -> UsageError:
+    return UsageError(f"{name}: {type(value).__name__} {value!r:.80}: expected {expected}")

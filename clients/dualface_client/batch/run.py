@@ -18,6 +18,7 @@ from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import Job
+from dualface_client.triton.embedded import EmbeddedServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class RunRequest:
         overlay: File or directory for debug overlays, None for nowhere.
         resume: Whether videos whose outputs are finished and verified are skipped.
         recorded: State of the earlier run, empty without one.
+        held: An embedded server that runs already and is used, None for none.
     """
 
     inputs: tuple[str, ...]
@@ -43,6 +45,7 @@ class RunRequest:
     overlay: Path | None = None
     resume: bool = False
     recorded: Mapping[str, Any] = field(default_factory=dict)
+    held: EmbeddedServer | None = None
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.observe.run_log import log_event
 from dualface_client.settings import paths
 from dualface_client.settings.program import ServerSettings
+from dualface_client.triton.access import OPEN_ACCESS, Access
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
@@ -147,19 +148,20 @@ def _own_pool(choice: ServerChoice, total_bytes: int | None) -> int | None:
     return checked_pool("server.cuda_pool_mib", str(choice.cuda_pool_mib << 20), total_bytes)
 
 
-def reap_at(address: str) -> tuple[str, ...]:
+def reap_at(address: str, access: Access | None = None) -> tuple[str, ...]:
     """Takes regions of dead processes back from a server that runs already.
 
     Never a reason not to run: where it does not work the run says why, if it matters to it.
 
     Args:
         address: `HOST:PORT`.
+        access: Key and certificates; None for those that the environment names.
 
     Returns:
         Names that the server no longer holds.
     """
     # Unreachable, refused: the session that follows meets the same and says so.
-    with suppress(DualfaceError), Connection(address) as connection:
+    with suppress(DualfaceError), Connection(address, access) as connection:
         return reap_server(connection).gone
     return ()
 
@@ -175,22 +177,29 @@ def _exported(spec: ModelSpec, *, half: bool) -> Path:
 def server_for(
     choice: ServerChoice,
     stop: threading.Event | None = None,
+    held: EmbeddedServer | None = None,
     tell: Callable[[str], None] = _log,
 ) -> Iterator[tuple[str, EmbeddedServer | None]]:
-    """The address to use, and the embedded server where one had to be started.
+    """The address to use, and the embedded server where it is one of this process.
 
-    The latter is restarted where it dies, at the same address.
+    One that is started here is restarted where it dies, at the same address. Regions of dead
+    processes are taken back from one that runs already.
 
     Args:
         choice: Which server.
         stop: Set it from elsewhere to give a start up.
+        held: One that runs already and that its holder restarts and stops, None for none.
         tell: As of `start_embedded`.
 
     Raises:
         DualfaceError: As `start_embedded`.
     """
-    if choice.address:
+    if held is not None:
+        reap_at(held.grpc_address, OPEN_ACCESS)
+        yield held.grpc_address, held
+    elif choice.address:
+        reap_at(choice.address)
         yield choice.address, None
-        return
-    with start_embedded(choice, stop, tell) as server, ServerRestarter(server):
-        yield server.grpc_address, server
+    else:
+        with start_embedded(choice, stop, tell) as server, ServerRestarter(server):
+            yield server.grpc_address, server

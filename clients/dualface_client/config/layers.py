@@ -1,4 +1,4 @@
-"""One layer from one source: a YAML file, the environment, the command line."""
+"""One layer from one source: a YAML file, the environment, the command line, a program."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from dualface_client.config.table import ENV_PREFIX, Setting, settings_table
 from dualface_client.config.values import Given, Layer, Origin, Problem, quoted
 from dualface_client.config.yaml_tree import Node, TreeError, read_tree
-from dualface_client.settings.kinds import did_you_mean
+from dualface_client.settings.kinds import Or, Size, did_you_mean
 
 #: Environment variables of the project that are no settings: places, secrets, the bundle's.
 OTHER_VARIABLES = frozenset(
@@ -57,7 +57,9 @@ def node_layer(root: Node, table: Mapping[str, Setting]) -> Layer:
         if isinstance(found, Problem):
             problems.append(found)
         elif key in values:
-            text = f"{key}: given twice, first in line {values[key].origin.line}; keep one"
+            line = values[key].origin.line
+            first = f", first in line {line}" if line else ""
+            text = f"{key}: given twice{first}; keep one"
             problems.append(Problem(node.origin, text))
         else:
             values[key] = found
@@ -153,6 +155,38 @@ def command_layer(given: Mapping[str, str]) -> Layer:
         else:
             values[key] = found
     return Layer("command line", values, tuple(problems))
+
+
+def program_layer(given: Mapping[str, object], place: str) -> Layer:
+    """What a Python program gives.
+
+    Args:
+        given: Values by key, nested (`{"output": {"crf": 20}}`) or dotted (`{"output.crf": 20}`).
+            Each may be of Python's own type or the text that a file would have.
+        place: What the user looks for, such as `settings`.
+    """
+    table = settings_table()
+    return node_layer(_program_node(given, "", Origin("program", place), table), table)
+
+
+def _program_node(value: object, key: str, origin: Origin, table: Mapping[str, Setting]) -> Node:
+    if isinstance(value, Mapping):
+        prefix = f"{key}." if key else ""
+        children = {
+            str(name): _program_node(child, f"{prefix}{name}", origin, table)
+            for name, child in value.items()
+        }
+        return Node(origin, children)
+    kind = table[key].kind if key in table else None
+    if value is None:
+        return Node(origin, kind.word if isinstance(kind, Or) else None)
+    if isinstance(value, bool):
+        return Node(origin, str(value).lower())
+    if isinstance(value, list | tuple):
+        if isinstance(kind, Size):
+            return Node(origin, "x".join(map(str, value)))
+        return Node(origin, [_program_node(item, "", origin, table) for item in value])
+    return Node(origin, str(value))
 
 
 def read_value(setting: Setting, text: str, origin: Origin) -> Given | Problem:

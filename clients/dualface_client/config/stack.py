@@ -99,6 +99,7 @@ def effective(
     command: Mapping[str, str],
     *,
     config_fallback: bool = False,
+    program: Layer | None = None,
 ) -> Effective:
     """Reads every layer and puts them over each other.
 
@@ -108,17 +109,17 @@ def effective(
         command: Text of the options that were given, by key.
         config_fallback: Go on without a broken file, with a note; broken options and variables
             are refused anyway.
+        program: What a Python program says, over everything else.
 
     Raises:
         ConfigError: Something is wrong; the message lists all of it.
     """
     layers = [file_layer(path, layer) for layer, path in files.files.items()]
     layers += [environment_layer(environ), command_layer(command)]
+    layers += [program] if program else []
     notes: list[str] = []
     while True:
-        problems = [problem for layer in layers for problem in layer.problems]
-        values = merged([layer for layer in layers if not layer.problems])
-        problems += [] if problems else broken_rules(values)
+        values, problems = _merged_and_checked(layers)
         if not problems:
             return Effective(values, tuple(notes), files)
         broken = {p.origin.layer for p in problems} & set(FILE_LAYERS)
@@ -126,6 +127,24 @@ def effective(
             raise ConfigError(_message(problems, files=bool(broken)))
         notes += [f"{problem} (this file is left out)" for problem in problems]
         layers = [layer for layer in layers if layer.name not in broken]
+
+
+def checked(layers: Sequence[Layer]) -> dict[str, Given]:
+    """Layers over the defaults, each of them right and all of them together.
+
+    Raises:
+        ConfigError: Something is wrong; the message lists all of it.
+    """
+    values, problems = _merged_and_checked(layers)
+    if problems:
+        raise ConfigError(_message(problems, files=False))
+    return values
+
+
+def _merged_and_checked(layers: Sequence[Layer]) -> tuple[dict[str, Given], list[Problem]]:
+    problems = [problem for layer in layers for problem in layer.problems]
+    values = merged([layer for layer in layers if not layer.problems])
+    return values, problems or broken_rules(values)
 
 
 def problems_of(path: Path) -> list[Problem]:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Layers from the lowest to the highest; a higher one wins.
-LAYERS = ("default", "fallback", "auto_detected", "manual", "environment", "command line")
+LAYERS = (
+    *("default", "fallback", "auto_detected", "manual", "environment"),
+    *("command line", "program"),
+)
 
 
 @dataclass(frozen=True, slots=True)
