@@ -38,7 +38,7 @@ from scripts.engines.files import (
     trtexec_command,
 )
 from scripts.engines.profiles import parse_capability
-from scripts.files import sha256_of, write_atomically
+from scripts.files import sha256_of, write_asset
 
 BUILD_LIMIT_S = 1800.0
 REPOSITORY = ROOT / "model_repository"
@@ -77,7 +77,7 @@ def build(gpu: Gpu, gpu_index: int, version: int) -> None:
         engine.parent.mkdir(parents=True, exist_ok=True)
         _in_container(wanted.command, gpu_index)
         os.replace(f"{engine}.part", engine)
-        write_atomically(manifest_path(engine), wanted.to_json().encode())
+        write_asset(manifest_path(engine), wanted.to_json().encode())
 
 
 def check(gpu: Gpu, gpu_index: int, version: int) -> None:

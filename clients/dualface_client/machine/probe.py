@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from dualface_client.atomic_file import write_atomically
 from dualface_client.config.table import settings_table
 from dualface_client.errors import PlatformError, SinkError
 from dualface_client.machine.rules import Chosen, ProbeFacts, derive
@@ -99,14 +99,10 @@ def write_layer(path: Path, text: str) -> None:
     Raises:
         SinkError: It cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_atomically(path, text)
     except OSError as error:
-        with contextlib.suppress(OSError):  # the error below says what is wrong there
-            part.unlink()
         raise SinkError(f"--output {path}: cannot be written: {error.strerror}") from error
 
 
