@@ -68,19 +68,19 @@ def export(request: Request, tell: Callable[[str], None] = print) -> list[str]:
             writable.
         UsageError: The detector size is not possible.
     """
-    plan = _plan(request)
+    wanted = _wanted(request)
     with exclusive(request.out, tell=tell):
         old = _read_manifest(request.out)
-        written = [name for name in plan if _is_stale(request.out, name, plan[name], old)]
-        if written or set(old) != set(plan):
-            _write(request, plan, old, written, tell)
+        written = [name for name in wanted if _is_stale(request.out, name, wanted[name], old)]
+        if written or set(old) != set(wanted):
+            _write(request, wanted, old, written, tell)
     return written
 
 
-def _plan(request: Request) -> dict[str, dict[str, Any]]:
+def _wanted(request: Request) -> dict[str, dict[str, Any]]:
     """File name to what decides its content: source, size, precision, exporter."""
     detector = _detector_spec(request)
-    plan = {}
+    wanted = {}
     for spec, own, sources in (
         (detector, request.detector_onnx, (DETECTOR_SOURCE,)),
         (FACE_REID, request.reid_onnx, (REID_SOURCE, REID_SHARD)),
@@ -93,8 +93,8 @@ def _plan(request: Request) -> dict[str, dict[str, Any]]:
             "input_dims": list(spec.input.dims),
         }
         for suffix, dtype in PRECISIONS[:1] if own else PRECISIONS:
-            plan[f"{spec.name}{suffix}.onnx"] = {**key, "body": np.dtype(dtype).name}
-    return plan
+            wanted[f"{spec.name}{suffix}.onnx"] = {**key, "body": np.dtype(dtype).name}
+    return wanted
 
 
 def _detector_spec(request: Request) -> ModelSpec:
@@ -146,18 +146,18 @@ def _is_stale(out: Path, name: str, key: dict[str, Any], old: dict[str, dict[str
 
 def _write(
     request: Request,
-    plan: dict[str, dict[str, Any]],
+    wanted: dict[str, dict[str, Any]],
     old: dict[str, dict[str, Any]],
     written: list[str],
     tell: Callable[[str], None],
 ) -> None:
-    entries = {name: old[name] for name in plan if name not in written}
+    entries = {name: old[name] for name in wanted if name not in written}
     for name in written:
-        content = _content(request, name, plan[name])
+        content = _content(request, name, wanted[name])
         write_asset(request.out / name, content)
-        entries[name] = _entry(plan[name], content)
-        tell(f"{name}: {len(content) / 1e6:.1f} MB, {plan[name]['source']}")
-    for name in set(old) - set(plan):
+        entries[name] = _entry(wanted[name], content)
+        tell(f"{name}: {len(content) / 1e6:.1f} MB, {wanted[name]['source']}")
+    for name in set(old) - set(wanted):
         (request.out / name).unlink(missing_ok=True)
         tell(f"{name}: removed, own weights come in one precision")
     manifest = {"models": dict(sorted(entries.items()))}

@@ -25,6 +25,7 @@ from in_process import config_of, embedded_model  # type: ignore[import-not-foun
 from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import SystemRegion
+from dualface_client.memory.vram import MIB
 from dualface_client.observe.gpus import read_gpus
 from dualface_client.observe.host import family
 from dualface_client.settings.paths import models_dir
@@ -33,7 +34,6 @@ from dualface_client.triton.session import Session, SlotGroup
 
 BATCHES = {FACE_DETECT.name: 8, FACE_REID.name: 4}
 SPECS = (FACE_DETECT, FACE_REID)
-MIB = 1 << 20
 #: FP16 models and batches of other sizes: a sum of values near 1 may differ by so much.
 TOLERANCE = 0.02
 
