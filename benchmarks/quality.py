@@ -93,11 +93,11 @@ def _look(out: Path, tiles: Path, name: str) -> dict[str, Any]:
 
 
 def _print(rows: dict[str, dict[str, Any]]) -> None:
-    print(f"\n{'clip':<28} {'fps':>5} {'ReID':>6}  slots")
+    print(f"\n{'clip':<28} {'fps':>5} {'ReID':>6}  tiles")
     for name, row in rows.items():
         failed = f"  FAILED: {', '.join(row['failed'])}" if row["failed"] else ""
-        slots = row["detail"]["slots"]
-        print(f"{name:<28} {row['fps']:5.1f} {row['reid_ratio']:6.1%}  {slots}{failed}")
+        tiles = row["detail"]["tiles"]
+        print(f"{name:<28} {row['fps']:5.1f} {row['reid_ratio']:6.1%}  {tiles}{failed}")
 
 
 def _run(*arguments: object, check: bool = True) -> None:

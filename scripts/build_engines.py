@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dualface_client.assets.files import sha256_of, write_atomically
+from dualface_client.assets.files import sha256_of, write_asset
 from dualface_client.errors import AssetError, DualfaceError, PlatformError
 from dualface_client.settings.paths import home_dir, models_dir
 from dualface_client.triton.description import MODELS, ModelSpec, engine_filename
@@ -77,7 +77,7 @@ def build(gpu: Gpu, gpu_index: int, version: int) -> None:
         engine.parent.mkdir(parents=True, exist_ok=True)
         _in_container(wanted.command, gpu_index)
         os.replace(f"{engine}.part", engine)
-        write_atomically(manifest_path(engine), wanted.to_json().encode())
+        write_asset(manifest_path(engine), wanted.to_json().encode())
 
 
 def check(gpu: Gpu, gpu_index: int, version: int) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dualface_client.assets.files import write_atomically
+from dualface_client.assets.files import write_asset
 from dualface_client.errors import AssetError, DualfaceError, UsageError
 from dualface_client.settings.paths import models_dir
 from dualface_client.triton.description import MODELS, ModelSpec
@@ -63,7 +63,7 @@ def render_tensorrt(repository: Path = REPOSITORY) -> list[Path]:
     for spec in MODELS:
         path = repository / spec.name / CONFIG
         if path in paths:
-            write_atomically(path, tensorrt_config(spec).encode())
+            write_asset(path, tensorrt_config(spec).encode())
     return paths
 
 

@@ -22,9 +22,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dualface_client.memory.vram import MIB
 from dualface_client.observe.gpus import read_gpus
 from dualface_client.triton.ensembles import read_ensembles
-from dualface_client.triton.pool_plan import MIB, Deployment, PoolPlan, plan_pools
+from dualface_client.triton.pool_plan import Deployment, PoolPlan, plan_pools
 from scripts.pools.trial import TRIALS, Outcome, Trial, attempt, write_repository
 
 #: Bisection ends when the bounds are so close.

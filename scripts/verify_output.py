@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dualface_client.errors import DualfaceError
 from dualface_client.settings import paths
-from scripts.clips.slots import (
+from scripts.clips.tiles import (
     Eyes,
     References,
-    SlotTally,
+    TileTally,
     frames_to_check,
     references_from_sources,
 )
@@ -79,7 +79,7 @@ def verify(
         SourceError: A file cannot be decoded.
     """
     wanted = frames_to_check(truth, demands.every, demands.min_visible)
-    tally = SlotTally((truth.expected_left, truth.expected_right))
+    tally = TileTally((truth.expected_left, truth.expected_right))
     times_s: list[Fraction] = []
     for time_s, frame in video_frames(output):
         times_s.append(time_s)
@@ -97,11 +97,11 @@ def verify(
 def report_text(checks: Sequence[Check]) -> str:
     """The checks for a reader, with the intervals that are wrong."""
     lines = [f"{'ok  ' if check.ok else 'FAIL'} {check.name:14} {check.detail}" for check in checks]
-    slots = [check for check in checks if check.name == "slots"]
     lines += [
         f"     {run['from_s']:.2f} s to {run['to_s']:.2f} s ({run['frames']} frames): "
         f"left shows {run['seen'][0] or 'nobody'}, right {run['seen'][1] or 'nobody'}"
-        for check in slots
+        for check in checks
+        if check.name == "tiles"
         for run in check.values["wrong"]
     ]
     return "\n".join(lines)
@@ -118,7 +118,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", type=Path, default=paths.models_dir())
     parser.add_argument("--every", type=int, default=default.every)
     parser.add_argument("--min-visible", type=float, default=default.min_visible)
-    parser.add_argument("--min-slots", type=float, default=default.min_right)
+    parser.add_argument("--min-tiles", type=float, default=default.min_right)
     parser.add_argument("--min-centred", type=float, default=default.min_centred)
     parser.add_argument("--tone-tolerance", type=float, default=default.tone_tolerance_s)
     parser.add_argument("--size", default="1920x1080", metavar="WxH", help="of the output")
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demands = Demands(
         options.every,
         options.min_visible,
-        options.min_slots,
+        options.min_tiles,
         options.min_centred,
         options.tone_tolerance,
         (int(width), int(height)),

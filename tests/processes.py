@@ -14,18 +14,18 @@ import av
 import psutil
 
 from dualface_client.memory.names import parse
+from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
 from tests.media import Clip, make
 
 CLI = [sys.executable, "-m", "dualface_client"]
-SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
 LONG_CLIP = paths.clips_dir() / "franck.mp4"
 
 
-def left_by(pid: int) -> set[str]:
-    """Files in /dev/shm whose name says that this process owns them."""
-    names = {path.name: parse(path.name.partition("_")[0]) for path in SHM.glob("dualface-*")}
-    return {name for name, parsed in names.items() if parsed and parsed.owner.pid == pid}
+def left_by(*pids: int) -> set[str]:
+    """Files in /dev/shm whose name says that one of these processes owns them."""
+    names = {path.name: parse(path.name.partition("_")[0]) for path in SHM_DIR.glob("dualface-*")}
+    return {name for name, parsed in names.items() if parsed and parsed.owner.pid in pids}
 
 
 def family(pid: int) -> list[psutil.Process]:

@@ -20,20 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from in_process import config_of, embedded_model  # type: ignore[import-not-found] # the script beside this one
 
 from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import SystemRegion
+from dualface_client.memory.vram import MIB
 from dualface_client.observe.gpus import read_gpus
+from dualface_client.observe.host import family
 from dualface_client.settings.paths import models_dir
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.session import Session, SlotGroup
 
 BATCHES = {FACE_DETECT.name: 8, FACE_REID.name: 4}
 SPECS = (FACE_DETECT, FACE_REID)
-MIB = 1 << 20
 #: FP16 models and batches of other sizes: a sum of values near 1 may differ by so much.
 TOLERANCE = 0.02
 
@@ -115,14 +115,11 @@ def work(options: argparse.Namespace) -> None:
 
 def memory(pids: list[int]) -> dict[str, float]:
     """VRAM of the card, and the host memory of some processes, shared pages counted once."""
-    family: list[Any] = []
-    for pid in pids:
-        root = psutil.Process(pid)
-        family += [root, *root.children(recursive=True)]
+    processes = [process for pid in pids for process in family(pid)]
     gpus = read_gpus()
     return {
         "vram_mib": round(gpus[0].memory_used_bytes / MIB, 1) if gpus else 0.0,
-        "host_pss_mib": round(sum(p.memory_full_info().pss for p in family) / MIB, 1),
+        "host_pss_mib": round(sum(p.memory_full_info().pss for p in processes) / MIB, 1),
     }
 
 

@@ -22,12 +22,12 @@ import psutil
 from vitals import short_clip  # type: ignore[import-not-found] # the module beside this one
 
 from dualface_client.memory.names import parse
+from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings.paths import clips_dir
 
 CLI = [sys.executable, "-m", "dualface_client"]
 FRAMES = {"a": 60, "b": 70, "c": 80, "d": 90}
 LIMIT_S = 420.0
-_SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
 
 
 def make_inputs(folder: Path, times: int) -> None:
@@ -187,7 +187,9 @@ class Run:
 
     def left_in_shm(self) -> list[str]:
         """Files that name one of the run's processes."""
-        names = {path.name: parse(path.name.partition("_")[0]) for path in _SHM.glob("dualface-*")}
+        names = {
+            path.name: parse(path.name.partition("_")[0]) for path in SHM_DIR.glob("dualface-*")
+        }
         return [name for name, who in names.items() if who and who.owner.pid in self.family]
 
     def left_running(self, wait_s: float = 20.0) -> list[str]:

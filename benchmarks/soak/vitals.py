@@ -14,11 +14,12 @@ import psutil
 from dualface_client.errors import ServerError
 from dualface_client.memory.names import OwnerState, owner_state, parse
 from dualface_client.memory.region import SHM_DIR
+from dualface_client.memory.vram import MIB
 from dualface_client.observe.gpus import read_gpus
+from dualface_client.observe.host import family
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.registration import Kind, registered_regions
 
-MIB = 1 << 20
 #: Growth over the tested part that is still called flat: allocator noise, not a leak per file.
 #: Threads and files come and go with each stream's phase: what lies within three standard errors of
 #: the fit is flat too, up to one per hundred files.
@@ -84,8 +85,7 @@ def tree(pid: int) -> tuple[float, float, float]:
     """MiB resident, file descriptors and threads of a process and its children."""
     sums = np.zeros(3)
     try:
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
+        for process in family(pid):
             with process.oneshot():
                 sums += (
                     process.memory_info().rss / MIB,

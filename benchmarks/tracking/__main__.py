@@ -94,7 +94,7 @@ def _by_group(
     for result in results:
         groups.setdefault(result.clip.kind.group, []).append(result)
     return {
-        name: {"clips": len(part), **figures(total(r.slots for r in part)), **scores[name]}
+        name: {"clips": len(part), **figures(total(r.counts for r in part)), **scores[name]}
         for name, part in groups.items()
     }
 
@@ -102,16 +102,16 @@ def _by_group(
 def _by_kind(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     found = {}
     for kind in KINDS:
-        part = [result.slots for result in results if result.clip.kind.name == kind.name]
+        part = [result.counts for result in results if result.clip.kind.name == kind.name]
         if part:
-            worst = min(slots.accuracy for slots in part)
-            found[kind.name] = {**figures(total(part)), "worst_slot_accuracy": worst}
+            worst = min(counts.accuracy for counts in part)
+            found[kind.name] = {**figures(total(part)), "worst_tile_accuracy": worst}
     return found
 
 
 def show(result: dict[str, Any]) -> None:
     """Prints the tables and the gates."""
-    print(f"\n{'':32} {'HOTA':>6} {'AssA':>6} {'IDF1':>6} {'IDSW':>5}  {'slots':>7}", end=" ")
+    print(f"\n{'':32} {'HOTA':>6} {'AssA':>6} {'IDF1':>6} {'IDSW':>5}  {'tiles':>7}", end=" ")
     print(f"{'swaps/h':>8} {'recover':>8} {'ReID/min':>9} {'ReID':>7}")
     for tracker, groups in result["trackers"].items():
         for name, row in groups.items():
@@ -119,14 +119,14 @@ def show(result: dict[str, Any]) -> None:
             print(
                 f"{label:32}"
                 f" {row['HOTA']:6.1%} {row['AssA']:6.1%} {row['IDF1']:6.1%} {row['IDSW']:5.0f}"
-                f"  {row['slot_accuracy']:7.2%} {row['swaps_per_hour']:8.1f}"
+                f"  {row['tile_accuracy']:7.2%} {row['swaps_per_hour']:8.1f}"
                 f" {row['recover_s']:7.2f}s {row['reid_per_minute']:9.1f} {row['reid_share']:7.2%}"
             )
-    print(f"\n{'conditional, by kind of clip':32} {'slots':>7} {'worst':>7} {'ReID':>6}", end=" ")
+    print(f"\n{'conditional, by kind of clip':32} {'tiles':>7} {'worst':>7} {'ReID':>6}", end=" ")
     print(f"{'centred':>8} {'off edge':>9}")
     for name, row in result["kinds"].items():
         print(
-            f"{name:32} {row['slot_accuracy']:7.2%} {row['worst_slot_accuracy']:7.2%}"
+            f"{name:32} {row['tile_accuracy']:7.2%} {row['worst_tile_accuracy']:7.2%}"
             f" {row['reid_share']:6.2%} {row['centred']:8.2%} {row['centred_off_edge']:9.2%}"
         )
     print()

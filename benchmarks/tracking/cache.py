@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.tracking.clipset import Clip
+from dualface_client.atomic_file import replacing
 from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.imaging.sharpness import face_sharpness
 from dualface_client.models.faces import faces_from_table
@@ -198,19 +198,18 @@ class Watcher:
 
 def _save(path: Path, truth: Truth, sights: Iterator[Sight], key: str) -> None:
     seen = list(sights)
-    partial = path.with_suffix(f".{os.getpid()}.part.npz")
-    np.savez_compressed(
-        partial,
-        key=np.array(key),
-        truth=np.array(truth.text()),
-        times_s=np.array([sight.time_s for sight in seen]),
-        counts=np.array([len(sight.faces) for sight in seen]),
-        boxes=np.concatenate([sight.faces.boxes_xyxy_px for sight in seen]),
-        scores=np.concatenate([sight.faces.scores for sight in seen]),
-        landmarks=np.concatenate([sight.faces.landmarks_px for sight in seen]),
-        # Half precision changes a cosine by less than 1e-4, the margins are hundredths.
-        embeddings=np.concatenate([sight.embeddings for sight in seen]).astype(np.float16),
-        sharpness=np.concatenate([sight.sharpness for sight in seen]),
-        thumbnails=np.stack([sight.thumbnail for sight in seen]),
-    )
-    partial.replace(path)
+    with replacing(path) as draft, draft.open("wb") as file:
+        np.savez_compressed(
+            file,
+            key=np.array(key),
+            truth=np.array(truth.text()),
+            times_s=np.array([sight.time_s for sight in seen]),
+            counts=np.array([len(sight.faces) for sight in seen]),
+            boxes=np.concatenate([sight.faces.boxes_xyxy_px for sight in seen]),
+            scores=np.concatenate([sight.faces.scores for sight in seen]),
+            landmarks=np.concatenate([sight.faces.landmarks_px for sight in seen]),
+            # Half precision changes a cosine by less than 1e-4, the margins are hundredths.
+            embeddings=np.concatenate([sight.embeddings for sight in seen]).astype(np.float16),
+            sharpness=np.concatenate([sight.sharpness for sight in seen]),
+            thumbnails=np.stack([sight.thumbnail for sight in seen]),
+        )

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.tracking.cache import Seen
 from benchmarks.tracking.clipset import Clip
-from benchmarks.tracking.measures import Slots, slots, tile_motion_px, total
+from benchmarks.tracking.measures import TileCounts, count_tiles, tile_motion_px, total
 from benchmarks.tracking.replay import Played, play
 from dualface_client.settings.tracking import TrackingSettings
 from scripts.clips.truth import Truth
@@ -28,14 +28,14 @@ class Result:
     Attributes:
         clip: Which.
         tracker: One of `replay.TRACKERS`.
-        slots: What the viewer notices.
+        counts: What the viewer notices.
         motion_px: From `measures.tile_motion_px`.
         jitter_px: The same.
     """
 
     clip: Clip
     tracker: str
-    slots: Slots
+    counts: TileCounts
     motion_px: list[float]
     jitter_px: list[float]
 
@@ -53,7 +53,7 @@ def run(
         for clip, seen in clips:
             played = play(seen, tracker)
             motion, jitter = tile_motion_px(played)
-            results.append(Result(clip, tracker, slots(played, seen.truth), motion, jitter))
+            results.append(Result(clip, tracker, count_tiles(played, seen.truth), motion, jitter))
             tracks.append(_tracks(clip, tracker, played, seen.truth))
     return results, tracks
 
@@ -77,7 +77,7 @@ def _tracks(clip: Clip, tracker: str, played: Played, truth: Truth) -> dict[str,
 
 
 def sweep(clips: Sequence[tuple[Clip, Seen]]) -> dict[str, list[dict[str, float]]]:
-    """Slot accuracy and ReID share over the threshold of the swap risk, by group."""
+    """Tile accuracy and ReID share over the threshold of the swap risk, by group."""
     points: dict[str, list[dict[str, float]]] = {"all": [], "crossing": []}
     for threshold in THRESHOLDS:
         usual = TrackingSettings()
@@ -85,7 +85,7 @@ def sweep(clips: Sequence[tuple[Clip, Seen]]) -> dict[str, list[dict[str, float]
         risk = replace(usual.risk, threshold=threshold, release=release)
         settings = replace(usual, risk=risk)
         found = [
-            (clip.kind.group, slots(play(seen, "conditional", settings), seen.truth))
+            (clip.kind.group, count_tiles(play(seen, "conditional", settings), seen.truth))
             for clip, seen in clips
         ]
         for group, line in points.items():
@@ -94,10 +94,10 @@ def sweep(clips: Sequence[tuple[Clip, Seen]]) -> dict[str, list[dict[str, float]
     return points
 
 
-def figures(summed: Slots) -> dict[str, float]:
+def figures(summed: TileCounts) -> dict[str, float]:
     """What the table says of some clips together."""
     return {
-        "slot_accuracy": summed.accuracy,
+        "tile_accuracy": summed.accuracy,
         "assigned_right": summed.sides_right / max(summed.counted, 1),
         "swaps": summed.swaps,
         "swaps_per_hour": summed.swaps_per_hour,
@@ -119,5 +119,5 @@ def camera(results: Iterable[Result]) -> dict[str, float]:
     return {
         "motion_p95_px": float(np.percentile(motion, 95)),
         "jitter_p95_px": float(np.percentile(jitter, 95)),
-        "centred": total(result.slots for result in static).centred_share,
+        "centred": total(result.counts for result in static).centred_share,
     }

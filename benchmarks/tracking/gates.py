@@ -25,8 +25,8 @@ def gates(found: dict[str, Any], conditional: Sequence[Result]) -> list[dict[str
     """
     trackers, camera = found["trackers"], found["camera"]
     alone, always, ours = (trackers[name] for name in ("bytetrack", "always", "conditional"))
-    sides = [r.slots for r in conditional if r.clip.kind.scenario in SIDE_SCENARIOS]
-    wrong = sum(slots.sides_right < slots.counted for slots in sides)
+    sides = [r.counts for r in conditional if r.clip.kind.scenario in SIDE_SCENARIOS]
+    wrong = sum(counts.sides_right < counts.counted for counts in sides)
     rows = [
         (
             alone["all"]["swaps"] > 0,
@@ -34,8 +34,8 @@ def gates(found: dict[str, Any], conditional: Sequence[Result]) -> list[dict[str
             f"IDSW {alone['all']['IDSW']:.0f}",
         ),
         (
-            ours["all"]["slot_accuracy"] >= 0.995,
-            f"conditional slot accuracy {ours['all']['slot_accuracy']:.2%}, at least 99.5 %",
+            ours["all"]["tile_accuracy"] >= 0.995,
+            f"conditional tile accuracy {ours['all']['tile_accuracy']:.2%}, at least 99.5 %",
         ),
         (
             ours["all"]["IDSW"] <= always["all"]["IDSW"] + 1,

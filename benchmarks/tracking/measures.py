@@ -2,7 +2,7 @@
 
 A tile shows the person whose face is nearest to its middle line, among the faces that lie inside
 its crop and can be seen to at least half. A frame counts where both faces can be seen to at least
-80 %, and it is right where each tile shows its own person: the rule of `scripts/clips/slots.py`,
+80 %, and it is right where each tile shows its own person: the rule of `scripts/clips/tiles.py`,
 which looks at pixels, applied to what is known.
 """
 
@@ -27,7 +27,7 @@ CENTRAL_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Slots:
+class TileCounts:
     """Counts of one clip, to be added up.
 
     Attributes:
@@ -59,14 +59,14 @@ class Slots:
     centred: int = 0
     uncentred: int = 0
 
-    def __add__(self, other: Slots) -> Slots:
-        return Slots(
+    def __add__(self, other: TileCounts) -> TileCounts:
+        return TileCounts(
             *(getattr(self, each.name) + getattr(other, each.name) for each in fields(self))
         )
 
     @property
     def accuracy(self) -> float:
-        """Slot accuracy, 0 to 1."""
+        """Tile accuracy, 0 to 1."""
         return self.right / max(self.counted, 1)
 
     @property
@@ -100,12 +100,12 @@ class Slots:
         return self.centred / max(self.centred + self.uncentred, 1)
 
 
-def total(parts: Iterable[Slots]) -> Slots:
+def total(parts: Iterable[TileCounts]) -> TileCounts:
     """All clips in one."""
-    return sum(parts, Slots())
+    return sum(parts, TileCounts())
 
 
-def slots(played: Played, truth: Truth) -> Slots:
+def count_tiles(played: Played, truth: Truth) -> TileCounts:
     """Judges a clip."""
     owners = (truth.expected_left, truth.expected_right)
     step_s = float(1 / Fraction(truth.fps))
@@ -129,7 +129,7 @@ def slots(played: Played, truth: Truth) -> Slots:
         swaps += not good and not swapped
         swapped = not good
         lost_s += 0.0 if good else step_s
-    return Slots(
+    return TileCounts(
         counted,
         right,
         sides_right,

@@ -19,7 +19,7 @@ COLORS = {"bytetrack": "#b33", "always": "#357", "conditional": "#181"}
 
 
 def draw(result: dict[str, Any], target: Path) -> None:
-    """Slot accuracy against the share of frames with ReID, on all clips and on crossings."""
+    """Tile accuracy against the share of frames with ReID, on all clips and on crossings."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
     for axis, group, title in zip(
         axes, ("all", "crossing"), ("all clips", "crossing clips"), strict=True
@@ -27,7 +27,7 @@ def draw(result: dict[str, Any], target: Path) -> None:
         points = result["sweep"][group]
         axis.plot(
             [100 * point["reid_share"] for point in points],
-            [100 * point["slot_accuracy"] for point in points],
+            [100 * point["tile_accuracy"] for point in points],
             "o-",
             ms=4,
             color=COLORS["conditional"],
@@ -38,17 +38,17 @@ def draw(result: dict[str, Any], target: Path) -> None:
             (points[0], usual, "left"),
             (points[-1], "no risk asks", "right"),  # the two points are near each other
         ):
-            place = (100 * point["reid_share"], 100 * point["slot_accuracy"])
+            place = (100 * point["reid_share"], 100 * point["tile_accuracy"])
             axis.annotate(text, place, (0, -12), textcoords="offset points", fontsize=7, ha=side)
         for tracker, label in (("bytetrack", "ByteTrack alone"), ("always", "ReID on every frame")):
             found = result["trackers"][tracker][group]
-            place = (max(100 * found["reid_share"], 0.1), 100 * found["slot_accuracy"])
+            place = (max(100 * found["reid_share"], 0.1), 100 * found["tile_accuracy"])
             axis.plot(*place, "s", color=COLORS[tracker], label=label)
         axis.set_xscale("symlog", linthresh=1)
         axis.set_xlabel("frames with ReID, %")
         axis.set_title(title)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("slot accuracy, %")
+    axes[0].set_ylabel("tile accuracy, %")
     axes[1].legend(loc="lower right", fontsize=8)
     figure.tight_layout()
     figure.savefig(target, dpi=90)

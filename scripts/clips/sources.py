@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ import av
 import cv2
 import numpy as np
 
+from dualface_client.atomic_file import write_atomically
 from dualface_client.errors import AssetError
 from dualface_client.types import ByteArray, Faces, FloatArray
 
@@ -124,9 +124,7 @@ class FaceBoxes:
 
     def _store(self) -> None:
         boxes = {str(index): box for index, box in sorted(self._boxes.items())}
-        partial = self._cache_path.with_suffix(f".{os.getpid()}.part")
-        partial.write_text(json.dumps({**self._key, "boxes": boxes}))
-        partial.replace(self._cache_path)
+        write_atomically(self._cache_path, json.dumps({**self._key, "boxes": boxes}))
 
     def ensure(self, first: int, count: int) -> None:
         """Detects what the cache lacks for `count` frames from `first` on.

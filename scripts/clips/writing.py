@@ -11,6 +11,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
+from dualface_client.atomic_file import replacing
 from dualface_client.types import ByteArray, FloatArray
 
 SAMPLE_RATE_HZ = 48000
@@ -59,8 +60,7 @@ def write_clip(
         duration_s: Length of the sound.
         crf: x264's quality, 0 (lossless) to 51.
     """
-    partial = path.with_name(f".{path.name}.part")
-    with av.open(str(partial), "w", format="mp4") as container:
+    with replacing(path) as draft, av.open(str(draft), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=fps)
         _configure(video, size_wh, crf)
         audio = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
@@ -78,7 +78,6 @@ def write_clip(
         container.mux(video.encode(None))
         _send_sound(container, audio, sound, sent, len(sound), last=True)
         container.mux(audio.encode(None))
-    partial.replace(path)
 
 
 def _configure(video: VideoStream, size_wh: tuple[int, int], crf: int) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
 from dualface_client.triton.embedded import EmbeddedServer
 from tests.processes import (
     CLI,
     LONG_CLIP,
-    SHM,
     alive,
     family,
     has_frames,
@@ -209,7 +209,7 @@ def test_the_embedded_server_takes_a_hostile_environment(tmp_path: Path) -> None
 def _regions(pid: int) -> list[int]:
     """Sizes of a process's own regions, bytes."""
     names = [name for name in left_by(pid) if "-sys-" in name]
-    return [(SHM / name).stat().st_size for name in names]
+    return [(SHM_DIR / name).stat().st_size for name in names]
 
 
 def test_the_summary_is_written_when_the_server_cannot_be_had(tmp_path: Path) -> None:

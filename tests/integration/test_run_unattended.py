@@ -13,12 +13,11 @@ from typing import Any
 
 import psutil
 
-from dualface_client.memory.names import parse
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.video.check import readable_frames
 from tests.media import Clip, make
+from tests.processes import left_by
 
-SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
 CLI = [sys.executable, "-m", "dualface_client"]
 SMALL = ["--size", "128x72", "--preset", "ultrafast", "--device", "cpu"]
 
@@ -78,9 +77,7 @@ def test_after_kill_of_everything_resume_does_the_rest_and_nothing_twice(tmp_pat
     streams = json.loads((tmp_path / "s.json").read_text())["streams"]
     assert sum(stream["resumed"] for stream in streams) == len(before)
     assert errors.count("done by an earlier run, 20 frames, verified") == len(before)
-    pids = [one.pid for one in family]
-    names = [parse(path.name.partition("_")[0]) for path in SHM.glob("dualface-*")]
-    assert not [name for name in names if name and name.owner.pid in pids]
+    assert left_by(*(one.pid for one in family)) == set()
 
 
 def get(url: str) -> tuple[int, dict[str, Any]]:

@@ -28,9 +28,8 @@ from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.registration import registered_regions
 from dualface_client.workers.patience import Patience
 from dualface_client.workers.supervisor import Supervisor
-from tests.processes import LONG_CLIP, start_of
+from tests.processes import LONG_CLIP, left_by, start_of
 
-SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
 SETTINGS = StreamSettings(output=OutputSettings((320, 180), preset="ultrafast", encoder_threads=1))
 QUICK = Patience(backoff_s=0.05, silence_s=3.0)
 
@@ -97,11 +96,6 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def owned_by(pids: list[int]) -> set[str]:
-    names = {path.name: parse(path.name) for path in SHM.glob("dualface-*")}
-    return {name for name, parsed in names.items() if parsed and parsed.owner.pid in pids}
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("in")
@@ -134,7 +128,7 @@ def test_a_killed_worker_is_replaced_and_every_output_is_as_without(
     wait_until(lambda: min(run.report(n).frames_out for n in "ab") > 5, 60, "two streams under way")
     victim = run.pid_of("a")
     assert run.pid_of("b") == victim
-    assert owned_by([victim])
+    assert left_by(victim)
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: run.pid_of("a") not in (0, victim), 30, "a new worker")
     assert run.pid_of("b") == 0  # each suspect runs alone
@@ -143,7 +137,7 @@ def test_a_killed_worker_is_replaced_and_every_output_is_as_without(
     assert {n: digest(tmp_path / "out" / f"{n}.mp4") for n in inputs} == undisturbed
     assert [reports[n].attempts for n in "abc"] == [2, 2, 1]
     assert any("killed by SIGKILL" in text for text in reports["a"].warnings)
-    assert owned_by([victim, *run.pids()]) == set()
+    assert left_by(victim, *run.pids()) == set()
     connection = Connection(triton_server.grpc_address)
     try:
         held = [parse(name) for name in registered_regions(connection)]
@@ -178,7 +172,7 @@ def test_a_stream_that_kills_three_workers_is_put_aside_alone(
     for name in "ac":
         assert reports[name].state == "done"
         assert digest(tmp_path / "out" / f"{name}.mp4") == undisturbed[name]
-    assert owned_by(killed) == set()
+    assert left_by(*killed) == set()
 
 
 @pytest.mark.soak
@@ -211,7 +205,7 @@ def test_a_stop_finishes_the_files_and_ends_every_process(
             frames = sum(1 for _ in container.decode(video=0))
         assert frames == reports[name].frames_out > 5
     assert not any(psutil.pid_exists(pid) for pid in pids)
-    assert owned_by(pids) == set()
+    assert left_by(*pids) == set()
 
 
 @pytest.mark.soak
@@ -241,7 +235,7 @@ def test_workers_of_a_killed_supervisor_finish_their_files_and_end(
         process.kill()
         process.wait()
     wait_until(lambda: not any(c.is_running() for c in children), 15, "the worker ends")
-    assert owned_by([child.pid for child in children]) == set()
+    assert left_by(*(child.pid for child in children)) == set()
     with av.open(str(part)) as container:
         assert sum(1 for _ in container.decode(video=0)) > 0
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
 
 #: What each room may use besides itself. `types` and `errors` are open to all but each other, and
 #: so are the mechanisms: single modules that know nothing of video.
-MECHANISMS = {"closing", "background", "extras"}
+MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras"}
 BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
 SIDE_BY_SIDE = {"video", "imaging", "tracking", "framing", "observe"}
@@ -27,6 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "closing": set(),
     "background": {"closing"},
     "extras": {"errors"},
+    "backoff": set(),
+    "atomic_file": set(),
     "settings": BASE,
     "config": BASE | {"settings"},
     "cuda": BASE,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.assets.files import exclusive, write_atomically
+from dualface_client.assets.files import exclusive, write_asset
 from dualface_client.assets.packages import (
     Catalogue,
     Member,
@@ -52,7 +52,7 @@ def tarball(content: bytes) -> bytes:
 
 def by_hand(home: Path, name: str, content: bytes) -> PackageFile:
     """Puts a package file where a user without a network puts it."""
-    write_atomically(home / "packages" / name, content)
+    write_asset(home / "packages" / name, content)
     return PackageFile(name, sha256(content), len(content))
 
 

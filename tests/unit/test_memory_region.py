@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_closing_gives_the_pages_back() -> None:
 
 
 def test_a_region_that_does_not_fit_is_refused_at_once() -> None:
-    too_large = os.statvfs(SHM_DIR).f_blocks * os.statvfs(SHM_DIR).f_frsize * 2
+    too_large = shutil.disk_usage(SHM_DIR).total * 2
     before = set(SHM_DIR.iterdir())
     with pytest.raises(MemoryRegionError, match=rf"of {too_large} bytes: .* free.*--shm-size"):
         SystemRegion(too_large)

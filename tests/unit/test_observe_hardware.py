@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -17,8 +19,10 @@ from dualface_client.observe.hardware import HardwareMonitor, HardwareReader
 from dualface_client.observe.host import (
     HostSample,
     disk_write_bytes_s,
+    family,
     read_host,
     read_machine,
+    resident_bytes,
 )
 from dualface_client.settings.program import MonitorSettings
 
@@ -198,6 +202,19 @@ def test_reading_this_machine() -> None:
     assert 0 < sample.host.memory_share < 1
     assert sample.host.open_files == pytest.approx(len(os.listdir("/proc/self/fd")), abs=3)
     assert bool(sample.gpus) == (reader.note == "")
+
+
+def test_resident_sizes_count_children_and_nobody_who_is_gone() -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1); input()'])"
+    parent = subprocess.Popen([sys.executable, "-uc", code], stdin=-1, stdout=-1)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"1\n"
+    processes = family(parent.pid)
+    assert processes[0].pid == parent.pid
+    assert len(processes) == 2
+    assert resident_bytes(parent.pid) > processes[0].memory_info().rss > 1 << 20
+    parent.communicate(b"\n", timeout=10)
+    assert resident_bytes(parent.pid) == 0
 
 
 def test_a_gpu_that_is_not_used_is_not_looked_at() -> None:

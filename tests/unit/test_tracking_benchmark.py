@@ -13,7 +13,7 @@ from benchmarks.tracking.cache import Seen, Watcher, key_of
 from benchmarks.tracking.clipset import KINDS, Clip, Kind, clips
 from benchmarks.tracking.compare import figures
 from benchmarks.tracking.gates import gates
-from benchmarks.tracking.measures import Slots, main_face, slots, tile_motion_px, total
+from benchmarks.tracking.measures import TileCounts, count_tiles, main_face, tile_motion_px, total
 from benchmarks.tracking.replay import TRACKERS, Played, play
 from dualface_client.types import Crop, Person, SeatAssignment
 from scripts.clips.truth import FrameTruth, PersonTruth, Truth
@@ -39,7 +39,7 @@ def played_of(*crops: tuple[Crop, Crop]) -> Played:
 def test_swapped_tiles_are_wrong_and_counted_until_they_are_right_again() -> None:
     people = (face(1, 240), face(2, 720))
     right, swapped = (LEFT, RIGHT), (RIGHT, LEFT)
-    found = slots(played_of(right, swapped, swapped, right, swapped), truth_of(*[people] * 5))
+    found = count_tiles(played_of(right, swapped, swapped, right, swapped), truth_of(*[people] * 5))
     assert (found.counted, found.right, found.swaps) == (5, 2, 2)
     assert found.accuracy == pytest.approx(0.4)
     assert found.recover_s == pytest.approx(3 / 25 / 2)
@@ -48,7 +48,7 @@ def test_swapped_tiles_are_wrong_and_counted_until_they_are_right_again() -> Non
 
 def test_frames_with_a_hidden_face_do_not_count_and_hidden_faces_are_nobody() -> None:
     hidden = (face(1, 240), face(2, 720, visible=0.7))
-    found = slots(played_of((RIGHT, LEFT)), truth_of(hidden))
+    found = count_tiles(played_of((RIGHT, LEFT)), truth_of(hidden))
     assert (found.counted, found.accuracy) == (0, 0.0)
     frame = FrameTruth(0, 0, 0, (face(1, 240, visible=0.4), face(2, 300)))
     assert main_face(frame, LEFT) == 2
@@ -57,10 +57,10 @@ def test_frames_with_a_hidden_face_do_not_count_and_hidden_faces_are_nobody() ->
 
 def test_a_face_at_the_edge_is_not_held_against_the_camera() -> None:
     people = (face(1, 60), face(2, 720))
-    found = slots(played_of((LEFT, RIGHT)), truth_of(people))
+    found = count_tiles(played_of((LEFT, RIGHT)), truth_of(people))
     assert (found.tiles, found.centred, found.uncentred) == (2, 1, 0)
     people = (face(1, 350), face(2, 720))
-    found = slots(played_of((LEFT, RIGHT)), truth_of(people))
+    found = count_tiles(played_of((LEFT, RIGHT)), truth_of(people))
     assert (found.centred, found.uncentred) == (1, 1)
 
 
@@ -95,7 +95,7 @@ def test_a_real_clip_is_watched_once_and_played_by_every_tracker(tmp_path: Path)
     asked = {}
     for tracker in TRACKERS:
         played = play(seen, tracker)
-        found = slots(played, seen.truth)
+        found = count_tiles(played, seen.truth)
         assert found.accuracy == 1.0
         assert [len(ids) for ids in played.ids] == [2] * 5
         assert play(seen, tracker).crops == played.crops
@@ -106,7 +106,7 @@ def test_a_real_clip_is_watched_once_and_played_by_every_tracker(tmp_path: Path)
 @pytest.mark.parametrize(
     ("group", "name", "value", "missed"),
     [
-        ("all", "slot_accuracy", 0.994, 1),
+        ("all", "tile_accuracy", 0.994, 1),
         ("all", "IDSW", 4.0, 2),
         ("crossing", "reid_share", 0.11, 3),
         ("calm", "reid_share", 0.011, 4),
@@ -114,7 +114,9 @@ def test_a_real_clip_is_watched_once_and_played_by_every_tracker(tmp_path: Path)
     ],
 )
 def test_every_gate_can_fail(group: str, name: str, value: float, missed: int) -> None:
-    good = figures(total([Slots(100, 100, 100, seconds=4.0, frames=100, tiles=200, centred=200)]))
+    good = figures(
+        total([TileCounts(100, 100, 100, seconds=4.0, frames=100, tiles=200, centred=200)])
+    )
     row = {**good, "IDSW": 2.0}
     found: dict[str, Any] = {
         "trackers": {

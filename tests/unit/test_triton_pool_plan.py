@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from dualface_client.errors import UsageError
+from dualface_client.memory.vram import MIB
 from dualface_client.triton.ensembles import read_ensembles
 from dualface_client.triton.pool_file import pools_of_environment, write_pools
 from dualface_client.triton.pool_plan import (
     FLOOR_BYTES,
-    MIB,
     PINNED_FLOOR_BYTES,
     Deployment,
     PoolPlan,

@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from dualface_client.errors import DualfaceError
 from dualface_client.settings import paths
 from dualface_client.types import ByteArray
-from scripts.clips.slots import (
+from scripts.clips.tiles import (
     References,
     Sighting,
-    SlotTally,
+    TileTally,
     frames_to_check,
     look_at_tile,
     references_from_sources,
@@ -118,9 +118,9 @@ def produce(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 def test_a_right_output_passes_every_check(case: Case, produce: Callable[..., Path]) -> None:
     checks = case.judge(produce(), every=2)
     assert all(check.ok for check in checks.values()), report_text(list(checks.values()))
-    assert checks["slots"].values["right_share"] == 1
-    assert checks["slots"].values["present_share"] == 1
-    assert checks["slots"].values["frames"] >= 9
+    assert checks["tiles"].values["right_share"] == 1
+    assert checks["tiles"].values["present_share"] == 1
+    assert checks["tiles"].values["frames"] >= 9
     assert min(checks["centred"].values["centred_share"].values()) == 1
 
 
@@ -128,8 +128,8 @@ def test_swapped_tiles_are_seen_and_their_interval_named(
     case: Case, produce: Callable[..., Path]
 ) -> None:
     checks = case.judge(produce(swap_from=2.0))
-    assert [name for name, check in checks.items() if not check.ok] == ["slots"]
-    (run,) = checks["slots"].values["wrong"]
+    assert [name for name, check in checks.items() if not check.ok] == ["tiles"]
+    (run,) = checks["tiles"].values["wrong"]
     assert 2.0 <= run["from_s"] < 2.5
     assert run["seen"] == [case.truth.expected_right, case.truth.expected_left]
     assert f"left shows {case.truth.expected_right}" in report_text(list(checks.values()))
@@ -194,7 +194,7 @@ def test_command_line_says_it_by_exit_code_and_json(
     assert json.loads(report.read_text())["ok"] is True
     assert main([str(produce(swap_from=0)), *common, "--json", str(report)]) == 1
     assert json.loads(report.read_text())["ok"] is False
-    assert "FAIL slots" in capsys.readouterr().out
+    assert "FAIL tiles" in capsys.readouterr().out
     assert main([str(truth), *common]) == 2
     assert "cannot be opened as a video" in capsys.readouterr().err
 
@@ -219,22 +219,22 @@ def test_an_empty_tile_shows_nobody(case: Case) -> None:
 
 
 def test_no_face_counts_as_wrong_and_runs_are_merged() -> None:
-    tally = SlotTally((2, 1))
+    tally = TileTally((2, 1))
     right, nobody = (Sighting(2, True, 0.1), Sighting(1)), (Sighting(0), Sighting(1))
     for index, pair in enumerate([right, nobody, nobody, right]):
         tally.times_s.append(index / 4)
         tally.sightings.append(pair)
-    slots, centred = tally.checks(0.5, 0.5)
-    assert slots.ok
-    assert slots.values["right_share"] == 0.5
-    assert slots.values["no_face_share"] == {"left": 0.5, "right": 0.0}
-    assert slots.values["wrong"] == [{"from_s": 0.25, "to_s": 0.5, "frames": 2, "seen": [0, 1]}]
+    tiles, centred = tally.checks(0.5, 0.5)
+    assert tiles.ok
+    assert tiles.values["right_share"] == 0.5
+    assert tiles.values["no_face_share"] == {"left": 0.5, "right": 0.0}
+    assert tiles.values["wrong"] == [{"from_s": 0.25, "to_s": 0.5, "frames": 2, "seen": [0, 1]}]
     assert not centred.ok
     assert not tally.checks(0.6, 0.0)[0].ok
 
 
 def test_nothing_looked_at_is_no_success() -> None:
-    assert not SlotTally((1, 2)).checks(0.0, 0.0)[0].ok
+    assert not TileTally((1, 2)).checks(0.0, 0.0)[0].ok
 
 
 def test_only_frames_with_both_faces_are_looked_at(case: Case) -> None:

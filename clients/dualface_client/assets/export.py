@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dualface_client.assets.files import exclusive, sha256_of, write_atomically
+from dualface_client.assets.files import exclusive, sha256_of, write_asset
 from dualface_client.assets.packages import ANY, read_catalogue
 from dualface_client.errors import AssetError, PlatformError, UsageError
 from dualface_client.settings.paths import models_dir
@@ -68,12 +68,12 @@ def export(request: Request, tell: Callable[[str], None] = print) -> list[str]:
             writable.
         UsageError: The detector size is not possible.
     """
-    plan = _plan(request)
+    wanted = _wanted(request)
     with exclusive(request.out, tell=tell):
         old = _read_manifest(request.out)
-        written = [name for name in plan if _is_stale(request.out, name, plan[name], old)]
-        if written or set(old) != set(plan):
-            _write(request, plan, old, written, tell)
+        written = [name for name in wanted if _is_stale(request.out, name, wanted[name], old)]
+        if written or set(old) != set(wanted):
+            _write(request, wanted, old, written, tell)
     return written
 
 
@@ -99,10 +99,10 @@ def looks_current(out: Path | None = None) -> bool:
     )
 
 
-def _plan(request: Request) -> dict[str, dict[str, Any]]:
+def _wanted(request: Request) -> dict[str, dict[str, Any]]:
     """File name to what decides its content: source, size, precision, exporter."""
     detector = _detector_spec(request)
-    plan = {}
+    wanted = {}
     for spec, own, sources in (
         (detector, request.detector_onnx, (DETECTOR_SOURCE,)),
         (FACE_REID, request.reid_onnx, (REID_SOURCE, REID_SHARD)),
@@ -115,8 +115,8 @@ def _plan(request: Request) -> dict[str, dict[str, Any]]:
             "input_dims": list(spec.input.dims),
         }
         for suffix, dtype in PRECISIONS[:1] if own else PRECISIONS:
-            plan[f"{spec.name}{suffix}.onnx"] = {**key, "body": np.dtype(dtype).name}
-    return plan
+            wanted[f"{spec.name}{suffix}.onnx"] = {**key, "body": np.dtype(dtype).name}
+    return wanted
 
 
 def _detector_spec(request: Request) -> ModelSpec:
@@ -176,22 +176,22 @@ def _is_stale(out: Path, name: str, key: dict[str, Any], old: dict[str, dict[str
 
 def _write(
     request: Request,
-    plan: dict[str, dict[str, Any]],
+    wanted: dict[str, dict[str, Any]],
     old: dict[str, dict[str, Any]],
     written: list[str],
     tell: Callable[[str], None],
 ) -> None:
-    entries = {name: old[name] for name in plan if name not in written}
+    entries = {name: old[name] for name in wanted if name not in written}
     for name in written:
-        content = _content(request, name, plan[name])
-        write_atomically(request.out / name, content)
-        entries[name] = _entry(plan[name], content)
-        tell(f"{name}: {len(content) / 1e6:.1f} MB, {plan[name]['source']}")
-    for name in set(old) - set(plan):
+        content = _content(request, name, wanted[name])
+        write_asset(request.out / name, content)
+        entries[name] = _entry(wanted[name], content)
+        tell(f"{name}: {len(content) / 1e6:.1f} MB, {wanted[name]['source']}")
+    for name in set(old) - set(wanted):
         (request.out / name).unlink(missing_ok=True)
         tell(f"{name}: removed, own weights come in one precision")
     manifest = {"models": dict(sorted(entries.items()))}
-    write_atomically(request.out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    write_asset(request.out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def _entry(key: dict[str, Any], content: bytes) -> dict[str, Any]:

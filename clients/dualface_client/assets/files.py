@@ -1,16 +1,16 @@
-"""Files that several processes may write: checksums, atomic writes and one lock."""
+"""Files that several processes may write: checksums, whole files and one lock."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from dualface_client.atomic_file import write_atomically
 from dualface_client.errors import AssetError
 
 LOCK_FILE = ".lock"
@@ -23,20 +23,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see the old content or the new, never a part.
+def write_asset(path: Path, content: bytes) -> None:
+    """Writes a file as a whole, and makes its directory where it is missing.
 
     Raises:
         AssetError: The directory is not writable or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        write_atomically(path, content)
     except OSError as error:
-        with suppress(OSError):  # the error below says what is wrong there
-            temporary.unlink(missing_ok=True)
         raise AssetError(_cannot_write(path, error)) from error
 
 

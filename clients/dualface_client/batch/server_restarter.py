@@ -12,6 +12,7 @@ import time
 import psutil
 
 from dualface_client.background import BackgroundLoop
+from dualface_client.backoff import Backoff
 from dualface_client.errors import DualfaceError, StoppedError
 from dualface_client.observe.run_log import failure_logger, log_event
 from dualface_client.triton.embedded import EmbeddedServer
@@ -37,7 +38,7 @@ class ServerRestarter(BackgroundLoop):
             server: A running one. It stays the caller's, who stops it after this.
         """
         self._server = server
-        self._in_row = 0
+        self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, retried_at_once=1)
         self._restarts = 0
         self._ready_at_s = time.monotonic()
         self._suspect = False
@@ -71,9 +72,9 @@ class ServerRestarter(BackgroundLoop):
     def _restart(self, died: str) -> bool:
         """Whether to go on watching."""
         if time.monotonic() - self._ready_at_s > _CALM_S:
-            self._in_row = 0
-        self._in_row += 1
-        if self._in_row > _IN_ROW_LIMIT:
+            self._backoff.reset()
+        self._backoff.fail()
+        if self._backoff.failures > _IN_ROW_LIMIT:
             log_event(
                 "server_given_up",
                 f"{died} {_IN_ROW_LIMIT} times in a row: it is not restarted any more; its last "
@@ -81,9 +82,8 @@ class ServerRestarter(BackgroundLoop):
                 level=logging.ERROR,
             )
             return False
-        pause_s = min(_FIRST_PAUSE_S * 2 ** (self._in_row - 2), _LONGEST_PAUSE_S)
         log_event("server_died", f"{died}; it is restarted", level=logging.WARNING)
-        if self._in_row > 1 and self._closing.wait(pause_s):
+        if self._closing.wait(self._backoff.pause_s):
             return False
         try:
             self._server.restart()

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from dualface_client.errors import UsageError
+from dualface_client.memory.vram import MIB
 from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.triton.ensembles import read_ensembles
 from dualface_client.triton.pool_file import write_pools
 from dualface_client.triton.pool_plan import (
     CUDA_KEY,
     MARGIN,
-    MIB,
     PINNED_KEY,
     Deployment,
     PoolPlan,

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from dualface_client.imaging.geometry import (
+    THUMBNAIL_WH_PX,
     Matrix,
     black,
     chroma_origin,
@@ -35,8 +36,6 @@ from dualface_client.types import (
     Side,
     TileLayout,
 )
-
-THUMBNAIL_WH_PX = (32, 18)
 
 
 class CpuImaging:

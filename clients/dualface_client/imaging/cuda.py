@@ -28,6 +28,7 @@ from dualface_client.imaging.cuda_structs import (
     warp_of,
 )
 from dualface_client.imaging.geometry import (
+    THUMBNAIL_WH_PX,
     black,
     rgb_matrix,
     similarity_matrix,
@@ -48,7 +49,6 @@ from dualface_client.types import (
     TileLayout,
 )
 
-THUMBNAIL_WH_PX = (32, 18)
 _THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * THUMBNAIL_WH_PX[1]
 # Thumbnails in pinned host memory at once; one is overwritten that many thumbnails later.
 _THUMBNAIL_SLOTS = 256

@@ -27,6 +27,9 @@ from dualface_client.types import ColorMatrix, ColorSpec, Crop, FloatArray
 
 Matrix = npt.NDArray[np.float64]
 
+#: Of the luma picture by which scene cuts are found.
+THUMBNAIL_WH_PX = (32, 18)
+
 #: Samples per axis and chip pixel, at most: a face higher than 1200 px may alias a little.
 MAX_SUPERSAMPLING = 8
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import shutil
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from dualface_client.atomic_file import write_atomically
 from dualface_client.config.table import settings_table
 from dualface_client.errors import PlatformError, SinkError
 from dualface_client.machine.rules import Chosen, ProbeFacts, derive
 from dualface_client.machine.summary import summary_lines
 from dualface_client.memory.region import SHM_DIR
-from dualface_client.observe.gpus import GpuFacts, Nvml, mps_pipe_directory
+from dualface_client.observe.gpus import GpuFacts, mps_pipe_directory, read_gpus, why_no_gpus
 from dualface_client.observe.host import MachineFacts, disk_write_bytes_s, read_machine
 from dualface_client.video.capabilities import VideoFacts, read_video
 
@@ -32,17 +32,16 @@ def probe(disk: Path, *, measure_disk: bool = True) -> ProbeFacts:
     Raises:
         PlatformError: Nothing can be written there.
     """
-    gpus, note = _gpus()
-    shm = os.statvfs(SHM_DIR)
+    gpus = tuple(read_gpus() or ())
     return ProbeFacts(
         machine=read_machine(),
         gpus=gpus,
-        gpu_note=note,
+        gpu_note=why_no_gpus(),
         gpu_nodes=Path("/dev/nvidiactl").exists(),
         video=read_video() if gpus else VideoFacts(),
         cuda_problem=_cuda_problem() if gpus else "",
         mps=mps_pipe_directory(),
-        shm_bytes=shm.f_blocks * shm.f_frsize,
+        shm_bytes=shutil.disk_usage(SHM_DIR).total,
         disk_bytes_s=_disk_speed(disk) if measure_disk else None,
         disk=disk,
     )
@@ -99,29 +98,16 @@ def write_layer(path: Path, text: str) -> None:
     Raises:
         SinkError: It cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_atomically(path, text)
     except OSError as error:
-        with contextlib.suppress(OSError):  # the error below says what is wrong there
-            part.unlink()
         raise SinkError(f"--output {path}: cannot be written: {error.strerror}") from error
 
 
 def _ordered(chosen: Sequence[Chosen]) -> list[Chosen]:
     places = {key: place for place, key in enumerate(settings_table())}
     return sorted(chosen, key=lambda entry: places[entry.key])
-
-
-def _gpus() -> tuple[tuple[GpuFacts, ...], str]:
-    try:
-        with Nvml() as nvml:
-            gpus = tuple(nvml.facts())
-    except OSError as error:
-        return (), str(error)
-    return gpus, "" if gpus else "a driver, but no GPU"
 
 
 def _cuda_problem() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -104,10 +105,10 @@ class SystemRegion(ClosesAtExit):
             os.close(handle)
 
     def _no_space(self, error: OSError) -> str:
-        stats = os.statvfs(self._path.parent)
+        usage = shutil.disk_usage(self._path.parent)
         return (
             f"shared memory of {self._byte_size} bytes: {error.strerror}; {self._path.parent} has "
-            f"{stats.f_bavail * stats.f_frsize} of {stats.f_blocks * stats.f_frsize} bytes free. "
+            f"{usage.free} of {usage.total} bytes free. "
             "Remedy: fewer streams per worker, `dualface-client reap`, or a larger /dev/shm "
             "(`docker run --shm-size`, `mount -o remount,size=`)"
         )

@@ -90,10 +90,29 @@ def read_host(cgroup: Path = _CGROUP) -> HostSample:
     share = psutil.virtual_memory().percent / 100
     return HostSample(
         max(share, _container_share(cgroup)),
-        int(process.memory_info().rss),
+        resident_bytes(process.pid),
         int(process.num_fds()),
         int(process.rlimit(psutil.RLIMIT_NOFILE)[0]),
     )
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and everything below it.
+
+    Raises:
+        psutil.Error: It is gone.
+    """
+    root = psutil.Process(pid)
+    return [root, *root.children(recursive=True)]
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident size of a process with its children (of this process without); 0 if it is gone."""
+    try:
+        processes = [psutil.Process()] if pid == os.getpid() else family(pid)
+        return sum(int(process.memory_info().rss) for process in processes)
+    except psutil.Error:  # ended between two samples
+        return 0
 
 
 def disk_write_bytes_s(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
+from dualface_client.atomic_file import write_atomically
 from dualface_client.errors import SinkError
 from dualface_client.observe.html_plots import plots
 from dualface_client.observe.html_style import STYLE
@@ -53,13 +54,13 @@ class RunRecord:
 
 
 def write_html(record: RunRecord, path: Path) -> None:
-    """Writes the report.
+    """Writes the report, as a whole.
 
     Raises:
         SinkError: The file cannot be written.
     """
     try:
-        path.write_text(html_page(record), encoding="utf-8", errors="backslashreplace")
+        write_atomically(path, html_page(record).encode(errors="backslashreplace"))
     except OSError as error:
         raise SinkError(f"{path}: cannot write the report: {error.strerror}") from error
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 
-import psutil
-
 from dualface_client.background import BackgroundLoop
+from dualface_client.observe.host import resident_bytes
 from dualface_client.observe.run_log import failure_logger
 
 
@@ -42,13 +40,3 @@ class MemoryPeak(BackgroundLoop):
     def _sample(self) -> None:
         for name, pid in self._roots().items():
             self._peaks[name] = max(self._peaks.get(name, 0), resident_bytes(pid))
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident size of a process with its children (of this process without); 0 if it is gone."""
-    try:
-        root = psutil.Process(pid)
-        family = [root] if pid == os.getpid() else [root, *root.children(recursive=True)]
-        return sum(process.memory_info().rss for process in family)
-    except psutil.Error:  # ended between two samples
-        return 0

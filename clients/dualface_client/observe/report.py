@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dualface_client.atomic_file import write_atomically
 from dualface_client.errors import SinkError
 from dualface_client.observe.stage_clock import StageTime
 from dualface_client.observe.timeline import Timeline
@@ -156,7 +157,7 @@ class RunSummary:
     hardware: dict[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Writes JSON.
+        """Writes JSON, as a whole.
 
         Raises:
             SinkError: The file cannot be written.
@@ -171,6 +172,6 @@ class RunSummary:
             "streams": [stream.as_dict() for stream in self.streams],
         }
         try:
-            path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+            write_atomically(path, json.dumps(data, indent=2) + "\n")
         except OSError as error:
             raise SinkError(f"{path}: cannot write the summary: {error.strerror}") from error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dualface_client.background import BackgroundLoop
-from dualface_client.observe.memory_peak import resident_bytes
+from dualface_client.observe.host import resident_bytes
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.run_log import failure_logger
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
+from dualface_client.atomic_file import write_atomically
 from dualface_client.background import BackgroundLoop
 from dualface_client.errors import SinkError, UsageError
 from dualface_client.observe.run_log import failure_logger, log_event
@@ -55,22 +54,14 @@ class StateFile(BackgroundLoop):
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Replaces a file by new JSON, atomically.
+    """Replaces a file by new JSON, which outlives a loss of power.
 
     Raises:
         SinkError: It cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_atomically(path, json.dumps(data, indent=1) + "\n", sync=True)
     except OSError as error:
-        with contextlib.suppress(OSError):  # the error below says what is wrong there
-            draft.unlink(missing_ok=True)
         raise SinkError(f"{path}: cannot write the state: {error.strerror}") from error
 
 

@@ -226,7 +226,7 @@ class EmbeddedServer(ClosesAtExit):
 
     def _launch(self) -> None:
         shm_prefix = f"{new_name('stub')}_"
-        plan = {
+        launch = {
             "parent": os.getpid(),
             "command": self._command(self._files, shm_prefix),
             "env": server_environment(self._files, self._options.device),
@@ -245,7 +245,7 @@ class EmbeddedServer(ClosesAtExit):
         )
         assert self._keeper.stdin is not None  # noqa: S101 - for the type checker
         with contextlib.suppress(OSError):  # it died: the next line says so
-            self._keeper.stdin.write(json.dumps(plan) + "\n")
+            self._keeper.stdin.write(json.dumps(launch) + "\n")
             self._keeper.stdin.flush()
         self._pid = self._read_pid(self._keeper)
 

@@ -38,26 +38,26 @@ def main() -> int:
     line = sys.stdin.readline()
     if not line:  # the parent died before it had said anything
         return 0
-    plan = json.loads(line)
+    launch = json.loads(line)
     os.umask(0o077)  # the stubs' shared memory is nobody else's business
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
-    server = _start(plan)
+    server = _start(launch)
     print(json.dumps({"pid": server.pid}), flush=True)  # noqa: T201 - the parent reads it
     closed = False
     try:
-        closed = _watch(server, plan["parent"], terminated)
+        closed = _watch(server, launch["parent"], terminated)
     finally:
         _kill_group(server)
-        _unlink_all(plan["shm_dir"], plan["shm_prefix"])
-        if _has_gone(plan["parent"], _PARENT_END_S if closed else 0.0):
-            _unlink_all(plan["shm_dir"], plan["parent_prefix"])
-            shutil.rmtree(plan["cwd"], ignore_errors=True)  # nobody is left to tell
+        _unlink_all(launch["shm_dir"], launch["shm_prefix"])
+        if _has_gone(launch["parent"], _PARENT_END_S if closed else 0.0):
+            _unlink_all(launch["shm_dir"], launch["parent_prefix"])
+            shutil.rmtree(launch["cwd"], ignore_errors=True)  # nobody is left to tell
     return 0
 
 
-def _start(plan: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _start(launch: dict[str, Any]) -> subprocess.Popen[bytes]:
     libc = ctypes.CDLL(None, use_errno=True)
     keeper = os.getpid()
 
@@ -66,11 +66,11 @@ def _start(plan: dict[str, Any]) -> subprocess.Popen[bytes]:
         if os.getppid() != keeper:  # it died before the line above
             os._exit(1)
 
-    with open(plan["log"], "ab") as log:
+    with open(launch["log"], "ab") as log:
         return subprocess.Popen(
-            plan["command"],
-            env=plan["env"],
-            cwd=plan["cwd"],
+            launch["command"],
+            env=launch["env"],
+            cwd=launch["cwd"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

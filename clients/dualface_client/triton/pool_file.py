@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from dualface_client.atomic_file import write_atomically
 from dualface_client.errors import SinkError
 from dualface_client.triton.pool_plan import CUDA_KEY, PINNED_KEY, PoolPlan, checked_pool
 
@@ -22,11 +23,9 @@ def write_pools(path: Path, plan: PoolPlan, comment: str) -> None:
         SinkError: It cannot be written.
     """
     values = {CUDA_KEY: plan.cuda_bytes, PINNED_KEY: plan.pinned_bytes}
-    partial = path.with_name(path.name + ".partial")
     try:
         before = path.read_text().splitlines() if path.is_file() else []
-        partial.write_text("\n".join(_merged(before, values, comment)) + "\n")
-        os.replace(partial, path)
+        write_atomically(path, "\n".join(_merged(before, values, comment)) + "\n")
     except OSError as error:
         raise SinkError(f"{path}: cannot write the pool sizes: {error.strerror}") from error
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from dualface_client.errors import UsageError
+from dualface_client.memory.vram import MIB
 from dualface_client.triton.description import MODELS, ModelSpec
 from dualface_client.triton.ensembles import Ensemble
 
-MIB = 1 << 20
 #: Over the sum, for blocks of several sizes that do not fit into each other's gaps. Blocks are
 #: never moved.
 MARGIN = 1.5

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dualface_client.backoff import Backoff
 from dualface_client.errors import (
     InferenceTimeoutError,
     MemoryRegionError,
@@ -103,7 +104,7 @@ class Recovery:
         self._busy = threading.Lock()
         self._lost: ServerError | None = None
         self._lost_at_s = 0.0
-        self._fruitless = 0
+        self._fruitless = Backoff(endurance.pause_s)
         self._answered = 0
         self._next_renewal_s = 0.0
         self._returns = 0
@@ -173,14 +174,14 @@ class Recovery:
     def _pause(self, error: ServerError) -> None:
         """Backs off from a server that comes back and dies without an answer, and gives it up."""
         if self._client.answered != self._answered:
-            self._answered, self._fruitless = self._client.answered, 0
-        if self._fruitless >= _FRUITLESS_LIMIT:
+            self._answered = self._client.answered
+            self._fruitless.reset()
+        if self._fruitless.failures >= _FRUITLESS_LIMIT:
             raise ServerUnreachableError(
-                f"{error}. It came back {self._fruitless} times and answered nothing; its log says "
-                "why"
+                f"{error}. It came back {self._fruitless.failures} times and answered nothing; its "
+                "log says why"
             )
-        pause_s = self._endurance.pause_s * 2 ** (self._fruitless - 1) if self._fruitless else 0.0
-        end_s = time.monotonic() + pause_s
+        end_s = time.monotonic() + self._fruitless.pause_s
         while (left_s := end_s - time.monotonic()) > 0:
             self._check()
             time.sleep(min(left_s, _LOOK_S))
@@ -203,7 +204,7 @@ class Recovery:
             register(self._connection, region)
         self._client.begin_epoch()
         self._returns += 1
-        self._fruitless += 1
+        self._fruitless.fail()
         self._endurance.tell(
             "server_returned",
             f"the server {self._connection.address} was restarted: regions registered again",

@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
+from dualface_client.background import BackgroundLoop
 from dualface_client.errors import DualfaceError, relayed
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
@@ -70,38 +71,29 @@ class _LogForward(logging.Handler):
         )
 
 
-class _Reporter:
-    """Sends what changed, and a beat, from a thread of its own."""
+class _Reporter(BackgroundLoop):
+    """Sends what changed, and a beat; closing sends what happened last."""
 
     def __init__(self, voice: _Voice) -> None:
         self._voice = voice
         self._lock = threading.Lock()
         self._watched: dict[str, StreamStatus] = {}
         self._sent: dict[str, StreamReport] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._report_on, name="report", daemon=True)
-        self._thread.start()
+        self._beat_s = 0.0
+        super().__init__(self._report_all, name="report", period_s=_REPORT_S, once_more=True)
 
     def watch(self, status: StreamStatus) -> None:
         with self._lock:
             self._watched[status.snapshot().name] = status
 
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(5.0)
-
-    def _report_on(self) -> None:
-        beat_s = 0.0
-        ending = False
-        while not ending:
-            ending = self._stop.wait(_REPORT_S)
-            with self._lock:
-                watched = list(self._watched.items())
-            for name, status in watched:
-                self._report(name, status.snapshot())
-            if time.monotonic() - beat_s > BEAT_S / 2:
-                beat_s = time.monotonic()
-                self._voice.say(encode("beat"))
+    def _report_all(self) -> None:
+        with self._lock:
+            watched = list(self._watched.items())
+        for name, status in watched:
+            self._report(name, status.snapshot())
+        if time.monotonic() - self._beat_s > BEAT_S / 2:
+            self._beat_s = time.monotonic()
+            self._voice.say(encode("beat"))
 
     def _report(self, name: str, report: StreamReport) -> None:
         if report.state in FINAL_STATES:
@@ -145,29 +137,25 @@ def _own_stdout() -> BinaryIO:
 def _serve(setup: WorkerSetup, voice: _Voice) -> None:
     device = make_device(setup.device, setup.settings)
     stop = Stop()
-    reporter = _Reporter(voice)
     on_gpu = setup.device == "cuda"
-    try:
-        # The supervisor's own monitor tells the user.
-        with (
-            HardwareMonitor(setup.monitor, lambda alert: None, on_gpu=on_gpu) as monitor,
-            open_runner(
-                setup,
-                device,
-                stop,
-                within_memory(setup.vram, monitor),
-                lambda: voice.say(encode("server_awaited")),
-            ) as (runner, session),
-        ):
-            voice.say(encode("ready", pid=os.getpid()))
-            with ThreadPoolExecutor(setup.streams, thread_name_prefix="stream") as pool:
-                _take_jobs(runner, pool, reporter, stop)
-            session.client.wait_idle(LAST_ANSWERS_S)
-            region = session.pool.report()
-        reporter.close()
-        voice.say(encode("closed", region=region))
-    finally:
-        reporter.close()
+    # The supervisor's own monitor tells the user.
+    with (
+        _Reporter(voice) as reporter,
+        HardwareMonitor(setup.monitor, lambda alert: None, on_gpu=on_gpu) as monitor,
+        open_runner(
+            setup,
+            device,
+            stop,
+            within_memory(setup.vram, monitor),
+            lambda: voice.say(encode("server_awaited")),
+        ) as (runner, session),
+    ):
+        voice.say(encode("ready", pid=os.getpid()))
+        with ThreadPoolExecutor(setup.streams, thread_name_prefix="stream") as pool:
+            _take_jobs(runner, pool, reporter, stop)
+        session.client.wait_idle(LAST_ANSWERS_S)
+        region = session.pool.report()
+    voice.say(encode("closed", region=region))
 
 
 def _take_jobs(runner: Runner, pool: ThreadPoolExecutor, reporter: _Reporter, stop: Stop) -> None:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dualface_client.backoff import Backoff
 from dualface_client.errors import DualfaceError, relayed
 from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
@@ -46,9 +47,9 @@ class _Worker:
     """A worker's place over its restarts."""
 
     number: int
+    backoff: Backoff
     link: WorkerLink | None = None
     restarts: int = 0
-    deaths_in_row: int = 0
     start_at_s: float = 0.0
 
 
@@ -73,7 +74,10 @@ class Supervisor:
         self._state = state
         self._patience = patience or Patience()
         self._silence = SilenceMonitor(self._patience)
-        self._workers = [_Worker(number) for number in range(1, workers + 1)]
+        self._workers = [
+            _Worker(number, Backoff(self._patience.backoff_s, self._patience.backoff_limit_s))
+            for number in range(1, workers + 1)
+        ]
         self._heard: queue.Queue[Heard] = queue.Queue(_QUEUE_LIMIT)
         self._closing = threading.Event()
         self._waiting: deque[Job] = deque()
@@ -208,7 +212,7 @@ class Supervisor:
         elif kind in ("report", "ended"):
             self._take(link, build(StreamReport, message["report"]))
             if kind == "ended":
-                worker.deaths_in_row = 0
+                worker.backoff.reset()
                 self._tell(worker)
         elif kind == "closed":
             self._regions[f"worker {link.number}"] = build(PoolReport, message["region"])
@@ -277,10 +281,8 @@ class Supervisor:
         self._schedule(worker, f"worker {link.number} died ({how}) under {names}")
 
     def _schedule(self, worker: _Worker, text: str) -> None:
-        wait_s = min(
-            self._patience.backoff_s * 2**worker.deaths_in_row, self._patience.backoff_limit_s
-        )
-        worker.deaths_in_row += 1
+        worker.backoff.fail()
+        wait_s = worker.backoff.pause_s
         worker.restarts += 1
         worker.start_at_s = time.monotonic() + wait_s
         log_event(

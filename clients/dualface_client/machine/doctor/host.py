@@ -44,10 +44,9 @@ class Clock:
 
 def shared_memory(directory: Path) -> Finding:
     """Whether /dev/shm is large enough for regions and the Python backend."""
-    stats = os.statvfs(directory)
-    total, free = stats.f_blocks * stats.f_frsize, stats.f_bavail * stats.f_frsize
-    text = f"{directory}: {free >> 20} of {total >> 20} MiB free"
-    if free >= _SHM_MIN_BYTES:
+    usage = shutil.disk_usage(directory)
+    text = f"{directory}: {usage.free >> 20} of {usage.total >> 20} MiB free"
+    if usage.free >= _SHM_MIN_BYTES:
         return Finding(OK, "shared memory", text)
     return Finding(
         FAIL,

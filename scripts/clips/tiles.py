@@ -138,7 +138,7 @@ def look_at_tile(tile: ByteArray, eyes: Eyes, references: References) -> Sightin
 
 
 @dataclass(slots=True)
-class SlotTally:
+class TileTally:
     """Counts sightings against the truth and gives the verdict.
 
     Attributes:
@@ -222,7 +222,7 @@ class SlotTally:
             f"right {no_face['right']:.2%}"
         )
         return [
-            Check("slots", count > 0 and right >= min_right, detail, values),
+            Check("tiles", count > 0 and right >= min_right, detail, values),
             Check(
                 "centred",
                 min(centred.values()) >= min_centred,
