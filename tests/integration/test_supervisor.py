@@ -31,7 +31,8 @@ from dualface_client.workers.supervisor import Supervisor
 from tests.processes import LONG_CLIP, start_of
 
 SHM = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place
-SETTINGS = StreamSettings(output=OutputSettings((320, 180), preset="ultrafast", encoder_threads=1))
+# Not smaller: x264 gives other packets for the same pictures then (see test_server_recovery.py).
+SETTINGS = StreamSettings(output=OutputSettings((640, 360), preset="ultrafast", encoder_threads=1))
 QUICK = Patience(backoff_s=0.05, silence_s=3.0)
 
 
