@@ -14,7 +14,6 @@ import av
 import psutil
 import pytest
 
-from dualface_client.errors import ServerUnreachableError
 from dualface_client.memory.names import parse
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.run_log import EventRecorder, run_log
@@ -245,15 +244,6 @@ def test_workers_of_a_killed_supervisor_finish_their_files_and_end(
     assert owned_by([child.pid for child in children]) == set()
     with av.open(str(part)) as container:
         assert sum(1 for _ in container.decode(video=0)) > 0
-
-
-def test_without_a_server_the_first_refusal_ends_the_run(
-    inputs: dict[str, Path], tmp_path: Path
-) -> None:
-    run = Run("127.0.0.1:9", tmp_path / "out", inputs)
-    with pytest.raises(ServerUnreachableError, match=r"127\.0\.0\.1:9"):
-        run.finish()
-    assert run.pids() == []
 
 
 if __name__ == "__main__":
