@@ -17,9 +17,17 @@ help: ## List the targets
 demo: models clips ## Set up, then turn a clip in which two faces cross into the two-tile video
 	@$(BIN)/python scripts/demo.py
 
+# A file stays with one process: its servers and clips are made once.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+JOBS ?= 2
+
+.PHONY: check
+check: models clips lint ## Style, types and unit tests, without Triton: for every save, on more cores with JOBS=8
+	@$(PYTEST) tests/unit
+
 .PHONY: test
 test: models clips lint check-engines ## Set up, then run every check and test (with a real Triton)
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 .PHONY: lint
 lint: $(STAMP) ## Style, types
