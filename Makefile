@@ -17,13 +17,17 @@ help: ## List the targets
 demo: models clips ## Set up, then turn a clip in which two faces cross into the two-tile video
 	@$(BIN)/python scripts/demo.py
 
-.PHONY: test
-test: models clips lint check-engines ## Set up, then run every check and test (with a real Triton)
-	@$(BIN)/python -m pytest
+# A file stays with one process: its servers and clips are made once.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+JOBS ?= 2
 
 .PHONY: check
-check: models clips lint ## Style, types and the unit tests
-	@$(BIN)/python -m pytest tests/unit
+check: models clips lint ## Style, types and unit tests, without Triton: for every save, on more cores with JOBS=8
+	@$(PYTEST) tests/unit
+
+.PHONY: test
+test: models clips lint check-engines ## Set up, then run every check and test (with a real Triton)
+	@$(PYTEST)
 
 .PHONY: lint
 lint: $(STAMP) ## Style, types

@@ -66,9 +66,10 @@ def check(models: Path, capabilities: list[tuple[int, int]]) -> list[BuiltEngine
         AssetError: A model is missing or refused.
         UsageError: A capability cannot be built for.
     """
+    found = find_models(models)  # before anything is downloaded
     trt = load_tensorrt_rtx(home_dir(), _tell)
     built: list[BuiltEngine] = []
-    for path, spec in find_models(models):
+    for path, spec in found:
         engines = check_model(trt, path, spec, capabilities)
         built += engines
         _tell(_line(spec, engines))

@@ -36,12 +36,21 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def wait_until(true: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Waits for a condition, and fails by its name."""
-    deadline = time.monotonic() + timeout_s
+def wait_until(
+    true: Callable[[], object], timeout_s: float = 30.0, what: str = "what is awaited"
+) -> None:
+    """Waits for a condition, and fails by its name.
+
+    Args:
+        true: Looked at again and again; the longer it takes, the less often.
+        timeout_s: A failure beyond it, so long that a busy machine is none.
+        what: The condition's name.
+    """
+    begin_s = time.monotonic()
     while not true():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.1)
+        waited_s = time.monotonic() - begin_s
+        assert waited_s < timeout_s, f"not within {timeout_s} s: {what}"
+        time.sleep(min(0.1, 0.002 + waited_s / 20))
 
 
 def launch(directory: Path, *command: str | Path) -> subprocess.Popen[str]:

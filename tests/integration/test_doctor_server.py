@@ -12,9 +12,3 @@ def test_a_server_that_serves_us(triton_server: EmbeddedServer) -> None:
     assert {name: told[name].state for name in names} == dict.fromkeys(names, OK)
     assert "Triton 2.51.0" in told["server version"].detail
     assert "face_detect 1 on python" in told["contract"].detail
-
-
-def test_nobody_there_ends_the_look_at_the_server() -> None:
-    names = [finding.name for finding in examine("127.0.0.1:9")]
-    assert "server" in names
-    assert "contract" not in names

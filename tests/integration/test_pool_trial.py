@@ -17,11 +17,11 @@ SMALL = Trial("small", "for a test", ((1000,), (2000, 300)), batch=2, requests=3
 
 def test_the_guard_sees_the_fallback_and_every_answer_carries_its_mark(tmp_path: Path) -> None:
     repository = write_repository(SMALL, tmp_path / "models", gpu=False)
-    outcome = attempt(SMALL, repository, 1 << 20, 0.5, gpu=False)
+    outcome = attempt(SMALL, repository, 1 << 20, seconds=0.0, gpu=False)
     assert outcome.fallbacks == {"pinned_pool": 1}
-    assert 0 <= outcome.seen_after_s < 5.0
+    assert outcome.seen_after_s >= 0
     assert not outcome.works
-    assert outcome.requests > SMALL.requests
+    assert outcome.requests == 2 * SMALL.requests
     assert (outcome.garbage, outcome.errors) == (0, 0)
 
 

@@ -281,12 +281,3 @@ def test_a_preset_that_does_not_exist_is_named(run: Run, tmp_path: Path) -> None
     assert done.returncode != 0
     assert "warp9" in done.stderr
     no_trace(done)
-
-
-def test_no_server_at_the_address_ends_with_three(run: Run, tmp_path: Path) -> None:
-    source = make(tmp_path / "talk.mp4", SMALL)
-    done = run(source, "-o", "out.mp4", server="127.0.0.1:9")
-    assert done.returncode == 3
-    assert "127.0.0.1:9" in done.stderr
-    no_trace(done)
-    assert not list(tmp_path.glob("out*"))

@@ -13,7 +13,9 @@ import numpy as np
 
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
+from dualface_client.triton.connection import Connection
 from dualface_client.triton.embedded import EmbeddedServer
+from dualface_client.triton.registration import registered_regions
 from tests.processes import (
     CLI,
     LONG_CLIP,
@@ -83,10 +85,13 @@ def test_what_a_killed_client_of_a_running_server_leaves_is_reaped(
 ) -> None:
     address = triton_server.grpc_address
     process = start(tmp_path, LONG_CLIP, "--encoder", "none", "--server", address)
-    wait_until(lambda: left_by(process.pid) != set(), 60, "its region")
+    with Connection(address) as connection:
+        wait_until(
+            lambda: left_by(process.pid) & set(registered_regions(connection)), 60, "its region"
+        )
+    (name,) = left_by(process.pid)
     process.kill()
     process.communicate(timeout=10)
-    (name,) = left_by(process.pid)
     reap = [*CLI, "reap", "--server", address]
     done, again = (
         subprocess.run(reap, capture_output=True, text=True, check=True, timeout=30)
@@ -212,20 +217,26 @@ def _regions(pid: int) -> list[int]:
     return [(SHM_DIR / name).stat().st_size for name in names]
 
 
-def test_the_summary_is_written_when_the_server_cannot_be_had(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*CLI, "run", str(LONG_CLIP), "-o", "o.mp4", "--server", "127.0.0.1:9", "--summary", "s"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        timeout=60,
+def test_a_server_that_is_not_there_ends_the_run_and_is_reported(tmp_path: Path) -> None:
+    """In text with a summary, and as JSON from workers: two runs, as each waits for ten seconds."""
+    address = "127.0.0.1:9"
+    arguments = [str(LONG_CLIP), "--server", address]
+    text = start(tmp_path, *arguments, "-o", "o.mp4", "--summary", "s")
+    json_lines = start(
+        tmp_path, *arguments, "-o", "p.mp4", "--workers", "2", "--log-format", "json"
     )
-    assert done.returncode == 3
-    assert done.stderr.count("127.0.0.1:9 is not ready") == 1, done.stderr
+    _, errors = text.communicate(timeout=60)
+    assert text.returncode == 3
+    assert errors.count(f"{address} is not ready") == 1, errors
     (stream,) = json.loads((tmp_path / "s").read_text())["streams"]
     assert (stream["state"], stream["exit_code"]) == ("failed", 3)
-    assert "127.0.0.1:9 is not ready" in stream["error"]
+    assert f"{address} is not ready" in stream["error"]
+    _, lines = json_lines.communicate(timeout=60)
+    events = [json.loads(line) for line in lines.splitlines()]
+    assert json_lines.returncode == 3
+    assert (events[-1]["event"], events[-1]["level"]) == ("run_failed", "error")
+    assert events[-1]["exit_code"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
 
 
 def test_no_room_for_the_servers_files_is_said(tmp_path: Path) -> None:

@@ -138,16 +138,6 @@ def test_a_run_for_machines_is_json_healthy_and_leaves_its_record(
     assert "broken.mp4" in report
 
 
-def test_a_server_that_is_not_there_is_a_json_event_too(tmp_path: Path) -> None:
-    videos(tmp_path, 1, frames=2)
-    process = start(tmp_path, "in", "-o", "out", "--server", "127.0.0.1:9", "--log-format", "json")
-    _, errors = process.communicate(timeout=90)
-    events = [json.loads(line) for line in errors.splitlines()]
-    assert process.returncode == 3
-    assert (events[-1]["event"], events[-1]["level"]) == ("run_failed", "error")
-    assert events[-1]["exit_code"] == 3
-
-
 def test_side_files_never_replace_what_is_not_theirs(tmp_path: Path) -> None:
     folder = videos(tmp_path, 1, frames=2)
     (tmp_path / "notes.json").write_text("{}")

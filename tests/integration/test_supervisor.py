@@ -14,7 +14,6 @@ import av
 import psutil
 import pytest
 
-from dualface_client.errors import ServerError
 from dualface_client.memory.names import parse
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.run_log import EventRecorder, run_log
@@ -30,7 +29,8 @@ from dualface_client.workers.patience import Patience
 from dualface_client.workers.supervisor import Supervisor
 from tests.processes import LONG_CLIP, left_by, start_of
 
-SETTINGS = StreamSettings(output=OutputSettings((320, 180), preset="ultrafast", encoder_threads=1))
+# Not smaller: see test_server_recovery.py.
+SETTINGS = StreamSettings(output=OutputSettings((640, 360), preset="ultrafast", encoder_threads=1))
 QUICK = Patience(backoff_s=0.05, silence_s=3.0)
 
 
@@ -238,15 +238,6 @@ def test_workers_of_a_killed_supervisor_finish_their_files_and_end(
     assert left_by(*(child.pid for child in children)) == set()
     with av.open(str(part)) as container:
         assert sum(1 for _ in container.decode(video=0)) > 0
-
-
-def test_without_a_server_the_first_refusal_ends_the_run(
-    inputs: dict[str, Path], tmp_path: Path
-) -> None:
-    run = Run("127.0.0.1:9", tmp_path / "out", inputs)
-    with pytest.raises(ServerError, match=r"127\.0\.0\.1:9"):
-        run.finish()
-    assert run.pids() == []
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 import pytest
 
 from dualface_client.batch.server_restarter import ServerRestarter
 from dualface_client.errors import ContractError, ServerStartError
+from tests.processes import wait_until
 
 
 class Dying:
@@ -44,7 +44,5 @@ class Dying:
 def test_a_restart_that_fails_is_tried_again(failure: Exception) -> None:
     server: Any = Dying(failure)
     with ServerRestarter(server) as watch:
-        end_s = time.monotonic() + 5.0
-        while not watch.restarts and time.monotonic() < end_s:
-            time.sleep(0.01)
+        wait_until(lambda: watch.restarts)
     assert (server.lives, watch.restarts) == (True, 1)

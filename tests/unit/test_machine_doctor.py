@@ -90,6 +90,7 @@ def test_a_server_that_is_not_there() -> None:
     assert code == 2
     assert "FAIL  server: " in text
     assert "127.0.0.1:9" in text
+    assert "contract" not in text
 
 
 def test_no_gpu_is_no_failure() -> None:

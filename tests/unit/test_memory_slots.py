@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dualface_client.errors import LeaseTimeoutError, MemoryRegionError
 from dualface_client.memory.slots import ALIGNMENT, Hold, Lease, SizeClass, SlotPool, bytes_needed
+from tests.processes import wait_until
 
 U8 = np.dtype(np.uint8)
 
@@ -144,13 +144,6 @@ TestSlotMachine = SlotMachine.TestCase
 TestSlotMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 5.0
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.001)
-
-
 def test_a_waiting_lessee_gets_the_slot_that_comes_free() -> None:
     pool = pool_of(a=(64, 1), b=(64, 1))
     first, other = pool.lease("a", 0.0), pool.lease("b", 0.0)
@@ -223,11 +216,12 @@ def test_an_empty_pool_says_who_holds_what() -> None:
 def test_old_leases_are_leaks() -> None:
     pool = pool_of(a=(64, 2))
     old = pool.lease("a", 0.0, "old")
-    time.sleep(0.05)
+    time.sleep(0.2)
     pool.lease("a", 0.0, "new")
-    (leak,) = pool.leaks(older_than_s=0.04)
+    age_s = max(leak.age_s for leak in pool.leaks(older_than_s=0.0))
+    (leak,) = pool.leaks(older_than_s=age_s)
     assert (leak.label, leak.offset, leak.size_class) == ("old of MainThread", old.offset, "a")
-    assert leak.age_s >= 0.05
+    assert leak.age_s >= 0.2
     assert (leak.quarantined, leak.place) == (False, "")
     report = pool.report()
     assert [entry.label for entry in report.leaks] == ["old of MainThread", "new of MainThread"]

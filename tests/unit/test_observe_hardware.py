@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from dualface_client.observe.host import (
     resident_bytes,
 )
 from dualface_client.settings.program import MonitorSettings
+from tests.processes import wait_until
 
 GIB = 1 << 30
 SETTINGS = MonitorSettings()
@@ -172,9 +172,7 @@ def test_alerts_are_kept_up_to_a_limit(
 
 def test_the_thread_samples_this_machine_and_ends() -> None:
     with HardwareMonitor(MonitorSettings(interval_s=0.01), lambda alert: None) as watched:
-        deadline = time.monotonic() + 20
-        while watched.summary()["samples"] < 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: watched.summary()["samples"] >= 3)
     summary = watched.summary()
     assert summary["samples"] >= 3
     assert summary["peaks"]["host"]["resident_bytes"] > 10 << 20
@@ -188,9 +186,7 @@ def test_a_reader_that_fails_ends_the_monitor_and_not_the_run() -> None:
     with HardwareMonitor(
         MonitorSettings(interval_s=0.001), told.append, lambda: next(samples)
     ) as w:
-        deadline = time.monotonic() + 20
-        while len(told) < 2 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        wait_until(lambda: len(told) >= 2)
         assert w.admit()
     assert str(told[-1]).startswith("hardware monitor: the monitor stopped: StopIteration")
 

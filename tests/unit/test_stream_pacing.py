@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from dualface_client.stream.stop import Stop
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.workers.messages import build, decode, encode
+from tests.processes import wait_until
 from tests.unit.test_stream_loop import (
     FakeDetector,
     FakeDevice,
@@ -56,13 +56,6 @@ class Held(FakeSource):
         return super().__iter__()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_a_machine_at_its_limit_runs_one_stream_after_the_other() -> None:
     monitor, go = fed(), threading.Event()
     monitor.take(at_limit(full=True))
@@ -74,12 +67,12 @@ def test_a_machine_at_its_limit_runs_one_stream_after_the_other() -> None:
     )
     run = threading.Thread(target=runner.run, args=(jobs, statuses, Stop()))
     run.start()
-    wait_for(lambda: any(status.snapshot().state == "running" for status in statuses))
-    wait_for(lambda: sum(bool(status.snapshot().warnings) for status in statuses) == 2)
+    wait_until(lambda: any(status.snapshot().state == "running" for status in statuses))
+    wait_until(lambda: sum(bool(status.snapshot().warnings) for status in statuses) == 2)
     states = sorted(status.snapshot().state for status in statuses)
     assert states == ["running", "waiting", "waiting"]
     monitor.take(at_limit(full=False))
-    wait_for(lambda: all(status.snapshot().state == "running" for status in statuses))
+    wait_until(lambda: all(status.snapshot().state == "running" for status in statuses))
     go.set()
     run.join(20)
     reports = [status.snapshot() for status in statuses]
@@ -111,7 +104,7 @@ def test_streams_that_are_held_back_can_be_stopped() -> None:
     )
     run = threading.Thread(target=runner.run, args=(jobs, statuses, stop))
     run.start()
-    wait_for(lambda: any(status.snapshot().warnings for status in statuses))
+    wait_until(lambda: any(status.snapshot().warnings for status in statuses))
     stop.ask()
     go.set()
     run.join(20)

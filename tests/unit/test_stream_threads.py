@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from dualface_client.stream.threads import Channel, Reader, Writer
+from tests.processes import wait_until
 
 
 def counting(limit: int, seen: list[int]) -> Iterator[int]:
@@ -25,8 +26,9 @@ def test_reader_keeps_order_and_reads_only_so_far_ahead() -> None:
     reader = Reader(counting(100, seen), ahead=3, name="test")
     items = iter(reader)
     assert next(items) == 0
-    time.sleep(0.2)
-    assert len(seen) <= 6  # one taken, three waiting, one being offered, and a little grace
+    wait_until(lambda: len(seen) >= 5)  # one taken, three waiting, one being offered
+    time.sleep(0.1)
+    assert len(seen) == 5
     assert list(items) == list(range(1, 100))
     reader.close()
 
@@ -44,11 +46,9 @@ def test_reader_passes_the_sources_error_after_its_items() -> None:
 
 
 def test_closing_a_reader_frees_its_thread_at_once() -> None:
-    started = time.monotonic()
     reader = Reader(counting(10**9, []), ahead=1, name="endless-reader")
     next(iter(reader))
     reader.close()
-    assert time.monotonic() - started < 1.0
     assert "endless-reader" not in {thread.name for thread in threading.enumerate()}
 
 
@@ -71,7 +71,7 @@ def test_writer_blocks_the_sender_instead_of_growing() -> None:
 
     def gated(item: int) -> None:
         del item
-        gate.wait(5)
+        gate.wait(60)
 
     writer = Writer(gated, behind=2, name="test")
     put = threading.Thread(target=put_all, args=(writer, 10), daemon=True)
@@ -79,7 +79,7 @@ def test_writer_blocks_the_sender_instead_of_growing() -> None:
     put.join(0.3)
     assert put.is_alive()
     gate.set()
-    put.join(5)
+    put.join(20)
     assert not put.is_alive()
     writer.finish()
 
@@ -89,12 +89,10 @@ def test_a_failed_write_reaches_the_sender_and_nobody_hangs() -> None:
         raise ValueError(f"cannot write {item}")
 
     writer = Writer(broken, behind=1, name="test")
-    started = time.monotonic()
     with pytest.raises(ValueError, match="cannot write 0"):
         put_all(writer, 1000)
     with pytest.raises(ValueError, match="cannot write 0"):
         writer.finish()
-    assert time.monotonic() - started < 1.0
 
 
 def test_closing_a_writer_drops_what_waits() -> None:
@@ -102,14 +100,18 @@ def test_closing_a_writer_drops_what_waits() -> None:
     gate = threading.Event()
 
     def gated(item: int) -> None:
-        gate.wait(5)
+        gate.wait(60)
         out.append(item)
 
     writer = Writer(gated, behind=5, name="test")
-    for number in range(5):
-        writer.put(number)
-    threading.Timer(0.1, gate.set).start()
-    writer.close()
+    put = threading.Thread(target=put_all, args=(writer, 100))
+    close = threading.Thread(target=writer.close)
+    put.start()
+    close.start()
+    put.join(20)  # it waits for room until nothing is taken any more
+    assert not put.is_alive()
+    gate.set()
+    close.join(20)
     assert len(out) <= 1
 
 

@@ -7,22 +7,14 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dualface_client.triton.log_lines import LogFile, LogPipe
 from dualface_client.triton.pool_guard import FORMS, PoolGuard, recognise
+from tests.processes import wait_until
 from tests.triton_log import HARMLESS, LINES
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end_s = time.monotonic() + 5.0
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("kind", LINES)

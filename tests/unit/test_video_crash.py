@@ -115,7 +115,7 @@ def test_a_file_as_large_as_it_may_be_is_not_waited_for_and_leaves_a_playable_pa
     tmp_path: Path, suffix: str
 ) -> None:
     out = tmp_path / f"out{suffix}"
-    with start_writer(out, limit_bytes=150_000, wait_s=600, stands_for="itself") as writer:
+    with start_writer(out, limit_bytes=20_000, wait_s=600, stands_for="itself") as writer:
         *numbers, last = writer.communicate(timeout=60)[0].splitlines()
     assert writer.returncode == 7
     assert "waits" not in numbers
@@ -167,7 +167,7 @@ def test_the_wait_for_a_full_disk_ends(tmp_path: Path, stop: bool) -> None:
     """By its limit, or by a stop long before; the part so far plays."""
     out = tmp_path / "out.mp4"
     wait_s = 60.0 if stop else 0.5
-    with start_writer(out, limit_bytes=150_000, wait_s=wait_s, stop=stop) as writer:
+    with start_writer(out, limit_bytes=20_000, wait_s=wait_s, stop=stop) as writer:
         lines = writer.communicate(timeout=30)[0].splitlines()
     assert writer.returncode == 7
     assert lines.count("waits") == 1
