@@ -94,7 +94,7 @@ def test_what_a_killed_client_of_a_running_server_leaves_is_reaped(
     )
     # Any run that begins meanwhile may remove the file first; the server is this session's own.
     assert f"unregistered {name}" in done.stdout
-    assert f"nothing of the dead on {address}" in again.stderr
+    assert f"nothing to unregister on {address}" in again.stderr
     assert left_by(process.pid) == set()
 
 
