@@ -172,7 +172,7 @@ def test_own_weights_that_do_not_fit_are_refused_by_tensor(tmp_path: Path) -> No
         timeout=60,
     )
     assert done.returncode == 2
-    assert "face_detect: input tensors are 'chip', expected 'image' alone" in done.stderr
+    assert "face_detect: input tensors are 'chip', expected only 'image'" in done.stderr
 
 
 def test_the_embedded_server_takes_a_hostile_environment(tmp_path: Path) -> None:
