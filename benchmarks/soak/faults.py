@@ -148,7 +148,7 @@ class Suite:
             affected=["b"],
             state="failed",
             same="acd",
-            text="put aside, as 3 workers died under it",
+            text="put aside: 3 workers died under it",
         )
 
     def server_killed(self, run: Run, verdict: Verdict) -> Verdict:
