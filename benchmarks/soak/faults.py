@@ -314,7 +314,7 @@ class Suite:
         if other.finish() != 2:
             verdict.wrong.append(f"the second run ended with {other.process.returncode}")
         said = [*other.noise, *(event["text"] for event in other.events)]
-        refusals = [text for text in said if "another process writes it" in text]
+        refusals = [text for text in said if "another process is writing it" in text]
         verdict.outcome = "the second run is refused before it starts"
         if not refusals:
             verdict.wrong.append(f"nothing was refused: {said}"[:200])

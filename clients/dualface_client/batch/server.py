@@ -1,4 +1,4 @@
-"""Which server a run uses: one that runs already, or an embedded one of its own."""
+"""Which server a run uses: one that is already running, or an embedded one of its own."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _CUDA_READY_S = 240.0
 
 @dataclass(frozen=True, slots=True)
 class ServerChoice:
-    """What the user said about the server.
+    """The user's choice of a server.
 
     Attributes:
         address: `HOST:PORT` of a running server's gRPC endpoint, None for an embedded one.
-        detector_onnx: Own detector for the embedded server, None for the exported one.
-        reid_onnx: Own ReID model for the embedded server, None for the exported one.
+        detector_onnx: The user's detector for the embedded server, None for the exported one.
+        reid_onnx: The user's ReID model for the embedded server, None for the exported one.
         model_threads: Threads of one model run in the embedded server, 0 for one per core.
         device: Where the embedded server's models run, `cpu` or `cuda`; `auto` until it is known.
         model_control: Whether clients of the embedded server may load and unload its models.
@@ -58,7 +58,7 @@ class ServerChoice:
 
 
 def choice_of(server: ServerSettings, device: str) -> ServerChoice:
-    """The choice that the settings make.
+    """The choice that the settings describe.
 
     Args:
         server: Of the program.
@@ -80,15 +80,15 @@ def start_embedded(choice: ServerChoice, stop: threading.Event | None = None) ->
 
     Args:
         choice: Which models, where.
-        stop: Set it from elsewhere to give the start up.
+        stop: Set it from elsewhere to abandon the start.
 
     Raises:
-        AssetError: A model or the server is not in the cache, or a model file does not fit; the
+        AssetError: A model or the server is not in the cache, or a model file does not match; the
             message names the tensor.
         PlatformError: This machine cannot run it.
         ServerStartError: It died or hung.
         StoppedError: `stop` was set before it was ready.
-        UsageError: The environment asks for memory pools that make no sense.
+        UsageError: The environment asks for impossible memory pools.
     """
     cuda = choice.device == "cuda"
     files = (
@@ -126,9 +126,9 @@ def _own_pool(choice: ServerChoice, total_bytes: int | None) -> int | None:
 
 
 def reap_at(address: str) -> tuple[str, ...]:
-    """Takes regions of dead processes back from a server that runs already.
+    """Unregisters regions of dead processes from a server that is already running.
 
-    Never a reason not to run: where it does not work the run says why, if it matters to it.
+    A failure is never a reason not to run: if it matters, the run itself will report it.
 
     Args:
         address: `HOST:PORT`.
@@ -136,14 +136,14 @@ def reap_at(address: str) -> tuple[str, ...]:
     Returns:
         Names that the server no longer holds.
     """
-    # Unreachable, refused: the session that follows meets the same and says so.
+    # Unreachable or refused: the session that follows meets the same error and reports it.
     with suppress(DualfaceError), Connection(address) as connection:
         return reap_server(connection).gone
     return ()
 
 
 def _exported(spec: ModelSpec, *, half: bool) -> Path:
-    """The exported file, with the FP16 body where it is wanted and there."""
+    """The exported file, with the FP16 body if that is wanted and exists."""
     models_dir = paths.models_dir()
     plain, fp16 = models_dir / f"{spec.name}.onnx", models_dir / f"{spec.name}_fp16.onnx"
     return fp16 if half and fp16.is_file() else plain
@@ -153,13 +153,13 @@ def _exported(spec: ModelSpec, *, half: bool) -> Path:
 def server_for(
     choice: ServerChoice, stop: threading.Event | None = None
 ) -> Iterator[tuple[str, EmbeddedServer | None]]:
-    """The address to use, and the embedded server where one had to be started.
+    """The address to use, and the embedded server if one had to be started.
 
-    The latter is restarted where it dies, at the same address.
+    The latter is restarted at the same address if it dies.
 
     Args:
         choice: Which server.
-        stop: Set it from elsewhere to give a start up.
+        stop: Set it from elsewhere to abandon a start.
 
     Raises:
         DualfaceError: As `start_embedded`.
