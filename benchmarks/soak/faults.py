@@ -280,7 +280,7 @@ class Suite:
             affected=["c"],
             state="failed",
             same=same,
-            text="the output has become as large as a file may be here",
+            text="the output has reached the largest size allowed here",
         )
         if waiting(run):
             verdict.wrong.append("it was waited for")

@@ -246,5 +246,5 @@ def test_no_room_for_the_servers_files_is_said(tmp_path: Path) -> None:
     )
     assert done.returncode == 3, done.stderr
     assert "the embedded server's files cannot be written there (File too large)" in done.stderr
-    assert "set TMPDIR to a directory that can be written" in done.stderr
+    assert "set TMPDIR to a writable directory" in done.stderr
     assert "Traceback" not in done.stderr
