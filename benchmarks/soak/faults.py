@@ -148,7 +148,7 @@ class Suite:
             affected=["b"],
             state="failed",
             same="acd",
-            text="put aside, as 3 workers died under it",
+            text="put aside: 3 workers died under it",
         )
 
     def server_killed(self, run: Run, verdict: Verdict) -> Verdict:
@@ -280,7 +280,7 @@ class Suite:
             affected=["c"],
             state="failed",
             same=same,
-            text="the output has become as large as a file may be here",
+            text="the output has reached the largest size allowed here",
         )
         if waiting(run):
             verdict.wrong.append("it was waited for")
@@ -314,7 +314,7 @@ class Suite:
         if other.finish() != 2:
             verdict.wrong.append(f"the second run ended with {other.process.returncode}")
         said = [*other.noise, *(event["text"] for event in other.events)]
-        refusals = [text for text in said if "another process writes it" in text]
+        refusals = [text for text in said if "another process is writing it" in text]
         verdict.outcome = "the second run is refused before it starts"
         if not refusals:
             verdict.wrong.append(f"nothing was refused: {said}"[:200])

@@ -1,4 +1,4 @@
-"""What is done again and again on a thread of its own."""
+"""Something done repeatedly on a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dualface_client.closing import ClosesAtExit
 
 
 def _nothing() -> None:
-    """There is nothing to give back."""
+    """Does nothing."""
 
 
 class BackgroundLoop(ClosesAtExit):
-    """Calls a step again and again, from its construction until it is closed.
+    """Calls a step repeatedly, from construction until it is closed.
 
-    A subclass constructs this last, because the thread starts here. The thread is a daemon, so that
-    a step that hangs does not keep the process alive.
+    A subclass constructs this last, because the thread starts here. The thread is a daemon, so a
+    step that hangs does not keep the process alive.
 
     Args:
-        step: One round. Returns False to end the loop, also without the call of `once_more`.
+        step: One round. Returns False to end the loop, even without the call of `once_more`.
         name: Of the thread.
         period_s: Pause between two calls.
         at_once: Whether the first call comes at once, or after a pause.
         once_more: Whether closing leads to one more call, which sees what happened last.
         at_end: Called on the thread after the last call, however that ended.
-        failed: Gets on the thread what `step` or `at_end` raised, which ends the loop; None lets
-            `close` raise it.
-        join_limit_s: How long `close` waits for a call that is under way; None is without a limit.
+        failed: Called on the thread with what `step` or `at_end` raised, which ends the loop; None
+            lets `close` raise it.
+        join_limit_s: How long `close` waits for a call that is under way; None for no limit.
 
     Attributes:
         period_s: As above; the step may change it.
@@ -66,7 +66,7 @@ class BackgroundLoop(ClosesAtExit):
         """Ends the loop and waits for a call that is under way; safe to call twice.
 
         Raises:
-            Exception: What ended the loop, once, where nobody else was to get it.
+            Exception: What ended the loop, once, unless `failed` got it.
         """
         self._closing.set()
         self._thread.join(self._join_limit_s)
@@ -82,7 +82,7 @@ class BackgroundLoop(ClosesAtExit):
                         break
             finally:
                 self._at_end()
-        except Exception as error:  # whoever closes the loop, or was named, gets it
+        except Exception as error:  # `failed` gets it, or whoever closes the loop
             self._failed(error)
 
     def _rounds(self) -> Iterator[None]:

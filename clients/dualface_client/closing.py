@@ -1,4 +1,4 @@
-"""What everything that is closed does with `with`."""
+"""How everything that is closed behaves in `with`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class ClosesAtExit(ABC):
-    """A context manager that calls `close`, however its body ended."""
+    """A context manager that calls `close`, however its body ends."""
 
     @abstractmethod
     def close(self) -> None:

@@ -15,26 +15,26 @@
     |   `-- RegionRefusedError (exit 3)  the server does not take our memory
     `-- ServerError (exit 3)             the inference server
         |-- ServerUnreachableError       nobody answers, or it is not ready in time
-        |-- ServerStartError             the embedded server died or hung at its start
-        |-- ContractError                it serves other tensors than this client speaks
+        |-- ServerStartError             the embedded server died or hung while starting
+        |-- ContractError                its tensors differ from those of this client
         |-- AccessDeniedError            it wants a key that this client does not send
         |-- InferenceTimeoutError        a request got no answer in time
         |-- InferenceFailedError         a request was answered with an error
         |   |-- RegionUnknownError       the server does not know our memory: it was restarted
         |   `-- ModelDiedError           the server's process for the model died
-        `-- StaleOutputError             a request was answered, but its output never written
+        `-- StaleOutputError             a request was answered, but its output was not written
 
 A class tells the caller what to do next; the message names the value, what was expected and the
-remedy. Errors of lower libraries (grpc, av, OSError) are mapped where they arise.
+remedy. Errors of lower libraries (grpc, av, OSError) are mapped where they occur.
 """
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""Text for a terminal or a log: what would move the cursor or end the line becomes an escape.
+    r"""Text for a terminal or a log: characters that move the cursor or end the line are escaped.
 
-    File names may hold line breaks, terminal codes and bytes that are no UTF-8.
+    File names may hold line breaks, terminal codes and bytes that are not UTF-8.
 
     >>> printable("a\nb\x1b[31m\udcff.mp4")
     'a\\nb\\x1b[31m\\udcff.mp4'
@@ -74,9 +74,9 @@ class PlatformError(DualfaceError):
 
 
 class StoppedError(DualfaceError):
-    """A stop was asked for while the server was started or awaited; nothing of it is left."""
+    """A stop was asked for while waiting for the server; nothing of what was started is left."""
 
-    exit_code = 130  # as after Ctrl-C; the command line knows better which signal it was
+    exit_code = 130  # as after Ctrl-C; the command line knows which signal it was
 
 
 class SourceError(DualfaceError):
@@ -92,7 +92,7 @@ class DiskFullError(SinkError):
 
 
 class EncoderError(SinkError):
-    """The encoder failed, not the file; another encoder may do."""
+    """The encoder failed, not the file; another encoder may work."""
 
 
 class MemoryRegionError(DualfaceError):
@@ -104,7 +104,7 @@ class LeaseTimeoutError(MemoryRegionError, TimeoutError):
 
 
 class RegionRefusedError(MemoryRegionError):
-    """The server does not register our memory: forbidden, out of its sight, its name taken."""
+    """The server does not register our memory: forbidden, not visible to it, or name taken."""
 
     exit_code = 3
 
@@ -124,11 +124,11 @@ class ServerStartError(ServerError):
 
 
 class ContractError(ServerError):
-    """The server's model differs from the description by the tensor the message names."""
+    """The server's model differs from the description in the tensor that the message names."""
 
 
 class AccessDeniedError(ServerError):
-    """The server restricts what is asked of it to clients with its key."""
+    """The server allows the request only to clients with its key."""
 
 
 class InferenceTimeoutError(ServerError, TimeoutError):

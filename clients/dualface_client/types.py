@@ -1,4 +1,4 @@
-"""Values that walk through the data path. Everyone may use them; they import nothing of ours.
+"""Values that travel along the data path. Every room may use them; they import none.
 
 Conventions, everywhere in the project:
 
@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]
 
 #: Width and height of an aligned face, the input of face ReID.
 FACE_CHIP_PX = 150
-#: Where the five landmarks (order of `Faces.landmarks_px`) lie in an aligned face chip: x, y in px.
+#: Where the five landmarks (order of `Faces.landmarks_px`) are in an aligned face chip: x, y in px.
 #: From dlib's 68-point mean face shape (eye centres are the means of points 36 to 41 and 42 to 47,
 #: nose tip is point 30, mouth corners are 48 and 54), placed as dlib places a chip of 150 pixels
 #: with padding 0.25: `150 * (0.25 + mean) / 1.5`. The network was trained on such chips.
@@ -40,7 +40,7 @@ FACE_CHIP_TEMPLATE_PX: tuple[tuple[float, float], ...] = (
 
 
 class Side(Enum):
-    """Where a person's tile stands in the output, as the viewer sees it."""
+    """Where a person's tile is in the output, as the viewer sees it."""
 
     LEFT = "left"
     RIGHT = "right"
@@ -61,7 +61,7 @@ class ColorMatrix(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ColorSpec:
-    """How the YCbCr samples of a picture are to be read."""
+    """How to interpret the YCbCr samples of a picture."""
 
     matrix: ColorMatrix = ColorMatrix.BT709
     full_range: bool = False
@@ -102,7 +102,7 @@ class Nv12Image:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Vectors that tell people apart, all of one model version.
+    """Vectors that distinguish people, all of one model version.
 
     Attributes:
         vectors: Shape `(n, 128)` float32, each row of length 1.
@@ -122,7 +122,7 @@ class Frame:
         pts: Presentation time stamp in units of `time_base`; strictly increasing in a stream.
         time_base: Seconds per unit of `pts`.
         image: Pixels, already rotated to display orientation.
-        duration: Display duration in units of `time_base`, 0 where the source does not say.
+        duration: Display duration in units of `time_base`, 0 if the source does not say.
     """
 
     index: int
@@ -144,14 +144,14 @@ class VideoInfo:
     Attributes:
         width_px: Display width after rotation, rounded up to even.
         height_px: Display height after rotation, rounded up to even.
-        frame_rate: Nominal frames per second (30000/1001 for 29.97), None where unknown.
+        frame_rate: Nominal frames per second (30000/1001 for 29.97), None if unknown.
         time_base: Seconds per PTS unit.
-        frame_count: Frames expected, 0 where the container does not say. An estimate.
-        duration_s: Length in seconds, 0.0 where unknown.
+        frame_count: Frames expected, an estimate; 0 if the container does not say.
+        duration_s: Length in seconds, 0.0 if unknown.
         color: Matrix and range of the frames this source yields.
         codec: Short codec name, for example `h264`.
         audio_stream_count: Audio streams that will be copied.
-        notes: What was noticed and handled (rotation, interlace, 10 bit), for the user.
+        notes: What was noticed and handled (rotation, interlacing, 10 bit), for the user.
     """
 
     width_px: int
@@ -175,7 +175,7 @@ class Letterbox:
 
     Attributes:
         scale_x: Target pixels per source pixel, horizontally.
-        scale_y: The same, vertically; differs from `scale_x` by rounding only.
+        scale_y: The same, vertically; differs from `scale_x` only by rounding.
         x_px: Left edge of the content in the target, even.
         y_px: Top edge of the content in the target, even.
         width_px: Content width in the target, even.
@@ -264,7 +264,7 @@ class Tracks:
     Attributes:
         ids: Shape `(n,)`, int64, positive, never reused within a stream.
         boxes_xyxy_px: Shape `(n, 4)`, float32: the matched detection, or the motion model's
-            prediction where no detection matched.
+            prediction if no detection matched.
         scores: Shape `(n,)`, float32: score of the matched detection, 0 where predicted.
         face_rows: Shape `(n,)`, int64: row in the frame's `Faces`, -1 where predicted.
     """
@@ -290,7 +290,7 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What one tile has to show in one frame.
+    """What one tile shows in one frame.
 
     Attributes:
         identity: 1-based, constant for a person within a stream; 0 while nobody holds the side.
@@ -328,7 +328,7 @@ class SeatAssignment:
         left: The left tile's person.
         right: The right tile's person.
         scene_cut: True on the first frame of a new shot: cameras jump instead of gliding.
-        reid_ran: True where this frame cost a ReID request.
+        reid_ran: True if this frame took a ReID request.
         risk: Swap risk, 0 (none) to 1.
         risk_parts: The riskiest pair's parts that are not 0, by name, each 0 to 1.
         tracks: All confirmed tracks, seen or lost, by id.
@@ -366,7 +366,7 @@ CropPair = tuple[Crop, Crop]
 
 @dataclass(frozen=True, slots=True)
 class TileLayout:
-    """Where the two tiles lie on the canvas, all sizes even.
+    """Where the two tiles are on the canvas, all sizes even.
 
     Attributes:
         canvas_wh_px: Output width and height.

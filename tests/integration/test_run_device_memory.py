@@ -82,8 +82,8 @@ def test_full_memory_is_freed_and_tried_once_more_and_fails_one_stream_alone(
         "c": "done",
     }
     assert device.freed == 2
-    assert any("started again from its beginning" in text for text in reports["a"].warnings)
-    assert "memory is full, also after its caches were freed" in reports["b"].error
+    assert any("started again from the beginning" in text for text in reports["a"].warnings)
+    assert "memory is full, even after its caches were freed" in reports["b"].error
     assert "--on-oom queue" in reports["b"].error
     assert reports["a"].frames_out == reports["c"].frames_out == 3
 

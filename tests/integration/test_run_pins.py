@@ -98,7 +98,7 @@ def test_a_photo_of_somebody_else_is_noted(run: Run, tmp_path: Path) -> None:
     done = run(f"left={clips_dir() / 'audrey_crop.jpg'}")
     assert done.returncode == 0, done.stderr
     assert _who_is_left(tmp_path) == "franck"
-    assert "audrey_crop.jpg: nobody in the video is like it (at most 0." in _notes(tmp_path)
+    assert "audrey_crop.jpg: matches nobody in the video (at most 0." in _notes(tmp_path)
 
 
 def test_photos_that_do_not_serve_are_refused_by_name(run: Run, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_stream_that_kills_three_workers_is_put_aside_alone(
     reports = run.finish()
     assert len(killed) == 3
     assert reports["b"].state == "failed"
-    assert "put aside, as 3 workers died under it (killed by SIGKILL)" in reports["b"].error
+    assert "put aside: 3 workers died under it (killed by SIGKILL)" in reports["b"].error
     assert reports["b"].exit_code == 1
     assert reports["b"].partial_output == str(tmp_path / "out" / "b.partial.mp4")
     for name in "ac":

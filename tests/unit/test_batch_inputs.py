@@ -79,7 +79,7 @@ def test_directories_with_videos_in_a_directory_are_mentioned(tmp_path: Path) ->
     (job,) = jobs_of_inputs([str(tmp_path / "in")], None, notes.append)
     assert job.name == "a"
     (note,) = notes
-    assert note.startswith(f"{tmp_path}/in/deep: directories within a directory are not looked")
+    assert note.startswith(f"{tmp_path}/in/deep: directories within a directory are not searched")
 
 
 def test_names_are_unique(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_outputs_that_are_asked_for_are_processed(tmp_path: Path) -> None:
 def test_a_directory_of_outputs_alone_says_so(tmp_path: Path) -> None:
     touch(tmp_path / "a_dualface.mp4")
     (job,) = jobs_of_inputs([str(tmp_path)], None)
-    assert "has outputs of earlier runs alone" in job.problem
+    assert "has only outputs of earlier runs" in job.problem
 
 
 def test_what_is_named_twice_is_processed_once(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_what_is_named_twice_is_processed_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["notes.txt", "out.v2"])
 def test_a_slip_of_the_pen_becomes_no_directory(tmp_path: Path, text: str) -> None:
     touch(tmp_path / "a.mp4")
-    with pytest.raises(UsageError, match="is no video's ending, and a new directory is named"):
+    with pytest.raises(UsageError, match="is not a video's suffix, and a new directory is written"):
         jobs_of_inputs([str(tmp_path / "a.mp4")], str(tmp_path / text))
     (job,) = jobs_of_inputs([str(tmp_path / "a.mp4")], f"{tmp_path / text}/")
     assert job.output == tmp_path / text / "a_dualface.mp4"
@@ -193,7 +193,7 @@ def test_two_videos_that_differ_in_their_suffix_are_told_apart(tmp_path: Path) -
 def test_names_that_no_file_can_have_fail_alone(tmp_path: Path, text: str) -> None:
     touch(tmp_path / "good.mp4")
     bad, good = jobs_of_inputs([text, str(tmp_path / "good.mp4")], str(tmp_path))
-    assert "cannot be looked at (" in bad.problem
+    assert "cannot be examined (" in bad.problem
     assert good.problem == ""
     with pytest.raises(UsageError):
         jobs_of_inputs([str(tmp_path / "good.mp4")], text.removesuffix(".mp4"))
@@ -205,7 +205,7 @@ def test_empty_names_are_not_the_current_directory(inputs: list[str], output: st
         jobs_of_inputs(inputs, output)
 
 
-@pytest.mark.parametrize(("mode", "problem"), [(0o300, "cannot be read"), (0o600, "looked at")])
+@pytest.mark.parametrize(("mode", "problem"), [(0o300, "cannot be read"), (0o600, "examined")])
 def test_directories_without_permissions_fail_by_name(
     open_directory: Path, mode: int, problem: str
 ) -> None:

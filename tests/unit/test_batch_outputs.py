@@ -68,7 +68,7 @@ def test_a_leftover_is_told_and_one_being_written_refused(tmp_path: Path) -> Non
     final = tmp_path / "a.mp4"
     notes: list[str] = []
     file = OutputFile(final, overwrite=False)
-    with pytest.raises(UsageError, match="another process writes it"):
+    with pytest.raises(UsageError, match="another process is writing it"):
         check_outputs(jobs_to(final), SETTINGS, notes.append)
     assert notes == []
     file.release()
@@ -81,7 +81,7 @@ def test_the_partial_name_of_a_finished_output_goes_where_nobody_is_at_it(tmp_pa
     partial = partial_path_of(final)
     file = OutputFile(final, overwrite=False)
     final.hardlink_to(partial)  # in the middle of `publish`
-    with pytest.raises(UsageError, match="another process writes it"):
+    with pytest.raises(UsageError, match="another process is writing it"):
         check_outputs(jobs_to(final), SETTINGS, existing_may_stay=True)
     file.release()
     notes: list[str] = []

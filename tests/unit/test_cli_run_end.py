@@ -1,4 +1,4 @@
-"""What a run says of its end."""
+"""What a run says at its end."""
 
 from __future__ import annotations
 

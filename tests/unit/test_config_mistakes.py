@@ -87,7 +87,7 @@ SETTINGS = [
         "limits: {nvenc_sessions: 0}\noutput:\n  encoder: nvenc\n",
         3,
         "output.encoder: nvenc",
-        "take x264 or auto",
+        "use x264 or auto",
     ),
 ]
 STREAMS = [
@@ -122,14 +122,14 @@ STREAMS = [
         "a name used twice",
         "streams:\n- {name: a, input: a, output: b.mp4}\n- {name: a, input: b, output: c.mp4}\n",
         3,
-        "name: a: is that of the stream in line 2",
+        "name: a: used by the stream in line 2",
         "give each its own",
     ),
     (
         "an output used twice",
         "streams:\n- {name: a, input: a, output: c.mp4}\n- {name: b, input: b, output: c.mp4}\n",
         3,
-        "output: c.mp4: is that of the stream in line 2",
+        "output: c.mp4: used by the stream in line 2",
         "give each its own",
     ),
     (
@@ -197,7 +197,7 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 def test_endless_files_end(tmp_path: Path) -> None:
     path = tmp_path / "manual.yaml"
     path.write_text("[" * 600)
-    assert "nested without end" in check(path)[1]
+    assert "nested too deeply" in check(path)[1]
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 8)}]" for i in range(1, 12)]
     path.write_text("\n".join(lines))

@@ -135,7 +135,7 @@ def test_a_failure_is_said_once_and_goes_no_further(tmp_path: Path) -> None:
     for index in range(3):
         overlay.add(frame(index), decided(), SHOTS)
     overlay.close(complete=True)
-    assert notes == ["the debug overlay ends here, the output does not: no picture today"]
+    assert notes == ["the debug overlay ends here, the output continues: no picture today"]
     nowhere = DebugOverlay(tmp_path / "no" / "o.mp4", INFO, copied, notes.append)
     nowhere.add(frame(0), decided(), SHOTS)
     nowhere.close(complete=False)

@@ -274,7 +274,7 @@ def test_own_weights_replace_both_precisions(models: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"output": "vector"}, r"output tensors are 'vector', expected 'embedding' alone"),
+        ({"output": "vector"}, r"output tensors are 'vector', expected only 'embedding'"),
         (
             {"width": 112},
             r"input 'chip' has dims \(150, 112, 3\), expected \(150, 150, 3\)",
@@ -295,5 +295,5 @@ def test_own_weights_that_differ_are_refused_by_tensor(
 def test_own_weights_that_are_no_model_are_refused(tmp_path: Path) -> None:
     broken = tmp_path / "own.onnx"
     broken.write_bytes(b"not a model")
-    with pytest.raises(AssetError, match=r"own\.onnx: is not a model that ONNX Runtime loads"):
+    with pytest.raises(AssetError, match=r"own\.onnx: is not a model that ONNX Runtime can load"):
         check_contract(broken, FACE_REID)

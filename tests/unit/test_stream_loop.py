@@ -487,7 +487,7 @@ def test_a_failed_encoder_is_replaced_once(x264_too: bool) -> None:
     Runner(WorkerSetup("a:1", streams=1), device, models).run([job("a")], statuses, Stop())
     report = statuses[0].snapshot()
     assert device.opened == ["auto", "x264"]
-    assert "the encoder hung; started again from its beginning with x264" in report.warnings
+    assert "the encoder hung; started again from the beginning with x264" in report.warnings
     if x264_too:
         assert (report.state, report.error) == ("failed", "the encoder hung")
     else:

@@ -370,7 +370,7 @@ def test_a_photo_of_nobody_changes_nothing_and_is_told() -> None:
     )
     assert played.right_share(BOTH) == 1.0
     (note,) = played.director.notes
-    assert "--pin left=cid.jpg: nobody in the video is like it (at most 0." in note
+    assert "--pin left=cid.jpg: matches nobody in the video (at most 0." in note
     other_model = play(
         Scene({"ann": sits(500), "bob": sits(1400)}, seconds=2), pins=[pin(Side.LEFT, "bob", "2")]
     )

@@ -321,7 +321,7 @@ _HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:0.4,\npart.ts\n#EXT-X-ENDLIST\
         (lambda path: _picture_file(path, ".jpg", "jpeg-inside.mp4"), "is a picture"),
         (lambda path: _picture_file(path, ".png", "a.png"), "is a picture"),
         (lambda path: _picture_file(path, ".webp", "a.webp"), "is a picture"),
-        (lambda path: _list_of(path, _HLS, "a.m3u8"), "an HLS playlist, not a video itself"),
+        (lambda path: _list_of(path, _HLS, "a.m3u8"), "an HLS playlist, not a video; name"),
         (lambda path: _list_of(path, "\ufeff" + _HLS, "bom.m3u8"), "an HLS playlist"),
         (lambda path: _list_of(path, "ffconcat version 1.0\nfile part.ts\n", "a.txt"), "concat"),
         (lambda path: path.parent, "is a directory"),

@@ -1,1 +1,1 @@
-"""Many inputs to many outputs: what is asked, prepared and carried out."""
+"""Many inputs to many outputs: what is asked for, prepared and carried out."""

@@ -1,4 +1,4 @@
-"""Lets only those streams start that fit into the GPU's memory."""
+"""Admits only streams that fit in the GPU's memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from dualface_client.video.header import read_header
 def needs_of(
     jobs: Sequence[Job], statuses: Sequence[StreamStatus], load: StreamLoad
 ) -> list[tuple[str, dict[str, int]]]:
-    """GPU memory of each stream that is to run, by name.
+    """GPU memory that each stream needs, by name.
 
-    A video that cannot be opened needs nothing: its own error comes when its turn comes.
+    A video that cannot be opened needs nothing: its own error comes in its turn.
 
     Args:
         jobs: From `jobs_of_inputs`.
@@ -59,11 +59,11 @@ def admit_streams(
 
     Args:
         jobs: From `jobs_of_inputs`.
-        statuses: Theirs; refused ones have failed afterwards.
+        statuses: Theirs; afterwards, refused ones have failed.
         needs: From `needs_of`.
         card: The GPU before the first stream.
         at_a_time: Streams that were asked for at a time.
-        processes_bytes: What the processes for so many streams at a time still add.
+        processes_bytes: What the processes for a number of streams at a time still add.
         queue: Whether streams wait for others to end instead of being refused.
     """
     found = admit(needs, card, at_a_time, processes_bytes, queue=queue)

@@ -1,4 +1,4 @@
-"""Carries a planned run out: the server, what watches, and the streams here or in workers."""
+"""Carries out a planned run: the server, the monitors, and the streams here or in workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.reaper import reap_shared_memory
 from dualface_client.workers.supervisor import Supervisor
 
-#: Measured on an H200: more streams in one process lose speed to Python's lock.
+#: Measured on an H200: with more streams, Python's lock slows a process down.
 _STREAMS_PER_WORKER = 4
 
 
@@ -82,7 +82,7 @@ def carry_out(run: Run, stop: Stop, listener: Listener) -> None:
     """Runs every stream that may be tried; a stream's failure ends up in its status.
 
     Args:
-        run: From `prepare_run`; knows all about its end afterwards.
+        run: From `prepare_run`; afterwards it knows how everything ended.
         stop: Asked from outside to end early: streams leave playable partial files.
         listener: Hears what happens.
 
@@ -152,7 +152,7 @@ def _serve(
 
 
 def worker_processes(work: RunSettings, streams: int, videos: int) -> int:
-    """Worker processes of a run, 0 where its streams run in this process.
+    """Worker processes of a run, 0 if its streams run in this process.
 
     Args:
         work: What was asked for; without a number of workers there are about four streams in each.
@@ -165,7 +165,7 @@ def worker_processes(work: RunSettings, streams: int, videos: int) -> int:
 
 
 def _work(address: str, run: Run, stop: Stop, monitor: HardwareMonitor) -> dict[str, PoolReport]:
-    """Runs the streams here, or in worker processes; figures of each process's region."""
+    """Runs the streams here or in worker processes; returns figures of each region."""
     workers = worker_processes(run.request.program.run, run.streams, len(run.jobs))
     setup = WorkerSetup(
         address,
@@ -193,7 +193,7 @@ def _work(address: str, run: Run, stop: Stop, monitor: HardwareMonitor) -> dict[
 
 
 def _admit(run: Run) -> None:
-    """Fails streams that do not fit into the GPU's memory, or lets fewer run at a time."""
+    """Fails streams that do not fit in the GPU's memory, or runs fewer at a time."""
     from dualface_client.stream.load import frames_held
 
     work = run.request.program.run
@@ -205,7 +205,7 @@ def _admit(run: Run) -> None:
         return
 
     def processes_bytes(streams: int) -> int:
-        # This process has its context already: it is among what the card shows as used.
+        # This process already has its context, which the card shows as used.
         workers = worker_processes(work, streams, len(run.jobs))
         return workers * WORKER_BYTES or NVDEC_CONTEXT_BYTES
 

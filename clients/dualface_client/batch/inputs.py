@@ -13,7 +13,7 @@ from pathlib import Path
 from dualface_client.errors import UsageError
 from dualface_client.stream.job import OUTPUT_SUFFIXES, OUTPUT_TAG, Job, written_by
 
-#: What is taken from a directory. A file that is named directly is tried whatever its suffix.
+#: Files that are taken from a directory. One that is named directly is tried in any case.
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -32,12 +32,12 @@ def jobs_of_inputs(
     """Expands directories and globs and gives every video its output.
 
     A directory stands for the videos directly in it, sorted by name. Outputs of earlier runs in it
-    are left out, and so is what is named twice. An input that matches nothing becomes a job with a
-    `problem`, so that the others go on.
+    are left out, and videos named twice are taken once. An input that matches nothing becomes a job
+    with a `problem`, so that the others go on.
 
     Args:
         inputs: Files, directories or glob patterns.
-        output: A file (for exactly one video) or a directory, which is made where its parent
+        output: A file (for exactly one video) or a directory, which is created if its parent
             exists; None to write nothing.
         tell: Gets a line for what was left out.
 
@@ -68,7 +68,7 @@ def _expand(text: str, tell: Callable[[str], None]) -> Iterator[Job]:
 
 
 def _no_file(text: str, path: Path) -> str:
-    """Why something that other programs take for an input is none here; else empty."""
+    """Why something that other programs accept as an input is not one here; else empty."""
     if os.path.lexists(path):
         return ""
     if text == "-":
@@ -89,7 +89,7 @@ def _of_directory(path: Path, text: str, tell: Callable[[str], None]) -> Iterato
     if deeper := [folder for folder in folders if _holds_videos(folder)]:
         more = f" and {len(deeper) - 1} more" if len(deeper) > 1 else ""
         tell(
-            f"{deeper[0]}{more}: directories within a directory are not looked into; name them, "
+            f"{deeper[0]}{more}: directories within a directory are not searched; name them, "
             f"or the pattern '{path}/**/*.mp4'"
         )
     videos = [entry for entry in entries if _is_video(entry) and entry not in folders]
@@ -105,14 +105,14 @@ def _holds_videos(folder: Path) -> bool:
     """Whether there is a video in it that is not our own output."""
     try:
         return any(_is_video(entry) and not _is_output(entry) for entry in folder.iterdir())
-    except OSError:  # not ours to read: nothing to point at
+    except OSError:  # not readable for us: nothing to point at
         return False
 
 
 def _of_list(
     path: Path, text: str, videos: list[Path], missing: str, tell: Callable[[str], None]
 ) -> Iterator[Job]:
-    """Jobs for what a directory or a pattern stands for, without our own outputs."""
+    """Jobs for the files of a directory or a pattern, without our own outputs."""
     wanted = videos
     if not _is_output(Path(text)):  # a pattern that asks for them gets them
         wanted = [video for video in videos if not _is_output(video)]
@@ -121,7 +121,7 @@ def _of_list(
             f"{text}: {skipped} outputs of earlier runs (*{OUTPUT_TAG}.*, *{PARTIAL_TAG}.*) are "
             "left out; name them to process them"
         )
-        missing = f"{text}: has outputs of earlier runs alone; name them to process them"
+        missing = f"{text}: has only outputs of earlier runs; name them to process them"
     if not wanted:
         yield Job(path.name or text, path, None, missing)
     yield from map(_of_file, wanted)
@@ -132,14 +132,14 @@ def _is_output(path: Path) -> bool:
 
 
 def _of_file(video: Path) -> Job:
-    """A job; what cannot even be looked at needs no server to be told so."""
+    """A job; for a file that cannot be examined, one that needs no server to fail."""
     problem = ""
     try:
         os.stat(video)
     except (FileNotFoundError, NotADirectoryError):
         problem = f"{video}: no such file; check the path"
     except OSError as error:  # too long, not permitted
-        reason = f"cannot be looked at ({error.strerror})"
+        reason = f"cannot be examined ({error.strerror})"
         problem = f"{video}: {reason}; check the path and its permissions"
     return Job(video.stem, video, None, problem)
 
@@ -180,7 +180,7 @@ def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
 
 
 def _refuse_no_directory(path: Path, text: str) -> None:
-    """Whether a path is a directory, or one that can be made and is meant to be."""
+    """Whether a path is a directory, or is meant to be one and can be created."""
     if os.path.isdir(path):
         return
     try:
@@ -188,13 +188,13 @@ def _refuse_no_directory(path: Path, text: str) -> None:
     except FileNotFoundError:
         there = False
     except OSError as error:  # too long, not permitted
-        raise UsageError(f"-o {path}: cannot be looked at ({error.strerror})") from error
+        raise UsageError(f"-o {path}: cannot be examined ({error.strerror})") from error
     if there:
         reason = "is not a directory"
     elif not os.path.isdir(path.parent):
         reason = f"{path.parent} does not exist"
     elif path.suffix and not text.endswith("/"):
-        reason = f"{path.suffix} is no video's ending, and a new directory is named {path}/"
+        reason = f"{path.suffix} is not a video's suffix, and a new directory is written {path}/"
     else:
         return
     raise UsageError(
@@ -216,7 +216,7 @@ def _refuse_collisions(jobs: list[Job]) -> None:
 
 
 def refuse_inputs_as_outputs(jobs: list[Job]) -> None:
-    """Raises UsageError where a job would replace an input while it or another one is read."""
+    """Raises UsageError if a job would replace an input that it or another one reads."""
     inputs = {job.input.resolve() for job in jobs}
     for job in jobs:
         for path in written_by(job):

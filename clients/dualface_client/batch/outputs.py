@@ -24,10 +24,10 @@ class SideFile:
     """A file that a run writes besides its videos.
 
     Attributes:
-        option: That names it.
-        what: Is written there, for messages.
-        path: The file, or a directory that is there.
-        may_replace: Whether one that exists is replaced.
+        option: The option that names it.
+        what: What is written there, for messages.
+        path: The file, or an existing directory.
+        may_replace: Whether an existing one is replaced.
     """
 
     option: str
@@ -38,13 +38,13 @@ class SideFile:
 
 @contextmanager
 def new_directories(jobs: Sequence[Job]) -> Iterator[None]:
-    """Makes the outputs' directories that are missing; takes them back where the body fails.
+    """Creates missing directories of outputs; removes them again if the body fails.
 
     Args:
         jobs: From `jobs_of_inputs`.
 
     Raises:
-        UsageError: One cannot be made.
+        UsageError: One cannot be created.
     """
     wanted = [job.output.parent for job in jobs if job.output is not None and not job.problem]
     made = [path for path in dict.fromkeys(wanted) if not os.path.lexists(path)]
@@ -52,7 +52,7 @@ def new_directories(jobs: Sequence[Job]) -> Iterator[None]:
         try:
             path.mkdir()
         except OSError as error:
-            raise UsageError(f"{path}: cannot be made: {error.strerror}") from error
+            raise UsageError(f"{path}: cannot be created: {error.strerror}") from error
     try:
         yield
     except BaseException:
@@ -69,13 +69,13 @@ def check_outputs(
     *,
     existing_may_stay: bool = False,
 ) -> None:
-    """Looks at every output of a run.
+    """Checks every output of a run.
 
     Args:
         jobs: From `jobs_of_inputs`.
         settings: Of the run; a job may have its own.
         tell: Gets a line for what is going to be replaced.
-        existing_may_stay: Whether outputs that exist are somebody else's business.
+        existing_may_stay: Whether outputs that exist are handled elsewhere.
 
     Raises:
         UsageError: One of them exists, is being written, or its directory cannot be written.
@@ -97,15 +97,15 @@ def check_outputs(
 
 
 def check_per_video(option: str, path: Path | None, videos: int) -> None:
-    """Refuses one file for what each of several videos writes.
+    """Refuses a single file for something that each of several videos writes.
 
     Args:
-        option: That names it.
-        path: File or directory, None where the option was not given.
+        option: The option that names it.
+        path: File or directory, None if the option was not given.
         videos: How many there are.
 
     Raises:
-        UsageError: It is no directory.
+        UsageError: It is not a directory.
     """
     if path is not None and videos > 1 and not os.path.isdir(path):
         raise UsageError(f"{option} {path}: there are {videos} videos; name an existing directory")
@@ -117,7 +117,7 @@ def overlay_files(
     """The files that `--debug-overlay` writes.
 
     Raises:
-        UsageError: One file for several videos, or no container that can be written.
+        UsageError: It is one file for several videos, or a container that cannot be written.
     """
     option = "--debug-overlay"
     if overlay is None:
@@ -158,7 +158,7 @@ def _check_directory(directory: Path) -> None:
     if not os.path.isdir(directory):
         raise UsageError(f"{directory}: is not a directory; create it or choose another output")
     try:
-        with tempfile.TemporaryFile(dir=directory):  # permissions alone do not tell
+        with tempfile.TemporaryFile(dir=directory):  # permissions alone do not show this
             pass
     except OSError as error:
         raise UsageError(
@@ -168,12 +168,12 @@ def _check_directory(directory: Path) -> None:
 
 
 def _check_partial(output: Path, tell: Callable[[str], None]) -> None:
-    """Whether somebody writes there now, or did and was killed."""
+    """Whether somebody is writing there, or was and got killed."""
     partial = partial_path_of(output)
     try:
         fd = os.open(partial, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return  # not there, or the stream that meets it says why
+        return  # not there, or the stream will say why
     try:
         _lock(fd, partial)
         if is_finished(partial, output):
@@ -189,5 +189,5 @@ def _lock(fd: int, partial: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise UsageError(
-            f"{partial}: another process writes it; wait for it or choose another output"
+            f"{partial}: another process is writing it; wait for it or choose another output"
         ) from error

@@ -12,7 +12,7 @@ _COUNT, _WIDTH_PX = 6, 320
 
 
 def pictures_of(report: StreamReport) -> tuple[Thumbnail, ...]:
-    """Small pictures of a stream's output, finished or not; none where there is no file."""
+    """Small pictures of a stream's output, finished or not; none if there is no file."""
     path = report.partial_output or (report.output if report.state == "done" else "")
     if not path or not Path(path).is_file():
         return ()

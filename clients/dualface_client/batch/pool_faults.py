@@ -23,16 +23,16 @@ def ending_at_pool_fault(
 ) -> Iterator[None]:
     """Follows the server's log while its body runs.
 
-    At the first fault the streams are asked to stop, and fail by it: what they would still get from
-    the server is slow or wrong. One that was done when the fault came stays done: it may have used
-    such answers too, but late is not wrong, and lost answers fail their own request
+    At the first fault the streams are asked to stop, and fail with it, because further answers from
+    the server would be slow or wrong. A stream that was already done stays done: it may have used
+    such answers too, but slow ones are right, and lost ones fail their own request
     (`triton.answers`).
 
     Args:
-        server: The embedded server, None for somebody else's, whose log is not ours to read.
+        server: The embedded server, None for another one, whose log we cannot read.
         stop: Asked at the first fault.
         tell: Gets a line for the user.
-        state: Told of every kind of fallback, for its health page.
+        state: Told about every kind of fallback, for its health page.
         gpu: Whether the server has a GPU.
     """
     if server is None:

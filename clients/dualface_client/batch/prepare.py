@@ -1,4 +1,4 @@
-"""Plans a run and checks everything about it that can be told before something is started."""
+"""Plans a run and checks everything that can be checked before anything is started."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _CORES_PER_STREAM = 4
 
 
 def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run:
-    """Plans a run; starts nothing, and writes nothing but directories that are missing.
+    """Plans a run; starts nothing, and creates only missing directories.
 
     Args:
-        request: What is to be done.
-        side_files: What the caller is going to write besides.
+        request: What to do.
+        side_files: Further files that the caller is going to write.
 
     Raises:
         UsageError: The request cannot be carried out as it stands.
@@ -70,15 +70,15 @@ def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run
 
 
 def settings_of(program: ProgramSettings, device: str, count: int) -> tuple[int, StreamSettings]:
-    """How many streams may run at a time, and the settings of as many of them as there are.
+    """How many streams may run at a time, and the settings for that many.
 
     Args:
-        program: What was said.
+        program: What was asked for.
         device: `cpu` or `cuda`.
         count: Streams of the run.
 
     Raises:
-        UsageError: The device cannot do what was said.
+        UsageError: The device cannot do what was asked for.
     """
     streams = program.run.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM)
     settings = settings_for(device, program.stream, program.limits, min(streams, count))
@@ -86,7 +86,7 @@ def settings_of(program: ProgramSettings, device: str, count: int) -> tuple[int,
 
 
 def _files(request: RunRequest, notes: list[str]) -> list[Job]:
-    """What the inputs name; nothing where a streams file says what to do."""
+    """What the inputs name; nothing if a streams file says what to do."""
     if request.entries:
         return []
     output = None if request.program.stream.output.encoder == "none" else request.output
@@ -100,7 +100,7 @@ def _check_files(
     notes: list[str],
     side_files: Sequence[SideFile],
 ) -> None:
-    """Looks at the photos of pins and at everything that the run is going to write."""
+    """Checks the photos of pins and everything that the run is going to write."""
     overwrite = settings.output.overwrite
     check_photos(settings, jobs)
     check_outputs(jobs, settings, notes.append, existing_may_stay=request.resume)

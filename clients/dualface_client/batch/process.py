@@ -61,8 +61,8 @@ def process(  # noqa: PLR0913 - what the command has as options, by name
         stop: Set it from another thread to end early, as Ctrl-C does here; partial outputs stay
             playable.
         device: `cpu`, `cuda`, or `auto` for `cuda` where that works.
-        workers: Processes that share the streams; `auto` is one for every four. From two on, one
-            that dies is started again.
+        workers: Processes that share the streams; `auto` is one for every four. With two or more,
+            one that dies is restarted.
         tracks: File or directory for tracks in MOTChallenge's text form.
         overlay: File or directory for debug overlays.
         resume: Skip videos whose outputs are finished and verified.

@@ -1,9 +1,9 @@
-"""Goes on with a batch that was cut off: what is finished is verified and not done again.
+"""Resumes a batch that was interrupted: finished outputs are verified and not made again.
 
-An output appears under its name only when it is complete, so that a batch cut off at any moment,
-also by `kill -9`, has whole outputs and partial files; the latter are made anew. An output is taken
-as finished where it can be read to its end and has as many frames as the run that wrote it recorded
-in its state file for this very input, or, without such a record, as its input has.
+An output appears under its name only when it is complete, so a batch that is interrupted at any
+moment, even by `kill -9`, has complete outputs and partial files; the latter are made again. An
+output counts as finished if it can be read to its end and has as many frames as the run that wrote
+it recorded in its state file for this very input, or, without such a record, as its input has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dualface_client.stream.job import Job
 
 
 def identities(jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
-    """What tells an input from a later file of its name, by stream name; for the state file."""
+    """What distinguishes an input from a later file of its name, by stream; for the state file."""
     return {job.name: found for job in jobs if (found := identity(job.input))}
 
 
@@ -28,7 +28,7 @@ def skip_finished(
     *,
     overwrite: bool,
 ) -> None:
-    """Sets the streams whose outputs are finished to `done`.
+    """Sets streams with finished outputs to `done`.
 
     A stream whose output exists and is not verified fails, unless it may be replaced.
 
@@ -36,7 +36,7 @@ def skip_finished(
         jobs: Of the run.
         statuses: From `new_statuses`.
         recorded: State of the earlier run, empty without one.
-        overwrite: Whether such outputs are made anew, where the job has no settings of its own.
+        overwrite: Whether such outputs are made again, if the job has no settings of its own.
     """
     earlier = {entry.get("output"): entry for entry in recorded.get("streams", ())}
     for job, status in zip(jobs, statuses, strict=True):

@@ -23,12 +23,12 @@ from dualface_client.triton.embedded import EmbeddedServer
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What is to be done.
+    """What to do.
 
     Attributes:
         inputs: Videos, directories, patterns.
         output: File or directory, None to write nothing.
-        program: How. What it says of records is for whoever shows the run.
+        program: How. Its records are for whoever shows the run.
         entries: Streams of a file, instead of inputs and output.
         tracks: File or directory for tracks, None for nowhere.
         overlay: File or directory for debug overlays, None for nowhere.
@@ -65,7 +65,7 @@ class Run:
         peaks_bytes: Largest resident size seen, by process.
         regions: Figures of each process's shared memory, by process.
         hardware: What the hardware monitor saw.
-        server_pid: Tells the embedded server's process, None where it is not ours.
+        server_pid: Returns the embedded server's process id, None for another server.
     """
 
     request: RunRequest
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def has_ended(self) -> bool:
-        """Whether no stream is left to be run."""
+        """Whether no stream is left to run."""
         return all(status.snapshot().state in FINAL_STATES for status in self.statuses)
 
     def processes(self) -> dict[str, int]:
@@ -115,6 +115,6 @@ class Run:
 
 
 def _plain(regions: Mapping[str, PoolReport]) -> dict[str, Any]:
-    """The one region of this process as it is, those of workers by their names."""
+    """The one region of this process, or those of workers by name."""
     plain = {name: asdict(region) for name, region in regions.items()}
     return plain.get("client", plain)

@@ -1,4 +1,4 @@
-"""Which server a run uses: one that runs already, or an embedded one of its own."""
+"""Which server a run uses: one that is already running, or an embedded one of its own."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def _log(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ServerChoice:
-    """What the user said about the server.
+    """The user's choice of a server.
 
     Attributes:
         address: `HOST:PORT` of a running server's gRPC endpoint, None for an embedded one.
-        detector_onnx: Own detector for the embedded server, None for the exported one.
-        reid_onnx: Own ReID model for the embedded server, None for the exported one.
+        detector_onnx: The user's detector for the embedded server, None for the exported one.
+        reid_onnx: The user's ReID model for the embedded server, None for the exported one.
         model_threads: Threads of one model run in the embedded server, 0 for one per core.
         device: Where the embedded server's models run, `cpu` or `cuda`; `auto` until it is known.
         model_control: Whether clients of the embedded server may load and unload its models.
@@ -66,7 +66,7 @@ class ServerChoice:
 
 
 def choice_of(server: ServerSettings, device: str) -> ServerChoice:
-    """The choice that the settings make.
+    """The choice that the settings describe.
 
     Args:
         server: Of the program.
@@ -101,7 +101,7 @@ def start_embedded(
         PlatformError: This machine cannot run it.
         ServerStartError: It died or hung.
         StoppedError: `stop` was set before it was ready.
-        UsageError: The environment asks for memory pools that make no sense.
+        UsageError: The environment asks for impossible memory pools.
     """
     _fetch_missing(choice, tell)
     cuda = choice.device == "cuda"
@@ -151,7 +151,7 @@ def _own_pool(choice: ServerChoice, total_bytes: int | None) -> int | None:
 def reap_at(address: str, access: Access | None = None) -> tuple[str, ...]:
     """Takes regions of dead processes back from a server that runs already.
 
-    Never a reason not to run: where it does not work the run says why, if it matters to it.
+    A failure is never a reason not to run: if it matters, the run itself will report it.
 
     Args:
         address: `HOST:PORT`.
@@ -167,7 +167,7 @@ def reap_at(address: str, access: Access | None = None) -> tuple[str, ...]:
 
 
 def _exported(spec: ModelSpec, *, half: bool) -> Path:
-    """The exported file, with the FP16 body where it is wanted and there."""
+    """The exported file, with the FP16 body if that is wanted and exists."""
     models_dir = paths.models_dir()
     plain, fp16 = models_dir / f"{spec.name}.onnx", models_dir / f"{spec.name}_fp16.onnx"
     return fp16 if half and fp16.is_file() else plain

@@ -1,4 +1,4 @@
-"""Restarts the embedded server of a run where it dies, a bounded number of times.
+"""Restarts the embedded server of a run if it dies, a limited number of times.
 
 The workers of the run wait for it meanwhile and send again what it had not answered
 (`triton.recovery`); its address stays the same.
@@ -18,7 +18,7 @@ from dualface_client.observe.run_log import failure_logger, log_event
 from dualface_client.triton.embedded import EmbeddedServer
 
 _LOOK_S = 0.2
-#: A server that lived for so long was not killed by its start, nor by what was asked first.
+#: A server that lived this long was not killed by its start, nor by its first requests.
 _CALM_S = 2.0
 _IN_ROW_LIMIT = 8
 _FIRST_PAUSE_S = 0.25
@@ -35,7 +35,7 @@ class ServerRestarter(BackgroundLoop):
         """Starts watching.
 
         Args:
-            server: A running one. It stays the caller's, who stops it after this.
+            server: A running one. It stays the caller's, who closes it after this.
         """
         self._server = server
         self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, retried_at_once=1)
@@ -64,8 +64,8 @@ class ServerRestarter(BackgroundLoop):
         """What is wrong, empty for nothing."""
         if not self._server.is_alive():
             return "the embedded server died"
-        # Triton does not start a model's process again. It reaps those that it ends itself: one
-        # that is still a zombie at the next look died by itself.
+        # Triton does not restart a model's process. It reaps those that it ends itself, so one
+        # that is still a zombie at the next check died by itself.
         before, self._suspect = self._suspect, _has_zombie(self._server.pid)
         return "a model's process died" if before and self._suspect else ""
 
@@ -77,19 +77,19 @@ class ServerRestarter(BackgroundLoop):
         if self._backoff.failures > _IN_ROW_LIMIT:
             log_event(
                 "server_given_up",
-                f"{died} {_IN_ROW_LIMIT} times in a row: it is not restarted any more; its last "
+                f"{died} {_IN_ROW_LIMIT} times in a row: it is no longer restarted; its last "
                 f"log lines:\n{self._server.log_tail()}",
                 level=logging.ERROR,
             )
             return False
-        log_event("server_died", f"{died}; it is restarted", level=logging.WARNING)
+        log_event("server_died", f"{died}; restarting it", level=logging.WARNING)
         if self._closing.wait(self._backoff.pause_s):
             return False
         try:
             self._server.restart()
-        except StoppedError:  # the run ends: nobody waits for the server
+        except StoppedError:  # the run is ending: nobody waits for the server
             return False
-        except (DualfaceError, OSError) as error:  # whatever it is may be over the next time
+        except (DualfaceError, OSError) as error:  # whatever it is may be over next time
             log_event("server_not_restarted", str(error), level=logging.ERROR)
         else:
             self._restarts += 1
@@ -102,5 +102,5 @@ def _has_zombie(pid: int) -> bool:
     try:
         children = psutil.Process(pid).children()
         return any(child.status() == psutil.STATUS_ZOMBIE for child in children)
-    except psutil.Error:  # ended between two looks: the next one finds it dead
+    except psutil.Error:  # ended between two checks: the next one finds it dead
         return False

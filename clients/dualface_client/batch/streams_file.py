@@ -14,13 +14,13 @@ from dualface_client.stream.job import OUTPUT_SUFFIXES, Job
 
 
 def jobs_of_streams(entries: Sequence[StreamEntry], settings: StreamSettings) -> list[Job]:
-    """A job for each stream of a file, in the order in which they are to be started.
+    """A job for each stream of a file, in the order in which they start.
 
-    An input that is not there becomes a job with a `problem`, so that the others go on.
+    A missing input becomes a job with a `problem`, so that the others go on.
 
     Args:
         entries: From `config.streams_file.read_streams`.
-        settings: Of the run; a stream's own go over them.
+        settings: Of the run; a stream's own win over them.
 
     Raises:
         UsageError: An output cannot be written, or is an input.

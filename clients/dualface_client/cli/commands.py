@@ -1,4 +1,4 @@
-"""The commands, each imported when it is called, and the one place that turns errors into codes."""
+"""The commands, each imported when it is called, and what turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ COMMANDS = {
     "serve": "Run the embedded Triton server until Ctrl-C.",
     "models": "List, load, unload or swap a server's models.",
     "reap": "Remove shared memory whose owner is gone.",
-    "doctor": "Look at what a run needs and say what to do.",
-    "probe": "Look at GPU, video engines, cores, memory and disk, and write fitting settings.",
-    "guard": "Say loudly when Triton's memory pools have run dry.",
-    "plan": "Compute Triton's memory pools for a deployment, term by term, each with its source.",
-    "config": "Show the settings and their origins, or check a file.",
+    "doctor": "Check what a run needs and say what to do.",
+    "probe": "Examine GPU, video engines, cores, memory and disk, and write suitable settings.",
+    "guard": "Alert when Triton's memory pools have run dry.",
+    "plan": "Compute how large Triton's memory pools must be, term by term, each with its source.",
+    "config": "Show the settings and where they come from, or check a file.",
 }
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _MACHINE = 2
 
 
 class LazyGroup(click.Group):
-    """Commands that cost their imports only when they run; help needs none of them."""
+    """Commands whose imports happen only when they run; help needs none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, in the order of the help."""
@@ -38,7 +38,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports one command, None for a name that is none."""
+        """Imports one command; None if there is no such command."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
@@ -67,9 +67,9 @@ Examples:
 )
 @click.version_option(__version__, prog_name="dualface-client")
 def cli() -> None:
-    """Frame the two people of a video in tiles of their own, side by side.
+    """Frame each of two people in a video in a tile of their own, side by side.
 
-    Exit codes: 0 done, 1 a stream failed (the others are done), 2 the command or the machine's
+    Exit codes: 0 done, 1 a video failed (the others are done), 2 the command or the machine's
     set-up is wrong, 3 the inference server failed, 130 ended by Ctrl-C, 143 by SIGTERM.
     """
 
@@ -95,13 +95,13 @@ def run_command_line() -> int:
 
 
 def _system_error(error: OSError) -> int:
-    """What no part of the program has foreseen: the machine's limits, most likely."""
+    """An error that no part of the program foresaw, most likely a limit of the machine."""
     if error.errno == errno.EPIPE:  # the reader of our output has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     where = f"{error.filename}: " if error.filename else ""
     click.echo(
-        f"error: {where}{error.strerror or error}; `dualface-client doctor` looks at this machine",
+        f"error: {where}{error.strerror or error}; `dualface-client doctor` checks this machine",
         err=True,
     )
     return _MACHINE

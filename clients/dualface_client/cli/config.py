@@ -15,7 +15,7 @@ from dualface_client.config.streams_file import is_streams_file, parse_streams
 from dualface_client.config.table import settings_table
 from dualface_client.config.values import Given, Problem
 
-_HEADING = """Settings of dualface-client, all at their defaults. Keep what you change.
+_HEADING = """Settings of dualface-client, all at their defaults. Keep only what you change.
 Written by `dualface-client config template`."""
 
 
@@ -29,7 +29,7 @@ Examples:
 """
 )
 def config() -> None:
-    """Show the settings and their origins, or check a file."""
+    """Show the settings and where they come from, or check a file."""
 
 
 @config.command(
@@ -43,7 +43,7 @@ Examples:
 )
 @click.argument("prefixes", nargs=-1, metavar="[SECTION...]")
 @config_options
-@click.option("--json", "as_json", is_flag=True, help="As JSON, one object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @setting_options()
 def show(
     prefixes: tuple[str, ...],
@@ -54,8 +54,8 @@ def show(
 ) -> int:
     """Print every effective value and where it comes from.
 
-    Takes the options of `run`, to see what they would change. SECTION narrows it, such as
-    `output` or `tracking.risk`.
+    Takes the options of `run`, to show what they would change. SECTION, such as `output` or
+    `tracking.risk`, prints only that part.
     """
     found = read_settings(config_path, given, fallback=config_fallback)
     values = _selected(found.values, prefixes)
@@ -81,9 +81,9 @@ Examples:
     "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path)
 )
 def check(files: tuple[Path, ...]) -> int:
-    """Check configuration files, or files of streams, each over the defaults alone.
+    """Check configuration files or files of streams, each on its own.
 
-    Exit codes: 0 all are right, 2 one is wrong.
+    Exit codes: 0 all are correct, 2 one is wrong.
     """
     failed = False
     for path in files:

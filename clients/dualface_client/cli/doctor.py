@@ -21,28 +21,28 @@ Examples:
 
 
 @click.command(epilog=_EPILOG)
-@server_option("Look at this Triton, not at the embedded one.")
+@server_option("Check this Triton instead of the embedded one.")
 @click.option(
     "--repository",
     type=click.Path(path_type=Path),
-    help="Model repository whose engines are looked at [default: ./model_repository].",
+    help="Model repository whose engines are checked [default: ./model_repository].",
 )
 @click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
-    help="Configuration that is looked at, as in `run --config`.",
+    help="Configuration to check, as in `run --config`.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON, a list of findings.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of findings.")
 def doctor(
     server: str | None, repository: Path | None, config_path: Path | None, as_json: bool
 ) -> int:
-    """Look at what a run needs and say what to do.
+    """Check what a run needs and say what to do.
 
     Packages, server, models, settings, shared memory, disks, limits, clock, ports, driver, GPUs,
     engines.
 
-    Exit codes: 0 everything is there, 2 something is missing (FAIL; a note is no failure).
+    Exit codes: 0 everything is there, 2 something is missing (FAIL; notes do not count).
     """
     from dualface_client.machine.doctor import FAIL, examine
 

@@ -25,18 +25,18 @@ def execute(request: RunRequest, telling: Telling) -> int:
 
     Args:
         request: What is to be done.
-        telling: What is shown and left of it.
+        telling: What the run shows and leaves behind.
 
     Returns:
         The exit code.
 
     Raises:
         UsageError: The request cannot be carried out as it stands; nothing was started.
-        DualfaceError: The server could not be had, or the summary not be written.
+        DualfaceError: The server could not be reached, or the summary could not be written.
     """
     started = time.monotonic()
     console = Console(stderr=True, quiet=telling.quiet or telling.log_format == "json")
-    # Read without --resume too: what is no state file is not replaced by one.
+    # Read without --resume too, so that a file that is not a state file is not replaced.
     recorded = read_state(telling.state) if telling.state is not None else {}
     request = replace(request, recorded=recorded)
     run = prepare_run(request, _side_files(telling, request))

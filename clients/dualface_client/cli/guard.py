@@ -30,19 +30,19 @@ Examples:
 """
 )
 @click.option("--log", required=True, metavar="FILE|-", help="Triton's log; - is standard input.")
-@click.option("--once", is_flag=True, help="Look at what is there and end, for health checks.")
+@click.option("--once", is_flag=True, help="Read what is there and exit, for health checks.")
 @click.option(
     "--health-port",
     type=click.IntRange(0, 65535),
     metavar="PORT",
     help="Answer /healthz (503 after a fault) and /metrics on 127.0.0.1.",
 )
-@click.option("--no-gpu", is_flag=True, help="The server has no GPU: it never has pinned memory.")
+@click.option("--no-gpu", is_flag=True, help="The server has no GPU: no pinned pool is no fault.")
 def guard(log: str, once: bool, health_port: int | None, no_gpu: bool) -> int:
-    """Say loudly when Triton's memory pools have run dry.
+    """Alert when Triton's memory pools have run dry.
 
-    Triton goes on with slower memory then, or with wrong answers, and logs one line. Ends with the
-    log or with Ctrl-C: exit code 3 if there was such a line, else 0.
+    Triton then continues with slower memory, or with wrong answers, and logs only one line. Ends
+    with the log or with Ctrl-C: exit code 3 if there was such a line, else 0.
     """
     source = _source(log, once=once)
     once = once and log != "-"  # a pipe is read to its end anyway

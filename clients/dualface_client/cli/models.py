@@ -28,11 +28,11 @@ Examples:
 def models() -> None:
     """List, load, unload or swap a server's models.
 
-    The server must let clients do so: `dualface-client serve --model-control`, or Triton with
+    The server must allow this: `dualface-client serve --model-control`, or Triton with
     --model-control-mode=explicit, as in compose.yaml.
 
-    Exit codes: 0 done, 2 the request is wrong, 3 the server cannot do it; what it served before
-    goes on.
+    Exit codes: 0 done, 2 the request is wrong, 3 the server cannot do it and keeps
+    serving what it served before.
     """
 
 
@@ -65,7 +65,7 @@ def load(model: str, server: str) -> int:
 @_MODEL
 @_SERVER
 def unload(model: str, server: str) -> int:
-    """Take MODEL down: requests for it fail from now on."""
+    """Unload MODEL: from then on requests for it fail."""
     from dualface_client.triton.control import unload as unload_model
 
     with _connected(server) as connection:
@@ -96,10 +96,10 @@ Examples:
     help="The embedded server's model repository, as `serve --model-control` prints it.",
 )
 def swap(model: str, server: str, onnx: Path | None, repository: Path | None) -> int:
-    """Bring a new version of MODEL live, without a failed request.
+    """Put a new version of MODEL into service without a failed request.
 
-    The new version lies in a directory of its own, numbered above the present one; --onnx makes one
-    for an embedded server. If it does not load, the present version goes on.
+    The new version is in a directory of its own with a higher number than the present one; --onnx
+    creates one for an embedded server. If it does not load, the present version stays in service.
     """
     from dualface_client.triton.control import swap as swap_model
 

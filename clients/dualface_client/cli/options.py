@@ -17,7 +17,7 @@ FILE_TO_WRITE = click.Path(path_type=Path, dir_okay=False)
 
 
 def server_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
-    """`--server HOST:PORT`, looked at before anything starts.
+    """`--server HOST:PORT`, checked before anything starts.
 
     Args:
         text: Its help.

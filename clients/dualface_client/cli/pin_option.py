@@ -14,7 +14,7 @@ _KEY = "tracking.sides.pin_{}"
 
 
 def pin_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the option; what it says goes into the command's `given`, over the settings' own."""
+    """Adds the option; its values go into the command's `given`, above the settings' own."""
 
     @functools.wraps(command)
     def with_pins(*args: Any, given: dict[str, str], pins: tuple[str, ...], **kwargs: Any) -> Any:
@@ -25,8 +25,8 @@ def pin_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "pins",
         multiple=True,
         metavar="SIDE=PHOTO",
-        help="Who of this photo (JPEG or PNG with one face) gets this side, as in left=ann.jpg; "
-        "may be given for both sides.",
+        help="Give this side to the person in a photo (JPEG or PNG with one face), as in "
+        "left=ann.jpg; may be given for both sides.",
     )(with_pins)
 
 

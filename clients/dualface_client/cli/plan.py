@@ -38,7 +38,7 @@ Examples:
 @click.option(
     "--in-flight", type=int, default=2, show_default=True, help="Requests of one stream under way."
 )
-@click.option("--batch", type=int, default=8, show_default=True, help="Frames of one request.")
+@click.option("--batch", type=int, default=8, show_default=True, help="Frames in one request.")
 @click.option(
     "--backend",
     type=click.Choice(["tensorrt", "python"]),
@@ -51,7 +51,7 @@ Examples:
     type=click.Choice(["cuda", "system"]),
     default="cuda",
     show_default=True,
-    help="Where clients' pixels lie.",
+    help="Where the clients' pixels are.",
 )
 @click.option(
     "--instances",
@@ -62,25 +62,25 @@ Examples:
 @click.option(
     "--repository",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Model repository whose ensembles run too.",
+    help="Model repository whose ensembles also run.",
 )
 @click.option(
     "--dims",
     multiple=True,
     metavar="MODEL/TENSOR=D,D,...",
-    help="Largest shape of a tensor whose config leaves it open.",
+    help="Largest shape of a tensor whose configuration leaves it open.",
 )
 @click.option(
     "--bls-bytes",
     type=int,
     default=0,
-    help="GPU memory of the requests that Python models make themselves, per request.",
+    help="GPU memory of the requests that Python models make themselves, for each request.",
 )
-@click.option("--cuda-pool", metavar="BYTES", help="Compare a CUDA pool that you have.")
+@click.option("--cuda-pool", metavar="BYTES", help="Check whether this CUDA pool is enough.")
 @click.option(
     "--write",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Set both sizes in this environment file (configs/gpu.env).",
+    help="Write both sizes to this environment file (configs/gpu.env).",
 )
 def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     streams: int,
@@ -95,7 +95,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     cuda_pool: str | None,
     write: Path | None,
 ) -> int:
-    """Compute Triton's memory pools for a deployment, term by term, each with its source.
+    """Compute how large Triton's memory pools must be, term by term, each with its source.
 
     Exit codes: 0 done, 2 the request makes no sense, or a pool is too small or too large.
     """
@@ -134,7 +134,7 @@ def _show(found: PoolPlan) -> None:
         _show_terms(terms)
         needed = sum(term.byte_size for term in terms)
         click.echo(f"  {needed:>15,}  bytes in all")
-        click.echo(f"  {size:>15,}  with margin {MARGIN:g}, whole MiB, at least what must exist")
+        click.echo(f"  {size:>15,}  with a margin of {MARGIN:g}, whole MiB, at least the minimum")
         click.echo(f"  {key}={size}\n")
 
 

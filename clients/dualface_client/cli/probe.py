@@ -1,4 +1,4 @@
-"""`dualface-client probe`: what can this machine carry?"""
+"""`dualface-client probe`: what can this machine handle?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Examples:
 @click.option(
     "--output",
     metavar="FILE|-",
-    help="Where the layer goes; - prints it [default: auto_detected.yaml in ./configs, or else in "
+    help="Where to write the layer; - prints it [default: auto_detected.yaml in ./configs, else in "
     "the user's configuration directory].",
 )
 @click.option(
@@ -28,13 +28,13 @@ Examples:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path(),
     show_default="the current directory",
-    help="Directory of the outputs, whose disk is measured.",
+    help="Directory of the outputs; its disk is measured.",
 )
-@click.option("--no-disk", is_flag=True, help="Measure no disk: write nothing but the layer.")
+@click.option("--no-disk", is_flag=True, help="Do not measure a disk: write only the layer.")
 def probe(output: str | None, disk: Path, no_disk: bool) -> int:
-    """Look at GPU, video engines, cores, memory and disk, and write fitting settings.
+    """Examine GPU, video engines, cores, memory and disk, and write suitable settings.
 
-    They stand below your own `manual.yaml`. Takes some seconds and needs no GPU.
+    Your own `manual.yaml` wins over them. Takes a few seconds and needs no GPU.
     """
     from datetime import UTC, datetime
 

@@ -30,7 +30,7 @@ Examples:
   dualface-client run night/ -o out/ --workers 2 --state out/state.json --resume
   dualface-client run day/ -o out/ --report report.html --health-port 8080 --log-format json
 """
-#: Settings of the embedded server: without effect on another one.
+#: Settings of the embedded server, which have no effect on another one.
 _EMBEDDED = (
     "server.detector_onnx",
     "server.reid_onnx",
@@ -52,7 +52,7 @@ _EMBEDDED = (
     "--streams-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="YAML with several streams instead of INPUT and -o, each with settings of its own.",
+    help="YAML with several streams, each with its own settings; instead of INPUT and -o.",
 )
 @config_options
 @setting_options()
@@ -60,23 +60,27 @@ _EMBEDDED = (
 @click.option(
     "--tracks",
     type=click.Path(path_type=Path),
-    help="MOTChallenge text: a file for one video, a directory for several.",
+    help="Tracks as MOTChallenge text: a file for one video, a directory for several.",
 )
 @click.option(
     "--debug-overlay",
     type=click.Path(path_type=Path),
-    help="Video of the source with boxes, people, risk and what the tiles show drawn on it: a file "
+    help="Copy of the source with boxes, people, risk and the tiles' crops drawn on it: a file "
     "for one video, a directory for several.",
 )
-@click.option("--summary", type=FILE_TO_WRITE, help="JSON summary.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--summary", type=FILE_TO_WRITE, help="Write a JSON summary.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 @click.option(
     "--resume",
     is_flag=True,
     help="Skip videos whose outputs exist and are verified; see --state.",
 )
-@click.option("--state", type=FILE_TO_WRITE, help="JSON with the run's state, always whole.")
-@click.option("--report", type=FILE_TO_WRITE, help="HTML page about the run, complete in itself.")
+@click.option(
+    "--state",
+    type=FILE_TO_WRITE,
+    help="JSON with the run's state, replaced atomically every second.",
+)
+@click.option("--report", type=FILE_TO_WRITE, help="Self-contained HTML page about the run.")
 @click.pass_context
 def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     context: click.Context,
@@ -96,8 +100,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
 ) -> int:
     """Turn each INPUT into a video with its two people side by side.
 
-    INPUT is a video, a directory of videos or a glob pattern. Frame rate, time stamps and sound are
-    the source's. A stream that fails says why; the others go on.
+    INPUT is a video, a directory of videos or a glob pattern. The output keeps the source's frame
+    rate, time stamps and sound. If a video fails, the reason is printed and the others go on.
 
     Settings also come from YAML files and variables: see `dualface-client config show` and
     docs/configuration.md.
@@ -143,10 +147,10 @@ def _check_together(
     output: str | None,
     streams_file: Path | None,
 ) -> None:
-    """Refuses options that others leave without effect, and a request without videos.
+    """Refuses options that have no effect beside others, and a request without videos.
 
     Raises:
-        click.UsageError: What the command line says does not fit together.
+        click.UsageError: The options contradict each other.
     """
     if found["server.address"] is not None:
         refuse_beside(context, "--server", *map(parameter_of, _EMBEDDED))

@@ -1,4 +1,4 @@
-"""What a run says of its end."""
+"""What a run says at its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMED = 10  # failed videos that the last line names
 
 
 def say_end(summary: RunSummary, presenter: RunPresenter, *, quiet: bool) -> None:
-    """The run in a line; with --quiet the failures alone."""
+    """The run in one line; with --quiet only its failures."""
     if quiet:
         for report in summary.streams:
             if report.state == "failed":
@@ -31,14 +31,14 @@ def say_end(summary: RunSummary, presenter: RunPresenter, *, quiet: bool) -> Non
 
 
 def failed_line(summary: RunSummary) -> str:
-    """The videos that failed, by name: their own lines may have scrolled away; else empty."""
+    """Names of the videos that failed, as their own lines may have scrolled away; else empty."""
     names = [printable(report.name) for report in summary.streams if report.state == "failed"]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"failed: {', '.join(names[:_NAMED])}{more}" if names else ""
 
 
 def exit_code(reports: Sequence[StreamReport]) -> int:
-    """What the streams' ends make of the run."""
+    """The run's exit code, which follows from how its streams ended."""
     if any(report.exit_code == _SERVER_FAILED for report in reports):
         return _SERVER_FAILED
     return int(any(report.state == "failed" for report in reports))

@@ -55,8 +55,8 @@ def serve(
 ) -> int:
     """Run the embedded Triton server until Ctrl-C.
 
-    Prints its gRPC address, which `dualface-client run --server` takes. It serves this machine
-    alone (127.0.0.1).
+    Prints its gRPC address, which `dualface-client run --server` takes. It can be reached only from
+    this machine (127.0.0.1).
 
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 the machine's set-up is wrong, 3 the server died,
     130 ended before it was ready.
@@ -90,4 +90,4 @@ def _refuse_no_gpu() -> None:
     from dualface_client.stream.device_cuda import why_no_cuda_server
 
     if reason := why_no_cuda_server():
-        raise PlatformError(f"--device cuda: {reason}; --device cpu needs none of it")
+        raise PlatformError(f"--device cuda: {reason}; --device cpu works without it")

@@ -52,7 +52,7 @@ def config_options(command: Command) -> Command:
         click.option(
             "--config-fallback",
             is_flag=True,
-            help="Go on without a broken configuration file, with a note.",
+            help="Leave out a broken configuration file with a note, and go on.",
         ),
         click.option(
             "--config",
@@ -68,10 +68,10 @@ def config_options(command: Command) -> Command:
 def setting_options(*prefixes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds an option for each setting; the command gets the given ones as `given`, by key.
 
-    Uncommon ones are in `--help-all` alone.
+    Uncommon ones are only in `--help-all`.
 
     Args:
-        prefixes: Only of settings whose keys begin so; none for all of them.
+        prefixes: Only settings whose keys begin like this; none for all of them.
     """
     settings = [s for s in settings_table().values() if s.key.startswith(prefixes or ("",))]
 
@@ -102,7 +102,7 @@ def _help_all(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_settings(config: Path | None, given: dict[str, str], *, fallback: bool) -> Effective:
-    """The effective settings of a command, its notes said.
+    """The effective settings of a command; prints their notes.
 
     Raises:
         ConfigError: A layer is wrong.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: once to end in order, twice to end at once."""
+"""Ctrl-C and SIGTERM: the first ends the run in order, the second at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StopRequest(Stop):
     """What the user asked for.
 
     Attributes:
-        signal_number: The first signal, 0 while there was none.
+        signal_number: The first signal, 0 until there is one.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class StopRequest(Stop):
 
     @property
     def exit_code(self) -> int:
-        """128 + signal, as shells report it; 0 while there was none."""
+        """128 + signal, as shells report it; 0 until there is one."""
         return 128 + self.signal_number if self.signal_number else 0
 
 
@@ -36,7 +36,8 @@ def stop_on_signal(
 ) -> Iterator[StopRequest]:
     """Turns the first signal into an event and ends the process at the second.
 
-    The embedded server's keeper sees this process go and ends the server and what is its own.
+    The embedded server's keeper notices that this process has gone, and ends the server with
+    everything that belongs to it.
 
     Args:
         tell: Gets the line for the user.
@@ -54,9 +55,9 @@ def stop_on_signal(
                 os._exit(128 + number)
         request.signal_number = number
         request.ask()
-        tell("stopping; what is finished so far stays playable (again to stop at once)")
+        tell("stopping; what is finished so far stays playable (repeat to stop at once)")
 
-    # What is ignored stays ignored: shells start background jobs so, Ctrl-C is for somebody else.
+    # A signal that is ignored stays ignored: shells start background jobs like this.
     wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in wanted}
     try:

@@ -1,4 +1,4 @@
-"""What a run tells besides its videos: progress, logs, state, health, report."""
+"""What a run reports besides its videos: progress, logs, state, health, report."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from dualface_client.observe.stream_events import StreamEvents
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """What a run shows and leaves besides its videos.
+    """What a run shows, and leaves behind besides its videos.
 
     Attributes:
         summary: File for the JSON summary.
         report: HTML report.
         state: State file.
-        quiet: Say nothing but errors.
+        quiet: Say only errors.
         log_format: `text` or `json`.
         health_port: Port of the health page, None for no page.
         health_host: Address that it listens on.
@@ -70,33 +70,33 @@ class RunPresenter(Listener):
         log_event(event, text, level=level)
 
     def stopping(self, text: str) -> None:
-        """A signal asked for the end."""
+        """A signal asked for a stop."""
         self._run.state.set_phase("stopping")
         self.say("stopping", text)
 
     def say_end(self, text: str, **figures: Any) -> None:
-        """The run in a line; on the console where there were several videos."""
+        """The run in one line; on the console only if there were several videos."""
         if len(self._run.jobs) > 1 and self._chosen.log_format == "text":
             print_plainly(self._console, text)
         log_event("run_ended", text, **figures)
 
     def say_failed(self, report: StreamReport) -> None:
-        """A failure on a quiet console; the JSON log has it already."""
+        """A failure on a quiet console; the JSON log already has it."""
         if self._chosen.log_format == "text":
             click.echo("\n".join(result_lines(report)), err=True)
 
     def fail(self, error: DualfaceError) -> None:
-        """The run could not be done at all.
+        """The run could not be carried out.
 
         Raises:
-            DualfaceError: Again, where people read; the JSON log tells it by itself.
+            DualfaceError: The same one, for people to read; the JSON log has it already.
         """
         if self._chosen.log_format == "text":
             raise error
         log_event("run_failed", str(error), level=logging.ERROR, exit_code=error.exit_code)
 
     def end(self) -> None:
-        """All streams have ended: no more samples, and the state says so."""
+        """All streams have ended: takes no more samples and writes that into the state."""
         self._run.state.set_phase("ended")
         if self._sampler is not None:
             self._sampler.close()
@@ -108,14 +108,14 @@ class RunPresenter(Listener):
         return ProgressDisplay(statuses, self._console, quiet=self._console.quiet)
 
     def sample(self) -> AbstractContextManager[object]:
-        """Collects figures for the report while the body runs, where one was asked for."""
+        """Collects figures for the report, if one was asked for, while the body runs."""
         if self._chosen.report is None:
             return ExitStack()
         self._sampler = Sampler(self._run.statuses, self._run.processes)
         return self._sampler
 
     def write_report(self, summary: RunSummary) -> None:
-        """Writes the HTML report where one was asked for.
+        """Writes the HTML report if one was asked for.
 
         Raises:
             SinkError: It cannot be written.

@@ -10,7 +10,7 @@ from dualface_client.config.values import Given, Layer, Origin, Problem, quoted
 from dualface_client.config.yaml_tree import Node, TreeError, read_tree
 from dualface_client.settings.kinds import Or, Size, did_you_mean
 
-#: Environment variables of the project that are no settings: places, secrets, the bundle's.
+#: Environment variables of the project that are not settings: places, secrets, the bundle's own.
 OTHER_VARIABLES = frozenset(
     ENV_PREFIX + name
     for name in (
@@ -20,7 +20,7 @@ OTHER_VARIABLES = frozenset(
     )
 )
 
-#: Likeness from which on an unknown variable is taken for a misspelt setting.
+#: Likeness at which an unknown variable counts as a misspelt setting.
 _MISSPELT = 0.8
 _UNSET = "unset it, or correct it (docs/configuration.md lists all)"
 
@@ -97,7 +97,7 @@ def _leaf(key: str, node: Node, table: Mapping[str, Setting]) -> Given | Problem
 
 
 def _unknown(key: str, origin: Origin, table: Mapping[str, Setting]) -> Problem:
-    """What may have been meant: the one setting of the same last word, else the nearest of all."""
+    """What may have been meant: the one setting with the same last word, else the nearest one."""
     last = key.rpartition(".")[2]
     same = [known for known in table if known.rpartition(".")[2] == last]
     parts = [known.split(".") for known in table]
@@ -111,8 +111,8 @@ def _unknown(key: str, origin: Origin, table: Mapping[str, Setting]) -> Problem:
 def environment_layer(environ: Mapping[str, str]) -> Layer:
     """What environment variables give; empty ones count as unset.
 
-    A variable that begins like ours and is none of ours is a problem only where it must have been
-    meant as a setting: other programs of the bundle have variables too.
+    An unknown variable with our prefix is a problem only if it was probably meant as a setting,
+    because other programs of the bundle have variables too.
     """
     by_name = {setting.env: setting for setting in settings_table().values()}
     values: dict[str, Given] = {}

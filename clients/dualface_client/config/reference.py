@@ -1,4 +1,4 @@
-"""The table as a page and as a file to start from."""
+"""The table of settings as a page of the documentation and as a file to start from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WIDTH = 100
 
 
 def markdown() -> str:
-    """Every setting as Markdown tables, one a section."""
+    """Every setting, in one Markdown table per section."""
     parts = []
     for section, rows in groupby(settings_table().values(), key=_section):
         parts.append(f"### `{section}`\n\n| key | option | variable | default | accepted | |")
@@ -23,7 +23,7 @@ def markdown() -> str:
 
 
 def with_reference(page: str) -> str:
-    """A page with its generated part made anew.
+    """A page with its generated part renewed.
 
     Raises:
         ValueError: It lacks a marker.

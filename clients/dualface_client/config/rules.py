@@ -1,4 +1,4 @@
-"""Rules between settings: each single value is fine, together they are not."""
+"""Rules between settings whose values are valid alone but not together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AtMost:
     strict: bool = False
 
 
-_HYSTERESIS = "what is done at the upper value is undone below the lower one"
+_HYSTERESIS = "what begins at the upper value ends below the lower one"
 _ASSOCIATION = "tracking.association"
 _IDENTITY = "tracking.identity"
 
@@ -42,23 +42,23 @@ ORDERED = (
         f"{_ASSOCIATION}.high_score",
         "no face would ever start a track",
     ),
-    AtMost(f"{_ASSOCIATION}.low_score", f"{_ASSOCIATION}.high_score", "nothing lies between them"),
+    AtMost(f"{_ASSOCIATION}.low_score", f"{_ASSOCIATION}.high_score", "none lies between them"),
     AtMost("tracking.risk.release", "tracking.risk.threshold", _HYSTERESIS, strict=True),
     AtMost("tracking.risk.cooldown_s", "tracking.risk.cooldown_limit_s", "the pause grows to it"),
     AtMost(
         f"{_IDENTITY}.reject_cosine",
         f"{_IDENTITY}.match_cosine",
-        "a face could match an identity and be a stranger to it",
+        "a face could match an identity and still be a stranger to it",
     ),
     AtMost(
         f"{_IDENTITY}.match_cosine",
         f"{_IDENTITY}.duplicate_cosine",
-        "the gallery would never take a second look of a face",
+        "the gallery would never take a second view",
     ),
     AtMost(
         "tracking.sides.forget_least_s",
         "tracking.sides.forget_s",
-        "a passer-by would be waited for longer than a participant",
+        "a passer-by would keep a side longer than a participant",
     ),
     AtMost("monitor.gpu_memory_low", "monitor.gpu_memory_high", _HYSTERESIS, strict=True),
     AtMost("monitor.temperature_low_c", "monitor.temperature_high_c", _HYSTERESIS, strict=True),
@@ -68,7 +68,7 @@ ORDERED = (
 
 
 def broken_rules(values: Mapping[str, Given]) -> list[Problem]:
-    """What does not fit together.
+    """What contradicts each other.
 
     Args:
         values: Every setting.
@@ -95,7 +95,7 @@ def _nvenc(values: Mapping[str, Given]) -> list[Problem]:
         return []
     limit = _named(values, "limits.nvenc_sessions")
     if sessions == 0:
-        text = f"this GPU has no NVENC ({limit}); take x264 or auto"
+        text = f"this GPU has no NVENC ({limit}); use x264 or auto"
         return [_problem(values, "output.encoder", text)]
     if streams is not None and streams > sessions:
         text = f"expected at most {limit}, with output.encoder nvenc: each stream needs a session"
@@ -104,7 +104,7 @@ def _nvenc(values: Mapping[str, Given]) -> list[Problem]:
 
 
 def _own_models(values: Mapping[str, Given]) -> list[Problem]:
-    """Own models are for the embedded server; another one has its own."""
+    """Models of your own are for the embedded server; another server has its own."""
     address = values["server.address"]
     if address.value is None:
         return []
@@ -114,7 +114,7 @@ def _own_models(values: Mapping[str, Given]) -> list[Problem]:
 
 
 def _pins(values: Mapping[str, Given]) -> list[Problem]:
-    """A photo says nothing where no face is ever compared."""
+    """A photo has no effect if faces are never compared."""
     if values["tracking.reid"].value != "never":
         return []
     text = f"needs ReID, but there is {_named(values, 'tracking.reid')}; remove one of them"
@@ -136,5 +136,5 @@ def _shown(values: Mapping[str, Given], key: str) -> str:
 
 
 def _rank(given: Given) -> int:
-    """Of two that do not fit, the one given later is named."""
+    """Of two values that contradict each other, the one given later is named."""
     return LAYERS.index(given.origin.layer) if given.origin.layer in LAYERS else len(LAYERS)

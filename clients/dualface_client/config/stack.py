@@ -1,4 +1,4 @@
-"""Layers over each other: where their files lie, what wins, what is refused.
+"""The stack of layers: where their files are, which one wins, what is refused.
 
 From the lowest to the highest: defaults, `fallback.yaml`, `auto_detected.yaml`, `manual.yaml`,
 environment, command line.
@@ -28,7 +28,7 @@ class ConfigFiles:
     """Where the file layers are.
 
     Attributes:
-        files: Path by layer, the lowest first; only files that are there.
+        files: Path by layer, the lowest first; only files that exist.
         found_by: Which rule found them, for people.
     """
 
@@ -69,7 +69,7 @@ def find_files(
         cwd: Where `configs` is looked for; None for the current directory.
 
     Raises:
-        ConfigError: What was named is not there.
+        ConfigError: What was named does not exist.
     """
     env = os.environ if environ is None else environ
     named = env.get("DUALFACE_CONFIG")
@@ -85,7 +85,7 @@ def find_files(
 
 
 def user_directory(environ: Mapping[str, str]) -> Path:
-    """`$XDG_CONFIG_HOME/dualface`, or else `~/.config/dualface`."""
+    """`$XDG_CONFIG_HOME/dualface`, else `~/.config/dualface`."""
     base = environ.get("XDG_CONFIG_HOME", "")
     if base and Path(base).is_absolute():
         return Path(base) / "dualface"
@@ -101,7 +101,7 @@ def effective(
     config_fallback: bool = False,
     program: Layer | None = None,
 ) -> Effective:
-    """Reads every layer and puts them over each other.
+    """Reads every layer and stacks them.
 
     Args:
         files: From `find_files`.
@@ -148,7 +148,7 @@ def _merged_and_checked(layers: Sequence[Layer]) -> tuple[dict[str, Given], list
 
 
 def problems_of(path: Path) -> list[Problem]:
-    """What is wrong with one file of settings, over the defaults alone."""
+    """What is wrong with one file of settings, on top of only the defaults."""
     layer = file_layer(path, "manual")
     return list(layer.problems) or broken_rules(merged([layer]))
 
@@ -166,7 +166,7 @@ def build(values: Mapping[str, Given], onto: ProgramSettings | None = None) -> P
 
     Args:
         values: By key.
-        onto: What holds where no value is given; None for the defaults.
+        onto: What applies where no value is given; None for the defaults.
     """
     program: Any = onto or ProgramSettings()
     for key, given in values.items():

@@ -28,9 +28,9 @@ class StreamEntry:
         name: Unique in the file.
         input: What to read, relative to the current directory.
         output: What to write; None to write nothing.
-        priority: Streams of a higher one are started first.
+        priority: Streams with a higher one are started first.
         overrides: Its own settings, by key.
-        origin: Where it stands.
+        origin: File and line.
     """
 
     name: str
@@ -46,10 +46,10 @@ def read_streams(path: Path, base: Mapping[str, Given]) -> list[StreamEntry]:
 
     Args:
         path: The file.
-        base: Settings of the run, every one of them; overrides must fit to them.
+        base: Every setting of the run; overrides must be compatible with them.
 
     Returns:
-        The streams by falling priority, else in the file's order.
+        The streams by descending priority, then in the file's order.
 
     Raises:
         ConfigError: Something is wrong; the message lists all of it.
@@ -61,7 +61,7 @@ def read_streams(path: Path, base: Mapping[str, Given]) -> list[StreamEntry]:
 
 
 def parse_streams(path: Path, base: Mapping[str, Given]) -> tuple[list[StreamEntry], list[Problem]]:
-    """As `read_streams`, with what is wrong as a value, in the file's order."""
+    """Like `read_streams`, in the file's order, and returns mistakes instead of raising them."""
     try:
         root, problems = read_tree(path, _LAYER)
     except TreeError as error:
@@ -84,7 +84,7 @@ def is_streams_file(path: Path) -> bool:
     """Whether a file lists streams and not settings."""
     try:
         root, _ = read_tree(path, _LAYER)
-    except TreeError:  # read as settings, its mistakes are told
+    except TreeError:  # read as settings, which reports its mistakes
         return False
     return isinstance(root.value, dict) and "streams" in root.value
 
@@ -145,7 +145,7 @@ class _Reader:
         layer = _without_global(layer, settings_table())
         self._problems += layer.problems
         if not layer.problems:
-            # The run's own settings were checked before: what is wrong now is this stream's.
+            # The run's own settings have been checked: what is wrong now comes from this stream.
             self._problems += broken_rules({**self._base, **layer.values})
         return layer.values
 
@@ -154,7 +154,7 @@ def _without_global(layer: Layer, table: Mapping[str, Setting]) -> Layer:
     problems = list(layer.problems)
     for key, given in layer.values.items():
         if not table[key].per_stream:
-            text = f"{key}: holds for the whole run; move it to manual.yaml or an option"
+            text = f"{key}: applies to the whole run; move it to manual.yaml or an option"
             problems.append(Problem(given.origin, text))
     return Layer(layer.name, layer.values, tuple(problems))
 
@@ -177,7 +177,7 @@ def _repeated(entries: list[StreamEntry], attribute: str) -> list[Problem]:
     for entry in entries:
         value = getattr(entry, attribute)
         if value is not None and value in first:
-            text = f"{attribute}: {value}: is that of the stream in line {first[value].origin.line}"
+            text = f"{attribute}: {value}: used by the stream in line {first[value].origin.line}"
             problems.append(Problem(entry.origin, f"{text} too; give each its own"))
         first.setdefault(value, entry)
     return problems

@@ -1,7 +1,7 @@
 """The one table of settings, made of the fields of `settings`.
 
 A field gives a setting its key in YAML files; its environment variable and its command line option
-follow from the key. Files, environment, command line and `docs/configuration.md` are made of it.
+follow from the key. Files, environment, command line and `docs/configuration.md` are made from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dualface_client.settings.kinds import Kind
 from dualface_client.settings.program import ProgramSettings
 
 ENV_PREFIX = "DUALFACE_"
-#: What a stream is told has no section of its own around its sections.
+#: The sections of a stream's settings have no section of their own around them.
 _UNNAMED = "stream"
 
 
@@ -28,9 +28,9 @@ class Setting:
 
     Attributes:
         key: Dotted name in YAML files.
-        path: Where it goes in `ProgramSettings`.
+        path: Its place in `ProgramSettings`.
         kind: What it may hold.
-        default: Without any layer.
+        default: Its value without any layer.
         flag: Command line option.
         common: Whether `--help` lists it.
         per_stream: Whether one stream may have its own value.

@@ -19,7 +19,7 @@ class Origin:
     Attributes:
         layer: One of `LAYERS`, or `stream` for an entry of a streams file.
         place: What a user looks for: a file, a variable, an option; empty for a default.
-        line: Line in the file, from 1; 0 where there is none.
+        line: Line in the file, from 1; 0 for none.
     """
 
     layer: str
@@ -77,6 +77,6 @@ class Layer:
 
 
 def quoted(text: str) -> str:
-    """A text as it stands in a message: as it is, unless one could not see where it ends."""
+    """A text for a message: quoted only if the reader could not see where it ends."""
     plain = text and text == text.strip() and text.isprintable() and len(text) <= 200
     return text if plain else repr(text[:200])

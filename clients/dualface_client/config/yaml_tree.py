@@ -1,4 +1,4 @@
-"""YAML as a tree of texts with lines: what a file says, before anybody knows what it means.
+"""YAML as a tree of texts with line numbers: what a file says, before it is interpreted.
 
 Scalars stay text, because YAML 1.1 would read `010` as 8, `1:30` as 90 and `off` as false.
 """
@@ -11,9 +11,9 @@ from typing import Any
 
 from dualface_client.config.values import Origin, Problem
 
-#: Far more than any configuration needs; keeps a wrong path (a video, say) from being read whole.
+#: Far more than any configuration needs; keeps a wrong file, such as a video, from being read.
 _BYTES_LIMIT = 1 << 20
-#: The same for nodes, which aliases can multiply without end.
+#: The same for nodes, which aliases can multiply endlessly.
 _NODES_LIMIT = 20_000
 _NULL = ("", "~", "null", "Null", "NULL")
 
@@ -32,7 +32,7 @@ class Node:
 
     @property
     def what(self) -> str:
-        """Its sort, for messages."""
+        """What kind of node it is, for messages."""
         if isinstance(self.value, dict):
             return "a section"
         if isinstance(self.value, list):
@@ -41,7 +41,7 @@ class Node:
 
 
 class TreeError(Exception):
-    """The file is no YAML that could be a configuration.
+    """The file is not YAML, or cannot be a configuration.
 
     Attributes:
         problem: Where and why.
@@ -63,7 +63,7 @@ def read_tree(path: Path, layer: str) -> tuple[Node, list[Problem]]:
         The root, an empty mapping for an empty file, and what is wrong below it.
 
     Raises:
-        TreeError: It cannot be read or is no YAML.
+        TreeError: It cannot be read or is not YAML.
     """
     import yaml
 
@@ -73,7 +73,7 @@ def read_tree(path: Path, layer: str) -> tuple[Node, list[Problem]]:
     except yaml.MarkedYAMLError as error:
         raise TreeError(_syntax_problem(path, layer, error)) from error
     except RecursionError as error:
-        text = "nested without end; expected sections with settings below"
+        text = "nested too deeply; expected sections with settings below"
         raise TreeError(Problem(Origin(layer, str(path), 1), text)) from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
@@ -123,9 +123,9 @@ class _Reader:
         for key_node, value_node in node.value:
             origin = Origin(self._layer, str(self._path), key_node.start_mark.line + 1)
             if key_node.id != "scalar":
-                self._refused(origin, "a key that is no word; write `key: value`")
+                self._refused(origin, "a key that is not a word; write `key: value`")
             elif key_node.value == "<<":
-                self._refused(origin, "<<: merged sections are not read; write the values out")
+                self._refused(origin, "<<: merged sections are not supported; write the values out")
             elif key_node.value in found:
                 first = found[key_node.value].origin.line
                 self._refused(

@@ -3,7 +3,7 @@
 Everything of one video stream is queued on one CUDA stream, from whichever thread. Work runs in the
 order in which it was queued, so a frame is written before it is read, and its memory may be used
 again as soon as the last reader was queued: no event and no wait is needed between the parts. Only
-what leaves the GPU (a request to Triton, pixels for x264) waits, with `CudaStream.finish`.
+what leaves the GPU (a request to Triton, pixels for x264) has to wait, with `CudaStream.finish`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class CudaStream:
         try:
             self._device = self.cupy.cuda.Device(device_id)
             with self._device:
-                # Makes the context: a Stream that fails to do so complains again when it goes.
+                # Creates the context: a Stream that fails to do so complains again when it is
+                # deleted.
                 self.cupy.cuda.runtime.free(0)
                 self.stream = self.cupy.cuda.Stream(non_blocking=True)
         except self.cupy.cuda.runtime.CUDARuntimeError as error:
@@ -95,7 +96,7 @@ class CudaStream:
         self._device.__exit__(*error)
 
     def record(self) -> Any:
-        """An event behind everything queued so far; waiting for it sleeps and does not spin."""
+        """An event after everything queued so far; waiting for it sleeps instead of spinning."""
         with self:
             event = self.cupy.cuda.Event(block=True, disable_timing=True)
             event.record(self.stream)

@@ -2,8 +2,8 @@
 
 A camera has an aim (the face it follows, with a dead zone around it) and three critically damped
 springs: horizontal and vertical centre of the crop, and the logarithm of its height. The crop
-always has the tile's aspect and always lies inside the source, so there is never any padding: where
-the source is too narrow or too low for the wanted crop, the crop shrinks.
+always has the tile's aspect and is always inside the source, so there is never any padding: if the
+source is too narrow or too low for the wanted crop, the crop shrinks.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dualface_client.settings.framing import FramingSettings
 from dualface_client.types import Crop, Person, SeatAssignment, Side, TileLayout
 
 #: Distance to the wanted value, on a logarithmic scale or as a share of the crop, that counts as
-#: "arrived" when a camera comes back from a wide crop.
+#: "arrived" when a camera returns from a wide crop.
 _ARRIVED = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What a tile has to show in one frame.
+    """What a tile shows in one frame.
 
     Attributes:
         crop: Part of the source, with the tile's aspect, inside the source.
@@ -59,7 +59,7 @@ class Camera:
     """The camera of one tile.
 
     Args:
-        side: Whose half of the source is shown while nobody was ever seen.
+        side: Whose half of the source is shown until somebody is seen.
         tile_wh_px: Width and height of the tile.
         source_wh_px: Width and height of the source.
         settings: How it frames and moves.
@@ -101,7 +101,7 @@ class Camera:
         """What the tile shows at present."""
         height = min(exp(self._zoom.value), self._widest_px)
         width = height * self._aspect
-        # Rounding may leave the crop a hair outside: the source's edge has the last word.
+        # Rounding may leave the crop slightly outside, so it is clamped to the source's edge.
         x_px = min(max(self._x.value - width / 2, 0.0), max(0.0, self._source_w - width))
         y_px = min(max(self._y.value - height / 2, 0.0), max(0.0, self._source_h - height))
         return Crop(x_px, y_px, width, height)
@@ -110,7 +110,7 @@ class Camera:
         """Moves on to the next frame.
 
         Args:
-            person: Whom the tile has to show, and where the face is.
+            person: Whom the tile shows, and where the face is.
             time_s: Presentation time in seconds, not decreasing.
             scene_cut: True on the first frame of a new shot: the camera jumps.
 
@@ -181,7 +181,7 @@ class Camera:
         if identity != self._identity and identity and self._identity:
             return True
         if time_s - self._seen_s > self._settings.hold_s and not self._shows(face):
-            return True  # a pan from where the person left would show everybody else
+            return True  # panning from where the person left would show everybody else
         width = exp(self._zoom.value) * self._aspect
         distance = max(abs(face.x_px - self._aim[0]), abs(face.y_px - self._aim[1]))
         return distance > self._settings.jump_distance * width
@@ -231,7 +231,7 @@ class Camera:
             self._resting = True
 
     def _targets(self, height: float) -> tuple[float, float]:
-        """Centre of a crop of this height that has the aim in its place, inside the source."""
+        """Centre of a crop of this height with the aim in its place, inside the source."""
         width = height * self._aspect
         drop = (0.5 - self._settings.centre_y) * height if self._seen_s is not None else 0.0
         x_px = min(max(self._aim[0], width / 2), self._source_w - width / 2)

@@ -1,7 +1,7 @@
-"""What a camera may know of the near future, where frames wait to be composed.
+"""What a camera may know of the near future while frames wait to be composed.
 
 A critically damped camera lags behind a walking person by `2 / pan_rate` seconds. Aiming it at
-where the person is going to be takes the lag away, and it starts and stops with the person.
+where the person is going to be removes the lag, so it starts and stops with the person.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ class Spring:
     """Follows a target without overshoot, for any time step.
 
     Between two calls the target counts as constant, and the exact solution of
-    `x'' = rate^2 (target - x) - 2 rate x'` is taken, so steps of 10 ms and of 100 ms end at the
-    same place (Euler steps would not).
+    `x'' = rate^2 (target - x) - 2 rate x'` is used, so steps of 10 ms and of 100 ms end at the same
+    place (Euler steps would not).
 
     Attributes:
         value: Present value.

@@ -1,8 +1,8 @@
 """Two-shot: while both faces touch, both tiles glide to one common shot.
 
-The tiles' own cameras go on as ever. A third camera frames both faces together, and a critically
-damped blend from 0 to 1 takes both tiles from their own crops to its crop and back. Crops of one
-aspect inside the source blend to crops of that aspect inside the source.
+The tiles' own cameras continue as before. A third camera frames both faces together, and a
+critically damped blend from 0 to 1 moves both tiles from their own crops to its crop and back.
+Blending crops of one aspect inside the source gives crops of that aspect inside the source.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dualface_client.types import Crop, FloatArray, Person, SeatAssignment
 #: apart again. Boxes end at the ears: heads that touch leave about a quarter of a width.
 _TOUCH_GAP, _APART_GAP = 0.25, 0.6
 _MAX_SPEED = 2.0
-#: Below it the blend counts as 0: the tiles' own crops, exactly.
+#: Below this the blend counts as 0: exactly the tiles' own crops.
 _NOTHING = 1e-3
-#: Share of the common crop's width that both faces take at most.
+#: Largest share of the common crop's width that both faces take.
 _FACES_SHARE = 0.7
 
 
@@ -46,7 +46,7 @@ class TwoShot:
         self._frame_both = frame_both
         self._blend = Spring(0.0)
         self._time_s: float | None = None
-        self._agreed_s = 0.0  # since when the faces have been as the present state says
+        self._agreed_s = 0.0  # since when the faces have been in this state
         self._on = False
 
     @property
@@ -97,11 +97,11 @@ class TwoShot:
             self._on, self._agreed_s = not self._on, time_s
 
     def _both(self, assignment: SeatAssignment) -> Person:
-        """Both faces as one, as high as a crop must be that has room for their widths."""
+        """Both faces as one, tall enough for a crop with room for both widths."""
         people = (assignment.left, assignment.right)
         boxes = [person.box_xyxy_px for person in people if person.box_xyxy_px is not None]
         if len(boxes) < len(people):
-            return Person(1)  # the camera holds what it has
+            return Person(1)  # the camera keeps its crop
         low, high = np.minimum(*boxes)[:2], np.maximum(*boxes)[2:]
         middle = (low + high) / 2
         for_width = float(high[0] - low[0]) / _FACES_SHARE / self._aspect
@@ -112,7 +112,7 @@ class TwoShot:
 
 
 def _gap(one: FloatArray | None, other: FloatArray | None) -> float | None:
-    """Distance of two boxes in mean widths, 0 where they overlap; None where one is missing."""
+    """Distance of two boxes in mean widths, 0 if they overlap; None if one is missing."""
     if one is None or other is None:
         return None
     across = max(float(one[0] - other[2]), float(other[0] - one[2]), 0.0)

@@ -66,7 +66,7 @@ class CpuImaging:
         out_rgb[y : y + height, x : x + width] = _to_rgb(luma, chroma, image.color)
 
     def synchronize(self) -> None:
-        """Nothing to wait for: work on the host is done when its call returns."""
+        """Does nothing: work on the host is done when its call returns."""
 
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: ByteArray) -> None:
         """Warps one face onto the ReID model's chip.
@@ -154,7 +154,7 @@ def _shift_chroma(
 ) -> list[ByteArray]:
     """Cb and Cr on the shifted grid; getRectSubPix takes one channel or three, never two.
 
-    Only the part that is read is split. Its edges are the picture's own wherever they clamp.
+    Only the part that is read is split. Where indices clamp, its edges are the picture's own.
     """
     height, width = uv.shape[:2]
     left, right = _reach(origin[0], grid_wh[0], width)
@@ -165,7 +165,7 @@ def _shift_chroma(
 
 
 def _reach(origin: float, count: int, limit: int) -> tuple[int, int]:
-    """Indices that `count` bilinear samples from `origin` on touch, at least one, inside."""
+    """Indices that `count` bilinear samples starting at `origin` touch, at least one, inside."""
     low = min(limit - 1, max(0, floor(origin)))
     high = min(limit, max(1, floor(origin) + count + 1))
     return low, max(low + 1, high)

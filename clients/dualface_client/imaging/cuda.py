@@ -50,17 +50,17 @@ from dualface_client.types import (
 )
 
 _THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * THUMBNAIL_WH_PX[1]
-# Thumbnails in pinned host memory at once; one is overwritten that many thumbnails later.
+# Thumbnails in pinned host memory at once; each is overwritten after this many more.
 _THUMBNAIL_SLOTS = 256
 _BLOCK = (32, 8)
-# One block of `compose`, and the samples of a tile that it makes; as in kernels.cu.
+# One block of `compose`, and the samples of a tile that it computes; as in kernels.cu.
 _TILE_BLOCK = (16, 16)
 _TILE_BLOCK_SAMPLES = (64, 16)
 _THUMBNAIL_THREADS = 128
 
 
 class PendingThumbnail:
-    """A thumbnail that the GPU writes straight into pinned host memory."""
+    """A thumbnail that the GPU writes directly into pinned host memory."""
 
     def __init__(self, pixels: ByteArray, done: Any) -> None:
         """Made by `CudaImaging.thumbnail_async` only."""
@@ -133,8 +133,8 @@ class CudaImaging:
     ) -> None:
         """Scales, pads with 0 and converts to RGB, in one kernel for up to 16 pictures.
 
-        The pictures' thumbnails are made on the way: the frames are then still in the cache, and
-        `thumbnail` need not wait for later work of the stream.
+        It also computes the pictures' thumbnails, while the frames are still in the cache, so that
+        `thumbnail` does not have to wait for later work of the stream.
 
         Args:
             images: Device pictures.
@@ -222,7 +222,7 @@ class CudaImaging:
 
         Returns:
             New device pictures of the canvas's size with their source's colour description. The
-            planes of each lie behind one another in one allocation, as NVENC wants them.
+            planes of each follow one another in one allocation, as NVENC needs them.
         """
         canvases: list[Nv12Image] = []
         for first in range(0, len(images), BATCH):
@@ -297,7 +297,7 @@ class CudaImaging:
 
     def _take_early(self, image: Nv12Image) -> PendingThumbnail:
         found = self._early[0].pop(image.y.data.ptr, None)
-        # The same memory may hold another frame by now: the array tells them apart.
+        # The same memory may hold another frame by now; the array identifies the frame.
         if found is not None and found[0]() is image.y:
             return found[1]
         return self.thumbnail_async(image)

@@ -19,7 +19,7 @@ from dualface_client.imaging.geometry import (
 )
 from dualface_client.types import Crop, Nv12Image
 
-#: Pictures of one launch at most; as in kernels.cu.
+#: Most pictures in one launch; as in kernels.cu.
 BATCH = 16
 
 
@@ -100,7 +100,7 @@ def row_pitch_of(out_rgb: Any) -> int:
 
 
 def warp_of(matrix: Matrix) -> tuple[Matrix, int]:
-    """A warp from target to source pixels, with as many samples as its shrinking needs."""
+    """A warp from target to source pixels, with as many samples as its scale needs."""
     samples = supersampling(matrix)
     return refine(matrix, samples), samples
 

@@ -81,7 +81,7 @@ def tile_scale(crop: Crop, tile_wh_px: tuple[int, int]) -> tuple[float, float]:
 def luma_origin(crop: Crop) -> tuple[float, float]:
     """Source index of the shifted grid's first luma sample.
 
-    Grid sample `k` is the source pixel whose left edge lies at `x + k`, so its index is that too.
+    Grid sample `k` is the source pixel whose left edge is at `x + k`, which is also its index.
     """
     return crop.x_px, crop.y_px
 
@@ -105,7 +105,7 @@ def grid_size(crop_size_px: float) -> int:
 
 
 def similarity_matrix(points_px: FloatArray, template_px: FloatArray) -> Matrix:
-    """Luma sampling matrix of the upright chip in which `points_px` come to lie on a template.
+    """Luma sampling matrix of the upright chip that maps `points_px` onto a template.
 
     Least squares over rotation, uniform scale and shift (Umeyama 1991, without reflection).
 
@@ -129,7 +129,7 @@ def similarity_matrix(points_px: FloatArray, template_px: FloatArray) -> Matrix:
 
 
 def supersampling(matrix: Matrix) -> int:
-    """How many samples per axis make one output sample of this matrix."""
+    """Samples per axis that are averaged into one output sample of this matrix."""
     scale = float(max(np.hypot(*matrix[:, 0]), np.hypot(*matrix[:, 1])))
     return min(MAX_SUPERSAMPLING, max(1, ceil(scale - 1e-6)))
 

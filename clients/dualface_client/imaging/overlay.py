@@ -1,6 +1,6 @@
 """What the program thinks, drawn on the source: boxes, people, sides, risk and cameras.
 
-Drawn straight into both NV12 planes, so that what is not drawn on stays the source's bit for bit.
+Drawn directly into both NV12 planes, so the rest of the picture stays the source's, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GREEN: _Ycc = (150, 70, 80)
 _RED: _Ycc = (90, 100, 215)
 _BLACK, _WHITE = 16, 235
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-#: From here on the risk is drawn in red: the default of `tracking.risk.threshold`.
+#: From this value the risk is drawn in red: the default of `tracking.risk.threshold`.
 _RISKY = 0.5
 
 
@@ -41,7 +41,7 @@ def draw_overlay(
 
     Args:
         image: Host picture, changed.
-        assignment: What was decided of this frame.
+        assignment: What was decided about this frame.
         crops: What the left and the right tile show of it, in its pixels.
         frame_index: 0-based.
         time_s: Presentation time, seconds.
@@ -76,7 +76,7 @@ def _track_text(track: TrackView, side: Side | None) -> str:
 
 
 class _Pen:
-    """Draws in both planes of one picture; sizes follow its height."""
+    """Draws in both planes of one picture; sizes depend on its height."""
 
     def __init__(self, image: Nv12Image) -> None:
         self._y, self._uv = image.y, image.uv
@@ -96,7 +96,7 @@ class _Pen:
         self._text(text, x, bottom - 2 * inset - height, colour)
 
     def box(self, track: TrackView, side: Side | None) -> None:
-        """A face and who it is; a predicted one in corners alone.
+        """A face and who it is; of a predicted one only the corners.
 
         The right person's name is below, so that faces that meet do not hide it.
         """

@@ -24,7 +24,7 @@ def read_photo(path: Path) -> Nv12Image:
         column is left out.
 
     Raises:
-        UsageError: It is no photo.
+        UsageError: It is not a photo.
     """
     try:
         found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)

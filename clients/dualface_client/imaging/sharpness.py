@@ -1,10 +1,10 @@
-"""How sharp a face is, on the host or on a GPU alike."""
+"""How sharp a face is, on the host or on a GPU."""
 
 from __future__ import annotations
 
 from dualface_client.types import FloatArray, Nv12Image
 
-#: The face is looked at with about so many rows: what the recognition network can make use of.
+#: A face is measured with about this many rows, as many as the recognition network can use.
 _ROWS = 80
 #: Sensor noise and coding noise of a flat face, as a variance of the averaged grey levels.
 _NOISE = 4.0
@@ -14,8 +14,8 @@ def face_sharpness(image: Nv12Image, box_xyxy_px: FloatArray) -> float:
     """Fine detail relative to all contrast within a face box.
 
     Variance of the 4-neighbour Laplacian over the variance of the luma, on the box averaged down to
-    about 80 rows, so that neither the size of the face nor the light matters. Plain slices and
-    means: the same code runs on NumPy and on CuPy arrays.
+    about 80 rows, so that neither the size of the face nor the light matters. Only slices and means
+    are used, so the same code runs on NumPy and CuPy arrays.
 
     Args:
         image: The picture.

@@ -1,1 +1,1 @@
-"""What this machine is, and how it is best used."""
+"""What this machine is, and how to use it best."""

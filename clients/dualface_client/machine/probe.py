@@ -1,4 +1,4 @@
-"""Looks at the machine and writes the auto-detected layer of the configuration."""
+"""Examines the machine and writes the auto-detected layer of the configuration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MACHINE_LINE = "# machine: "
 
 
 def probe(disk: Path, *, measure_disk: bool = True) -> ProbeFacts:
-    """Reads everything; takes some seconds.
+    """Reads everything; takes a few seconds.
 
     Args:
         disk: Directory whose disk is measured.
@@ -55,8 +55,8 @@ def layer_text(facts: ProbeFacts, written_at: str) -> str:
         written_at: Date and time, for people.
     """
     lines = [
-        f"# Written by `dualface-client probe` on {written_at}. Do not edit: run it again after a",
-        "# change of the machine, and put what you want otherwise into manual.yaml beside it.",
+        f"# Written by `dualface-client probe` on {written_at}. Do not edit: run it again when the",
+        "# machine changes, and put settings of your own into manual.yaml beside this file.",
         f"{MACHINE_LINE}{machine_name(facts)}",
         *(f"# {line}" for line in summary_lines(facts)),
     ]
@@ -72,18 +72,18 @@ def layer_text(facts: ProbeFacts, written_at: str) -> str:
 
 
 def machine_name(facts: ProbeFacts) -> str:
-    """What a machine is recognised by: its processor, cores and GPUs."""
+    """What identifies a machine: its processor, cores and GPUs."""
     return name_of(facts.machine, facts.gpus)
 
 
 def name_of(machine: MachineFacts, gpus: Sequence[GpuFacts]) -> str:
-    """As `machine_name`, of the parts it is made of."""
+    """Like `machine_name`, from its parts."""
     names = ", ".join(gpu.name for gpu in gpus) or "no GPU"
     return f"{machine.cpu} x{machine.cores}; {names}"
 
 
 def machine_of(layer: Path) -> str:
-    """Which machine a layer was written on; empty where it does not say."""
+    """Which machine a layer was written on; empty if it does not say."""
     try:
         lines = layer.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # no layer yet
@@ -93,7 +93,7 @@ def machine_of(layer: Path) -> str:
 
 
 def write_layer(path: Path, text: str) -> None:
-    """Puts the file in place at once.
+    """Writes the file atomically.
 
     Raises:
         SinkError: It cannot be written.

@@ -1,7 +1,7 @@
-"""From what a machine is to how it is best used: pure rules, each with its reason.
+"""From what a machine is to how to use it best: pure rules, each with its reason.
 
 The figures behind the rules were measured on one H200 and on CPUs (docs/performance.md); on another
-GPU they are a start, and `manual.yaml` has the last word.
+GPU they are a starting point, and `manual.yaml` has the last word.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from dualface_client.stream.load import frames_held, load_of
 from dualface_client.triton.pool_plan import Deployment, plan_pools
 from dualface_client.video.capabilities import VideoFacts
 
-#: With more streams a process loses speed to Python's lock.
+#: With more streams, Python's lock slows a process down.
 _STREAMS_PER_WORKER = 4
-#: A further process beyond these added nothing: the GPU was at 100 %.
+#: Further processes added nothing: the GPU was at 100 %.
 _WORKERS_MAX = 2
 #: Cores that a worker of four streams and the server's processes used.
 _CORES_PER_WORKER = 2
@@ -39,10 +39,10 @@ _USUAL = StreamShape("1080p", 1920, 1080)
 #: Host memory on a CPU machine, peaks of runs with one, two and three streams: client 379, 554, 737
 #: MiB, server 496, 765, 1,115 MiB. The clip was small: 100 MiB more for frames of 1080p.
 _CPU_FIRST_MIB, _CPU_STREAM_MIB = 975, 600
-#: Not more than this share of the host's memory is planned for.
+#: At most this share of the host's memory is planned for.
 _PLANNED_SHARE = 0.8
 #: Consumer cards: NVENC sessions of all processes together since driver 551, and before. From
-#: reports on the web, not from NVIDIA's own matrix: a start, never run.
+#: reports on the web, not from NVIDIA's own matrix; never tried.
 _CONSUMER_SESSIONS, _CONSUMER_SESSIONS_BEFORE, _CONSUMER_DRIVER = 8, 5, 551
 _X264_WRITE_BYTES_S = 1e6
 
@@ -54,14 +54,14 @@ class ProbeFacts:
     Attributes:
         machine: Cores and memory.
         gpus: From NVML, empty without one.
-        gpu_note: Why there are none, empty where there are.
-        gpu_nodes: The kernel shows GPUs, whatever NVML says.
+        gpu_note: Why there are none, empty if there are.
+        gpu_nodes: Whether the kernel shows GPUs, whatever NVML says.
         video: The first GPU's video engines.
-        cuda_problem: What keeps `--device cuda` from working, empty where it works.
+        cuda_problem: What keeps `--device cuda` from working, empty if it works.
         mps: The MPS daemon's pipes.
         shm_bytes: Size of /dev/shm.
-        disk_bytes_s: How fast a disk takes an output, None where it was not tried.
-        disk: Which.
+        disk_bytes_s: How fast the disk takes an output, None if it was not tried.
+        disk: Directory on that disk.
     """
 
     machine: MachineFacts
@@ -81,7 +81,7 @@ class Chosen:
     """A setting that the probe chose.
 
     Attributes:
-        key: Of the table of settings.
+        key: Key in the table of settings.
         text: Its value.
         reason: Why, in a line or two.
     """
@@ -100,7 +100,7 @@ def derive(facts: ProbeFacts) -> list[Chosen]:
 def _on_cpu(facts: ProbeFacts) -> list[Chosen]:
     device, why = "cpu", facts.cuda_problem if facts.gpus else f"no GPU: {facts.gpu_note}"
     if facts.gpu_nodes and not facts.gpus:
-        device, why = "auto", f"/dev has GPUs that cannot be looked at: {facts.gpu_note}"
+        device, why = "auto", f"/dev has GPUs that cannot be queried: {facts.gpu_note}"
     cores = facts.machine.usable_cores
     by_cores = max(1, cores // _CORES_PER_CPU_STREAM)
     room_mib = facts.machine.memory_bytes * _PLANNED_SHARE / MIB - _CPU_FIRST_MIB
@@ -113,13 +113,13 @@ def _on_cpu(facts: ProbeFacts) -> list[Chosen]:
         Chosen("run.device", device, why),
         Chosen("run.streams", str(streams), f"{bound}; detection takes the most"),
         Chosen("run.workers", "1", "one process keeps these cores busy"),
-        Chosen("server.model_threads", "0", "one thread per core: streams take turns"),
-        Chosen("server.detector_instances", "1", "one model run uses every core already"),
+        Chosen("server.model_threads", "0", "one thread per core, as streams take turns"),
+        Chosen("server.detector_instances", "1", "one model run already uses every core"),
         Chosen("detection.frames_per_request", "1", "a CPU gains nothing from larger batches"),
         Chosen(
             "detection.requests_in_flight",
             "2",
-            "one is computed while the next one's picture is made",
+            "one is computed while the next one's picture is prepared",
         ),
     ]
 
@@ -138,35 +138,35 @@ def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
         Chosen(
             "run.workers",
             str(workers),
-            f"a process with more than {_STREAMS_PER_WORKER} streams loses speed, and a third "
-            "process found the GPU full (H200)",
+            f"more than {_STREAMS_PER_WORKER} streams slow a process down, and a third "
+            "process found the GPU fully used (H200)",
         ),
         Chosen(
             "server.detector_instances",
             "1",
-            "it has the next batch queued while one runs; a second one needs "
+            "it queues the next batch while one runs; a second one needs "
             f"{DETECTOR_BYTES // MIB} MiB more and gained 5 % (H200)",
         ),
         Chosen(
             "server.cuda_pool_mib",
             str(_pool_mib(streams * workers, planned.in_flight, planned.batch)),
             f"as `dualface-client plan --streams {streams * workers} --in-flight "
-            f"{planned.in_flight} --batch {planned.batch} --backend python` has it, 256 at least",
+            f"{planned.in_flight} --batch {planned.batch} --backend python` says, at least 256",
         ),
         *_requests(streams),
     ]
 
 
 def _requests(streams: int) -> list[Chosen]:
-    """A run knows better than the machine how many streams there are, where it is not one."""
+    """With more than one stream, the run knows better than the machine how many there are."""
     frames, in_flight = ("8", "4") if streams == 1 else ("auto", "auto")
     return [
         Chosen(
             "detection.frames_per_request",
             frames,
-            "batches of 8 with several in flight reach 99 % of batches of 16 (H200), sooner"
+            "batches of 8, several in flight, reach 99 % of batches of 16 (H200) with less delay"
             if streams == 1
-            else "8, and 16 for many streams: the embedded server copies each request in a turn of "
+            else "8, or 16 for many streams: the embedded server copies each request in a turn of "
             "its own on the GPU (7 % with 16 streams, H200)",
         ),
         Chosen(
@@ -174,7 +174,7 @@ def _requests(streams: int) -> list[Chosen]:
             in_flight,
             "a single stream gains 12 % from four (H200)"
             if streams == 1
-            else "2, and 1 for many streams, which fill each other's gaps",
+            else "2, or 1 for many streams, which fill each other's gaps",
         ),
     ]
 
@@ -184,7 +184,7 @@ def _used(facts: ProbeFacts) -> GpuFacts:
 
 
 def _stream_bytes() -> int:
-    """A usual stream with the settings that a GPU gets."""
+    """A typical stream with the settings for a GPU."""
     settings = for_cuda(StreamSettings(), MANY_STREAMS)
     return sum(stream_terms(_USUAL, load_of(settings, frames_held(settings))).values())
 
@@ -207,7 +207,7 @@ def _spread(facts: ProbeFacts) -> tuple[int, int, str]:
 
 
 def _pool_mib(streams: int, in_flight: int, batch: int) -> int:
-    """What `dualface-client plan` computes for the embedded server, and 256 at least."""
+    """What `dualface-client plan` computes for the embedded server, at least 256."""
     plan = plan_pools(
         Deployment(
             streams=streams,

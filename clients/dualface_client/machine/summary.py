@@ -1,4 +1,4 @@
-"""What a probe found, in lines for people: printed by the command, kept in the written layer."""
+"""What a probe found, for people: printed by the command and kept in the written layer."""
 
 from __future__ import annotations
 

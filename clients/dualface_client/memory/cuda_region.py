@@ -17,10 +17,10 @@ BLOCK_BYTES = 2 << 20
 
 
 class CudaRegion(ClosesAtExit):
-    """An own `cudaMalloc`, never a part of a memory pool, which could not be exported safely."""
+    """A `cudaMalloc` of its own, as part of a memory pool could not be exported safely."""
 
     def __init__(self, byte_size: int, device_id: int = 0) -> None:
-        """Allocates and clears the memory and makes its IPC handle.
+        """Allocates and clears the memory and creates its IPC handle.
 
         Args:
             byte_size: Wanted size, rounded up to a multiple of 2 MiB.
@@ -28,7 +28,7 @@ class CudaRegion(ClosesAtExit):
 
         Raises:
             PlatformError: CuPy is missing.
-            MemoryRegionError: The GPU has not that much memory free, or refuses to export it.
+            MemoryRegionError: The GPU does not have that much free memory, or cannot export it.
             ValueError: The size is not positive.
         """
         if byte_size <= 0:

@@ -1,4 +1,4 @@
-"""What is known of a pool's slots: figures per class, leaks, and where a lease was taken."""
+"""What is known about a pool's slots: figures per class, leaks, where a lease was taken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SlotCounts:
     """What one size class went through.
 
     Attributes:
-        capacity: Slots there are.
+        capacity: How many slots there are.
         leased: Slots out now, quarantined ones included.
         quarantined: Slots that a request without an answer may still be using.
         peak: Most slots out at once.
@@ -49,7 +49,7 @@ class Leak:
         label: Purpose and thread of the lessee.
         age_s: Seconds since the lease was given.
         offset: Slot's first byte in the region.
-        quarantined: Whether it is kept on purpose: its request never got an answer.
+        quarantined: Whether it is kept on purpose, because its request never got an answer.
         place: Lines of code that took it, innermost first; empty without `DUALFACE_DEBUG_LEASES`.
     """
 
@@ -91,7 +91,7 @@ def debug_leases(environ: Mapping[str, str] | None = None) -> bool:
 def caller_place() -> str:
     """The lines of code that led here, as `file:line function`, innermost first.
 
-    Frames of this package's own memory and server rooms are left out: they lease for others.
+    Frames of this package's memory and server rooms are left out, as they lease for others.
     """
     found: list[str] = []
     frame: FrameType | None = sys._getframe(1)

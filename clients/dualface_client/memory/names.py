@@ -2,8 +2,8 @@
 
     dualface-<boot>-<pidns>-<pid>-<start>-<kind>-<serial>
 
-A pid alone is not an owner: it is used again after a while, after a reboot, and in another
-container. The process start time tells the first apart, the boot id the second and the pid
+A pid alone does not identify an owner: it is reused after a while, after a reboot, and in other
+containers. The process start time distinguishes the first case, the boot id the second and the pid
 namespace the third. Somebody else's name is never reaped.
 """
 
@@ -26,7 +26,7 @@ _PATTERN = re.compile(
 
 
 class OwnerState(Enum):
-    """What is known of the process that a name belongs to."""
+    """What is known about the process that a name belongs to."""
 
     ALIVE = "alive"
     GONE = "gone"
@@ -35,11 +35,11 @@ class OwnerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process, told apart from every other one on this host.
+    """A process, distinguished from every other one on this host.
 
     Attributes:
         boot: First eight hex digits of the kernel's boot id.
-        pidns: Inode of the pid namespace, 0 where the kernel does not say.
+        pidns: Inode of the pid namespace, 0 if the kernel does not say.
         pid: Process id within that namespace.
         start_ticks: Start time in clock ticks since boot, field 22 of `/proc/<pid>/stat`.
     """
@@ -54,7 +54,7 @@ class Owner:
         """The calling process.
 
         Raises:
-            MemoryRegionError: `/proc` does not tell the start time.
+            MemoryRegionError: `/proc` does not show the start time.
         """
         pid = os.getpid()
         start = start_ticks(pid)
@@ -72,7 +72,7 @@ class RegionName:
     Attributes:
         owner: The process that made it.
         kind: What it is, lower-case letters: `sys`, `cuda`, `stub`, `server`.
-        serial: Tells the owner's regions of one kind apart.
+        serial: Distinguishes the owner's regions of one kind.
         suffix: What a library appended, with its leading underscore; else empty.
     """
 
@@ -111,7 +111,7 @@ def parse(text: str) -> RegionName | None:
         text: A file or region name, with or without a leading slash.
 
     Returns:
-        The parts, or None for a name that is not of this scheme.
+        The parts, or None for a name of another scheme.
     """
     match = _PATTERN.fullmatch(text.removeprefix("/"))
     if match is None:
@@ -137,7 +137,7 @@ def owner_state(name: str | RegionName) -> OwnerState:
         return OwnerState.FOREIGN
     found = start_ticks(owner.pid)
     if found is None and _is_hidden(owner.pid):
-        return OwnerState.ALIVE  # nobody can tell; what may live is not touched
+        return OwnerState.ALIVE  # unknown; what may be alive is not touched
     return OwnerState.ALIVE if found == owner.start_ticks else OwnerState.GONE
 
 
@@ -148,11 +148,11 @@ def start_ticks(pid: int) -> int | None:
         pid: Process id in this namespace.
 
     Returns:
-        Clock ticks since boot, or None where no such process runs (a zombie does not run).
+        Clock ticks since boot, or None if no such process runs (a zombie does not run).
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # it has ended, or never was
+    except OSError:  # it has ended, or never existed
         return None
     # The command name may hold spaces and parentheses: fields count from the last one.
     fields = stat.rpartition(")")[2].split()
@@ -164,7 +164,7 @@ def start_ticks(pid: int) -> int | None:
 def _is_hidden(pid: int) -> bool:
     """Whether a process exists that `/proc` does not show us (mount option `hidepid`)."""
     if Path(f"/proc/{pid}/stat").exists() and os.access(f"/proc/{pid}/stat", os.R_OK):
-        return False  # it is there to be read: it has ended and waits to be collected
+        return False  # it can be read: the process has ended and waits to be collected
     try:
         os.kill(pid, 0)
     except ProcessLookupError:  # nobody has the pid

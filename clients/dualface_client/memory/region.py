@@ -64,8 +64,8 @@ def checked_part(
 class SystemRegion(ClosesAtExit):
     """A `/dev/shm` file, mapped here and registered with Triton by name.
 
-    All pages are allocated at once: a full `/dev/shm` is an error here and not a SIGBUS at the
-    first write an hour later.
+    All pages are allocated at once: a full `/dev/shm` is an error here, not a SIGBUS at some write
+    an hour later.
     """
 
     def __init__(self, byte_size: int, directory: Path = SHM_DIR) -> None:
@@ -73,7 +73,7 @@ class SystemRegion(ClosesAtExit):
 
         Args:
             byte_size: Wanted size, rounded up to whole pages.
-            directory: Where the file is made; Triton finds it only in `/dev/shm`.
+            directory: Where to create the file; Triton finds it only in `/dev/shm`.
 
         Raises:
             MemoryRegionError: The directory is missing, full or not writable.
@@ -154,7 +154,7 @@ class SystemRegion(ClosesAtExit):
     def close(self) -> None:
         """Unlinks the file and drops the mapping; safe to call twice.
 
-        Views that are still held keep the pages mapped, so that none of them can crash.
+        Views that still exist keep the pages mapped, so that none of them can crash.
         """
         if self._mapping is None:
             return

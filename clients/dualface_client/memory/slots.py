@@ -15,9 +15,9 @@ from dualface_client.errors import LeaseTimeoutError, MemoryRegionError
 from dualface_client.memory.figures import Leak, PoolReport, SlotCounts, caller_place, debug_leases
 from dualface_client.memory.region import Region
 
-#: A page: keeps slots apart for copy engines and caches, and any element type aligned.
+#: A page: separates slots for copy engines and caches, and aligns any element type.
 ALIGNMENT = 4096
-#: How often somebody who waits for a slot looks for a way to get one back.
+#: How often a caller that waits for a slot tries to get one back.
 _LOOK_S = 0.5
 
 
@@ -44,12 +44,12 @@ class SizeClass:
 
 
 class _Shelf:
-    """Free slots and figures of one class; within_memory by the pool's lock."""
+    """Free slots and figures of one class; guarded by the pool's lock."""
 
     def __init__(self, first_offset: int, size: SizeClass) -> None:
         self.first_offset = first_offset
         self.size = size
-        # Last in, first out: the slot used last is the one whose pages are still in the cache.
+        # Last in, first out: the pages of the slot used last are still in the cache.
         self.free = [first_offset + size.stride * n for n in reversed(range(size.count))]
         self.used: set[int] = set()
         self.out: dict[int, Lease] = {}
@@ -71,7 +71,7 @@ class _Shelf:
 
 
 class Lease:
-    """One slot, the caller's until `release`; a context manager.
+    """One slot, which belongs to the caller until `release`; a context manager.
 
     A request in flight holds the slot too (`hold`): it comes free only when the caller has
     released it and every hold has ended, so a timed-out request never meets a reused slot.
@@ -146,7 +146,7 @@ class Hold:
         self._ended = False
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[np.generic], at_byte: int) -> Any:
-        """Like `Lease.array`, also after the caller has released the lease."""
+        """Like `Lease.array`, even after the caller has released the lease."""
         if self._ended:
             raise MemoryRegionError(f"the hold on slot {self._lease.offset} has ended")
         return self._lease._part(shape, dtype, at_byte)
@@ -156,7 +156,7 @@ class Hold:
         self._pool._end_hold(self, quarantine=False)
 
     def quarantine(self) -> None:
-        """No answer came: the server may touch the slot still. Keeps it out of use."""
+        """No answer came, so the server may still touch the slot. Keeps it out of use."""
         self._pool._end_hold(self, quarantine=True)
 
 
@@ -174,7 +174,7 @@ class SlotPool:
         Args:
             region: Memory of at least `bytes_needed(classes)`.
             classes: Slot sizes by name.
-            debug: Whether leases remember the lines that took them; None asks the environment.
+            debug: Whether leases remember the code that took them; None asks the environment.
 
         Raises:
             ValueError: The region is too small.
@@ -209,7 +209,7 @@ class SlotPool:
         label: str = "",
         meanwhile: Callable[[], object] = lambda: None,
     ) -> Lease:
-        """Takes a slot, waiting for one if need be.
+        """Takes a slot, waiting for one if necessary.
 
         Args:
             size_class: Name of the class.
@@ -249,7 +249,7 @@ class SlotPool:
         if not shelf.free:
             raise LeaseTimeoutError(
                 f"no {size_class!r} slot came free in {timeout_s:g} s; all {shelf.size.count} "
-                f"are held: {_who(shelf)}. Remedy: more slots, or find why they are kept"
+                f"are held: {_who(shelf)}. Remedy: more slots, or find out why they are held"
             )
 
     def _without_lock(self, action: Callable[[], object]) -> None:
@@ -290,7 +290,7 @@ class SlotPool:
         """Everything above, for a summary.
 
         Args:
-            older_than_s: Leases out for longer count as leaks; 0 when nobody should hold any.
+            older_than_s: Leases out for longer count as leaks; 0 if nobody should hold any.
         """
         leaks = self.leaks(older_than_s)
         return PoolReport(self.region.name, self.region.byte_size, self.counts(), leaks)
@@ -343,7 +343,7 @@ class SlotPool:
             return
         del shelf.out[lease.offset]
         shelf.free.append(lease.offset)
-        # All, not one: waiters of another class would swallow a single wake-up.
+        # All, not one: a waiter for another class could swallow a single wake-up.
         self._free.notify_all()
 
 

@@ -1,8 +1,8 @@
 """GPU memory: what a stream, a worker and a server take, and which streams fit. Pure arithmetic.
 
-The constants were measured on one H200 with 1080p H.264, the formula reproduces the 316 MiB of a
-stream there within a tenth (docs/memory.md); on other cards they are estimates, and what NVML shows
-while a run goes has the last word (`VramGuard`).
+The constants were measured on one H200 with 1080p H.264, and the formula reproduces the 316 MiB of
+a stream there within a tenth (docs/memory.md). On other cards they are estimates, and what NVML
+shows during a run has the last word (`VramGuard`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 MIB = 1 << 20
-#: Of the card, for everybody; the rest is for what estimates and fragmentation miss.
+#: Share of the card for everybody; the rest covers errors of estimates, and fragmentation.
 DEFAULT_LIMIT = 0.75
-#: A client process with CUDA and NVDEC contexts, and the part of its first stream (H200:
-#: 524 MiB are there as soon as CUDA was asked whether it works).
+#: A client process with CUDA and NVDEC contexts, and the part of it that comes with the first
+#: stream (H200: the other 524 MiB are there as soon as CUDA has been queried).
 WORKER_BYTES, NVDEC_CONTEXT_BYTES = 586 * MIB, 62 * MIB
 #: Embedded server on a GPU (H200): its detector process, and all of it with a client's region.
 DETECTOR_BYTES, EMBEDDED_SERVER_BYTES = 1832 * MIB, 3908 * MIB
-#: Triton with TensorRT engines (TensorRT 8.6): without an instance, and each.
+#: Triton with TensorRT engines (TensorRT 8.6): without an instance, and for each instance.
 TENSORRT_BYTES, TENSORRT_INSTANCE_BYTES = 584 * MIB, 532 * MIB
-#: Surfaces of a decoder: reference pictures of usual streams and those on their way out.
+#: Surfaces of a decoder: reference pictures of typical streams and those on their way out.
 _SURFACES = {"h264": 10, "hevc": 12, "av1": 14}
 _SURFACES_OTHER = 14
 
@@ -33,7 +33,7 @@ class StreamShape:
         name: Of the stream.
         width_px: Decoded width.
         height_px: Decoded height.
-        codec: FFmpeg's name of it, such as `h264`.
+        codec: FFmpeg's name for it, such as `h264`.
         bit_depth: 8 or 10.
     """
 
@@ -50,7 +50,7 @@ class StreamLoad:
 
     Attributes:
         frames_held: Frames that its loop may hold at once.
-        slot_bytes: Slots of the region that it adds.
+        slot_bytes: Bytes of the slots that it adds to the region.
         canvas_wh_px: Output size.
         frames_behind: Composed frames that may wait for the encoder.
         drawn_at_once: Canvases that are drawn together.
@@ -102,7 +102,7 @@ class Card:
 
     @property
     def room_bytes(self) -> int:
-        """What is left below the limit, at least 0."""
+        """Bytes left below the limit, at least 0."""
         return max(0, self.limit_bytes - self.used_bytes)
 
 
@@ -111,7 +111,7 @@ class Admission:
     """Which streams run, and how many at a time.
 
     Attributes:
-        at_a_time: Streams that may run at a time, 0 where none fits.
+        at_a_time: Streams that may run at a time, 0 if none fits.
         refused: Why not, by name of the stream.
     """
 
@@ -127,15 +127,16 @@ def admit(
     *,
     queue: bool,
 ) -> Admission:
-    """Decides before the start.
+    """Decides before the start which streams run.
 
-    Any `at_a_time` of the admitted streams fit together, the largest ones too.
+    Any `at_a_time` of the admitted streams fit together, even the largest ones.
 
     Args:
         needs: Streams by name with their terms, in the order in which they start.
         card: The GPU.
         at_a_time: Streams that were asked for at a time.
-        processes_bytes: What the processes for so many streams at a time still add, without them.
+        processes_bytes: What the processes for a number of streams at a time still add, without the
+            streams.
         queue: Whether streams wait for others to end instead of being refused.
     """
     if queue:
@@ -150,7 +151,7 @@ def admit(
         else:
             others = _largest(admitted, count - 1)
             refused[name] = _why(terms, card, workers_bytes, others) + (
-                "; --on-oom queue runs it when others have ended, or fewer --streams"
+                "; --on-oom queue runs it when others have ended; or use fewer --streams"
             )
     return Admission(min(at_a_time, len(admitted)), refused)
 
@@ -196,18 +197,18 @@ def _mib(size: int) -> str:
 
 
 class VramGuard:
-    """Holds streams back by what the card shows, once the first ones run.
+    """Holds streams back by the card's actual use, once the first ones run.
 
-    Estimates decide how many streams are let in at a time; this corrects them: a further stream
-    starts only where its need fits below the limit beside what is really used. Not thread-safe;
+    Estimates decide how many streams run at a time; this corrects them: a further stream starts
+    only if its need fits below the limit beside what is actually used. Not thread-safe;
     `Runner` asks under its lock.
 
     Args:
-        read_used_bytes: What NVML shows as used on the card, None where it cannot tell.
+        read_used_bytes: What NVML shows as used on the card, None if it cannot tell.
         limit_bytes: Of the card, for everybody.
         need_bytes: Of the largest stream.
         now_s: A monotonic clock.
-        ramp_s: So long after its start a stream's memory may not show yet and is added.
+        ramp_s: For this long after its start a stream's memory may not show yet and is added.
     """
 
     def __init__(
@@ -240,7 +241,7 @@ class VramGuard:
 
 @dataclass(frozen=True, slots=True)
 class VramLimit:
-    """What a worker is told of the GPU's memory.
+    """What a worker is told about the GPU's memory.
 
     Attributes:
         limit_bytes: Of the card, for everybody.

@@ -16,7 +16,7 @@ from dualface_client.triton.session import Session
 from dualface_client.types import Embeddings, Faces, FloatArray, Letterbox, Nv12Image
 
 _MAX_RESENDS = 5
-#: How often a wait looks whether the user wants to stop.
+#: How often a wait checks whether the user wants to stop.
 _LOOK_S = 0.5
 
 
@@ -32,11 +32,11 @@ class ModelImaging(Protocol):
         """Fills a ReID input."""
 
     def synchronize(self) -> None:
-        """Waits until what was asked for so far is done: the server must find the pixels."""
+        """Waits until the work so far is done, so that the server finds the pixels."""
 
 
 class _Request:
-    """One request that is sent again, from its pictures, where its failure is a passing one."""
+    """One request, sent again from its pictures if it fails for a passing reason."""
 
     def __init__(
         self,
@@ -53,8 +53,8 @@ class _Request:
             access: To the model.
             model: Its name.
             count: Items of the request.
-            fill: Writes them into the slot's input, to the last pixel when it returns.
-            timeouts: How often it is sent again for want of an answer in time.
+            fill: Writes them into the slot's input, completely by the time it returns.
+            timeouts: How often it is sent again if no answer comes in time.
         """
         self._access, self._model, self._count, self._fill = access, model, count, fill
         self._timeouts_left, self.resends = timeouts, 0
@@ -92,7 +92,7 @@ class _Request:
         return self._pending.model_version
 
     def _may_be_sent_again(self, error: ServerError) -> bool:
-        # A picture that kills the server each time must not do so for ever.
+        # A picture that kills the server must not be sent again endlessly.
         self.resends += 1
         self._timeouts_left -= isinstance(error, InferenceTimeoutError)
         return self.resends <= _MAX_RESENDS and self._timeouts_left >= 0
@@ -116,8 +116,8 @@ class DetectionRequest:
     def result(self) -> list[Faces]:
         """Waits for the answer.
 
-        The pictures are sent again where the server went away meanwhile, and once where no answer
-        came in time: whoever was suspended, client or server, goes on where it was.
+        The pictures are sent again if the server went away meanwhile, and once if no answer came in
+        time: a client or server that was suspended continues where it was.
 
         Returns:
             Faces of each picture, in source pixels, best score first.
@@ -188,7 +188,7 @@ class FaceEmbedder:
 
     Args:
         access: To the model.
-        batch: Faces of one request at most; more are sent in several.
+        batch: Most faces in one request; more are sent in several.
     """
 
     def __init__(self, access: ModelAccess, batch: int) -> None:
@@ -198,7 +198,7 @@ class FaceEmbedder:
 
     @property
     def model_version(self) -> str:
-        """What made the last embeddings, empty before the first."""
+        """Version of the model that made the last embeddings, empty before the first."""
         return self._model_version
 
     def embed(
@@ -206,8 +206,7 @@ class FaceEmbedder:
     ) -> Embeddings:
         """Embeds faces of one picture; all of them by one version of the model.
 
-        Several requests may meet a new version that goes live between them: then all are sent
-        again.
+        If a new version goes into service between several requests, all of them are sent again.
 
         Args:
             image: The picture.

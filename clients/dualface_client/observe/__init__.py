@@ -1,1 +1,1 @@
-"""Progress, track log, run summary."""
+"""What a run reports: progress, logs, state, health, figures, report."""

@@ -1,7 +1,7 @@
-"""What to do about the machine's figures: pure decisions, no clocks, no threads, no libraries.
+"""What to do about the machine's figures: pure decisions without clocks, threads or libraries.
 
-A threshold has two values. Above the upper one something is done; below the lower one it is undone;
-between them everything stays as it is. So a figure that trembles around one value changes nothing.
+A threshold has two values. An effect begins at the upper one and ends below the lower one; between
+them nothing changes. So a figure that hovers around one value has no effect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dualface_client.settings.program import MonitorSettings
 
 #: What an alert does.
 HOLD, SLOW, TELL = "no further stream is started", "fewer frames in flight", "nothing changes"
-#: A throttled GPU and a full decoder come and go within a second; this many samples make an alert.
+#: A throttled GPU and a full decoder come and go within a second; it takes this many samples to
+#: raise an alert.
 _SAMPLES_TO_BELIEVE = 3
 _DECODER_FULL = 0.98
 
@@ -133,7 +134,7 @@ class AlertRules:
         yield self._lasting(f"{name} decoder full", full, TELL)
 
     def _lasting(self, name: str, now: bool, effect: str) -> _Figure:
-        """A state as a figure: how many samples in a row had it."""
+        """A state as a figure: for how many samples in a row it held."""
         count = min(self._in_a_row.get(name, 0) + 1, _SAMPLES_TO_BELIEVE) if now else 0
         self._in_a_row[name] = count
         return _Figure(name, count, _SAMPLES_TO_BELIEVE, 1, effect, "samples in a row")

@@ -15,7 +15,7 @@ _MPS_PIPES = Path("/tmp/nvidia-mps")  # noqa: S108 - the control daemon's own de
 _CONSUMER_BRANDS = (5, 6, 15, 16)  # GeForce, Titan, and their RTX names
 _PROHIBITED = 2
 #: Reasons for lower clocks that mean trouble (nvml.h, `nvmlClocksEventReason*`). A power cap and
-#: an idle GPU are everyday and not among them.
+#: an idle GPU are common and not among them.
 _TROUBLE = {
     0x08: "hardware slowdown",
     0x20: "software thermal slowdown",
@@ -33,16 +33,16 @@ class GpuFacts:
         name: Product name.
         driver: Driver version.
         memory_total_bytes: Device memory.
-        memory_used_bytes: Of it in use, by anybody.
+        memory_used_bytes: How much of it is in use, by anybody.
         compute_capability: Such as `9.0`.
         mig_on: Whether it is split into GPU instances.
-        decoders: NVDEC load can be read (`video` driver capability present).
-        cuda: Newest CUDA version that the driver runs, such as `13.0`; empty where unknown.
+        decoders: Whether NVDEC's load can be read (the `video` driver capability is present).
+        cuda: Newest CUDA version that the driver supports, such as `13.0`; empty if unknown.
         is_consumer: GeForce or Titan: the driver limits NVENC sessions.
-        encoder_sessions: NVENC sessions open now, by anybody; None where unknown.
+        encoder_sessions: NVENC sessions open now, by anybody; None if unknown.
         is_prohibited: Compute mode forbids every context.
-        pcie: Link such as `gen 5 x16`, empty where unknown.
-        uuid: Identifies it, empty where unknown.
+        pcie: Link such as `gen 5 x16`, empty if unknown.
+        uuid: Identifies it, empty if unknown.
     """
 
     name: str
@@ -62,7 +62,7 @@ class GpuFacts:
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """One GPU at one moment; what it cannot tell is None.
+    """One GPU at one moment; what it does not report is None.
 
     Attributes:
         memory_used_bytes: Device memory in use, by anybody.
@@ -74,7 +74,7 @@ class GpuSample:
         power_w: Drawn now.
         pcie_rx_bytes_s: To the GPU.
         pcie_tx_bytes_s: From the GPU.
-        throttled: Why clocks are lowered, where that means trouble.
+        throttled: Why clocks are lowered, if that means trouble.
         power_capped: Whether the power limit lowers clocks.
     """
 
@@ -95,7 +95,7 @@ class Nvml(ClosesAtExit):
     """An open NVML; one thread at a time.
 
     Raises:
-        OSError: It cannot be had; the message says why.
+        OSError: It is not available; the message says why.
     """
 
     def __init__(self) -> None:
@@ -115,11 +115,11 @@ class Nvml(ClosesAtExit):
         self._handles = [handle for handle in handles if handle is not None]
 
     def facts(self) -> list[GpuFacts]:
-        """What does not change, of every GPU."""
+        """What does not change, for every GPU."""
         return [self._facts(handle) for handle in self._handles]
 
     def sample(self, index: int) -> GpuSample:
-        """What changes, of one GPU; takes some 40 ms for the PCIe counters.
+        """What changes, for one GPU; takes some 40 ms for the PCIe counters.
 
         Args:
             index: As NVML counts them.
@@ -141,7 +141,7 @@ class Nvml(ClosesAtExit):
         self._ask(self._nvml.nvmlShutdown)
 
     def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
-        """An answer, None where the card or driver does not know the question."""
+        """An answer, None if card or driver do not support the question."""
         try:
             return question(*arguments)
         except self._nvml.NVMLError:  # not every card answers every question
@@ -203,7 +203,7 @@ def read_gpus() -> list[GpuFacts] | None:
     """Asks NVML once.
 
     Returns:
-        The GPUs, empty where there is a driver and no GPU, None where NVML cannot be had (no
+        The GPUs, empty if there is a driver but no GPU, None if NVML is not available (no
         `nvidia-ml-py`, no driver, no access).
     """
     try:
@@ -218,14 +218,14 @@ def used_gpu(
 ) -> GpuFacts | None:
     """The GPU that this process and what it starts use: CUDA's first one.
 
-    CUDA counts as NVML does where all GPUs are of one kind or `CUDA_DEVICE_ORDER=PCI_BUS_ID`.
+    CUDA counts like NVML if all GPUs are of one kind, or with `CUDA_DEVICE_ORDER=PCI_BUS_ID`.
 
     Args:
         gpus: From `read_gpus`.
         environ: Environment variables; None reads this process's.
 
     Returns:
-        None without a GPU, or where `CUDA_VISIBLE_DEVICES` hides all.
+        None without a GPU, or if `CUDA_VISIBLE_DEVICES` hides all.
     """
     env = os.environ if environ is None else environ
     found = list(gpus or ())
@@ -234,7 +234,7 @@ def used_gpu(
 
 
 def first_visible(visible: str | None, uuids: Sequence[str]) -> int | None:
-    """Place of the first GPU that CUDA shows; None where it shows none.
+    """Index of the first GPU that CUDA shows; None if it shows none.
 
     Args:
         visible: `CUDA_VISIBLE_DEVICES`: indices, or beginnings of UUIDs; None shows every GPU.
@@ -246,13 +246,13 @@ def first_visible(visible: str | None, uuids: Sequence[str]) -> int | None:
     if first.isdecimal():
         return int(first) if int(first) < len(uuids) else None
     found = [place for place, uuid in enumerate(uuids) if first and uuid.startswith(first)]
-    if first.startswith("MIG-"):  # a part of a GPU; which one NVML's list does not say
+    if first.startswith("MIG-"):  # a part of a GPU; NVML's list does not say of which
         return 0 if uuids else None
     return found[0] if found else None
 
 
 def why_no_gpus() -> str:
-    """Why `read_gpus` has none: what is missing and what to do; empty where it has some."""
+    """Why `read_gpus` finds none: what is missing and what to do; empty if it finds some."""
     try:
         with Nvml() as nvml:
             return "" if nvml.facts() else "a driver, but no GPU"
@@ -261,7 +261,7 @@ def why_no_gpus() -> str:
 
 
 def mps_pipe_directory(environ: Mapping[str, str] | None = None) -> Path | None:
-    """The control pipe of a running MPS daemon, None where there is none.
+    """The control pipe of a running MPS daemon, None if there is none.
 
     Args:
         environ: Environment variables; None reads this process's.

@@ -1,4 +1,4 @@
-"""Watches the machine while a run lasts, and says what to do about it."""
+"""Watches the machine during a run, and decides what to do."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class HardwareReader(ClosesAtExit):
     """Reads samples of this process, its host and the GPU that it uses.
 
     Args:
-        on_gpu: Whether it uses one; others' GPUs are none of its business.
+        on_gpu: Whether it uses one; otherwise GPUs are ignored.
 
     Attributes:
-        note: Why there are no GPU figures, empty where there are.
+        note: Why there are no GPU figures, empty if there are.
     """
 
     def __init__(self, *, on_gpu: bool) -> None:
@@ -47,18 +47,18 @@ class HardwareReader(ClosesAtExit):
         return HardwareSample(read_host(), {self._index: self._nvml.sample(self._index)})
 
     def close(self) -> None:
-        """Lets NVML go."""
+        """Closes NVML."""
         if self._nvml is not None:
             self._nvml.close()
 
 
 class HardwareMonitor(ClosesAtExit):
-    """Samples on one thread and acts by thresholds; a context manager, safe to ask from anywhere.
+    """Samples on one thread and acts on thresholds; a context manager, usable from any thread.
 
     Args:
         settings: Interval and thresholds; an interval of 0 never samples and always admits.
         tell: Gets every alert when it begins and when it is over.
-        read: Gives a sample; None reads this machine.
+        read: Returns a sample; None reads this machine.
         on_gpu: Whether the run uses a GPU.
     """
 
@@ -96,7 +96,7 @@ class HardwareMonitor(ClosesAtExit):
         return self._admits
 
     def requests(self, in_flight: int, frames: int) -> tuple[int, int]:
-        """As `stream.pacing.Pacing`: half of the frames that a stream wants, while slowed."""
+        """See `stream.pacing.Pacing`: half of the frames that a stream wants, while slowed."""
         if not self._is_slowed:
             return in_flight, frames
         return (in_flight // 2, frames) if in_flight > 1 else (1, max(1, frames // 2))
@@ -117,19 +117,19 @@ class HardwareMonitor(ClosesAtExit):
         self._admits, self._is_slowed = True, False
 
     def _sample(self) -> None:
-        if self._read is None:  # opened on the loop's thread: NVML takes its time
+        if self._read is None:  # opened on the loop's thread, because NVML is slow
             reader = self._resources.enter_context(HardwareReader(on_gpu=self._on_gpu))
             self._note, self._read = reader.note, reader.read
         self.take(self._read())
 
     def _give_up(self, error: Exception) -> None:
-        """Admits everything: a run must not end for want of its monitor."""
+        """Admits everything: a run must not end because it lost its monitor."""
         self._note = f"the monitor stopped: {error!r}"
         self._admits, self._is_slowed = True, False
         self._tell(Alert("hardware monitor", self._note, TELL))
 
     def take(self, sample: HardwareSample) -> None:
-        """Acts on a sample; the thread's own step."""
+        """Acts on a sample; called on the thread."""
         self._peaks.add(sample)
         for alert in self._rules.update(sample):
             self._report(alert)

@@ -1,8 +1,8 @@
 """`GET /healthz`, `/readyz` and `/metrics` of a run, by the standard library's HTTP server.
 
-`/healthz` asks whether the run moves: 503 where a running stream has stalled, or where the server's
-memory pools have run dry. `/readyz` asks whether it works on streams: 503 while it starts, stops,
-has ended or awaits a lost server. Both answer with the run's state as JSON. `/metrics` is
+`/healthz` says whether the run makes progress: 503 if a running stream has stalled, or the server's
+memory pools have run dry. `/readyz` says whether it is working on streams: 503 while it starts,
+stops, has ended or waits for a lost server. Both answer with the run's state as JSON. `/metrics` is
 Prometheus text (exposition format 0.0.4).
 """
 
@@ -22,9 +22,9 @@ from dualface_client.observe.run_state import RunState
 _REQUEST_LIMIT_S = 2.0  # of a client that connects and says nothing
 
 
-class _Server(ThreadingHTTPServer):  # its threads are daemons: a silent client holds nobody up
+class _Server(ThreadingHTTPServer):  # its threads are daemons: a silent client delays nobody
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is its own affair; else as inherited."""
+        """Ignores a client that goes away; otherwise as inherited."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -38,7 +38,7 @@ class HealthServer(ClosesAtExit):
         port: TCP port, 0 for a free one.
 
     Raises:
-        UsageError: The address cannot be listened on.
+        UsageError: It cannot listen on the address.
     """
 
     def __init__(self, state: RunState, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -48,7 +48,7 @@ class HealthServer(ClosesAtExit):
         except OSError as error:
             raise UsageError(
                 f"--health-port {port}: cannot listen on {host}:{port} ({error.strerror}); "
-                "choose another port, 0 picks a free one"
+                "choose another port; 0 picks a free one"
             ) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.2,), name="health", daemon=True
@@ -84,7 +84,7 @@ def _handler(state: RunState) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as inherited
-            """Says nothing: probes come every few seconds."""
+            """Logs nothing: probes come every few seconds."""
 
     return Handler
 
@@ -95,7 +95,7 @@ def answer(state: RunState, path: str) -> tuple[int, str, bytes]:
         text = "\n".join(metrics_lines(state)) + "\n"
         return 200, "text/plain; version=0.0.4; charset=utf-8", text.encode()
     stalled = state.stalled()
-    ready = state.is_ready  # behind the look at the streams
+    ready = state.is_ready  # after the check of the streams
     healthy = not stalled and not state.pool_fault
     checks = {"/healthz": healthy, "/readyz": ready and healthy}
     if path not in checks:
@@ -107,7 +107,7 @@ def answer(state: RunState, path: str) -> tuple[int, str, bytes]:
 def metrics_lines(state: RunState) -> Iterator[str]:
     """The run in Prometheus text."""
     data = state.as_dict()
-    yield from _metric("dualface_ready", "gauge", "Whether the run works on streams.")
+    yield from _metric("dualface_ready", "gauge", "Whether the run is working on streams.")
     yield f"dualface_ready {int(state.is_ready)}"
     yield from _metric("dualface_stalled_streams", "gauge", "Running streams without progress.")
     yield f"dualface_stalled_streams {len(state.stalled())}"
@@ -115,12 +115,12 @@ def metrics_lines(state: RunState) -> Iterator[str]:
     states = [stream["state"] for stream in data["streams"]]
     for name in ("waiting", "running", "done", "stopped", "failed"):
         yield f'dualface_streams{{state="{name}"}} {states.count(name)}'
-    yield from _metric("dualface_worker_restarts_total", "counter", "Workers started again.")
+    yield from _metric("dualface_worker_restarts_total", "counter", "Restarts of workers.")
     yield f"dualface_worker_restarts_total {sum(w['restarts'] for w in data['workers'])}"
     yield from _metric(
         "dualface_pool_fallbacks_total",
         "counter",
-        "Lines of Triton's log that say one of its memory pools did not do.",
+        "Lines of Triton's log that say a memory pool was not enough.",
     )
     for kind, count in sorted(data["pool_fallbacks"].items()):
         yield f'dualface_pool_fallbacks_total{{kind="{_label(kind)}"}} {count}'

@@ -1,4 +1,4 @@
-"""What the kernel says about cores, memory, files and disks, limits of a container included."""
+"""What the kernel says about cores, memory, files and disks, including container limits."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class MachineFacts:
     Attributes:
         cpu: Model name.
         cores: Cores that this process may use.
-        core_quota: Cores' worth of time that a container may use, None for no limit.
-        memory_bytes: Memory, or a container's limit where that is lower.
+        core_quota: CPU time that a container may use, in cores; None for no limit.
+        memory_bytes: Memory, or a container's limit if that is lower.
     """
 
     cpu: str
@@ -34,7 +34,7 @@ class MachineFacts:
 
     @property
     def usable_cores(self) -> int:
-        """Cores' worth of time, at least 1."""
+        """CPU time in cores, at least 1."""
         quota = self.cores if self.core_quota is None else min(self.cores, self.core_quota)
         return max(1, int(quota))
 
@@ -44,11 +44,11 @@ class HostSample:
     """The host and this process at one moment.
 
     Attributes:
-        memory_share: Used share of the memory, or of the container's limit where that is fuller.
+        memory_share: Used share of the memory, or of the container's limit if that is fuller.
         resident_bytes: Of this process.
         open_files: Of this process.
         files_limit: How many it may have open.
-        disk_free_bytes: Where outputs go; None where nobody asked.
+        disk_free_bytes: Where outputs go; None if nobody asked.
     """
 
     memory_share: float
@@ -118,20 +118,20 @@ def resident_bytes(pid: int) -> int:
 def disk_write_bytes_s(
     directory: Path, limit_s: float = 2.0, limit_bytes: int = 256 << 20
 ) -> float:
-    """Writes a file until one of the limits, syncs it, removes it.
+    """Writes a file up to one of the limits, syncs it and removes it.
 
     Args:
         directory: Where.
         limit_s: About how long.
-        limit_bytes: At most how much.
+        limit_bytes: At most how many bytes.
 
     Returns:
-        Bytes a second, the sync included.
+        Bytes per second, including the sync.
 
     Raises:
         OSError: Nothing can be written there.
     """
-    block = os.urandom(_BLOCK_BYTES)  # file systems that compress gain nothing
+    block = os.urandom(_BLOCK_BYTES)  # so that file systems that compress gain nothing
     written, started = 0, time.monotonic()
     with tempfile.TemporaryFile(dir=directory) as file:
         while written < limit_bytes and time.monotonic() - started < limit_s:

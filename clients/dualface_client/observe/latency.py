@@ -1,4 +1,4 @@
-"""How long a frame takes from the decoder to the encoder's other side."""
+"""How long a frame takes from the decoder until it is written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import deque
 
 _RECENT = 1024
 _QUANTILES = (0.5, 0.95, 0.99)
-_REFRESH_S = 0.25  # asked for after every frame
+_REFRESH_S = 0.25  # queried after every frame
 
 
 class LatencyMeter:
-    """Quantiles over the last 1,024 frames; entered on one thread, left on another."""
+    """Quantiles over the last 1,024 frames; frames enter on one thread and leave on another."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

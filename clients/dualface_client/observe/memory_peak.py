@@ -1,4 +1,4 @@
-"""Largest resident size of processes, sampled while a run lasts."""
+"""Largest resident size of processes, sampled during a run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class MemoryPeak(BackgroundLoop):
     Closing takes a last sample.
 
     Args:
-        roots: Process ids by name, asked before each sample, as processes come and go; each
-            counts with its children, this process without.
+        roots: Returns process ids by name, called before each sample, as processes come and go.
+            Each counts with its children, except for this process.
         interval_s: Between two samples.
     """
 

@@ -23,7 +23,7 @@ from dualface_client.observe.run_log import failure_logger
 
 
 class ProgressDisplay(ClosesAtExit):
-    """Shows the streams' reports from a thread until it is closed; a context manager.
+    """Shows the streams' reports on a thread until it is closed; a context manager.
 
     A stream that ends gets its result printed at once; `close` waits until all of it is shown.
 
@@ -109,7 +109,7 @@ class ProgressDisplay(ClosesAtExit):
 
 
 def duration(seconds: float, precision: str = ".1f") -> str:
-    """A length of time as people say it.
+    """A length of time for people.
 
     >>> duration(9.04), duration(90, ".0f"), duration(7384)
     ('9.0 s', '1 min 30 s', '2 h 3 min')
@@ -137,7 +137,7 @@ def progress_line(report: StreamReport) -> str:
 
 
 def result_lines(report: StreamReport) -> list[str]:
-    """What became of a finished stream: one line, and one for each note.
+    """The result of a finished stream: one line, and one for each note.
 
     >>> result_lines(StreamReport("a", "a.mp4", "b.mp4", "failed", error="a.mp4: is empty"))
     ['a: failed: a.mp4: is empty']
@@ -165,7 +165,7 @@ def result_lines(report: StreamReport) -> list[str]:
 
 
 def print_plainly(console: Console, text: str) -> None:
-    """Writes text as it is, but for control characters: those become escapes."""
+    """Writes text as it is, except that control characters are escaped."""
     safe = "\n".join(printable(line) for line in text.split("\n"))
     console.print(safe, markup=False, highlight=False, soft_wrap=True)
 

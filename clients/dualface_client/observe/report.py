@@ -1,4 +1,4 @@
-"""What is known of a stream and of a run, while it goes and afterwards."""
+"""What is known about a stream and a run, during it and afterwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StreamReport:
         input: What was read.
         output: What was written, or would have been.
         state: `waiting`, `running`, `done`, `stopped` (by the user) or `failed`.
-        frames_expected: Frames the container promises, 0 where it does not say.
+        frames_expected: Frames according to the container, 0 if it does not say.
         frames_in: Frames decoded.
         frames_out: Frames written.
         elapsed_s: Seconds from opening to closing.
@@ -35,17 +35,17 @@ class StreamReport:
         reid_faces: Faces embedded.
         reid_failures: Frames whose ReID request failed: motion alone decided them.
         compose_failures: Frames that could not be composed: the last good one was shown again.
-        resends: Detection requests that were sent again, as the server went away meanwhile.
+        resends: Detection requests that were sent again because the server went away.
         sides: Side of each identity at the end.
         decode_errors: Packets or pictures that could not be decoded.
         warnings: What the user should know.
-        error: Why it failed, empty where it did not.
-        exit_code: What the error makes of the exit code of a run, 0 without an error.
+        error: Why it failed, empty if it did not.
+        exit_code: The exit code that the error gives a run, 0 without an error.
         trace: Stack trace of an error that this program did not expect, empty for others.
-        partial_output: Where the part that was written lies, empty where it is complete.
+        partial_output: Path of the part that was written, empty if the output is complete.
         stages: Time per stage.
-        attempts: How often it was started; more than once where a worker died under it.
-        resumed: Whether an earlier run had finished it: nothing was done but to verify it.
+        attempts: How often it was started; more than once if a worker died under it.
+        resumed: Whether an earlier run had finished it, so that it was only verified.
         latency_p50_s: Median time from decoded to written, of the last 1,024 frames.
         latency_p95_s: 95th percentile of the same.
         latency_p99_s: 99th percentile of the same.
@@ -106,7 +106,7 @@ class StreamStatus:
     def update(self, **changes: Any) -> None:
         """Replaces fields of the report.
 
-        A state that is final stays: who wants another one comes too late, and changes nothing.
+        A final state stays: a later change of it has no effect.
 
         Raises:
             TypeError: A field does not exist.
@@ -118,13 +118,13 @@ class StreamStatus:
             self._report = replace(self._report, **changes)
 
     def warn(self, text: str) -> None:
-        """Adds a note for the user; one that is there already is not repeated."""
+        """Adds a note for the user, unless it is already there."""
         with self._lock:
             notes = tuple(dict.fromkeys((*self._report.warnings, text)))
             self._report = replace(self._report, warnings=notes)
 
     def take(self, report: StreamReport) -> None:
-        """Replaces the whole report, by one that came from another process."""
+        """Replaces the whole report with one that came from another process."""
         with self._lock:
             self._report = report
 
@@ -144,8 +144,8 @@ class RunSummary:
         streams: One report each, in the order of the inputs.
         elapsed_s: Seconds of the whole run, server start included.
         peak_memory_bytes: Largest resident size seen per process: `client`, `server`.
-        region: Figures of the shared memory region's slots; empty where no region was made.
-        hardware: What the hardware monitor saw: peaks, alerts; empty where it was not started.
+        region: Figures of the shared memory region's slots; empty if there was no region.
+        hardware: What the hardware monitor saw: peaks, alerts; empty if it was not started.
     """
 
     version: str

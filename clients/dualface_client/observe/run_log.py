@@ -1,8 +1,8 @@
 """What happens in a run as log records: for machines as JSON lines, for people as plain ones.
 
-Every record has an `event`, a short name that does not change, and where it concerns one stream
-its name. `log_event` is the one door; records travel through the standard library's logging, under
-the logger `dualface_client`.
+Every record has an `event`, a short name that does not change, and the name of its stream if it
+concerns one. All of them come from `log_event` and travel through the standard library's logging,
+under the logger `dualface_client`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def log_event(
         text: One sentence for people.
         stream: Name of the stream it concerns, empty for the whole run.
         level: A level of `logging`.
-        fields: Figures for machines; what JSON cannot hold becomes its text.
+        fields: Figures for machines; what JSON cannot hold is written as text.
     """
     logging.getLogger(f"{ROOT}.run").log(
         level, "%s", text, extra={"event": event, "stream": stream, _FIELDS: fields}
@@ -60,7 +60,7 @@ def log_event(
 
 
 def failure_logger(what: str) -> Callable[[Exception], None]:
-    """Tells the log that something beside the streams has failed; the run goes on without it.
+    """Logs that something beside the streams has failed; the run goes on without it.
 
     Args:
         what: As the beginning of a sentence, such as `the state file`.
@@ -74,7 +74,7 @@ def failure_logger(what: str) -> Callable[[Exception], None]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `stream`, `event`, `text`, fields.
+    """One JSON object per line: `time` (RFC 3339, UTC), `level`, `stream`, `event`, `text`, fields.
 
     Records of other loggers, and those without an event, are written too; their event is `log`.
     """
@@ -128,7 +128,7 @@ class _LineHandler(logging.Handler):
 
 @contextmanager
 def run_log(log_format: str, write: Callable[[str], None]) -> Iterator[EventRecorder]:
-    """Directs the records of this package for the time of a run.
+    """Directs the records of this package during a run.
 
     Args:
         log_format: `json` writes every record as a JSON line; `text` writes the text of warnings

@@ -1,4 +1,4 @@
-"""What a run is doing right now: one value that the state file and the health page both tell."""
+"""What a run is doing right now: one value for both the state file and the health page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamSta
 #: Of the JSON; a reader refuses another one.
 STATE_VERSION = 1
 _STALL_S = 120.0
-#: What was answered before the server went away is written in so long.
+#: It takes this long to write what was answered before the server went away.
 _AFTERMATH_S = 5.0
 
 
@@ -25,7 +25,7 @@ class WorkerState:
     Attributes:
         number: 1-based, constant over restarts.
         pid: Of the process that runs now, 0 while none does.
-        restarts: How often it was started again.
+        restarts: How often it was restarted.
         streams: Names of the streams it works on.
     """
 
@@ -42,7 +42,7 @@ class RunState:
         version: Of this program.
         statuses: One per stream, in the order of the inputs.
         inputs: Identity of each input by stream name, see `batch.resume`.
-        stall_s: A running stream without any progress for so long makes the run unhealthy.
+        stall_s: A running stream without progress for this long makes the run unhealthy.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class RunState:
             self._workers[worker.number] = worker
 
     def set_pool(self, fallbacks: Mapping[str, int], fault: str) -> None:
-        """Says how the server's memory pools did.
+        """Says how the server's memory pools are doing.
 
         Args:
-            fallbacks: Lines of its log that say one did not do, by kind.
+            fallbacks: Lines of its log that say a pool was not enough, by kind.
             fault: What makes results doubtful or slow, empty while all is well.
         """
         with self._lock:
@@ -94,10 +94,10 @@ class RunState:
             self._pool_fault = fault
 
     def await_server(self, wait_s: float, now_s: float | None = None) -> None:
-        """Says that the server went away: the run is not ready, and well, until a stream moves.
+        """Says that the server went away: until a stream moves, the run is not ready but healthy.
 
         Args:
-            wait_s: How long it is awaited; a stream that does not move then has not stalled.
+            wait_s: How long the run waits for it; streams that stand still then have not stalled.
             now_s: Monotonic time, None for now.
         """
         now_s = time.monotonic() if now_s is None else now_s
@@ -107,7 +107,7 @@ class RunState:
 
     @property
     def server_awaited(self) -> bool:
-        """Whether the server went away and no stream was seen to move since."""
+        """Whether the server went away and no stream has moved since."""
         with self._lock:
             return self._awaited_since_s is not None
 
@@ -131,8 +131,7 @@ class RunState:
     def stalled(self, now_s: float | None = None) -> tuple[str, ...]:
         """Running streams without progress for longer than the limit.
 
-        Looks at the streams; call it now and then, as progress is what changed since the last
-        call.
+        Call it regularly: progress is what has changed since the last call.
 
         Args:
             now_s: Monotonic time, None for now.

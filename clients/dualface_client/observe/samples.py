@@ -1,4 +1,4 @@
-"""A run's figures over its time, thinned out so that they stay few for any length."""
+"""A run's figures over time, thinned out so that they stay few however long it is."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Sample:
 class Sampler(BackgroundLoop):
     """Samples until it is closed; a context manager.
 
-    Closing takes a last sample. After 720 samples every second one is dropped and the interval
+    Closing takes a last sample. After 720 samples, every second one is dropped and the interval is
     doubled.
 
     Args:
         statuses: One per stream.
-        roots: Gives the process ids by name; asked each time, as workers come and go.
+        roots: Returns the process ids by name; called each time, as workers come and go.
         interval_s: Between two samples, at the beginning.
     """
 
@@ -101,7 +101,7 @@ class Sampler(BackgroundLoop):
 
 
 def thin(samples: list[Sample], limit: int) -> tuple[list[Sample], bool]:
-    """Every second sample where there are too many, and whether that was done."""
+    """Every second sample if there are too many, and whether that was done."""
     return (samples[::2], True) if len(samples) > limit else (samples, False)
 
 

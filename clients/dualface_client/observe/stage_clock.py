@@ -18,7 +18,7 @@ class StageTime:
 
     Attributes:
         wall_s: Elapsed seconds.
-        cpu_s: Processor seconds of the calling thread (a library's own threads are not in it).
+        cpu_s: Processor seconds of the calling thread (without a library's own threads).
         calls: How often the stage ran.
     """
 
@@ -39,7 +39,7 @@ class StageClock:
         return _Stage(self._add, name)
 
     def timed(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """Yields the items, timing the making of each."""
+        """Yields the items, timing how long each one takes to come."""
         iterator = iter(items)
         while True:
             with self.stage(name):
@@ -60,7 +60,7 @@ class StageClock:
 
 
 class _Stage:
-    """One call of a stage. Several run for every frame, so it is no generator."""
+    """One call of a stage. Several run for every frame, so it is not a generator."""
 
     __slots__ = ("_add", "_cpu", "_name", "_wall")
 

@@ -1,4 +1,4 @@
-"""The state of a run as a JSON file that is whole at every moment, also after `kill -9`."""
+"""The state of a run as a JSON file, replaced atomically and so complete even after `kill -9`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dualface_client.observe.run_state import STATE_VERSION, RunState
 
 
 class StateFile(BackgroundLoop):
-    """Writes the state again and again until it is closed; a context manager.
+    """Writes the state repeatedly until it is closed; a context manager.
 
-    A stream that ends is on disk within `interval_s`, and closing writes the last state. Each time
+    A stream's end is on disk within `interval_s`, and closing writes the last state. Each time
     a new file takes the old one's name, so that a reader never sees half of it.
 
     Args:
@@ -69,7 +69,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """Reads a state file back.
 
     Returns:
-        The state; empty where there is no file yet.
+        The state; empty if there is no file yet.
 
     Raises:
         UsageError: It is not a state file, or one of another version.
@@ -83,7 +83,7 @@ def read_state(path: Path) -> dict[str, Any]:
     version = data.get("state_version") if isinstance(data, dict) else None
     if version != STATE_VERSION or not isinstance(data.get("streams"), list):
         raise UsageError(
-            f"{path}: is no state file of version {STATE_VERSION} (found {version!r}); "
+            f"{path}: is not a state file of version {STATE_VERSION} (found {version!r}); "
             "name another file"
         )
     return dict(data)

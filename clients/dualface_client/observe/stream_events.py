@@ -1,4 +1,4 @@
-"""Tells the log what becomes of each stream: started, going on, noted, ended."""
+"""Logs what happens to each stream: start, progress, notes, end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LEVELS = {"failed": logging.ERROR, "stopped": logging.WARNING}
 class StreamEvents(BackgroundLoop):
     """Watches the streams' reports until it is closed; a context manager.
 
-    Closing tells what happened last.
+    Closing logs what happened last.
 
     Args:
         statuses: One per stream.
-        interval_s: Between two looks; starts and ends are told that late at most.
+        interval_s: Time between two checks; starts and ends are logged at most this late.
         progress_s: Between two `stream_progress` events of a stream.
     """
 

@@ -1,4 +1,4 @@
-"""Who sat where, and when ReID ran, over the time of a stream; of bounded size for any length."""
+"""Who sat where, and when ReID ran, over a stream's time; bounded in size for any length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SEATINGS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Seating:
-    """From a moment on, until the next one.
+    """Who sits where from one moment until the next.
 
     Attributes:
         start_s: Source time.

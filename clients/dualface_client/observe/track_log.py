@@ -27,7 +27,7 @@ class TrackLog(ClosesAtExit):
             raise SinkError(f"{path}: cannot write tracks: {error.strerror}") from error
 
     def add(self, frame_index: int, assignment: SeatAssignment) -> None:
-        """Appends the frame's seen people, by identity.
+        """Appends the people seen in the frame, by identity.
 
         Args:
             frame_index: 0-based.

@@ -11,15 +11,15 @@ from dualface_client.settings.kinds import Kind
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a field says of its setting.
+    """What a field says about its setting.
 
     Attributes:
         kind: What it may hold.
         text: What it does, for help and reference.
-        flag: Its command line option, where that does not follow from the key.
+        flag: Its command line option, if that does not follow from the key.
         common: Whether `--help` lists it; `--help-all` lists every one.
         per_stream: Whether one stream may have its own value.
-        key: Its dotted name in YAML files, where that does not follow from the field.
+        key: Its dotted name in YAML files, if that does not follow from the field.
     """
 
     kind: Kind
@@ -46,5 +46,5 @@ def setting(
 
 
 def about(field: dataclasses.Field[Any]) -> About | None:
-    """What a field says of its setting, None where it holds a section of them."""
+    """What a field says about its setting; None if it holds a section of settings."""
     return field.metadata.get("about")

@@ -29,7 +29,7 @@ class Kind(Protocol):
         """The value that a text stands for.
 
         Raises:
-            ValueError: It stands for none; the message says what was expected and what to do.
+            ValueError: It stands for no value; the message says what was expected and what to do.
         """
 
     def show(self, value: Any) -> str:
@@ -97,7 +97,7 @@ class Real:
         return value
 
     def show(self, value: float) -> str:
-        """In the fewest digits that give it back."""
+        """In the fewest digits that read back as the same number."""
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
 
@@ -112,7 +112,7 @@ class Switch:
         return "true or false"
 
     def read(self, text: str) -> bool:
-        """The truth; see `Kind.read`."""
+        """True or false; see `Kind.read`."""
         word = text.lower()
         if word not in _TRUE + _FALSE:
             raise ValueError(f"expected {self.expected}")
@@ -221,7 +221,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class ExistingFile:
-    """A file that is there."""
+    """A file that exists."""
 
     @property
     def expected(self) -> str:
@@ -279,7 +279,7 @@ def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str
 
     Args:
         word: What was written.
-        known: What there is.
+        known: The known words.
         cutoff: Likeness that counts as near, 0 to 1 (see `difflib.get_close_matches`).
     """
     by_lower = {name.lower(): name for name in known}

@@ -1,4 +1,4 @@
-"""Where models, clips and the server live: one cache directory and the well-known places in it.
+"""Where models, clips and the server are kept: one cache directory and its well-known places.
 
 Nothing is created here; `dualface-client setup` fills the directories.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dualface_client.errors import AssetError, PlatformError
 
-#: Where temporary files lie where TMPDIR's place does not do.
+#: Where temporary files go if TMPDIR's directory is unsuitable.
 _TMP = Path("/tmp")  # noqa: S108 - a place to fall back to; its files have names of our own
 # Triton's Python backend starts its stub by a shell command without quotes.
 _PLAIN_PATH = re.compile("[A-Za-z0-9._/-]+")
@@ -25,7 +25,7 @@ PYTRITON_VERSION = "0.7.0"
 def home_dir(environ: Mapping[str, str] | None = None) -> Path:
     """The project's cache directory.
 
-    `$DUALFACE_HOME`, or else `$XDG_CACHE_HOME/dualface`, or else `~/.cache/dualface`. Empty values
+    `$DUALFACE_HOME`, else `$XDG_CACHE_HOME/dualface`, else `~/.cache/dualface`. Empty values
     count as unset, and a relative `XDG_CACHE_HOME` is ignored as the XDG base directory
     specification asks.
 
@@ -33,7 +33,7 @@ def home_dir(environ: Mapping[str, str] | None = None) -> Path:
         environ: Environment variables; None reads this process's.
 
     Returns:
-        An absolute path that need not exist.
+        An absolute path, which may not exist yet.
 
     Raises:
         AssetError: This user has no home directory, and no variable names another place.
@@ -69,7 +69,7 @@ def scratch_dir() -> Path:
     character that the server cannot take.
 
     Raises:
-        PlatformError: No place for temporary files can be written.
+        PlatformError: There is no writable place for temporary files.
     """
     try:
         place = Path(tempfile.gettempdir())
@@ -79,7 +79,7 @@ def scratch_dir() -> Path:
 
 
 def scratch_dirs() -> tuple[Path, ...]:
-    """Every place where a server of ours may have kept its directory."""
+    """Every place where one of our servers may have kept its directory."""
     return tuple(dict.fromkeys((scratch_dir(), _TMP)))
 
 
@@ -89,7 +89,7 @@ def models_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def sources_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """Weights as their packages carry them, the input of the export."""
+    """Weights as their packages contain them, the input of the export."""
     return home_dir(environ) / "sources"
 
 

@@ -69,7 +69,7 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """What a run tells others than its user."""
+    """What a run reports to anybody but its user."""
 
     log_format: str = setting(
         "text",
@@ -153,7 +153,7 @@ class ServerSettings:
 class MonitorSettings:
     """What the hardware monitor watches.
 
-    Each pair is a hysteresis: something is done at the upper value and undone below the lower one.
+    Each pair is a hysteresis: an effect begins at the upper value and ends below the lower one.
     """
 
     interval_s: float = setting(
@@ -220,8 +220,8 @@ class ProgramSettings:
     Attributes:
         run: How the work is spread.
         server: Which Triton.
-        stream: What a stream's loop is told.
-        record: What is told to others than the user.
+        stream: How a stream is processed.
+        record: What is reported to anybody but the user.
         monitor: What is watched.
         limits: What the machine allows.
     """

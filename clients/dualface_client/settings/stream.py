@@ -49,12 +49,12 @@ class DetectionSettings:
 
     @property
     def batch(self) -> int:
-        """Frames in a request: as many as were said, else one."""
+        """Frames in a request: as many as were asked for, else one."""
         return self.frames_per_request or 1
 
     @property
     def in_flight(self) -> int:
-        """Requests under way at a time: as many as were said, else two."""
+        """Requests under way at a time: as many as were asked for, else two."""
         return self.requests_in_flight or 2
 
 
@@ -102,7 +102,7 @@ class OutputSettings:
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """Bounds of what waits between the stages of one stream."""
+    """How much may wait between the stages of one stream."""
 
     frames_ahead: int = setting(
         4, Integer(1, 256), "Decoded frames that may wait for detection.", per_stream=False
@@ -114,7 +114,7 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """Everything a stream's loop is told."""
+    """How one stream is processed."""
 
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     reid_timeout_s: float = setting(

@@ -1,4 +1,4 @@
-"""Draws every frame's canvas, also where faces are missing or composing fails."""
+"""Draws every frame's canvas, even if faces are missing or composing fails."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dualface_client.imaging.tiles import placeholder
 from dualface_client.stream.seams import Imaging
 from dualface_client.types import Nv12Image, Side, TileLayout
 
-#: So many canvases in a row that cannot be drawn are no hiccup: the stream then fails.
+#: After this many canvases in a row that cannot be drawn the stream fails.
 MAX_FAILURES_IN_A_ROW = 50
 
 
 class CanvasMaker:
-    """Composes; shows a tile's last good picture or a placeholder where its face is missing.
+    """Composes; shows a tile's last good picture or a placeholder if its face is missing.
 
     Args:
         imaging: Pixel work of the frames' device.
@@ -38,11 +38,11 @@ class CanvasMaker:
     def draw(
         self, images: Sequence[Nv12Image], shots: Sequence[tuple[Shot, Shot]]
     ) -> list[Nv12Image]:
-        """The canvases of consecutive frames; the one before again where one cannot be drawn.
+        """The canvases of consecutive frames; if one cannot be drawn, the previous one again.
 
         Args:
             images: The source's pictures.
-            shots: What the left and the right tile have to show of each.
+            shots: What the left and the right tile show of each.
 
         Raises:
             Exception: What composing raised, at the first frame of a stream or after too many
@@ -53,7 +53,7 @@ class CanvasMaker:
         except Exception as error:
             if len(images) == 1:
                 return [self._last_good(error)]
-            # One by one: those that can be drawn are.
+            # One by one, so that those that can be drawn are drawn.
             pairs = zip(images, shots, strict=True)
             return [canvas for image, pair in pairs for canvas in self.draw([image], [pair])]
         self._failures_in_a_row = 0

@@ -1,4 +1,4 @@
-"""What a device does for a worker and for each of its streams; CPU and GPU are modules apart."""
+"""What a device does for a worker and its streams; CPU and GPU are separate modules."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StreamDevice(ABC):
 
 
 class Device(ABC):
-    """Makes what depends on the device; one subclass each for CPU and CUDA."""
+    """Creates what depends on the device; one subclass each for CPU and CUDA."""
 
     @abstractmethod
     def lend_stream(self) -> AbstractContextManager[StreamDevice]:
@@ -62,13 +62,13 @@ class Device(ABC):
         """Memory for the models' inputs, where this device's pixel work can write.
 
         Raises:
-            MemoryRegionError: There is not that much.
+            MemoryRegionError: There is not that much memory.
         """
         return SystemRegion(byte_size)
 
     @property
     def outputs_in_region(self) -> bool:
-        """Whether the host can read answers from the region; else they get one of their own."""
+        """Whether the host can read answers from the region; if not, they get one of their own."""
         return True
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -76,4 +76,4 @@ class Device(ABC):
         return isinstance(error, MemoryError)
 
     def free_caches(self) -> None:  # noqa: B027 - the host keeps none
-        """Gives memory that is kept for later back to the device."""
+        """Returns memory that is kept for later to the device."""

@@ -12,9 +12,9 @@ def device_for(wanted: str, *, server_is_local: bool, embedded_server: bool) -> 
     """Where pixels live, `cpu` or `cuda`.
 
     Args:
-        wanted: `cpu`, `cuda`, or `auto` for `cuda` where that works.
+        wanted: `cpu`, `cuda`, or `auto` for `cuda` if that works.
         server_is_local: Whether the server is certainly on this machine and can share its memory.
-        embedded_server: Whether the models run here too, and not in a server that runs already.
+        embedded_server: Whether the models run here too, not in a server that is already running.
 
     Raises:
         PlatformError: `cuda` was asked for and something is missing.
@@ -25,20 +25,20 @@ def device_for(wanted: str, *, server_is_local: bool, embedded_server: bool) -> 
 
     reason = why_not_cuda(embedded_server=embedded_server)
     if reason is not None and wanted == "cuda":
-        raise PlatformError(f"--device cuda: {reason}; --device cpu needs none of it")
+        raise PlatformError(f"--device cuda: {reason}; --device cpu works without it")
     return "cpu" if reason else "cuda"
 
 
 def settings_for(
     device: str, settings: StreamSettings, limits: LimitSettings, streams: int
 ) -> StreamSettings:
-    """Settings with what the device decides where nobody has said.
+    """Settings in which the device decides what the user left open.
 
     Args:
         device: `cpu` or `cuda`.
         settings: Of the run.
         limits: Of the machine.
-        streams: That run at a time.
+        streams: How many run at a time.
 
     Raises:
         UsageError: NVENC was asked for on a CPU.

@@ -1,4 +1,4 @@
-"""The parts of a machine without a GPU: PyAV, OpenCV, x264."""
+"""The parts for a machine without a GPU: PyAV, OpenCV, x264."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class CpuDevice(Device):
 
     def __init__(self, decoder_threads: int = 0) -> None:
         self._decoder_threads = decoder_threads
-        # The streams are the parallelism; OpenCV's own threads would fight the models for cores.
+        # Streams already run in parallel; OpenCV's own threads would compete with the models.
         cv2.setNumThreads(1)
 
     def lend_stream(self) -> AbstractContextManager[StreamDevice]:

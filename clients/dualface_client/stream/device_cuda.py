@@ -1,4 +1,4 @@
-"""The parts of a machine with an NVIDIA GPU: NVDEC, CUDA kernels, CUDA memory, NVENC or x264."""
+"""The parts for a machine with an NVIDIA GPU: NVDEC, CUDA kernels and memory, NVENC or x264."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from dualface_client.video.upload import FRAMES_LIMIT, DownloadingSink, HostSink
 _FULL = re.compile(
     r"OutOfMemory|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|out of memory", re.IGNORECASE
 )
-#: So many at a time keep the server busy with one request of each under way: measured with 16,
+#: This many streams keep the server busy with one request of each under way: measured with 16,
 #: assumed for eight.
 MANY_STREAMS = 8
 _FRAMES_UNDER_WAY = FACE_DETECT.max_batch_size
@@ -48,10 +48,10 @@ _INSTALL = "pip install 'dualface-client[gpu]' (and no plain onnxruntime beside 
 
 
 def why_not_cuda(*, embedded_server: bool) -> str | None:
-    """What keeps this machine from `--device cuda`, None for nothing.
+    """Why `--device cuda` does not work here, None if it does.
 
     Args:
-        embedded_server: Whether the models run here too, and not in a server that runs already.
+        embedded_server: Whether the models run here too, not in a server that is already running.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -65,7 +65,7 @@ def why_not_cuda(*, embedded_server: bool) -> str | None:
 
 
 def why_no_cuda_server() -> str | None:
-    """What keeps the embedded server from a GPU of this machine, None for nothing."""
+    """Why the embedded server cannot use a GPU of this machine, None if it can."""
     try:
         ctypes.CDLL(_DRIVER)
     except OSError:
@@ -84,15 +84,15 @@ def _why_no_models() -> str | None:
 def for_cuda(
     settings: StreamSettings, streams: int, detector_batch: int = FACE_DETECT.max_batch_size
 ) -> StreamSettings:
-    """Settings with several frames of a file in one request, where nobody has said how many.
+    """Settings with several frames of a file in one request, unless the user said how many.
 
-    The embedded server copies each request in a turn of its own on the GPU, so few large ones are
-    faster; but a stream waits for its only one, which many streams at a time make up for. By
-    themselves both ways have 16 frames of a stream under way.
+    The embedded server copies each request in a turn of its own on the GPU, so a few large ones are
+    faster. A stream with only one request has to wait for it, which many streams at a time make up
+    for. Either way, 16 frames of a stream are under way by default.
 
     Args:
         settings: Of the run.
-        streams: That run at a time.
+        streams: How many run at a time.
         detector_batch: Frames that the detector takes in one request.
     """
     detection = settings.detection
@@ -111,11 +111,11 @@ def for_cuda(
 def open_device_source(
     path: str | Path, stream: CudaStream, *, frames_limit: int = FRAMES_LIMIT
 ) -> NvdecSource | UploadingSource:
-    """Decodes on the GPU where it can, else on the CPU with a note that says why.
+    """Decodes on the GPU if possible, else on the CPU with a note that says why.
 
     Args:
         path: A regular file.
-        stream: Where frames are made, and where every use of them must be queued.
+        stream: Where frames are produced, and where every use of them must be queued.
         frames_limit: Frames that may be held at once.
 
     Raises:
@@ -153,7 +153,7 @@ class CudaStreamDevice(StreamDevice):
             return Nv12Image(asnumpy(image.y), asnumpy(image.uv), image.color)
 
     def open_source(self, path: Path) -> FrameSource:
-        """Opens a video with NVDEC, or with PyAV where NVDEC cannot decode it.
+        """Opens a video with NVDEC, or with PyAV if NVDEC cannot decode it.
 
         Raises:
             SourceError: It cannot be read.
@@ -193,7 +193,7 @@ class CudaStreamDevice(StreamDevice):
 
 
 class CudaDevice(Device):
-    """Lends shares of one GPU, and lends them again: making one loads kernels and runs them once.
+    """Lends shares of one GPU and reuses them, as creating one loads kernels and runs them once.
 
     Args:
         settings: Of the streams; they say how many frames one holds.
@@ -225,7 +225,7 @@ class CudaDevice(Device):
         """GPU memory that Triton maps.
 
         Raises:
-            MemoryRegionError: The GPU has not that much memory free, or refuses to export it.
+            MemoryRegionError: The GPU does not have that much free memory, or cannot export it.
         """
         return CudaRegion(byte_size, self._device_id)
 
@@ -245,7 +245,7 @@ class CudaDevice(Device):
         return False
 
     def free_caches(self) -> None:
-        """Gives the blocks that CuPy keeps for later back to the driver."""
+        """Returns the blocks that CuPy keeps for later to the driver."""
         cupy = load_cupy()
         gc.collect()  # frames in reference cycles are not free yet
         with cupy.cuda.Device(self._device_id):
@@ -262,5 +262,5 @@ class _NotedSink(DownloadingSink):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was handled, and why x264 encodes."""
+        """What was changed, and why x264 encodes."""
         return (*self._note, *super().warnings)

@@ -13,16 +13,16 @@ from dualface_client.video.check import readable_frames
 
 
 def take_finished(job: Job, status: StreamStatus) -> bool:
-    """Sets a stream to `done` whose worker died when the output was already whole.
+    """Sets a stream to `done` if its worker died when the output was already complete.
 
     Args:
         job: One with an output that this run has made.
-        status: Its own, as the worker last told.
+        status: Its own, as the worker last reported.
 
     Returns:
         Whether the output is verified.
     """
-    assert job.output is not None  # noqa: S101 - the caller asks for such jobs alone
+    assert job.output is not None  # noqa: S101 - the caller asks only about such jobs
     told = status.snapshot()
     entry: dict[str, Any] = {}
     if told.decode_errors:  # such an output has fewer frames than its input has packets
@@ -62,7 +62,7 @@ def _is_of(entry: Mapping[str, Any], source: Path) -> bool:
 
 
 def identity(path: Path) -> dict[str, Any]:
-    """What tells a file from a later one of its name; empty where there is none."""
+    """What distinguishes a file from a later one with its name; empty if there is none."""
     try:
         status = path.stat()
     except OSError:  # the docstring's empty

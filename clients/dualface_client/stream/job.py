@@ -24,7 +24,7 @@ class Job:
         name: Short, unique in the run.
         input: The video.
         output: What to write, None to write nothing.
-        problem: Why it cannot be processed at all, empty where it may be tried.
+        problem: Why it cannot be processed, empty if it may be tried.
         settings: Its own way of processing, None for the run's.
     """
 
@@ -41,7 +41,7 @@ def written_by(job: Job) -> list[Path]:
 
 
 def new_statuses(jobs: Sequence[Job]) -> list[StreamStatus]:
-    """One status per job; a job that cannot be tried has failed already."""
+    """One status per job; a job that cannot be tried has already failed."""
     return [
         StreamStatus(
             StreamReport(
@@ -58,10 +58,10 @@ def new_statuses(jobs: Sequence[Job]) -> list[StreamStatus]:
 
 
 def ending(error: DualfaceError | None) -> dict[str, Any]:
-    """How a stream's report ends that was not carried to its end.
+    """How the report of a stream ends that was not processed to its end.
 
     Args:
-        error: What kept it from that; None, or a `StoppedError`, where somebody wanted to stop.
+        error: What kept it from that; None or a `StoppedError` if somebody wanted to stop.
     """
     if error is None or isinstance(error, StoppedError):
         return {"state": "stopped"}
@@ -69,7 +69,7 @@ def ending(error: DualfaceError | None) -> dict[str, Any]:
 
 
 def fail_unstarted(statuses: Sequence[StreamStatus], error: DualfaceError) -> None:
-    """Gives the streams that still wait the reason why they never ran.
+    """Tells the streams that are still waiting why they never ran.
 
     Args:
         statuses: From `new_statuses`.

@@ -1,4 +1,4 @@
-"""Says while a worker runs that a slot is out for longer than any request can take."""
+"""Reports, while a worker runs, slots that are out for longer than any request can take."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _LOOK_S = 5.0
 
 
 class LeakMonitor(BackgroundLoop):
-    """Looks again and again until it is closed; a context manager.
+    """Checks repeatedly until it is closed; a context manager.
 
-    Each leak is said once. Quarantined slots are no leaks: they are kept on purpose, and their
-    request has said why.
+    Each leak is reported once. Quarantined slots are not leaks: they are kept on purpose, and their
+    request has reported why.
 
     Args:
         pool: The worker's slots.
         limit_s: No lease lasts longer, seconds.
-        look_s: Between two looks.
+        look_s: Time between two checks.
     """
 
     def __init__(self, pool: SlotPool, limit_s: float, look_s: float = _LOOK_S) -> None:
@@ -49,7 +49,7 @@ class LeakMonitor(BackgroundLoop):
         )
         log_event(
             "slot_leaked",
-            f"a {leak.size_class} slot is held by {leak.label} for {leak.age_s:.0f} s already, "
+            f"a {leak.size_class} slot has been held by {leak.label} for {leak.age_s:.0f} s, "
             f"longer than any request takes: a bug{place}",
             level=logging.WARNING,
         )

@@ -1,4 +1,4 @@
-"""How much a stream holds at once: frames that wait, slots, canvases. Memory is planned by it."""
+"""How much a stream holds at once (frames, slots, canvases), for planning memory."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from dualface_client.triton.session import SlotGroup
 
 #: Faces of one ReID request: both people and a few passers-by.
 REID_BATCH = 4
-#: Frames that wait to be composed, at most: the bound on memory for very high frame rates.
+#: Most frames that wait to be composed, which bounds memory for very high frame rates.
 MAX_LOOKAHEAD_FRAMES = 24
-#: Bytes of one stream's frames that wait in one place, at most; two frames wait whatever their
-#: size. Ten frames of 4K, two of 8K: their cameras look less far ahead.
+#: Most bytes of one stream's frames that wait in one place; two frames wait whatever their size.
+#: That is ten frames of 4K and two of 8K, whose cameras therefore look less far ahead.
 MAX_WAITING_BYTES = 128 << 20
-#: Canvases drawn in one launch, at most: a GPU that several processes share changes between them
-#: for every launch.
+#: Most canvases drawn in one launch: a GPU shared by several processes switches between them for
+#: every launch.
 MAX_COMPOSED_AT_ONCE = 8
 
 
 def frames_that_may_wait(width_px: int, height_px: int) -> int:
-    """NV12 frames of a size within `MAX_WAITING_BYTES`, at least two."""
+    """How many NV12 frames of a size fit into `MAX_WAITING_BYTES`, at least two."""
     return max(2, MAX_WAITING_BYTES // (width_px * height_px * 3 // 2))
 
 
 def composed_at_once(settings: StreamSettings) -> int:
-    """Frames whose canvases are drawn together: those that one answer of the detector brings."""
+    """Frames whose canvases are drawn together: those of one answer of the detector."""
     return min(settings.detection.batch, MAX_COMPOSED_AT_ONCE)
 
 
 def frames_held(settings: StreamSettings) -> int:
     """Frames of one stream that its loop may hold at once.
 
-    Requests in flight, one that is being filled and one whose frames are being decided on; those
-    that wait for the look-ahead, or to be drawn together; those that were read ahead; and one in
-    each thread's hands.
+    These are the frames of requests in flight, of one that is being filled and of one that is being
+    decided on; frames that wait for the look-ahead, or to be drawn together; frames that were read
+    ahead; and one in each thread's hands.
     """
     detection = settings.detection
     in_requests = detection.batch * (detection.in_flight + 2)
@@ -58,7 +58,7 @@ def slot_groups(settings: StreamSettings, streams: int) -> dict[str, SlotGroup]:
 
 
 def load_of(settings: StreamSettings, frames_held: int) -> StreamLoad:
-    """What the settings make of a stream.
+    """How a stream is run with these settings.
 
     Args:
         settings: Of the stream.

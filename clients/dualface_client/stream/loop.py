@@ -3,7 +3,7 @@
     source -> [reader thread] -> detect -> decide -> wait -> compose -> [writer thread] -> sink
 
 Decoding, inference in flight, composing and encoding overlap; order is kept; every queue is
-bounded. The loop knows no device: it is given parts (`stream.seams`).
+bounded. The loop does not know the device: it is given parts (`stream.seams`).
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Decided:
     Attributes:
         frame: The source's frame.
         assignment: Who sits where in it.
-        relinks: What it says of the tracks of earlier frames.
-        seats: Who holds the sides of earlier frames too, where a photo was recognised in it.
+        relinks: What it says about the tracks of earlier frames.
+        seats: Who holds the sides of earlier frames too, if a photo was recognised in it.
     """
 
     frame: Frame
@@ -148,7 +148,7 @@ class StreamLoop:
         self._started = self._report_at_s = time.monotonic()
 
     def run(self) -> None:
-        """Processes every frame; returns early where `stop` is set.
+        """Processes every frame; returns early if `stop` is set.
 
         Raises:
             DualfaceError: The source, the server or the sink failed. Frames before the failure
@@ -170,7 +170,7 @@ class StreamLoop:
                 self._report_now_and_then()
             writer.finish()
         except StoppedError:
-            writer.finish()  # a wait for the server was interrupted: what is composed is kept
+            writer.finish()  # a wait for the server was interrupted: keep what is composed
         finally:
             reader.close()
             writer.close()
@@ -197,7 +197,7 @@ class StreamLoop:
             in_flight.append(_Batch(batch, pending))
             while len(in_flight) >= self._requests()[0]:
                 yield from self._finished(in_flight.popleft())
-        # Requests that a stop or an error leaves behind keep their slots until they are answered.
+        # Requests left behind by a stop or an error keep their slots until they are answered.
         while in_flight and not self._stop.is_set():
             yield from self._finished(in_flight.popleft())
 
@@ -224,7 +224,7 @@ class StreamLoop:
         return Decided(frame, assignment, self._director.relinks, self._director.seats)
 
     def _framed(self, window: Sequence[Decided]) -> _Framed:
-        """What the canvas of the window's first frame has to show."""
+        """What the canvas of the window's first frame shows."""
         frame = window[0].frame
         self._log(frame, window[0].assignment)
         with self._clock.stage("track"):
@@ -243,7 +243,7 @@ class StreamLoop:
         return [replace(each.frame, image=canvas) for each, canvas in pairs]
 
     def _log(self, frame: Frame, assignment: SeatAssignment) -> None:
-        """Writes down what is final now: nothing that comes can change this frame any more."""
+        """Records what is final: no later frame can change this one any more."""
         if self._parts.tracks is not None:
             self._parts.tracks.add(frame.index, assignment)
         self._timeline.add(frame.time_s, assignment)
@@ -264,16 +264,16 @@ class StreamLoop:
         return self._director.decide(found.vectors, found.model_version, sharpness)
 
     def _embed(self, frame: Frame, landmarks_px: FloatArray) -> Embeddings | None:
-        """Embeddings, or None where the server could not make them: motion then decides."""
+        """Embeddings, or None if the server could not provide them: motion then decides."""
         self._counts["reid_frames"] += 1
         self._counts["reid_faces"] += len(landmarks_px)
         try:
             return self._parts.embedder.embed(frame.image, landmarks_px, self._parts.imaging)
         except StaleOutputError:
-            raise  # a server that answers with nothing is not to be believed at all
+            raise  # a server whose answers are empty cannot be trusted at all
         except (ServerError, LeaseTimeoutError) as error:
             self._counts["reid_failures"] += 1
-            # Messages of one cause differ in their figures: the first one stands for all.
+            # Messages of one cause differ only in figures: the first one represents all.
             if (cause := type(error).__name__) not in self._reid_causes:
                 self._reid_causes.add(cause)
                 self._status.warn(f"ReID failed, motion decides: {error}")
@@ -328,7 +328,7 @@ def _with_hindsight(entry: Decided, later: Decided) -> Decided:
 
 
 def _runs(framed: Iterable[_Framed], size: int) -> Iterator[list[_Framed]]:
-    """Consecutive lists of `size`; fewer at the end, be it an error.
+    """Consecutive lists of `size`; the last may be shorter, even if an error ends them.
 
     Raises:
         Exception: What `framed` raised, after the frames before it.
@@ -363,7 +363,7 @@ def _batches(frames: Iterable[Frame], size: Callable[[], int]) -> Iterator[list[
 def windows(decided: Iterable[Decided], lookahead_s: float) -> Iterator[list[Decided]]:
     """Each frame together with those that follow it within `lookahead_s`.
 
-    What a frame finds out about the tracks of frames that still wait is put right in them.
+    What a frame reveals about the tracks of frames that still wait is corrected in them.
 
     Args:
         decided: Frames in order.

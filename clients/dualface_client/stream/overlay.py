@@ -28,7 +28,7 @@ def overlay_path(overlay: Path, job: Job) -> Path:
 
 
 class DebugOverlay:
-    """Draws and encodes; says what went wrong once, and is then silent.
+    """Draws and encodes; reports once what went wrong, and is then silent.
 
     For one thread. An existing file is replaced.
 
@@ -36,7 +36,7 @@ class DebugOverlay:
         path: Output; its suffix selects the container.
         info: The source's.
         download: A frame's picture on the host, with pixels of its own.
-        warn: Gets the reason for which there is no overlay.
+        warn: Gets the reason why there is no overlay.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class DebugOverlay:
         try:
             size = info.width_px, info.height_px
             self._sink = PyavSink(path, info, size, preset=_PRESET, crf=_CRF, overwrite=True)
-        except Exception as error:  # the main output goes on, whatever it is
+        except Exception as error:  # the main output continues, whatever this is
             self._fail(error)
 
     def add(self, frame: Frame, assignment: SeatAssignment, shots: tuple[Shot, Shot]) -> None:
@@ -61,7 +61,7 @@ class DebugOverlay:
 
         Args:
             frame: The source's; not changed.
-            assignment: What was decided of it.
+            assignment: What was decided about it.
             shots: What the tiles show of it.
         """
         if self._sink is None:
@@ -75,7 +75,7 @@ class DebugOverlay:
             self._fail(error)
 
     def close(self, *, complete: bool) -> None:
-        """Finishes the file; a partial one stays where the stream is not complete."""
+        """Finishes the file; it stays a partial one if the stream is not complete."""
         if self._sink is None:
             return
         try:
@@ -87,10 +87,10 @@ class DebugOverlay:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        self._warn(f"the debug overlay ends here, the output does not: {error}")
+        self._warn(f"the debug overlay ends here, the output continues: {error}")
         sink, self._sink = self._sink, None
         if sink is not None:
             try:
                 sink.abort()
-            except Exception as again:  # it has failed already: nothing more to save
+            except Exception as again:  # it has already failed: there is nothing more to save
                 self._warn(f"{self._path}: {again}")

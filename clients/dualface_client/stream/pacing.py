@@ -16,9 +16,9 @@ class Pacing(Protocol):
         """Whether a further stream may be started."""
 
     def requests(self, in_flight: int, frames: int) -> tuple[int, int]:
-        """Requests that a stream should have under way and frames in each, given what it wants.
+        """Requests that a stream should have under way, and frames in each, given what it wants.
 
-        Never more of either, nor none.
+        Never more than that of either, and at least one.
         """
 
 
@@ -35,10 +35,10 @@ class Unpaced:
 
 
 def card_of(limit: float) -> Card | None:
-    """The GPU in use as NVML shows it now, None where it cannot tell.
+    """The GPU in use as NVML shows it now, None if it cannot tell.
 
     Args:
-        limit: Share of it that may be used by all.
+        limit: Share of it that everybody together may use.
     """
     gpu = used_gpu(read_gpus())
     return None if gpu is None else Card(gpu.memory_total_bytes, gpu.memory_used_bytes, limit)
@@ -48,7 +48,7 @@ def within_memory(limit: VramLimit | None, inner: Pacing | None = None) -> Pacin
     """A pacing that also looks at the GPU's memory before each stream.
 
     Args:
-        limit: None where there is no limit.
+        limit: None for no limit.
         inner: Another one, which must agree; None for none.
     """
     inner = inner or Unpaced()

@@ -16,7 +16,7 @@ from dualface_client.tracking.pins import Pin
 from dualface_client.tracking.quality import face_quality
 from dualface_client.types import Faces, Nv12Image, Side
 
-#: Detections below this score are no faces to speak of in a photo made for the purpose.
+#: In a photo made for the purpose, detections below this score do not count as faces.
 _MIN_SCORE = 0.5
 
 
@@ -48,7 +48,7 @@ class PinnedPhotos:
         """The pins of a stream, from the models that look at the video.
 
         Args:
-            settings: Whose `sides` name the photos.
+            settings: Their `sides` name the photos.
             imaging: Pixel work of the stream.
             detector: Of the session.
             embedder: Of the session.
@@ -86,7 +86,7 @@ def _embed(
         raise UsageError(
             f"--pin {side.value}={photo}: expected one usable face, found one of "
             f"{height:.0f} px that is too small, turned away or blurred (quality "
-            f"{quality:.2f}, at least {min_quality:g}); take another photo"
+            f"{quality:.2f}, at least {min_quality:g}); use another photo"
         )
     found = embedder.embed(image, faces.landmarks_px[row : row + 1], imaging)
     return Pin(side, str(photo), found.vectors[0], found.model_version)
@@ -107,18 +107,18 @@ def _named(side: Side, photo: Path) -> Nv12Image:
 def _the_face(faces: Faces, pin: str) -> int:
     """Row of the one face.
 
-    Other detections count where they are sure: a poster behind the person is a face too.
+    Other detections count if they are certain: a poster behind the person is a face too.
     """
     rows = [row for row, score in enumerate(faces.scores.tolist()) if score >= _MIN_SCORE]
     if len(rows) == 1:
         return rows[0]
     if not rows:
-        raise UsageError(f"{pin}: expected exactly one usable face, found none; take another photo")
+        raise UsageError(f"{pin}: expected exactly one usable face, found none; use another photo")
     places = ", ".join(
         f"{x2 - x1:.0f}x{y2 - y1:.0f} px at {x1:.0f},{y1:.0f}"
         for x1, y1, x2, y2 in faces.boxes_xyxy_px[rows].tolist()
     )
     raise UsageError(
         f"{pin}: expected exactly one usable face, found {len(rows)} ({places}); "
-        "cut the photo to one person"
+        "crop the photo to one person"
     )

@@ -48,10 +48,10 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class StreamRun:
-    """One stream on its way.
+    """One stream being processed.
 
     Attributes:
-        job: What is to be done.
+        job: What to do.
         status: Kept up to date.
         stop: Asked from outside to end early.
         settings: How to process.
@@ -67,7 +67,7 @@ class StreamRun:
     clock: StageClock
 
     def warn(self, event: str, text: str) -> None:
-        """A note for the report that belongs into the log too."""
+        """Adds a note to the report and the log."""
         self.status.warn(text)
         log_event(event, text, stream=self.job.name, level=logging.WARNING)
 
@@ -98,8 +98,8 @@ class Runner:
         Args:
             jobs: Of the run.
             statuses: From `new_statuses`, kept up to date.
-            stop: Asked from outside to end early: streams leave playable partial files. Asked here
-                too where an exception such as `KeyboardInterrupt` ends the wait for them.
+            stop: Asked from outside to end early: streams leave playable partial files. Also asked
+                here if an exception such as `KeyboardInterrupt` ends the wait for them.
         """
         with ThreadPoolExecutor(self._setup.streams, thread_name_prefix="stream") as pool:
             futures = []
@@ -108,7 +108,7 @@ class Runner:
                     if status.snapshot().state not in FINAL_STATES:
                         futures.append(pool.submit(self.run_job, job, status, stop))
                 _wait_all(futures)
-            except BaseException:  # Ctrl-C in a program that has no handler of its own
+            except BaseException:  # Ctrl-C in a program without a handler of its own
                 stop.ask()
                 _wait_all(futures)
                 raise
@@ -144,7 +144,7 @@ class Runner:
         return False
 
     def _run_started(self, job: Job, status: StreamStatus, stop: Stop) -> None:
-        threading.current_thread().name = f"stream {job.name}"  # leases are reported by it
+        threading.current_thread().name = f"stream {job.name}"  # leases are reported by this name
         started = time.monotonic()
         clock = StageClock()
         status.update(state="running")
@@ -160,21 +160,21 @@ class Runner:
             outcome = ending(error)
         except Exception as error:  # a stream must never take the others with it
             outcome = {"state": "failed", "exit_code": 1, **self._unexpected(job, error)}
-        # One change, so that whoever sees the end sees all of it.
+        # One change, so that nobody sees half of the end.
         status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
 
     def _process_again(self, run: StreamRun) -> bool:
-        """Processes the job; where the device's memory is full, frees its caches and tries again.
+        """Processes the job; if the device's memory is full, frees its caches and tries again.
 
-        Once: what is full then is full of others' work, and this stream alone fails.
+        Only once: if it is full then, others fill it, and only this stream fails.
         """
         try:
             return self._process_with(run)
         except Exception as error:
             if not self._device.is_out_of_memory(error):
                 raise
-            text = f"the device's memory was full ({error}); started again from its beginning"
-        # Behind the handler: the error's traceback held the first attempt's frames.
+            text = f"the device's memory was full ({error}); started again from the beginning"
+        # After the handler, because the error's traceback held the first attempt's frames.
         self._device.free_caches()
         run.warn("out_of_memory", text)
         return self._process_with(run)
@@ -182,7 +182,7 @@ class Runner:
     def _unexpected(self, job: Job, error: Exception) -> dict[str, str]:
         if self._device.is_out_of_memory(error):
             text = (
-                f"{job.input}: the device's memory is full, also after its caches were freed "
+                f"{job.input}: the device's memory is full, even after its caches were freed "
                 f"({error}). Remedy: fewer --streams, --on-oom queue, a lower --vram-limit"
             )
             return {"error": text}
@@ -190,17 +190,17 @@ class Runner:
         return {"error": f"{job.input}: unexpected {error!r}", "trace": trace}
 
     def _process_with(self, run: StreamRun) -> bool:
-        """Processes the job; with another encoder where the first one fails, once."""
+        """Processes the job; once more with another encoder if the first one fails."""
         try:
             return self._process(run, run.settings.output)
         except EncoderError as error:
-            run.warn("encoder_failed", f"{error}; started again from its beginning with x264")
+            run.warn("encoder_failed", f"{error}; started again from the beginning with x264")
             # One thread, so that an x264 that failed is not started in the same way again.
             other = replace(run.settings.output, encoder="x264", encoder_threads=1)
             return self._process(run, other)
 
     def _process(self, run: StreamRun, output: OutputSettings) -> bool:
-        """Opens, loops, closes; whether the output is complete."""
+        """Opens, loops, closes; returns whether the output is complete."""
         with closing(run.device.open_source(run.job.input)) as source:
             run.status.update(frames_expected=source.info.frame_count)
             for note in source.info.notes:
@@ -217,7 +217,7 @@ class Runner:
         return complete
 
     def _drain(self, run: StreamRun, source: FrameSource, sink: FrameSink) -> bool:
-        """Takes every frame from the source to the sink; whether the output is complete."""
+        """Takes every frame from source to sink; returns whether the output is complete."""
         with ExitStack() as stack:
             tracks = None
             if self._setup.tracks is not None:
@@ -264,7 +264,7 @@ def _tracks_path(tracks: Path, job: Job) -> Path:
 
 
 def _wait_all(futures: Sequence[Future[None]]) -> None:
-    # A wait without a limit would keep Ctrl-C waiting too on some systems.
+    # On some systems, a wait without a limit would also keep Ctrl-C waiting.
     while wait(futures, _WAIT_S).not_done:
         pass
 

@@ -29,7 +29,7 @@ class FrameSource(Protocol):
 
     @property
     def info(self) -> VideoInfo:
-        """What is known of the stream."""
+        """What is known about the stream."""
 
     @property
     def decode_errors(self) -> int:
@@ -37,7 +37,7 @@ class FrameSource(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the input so far, such as a truncated end."""
+        """What the user should know about the input so far, such as a truncated end."""
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames in presentation order; once only."""
@@ -51,11 +51,11 @@ class FrameSink(Protocol):
 
     @property
     def partial_path(self) -> Path | None:
-        """Where the unfinished file lies; None once it has its final name or was removed."""
+        """Path of the unfinished file; None once it has its final name or was removed."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the output so far."""
+        """What the user should know about the output so far."""
 
     def write(self, frame: Frame) -> None:
         """Takes one canvas; `pts` and `time_base` are the source's.
@@ -65,10 +65,10 @@ class FrameSink(Protocol):
         """
 
     def close(self, stopped: Callable[[], bool] = ...) -> bool:
-        """Finishes the file and moves it to its final name.
+        """Finishes the file and gives it its final name.
 
         Args:
-            stopped: Asked where finishing takes long; True ends it early, as `abort` does.
+            stopped: Asked while finishing takes long; True ends it early, like `abort`.
 
         Returns:
             Whether the output is complete.
@@ -104,13 +104,13 @@ class Imaging(Protocol):
         """A copy of one tile, on the same device."""
 
     def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
-        """Replaces one tile of a canvas by one of the same device."""
+        """Replaces one tile of a canvas with one on the same device."""
 
     def upload_tile(self, tile: Nv12Image) -> Nv12Image:
         """A host picture on this device."""
 
     def synchronize(self) -> None:
-        """Waits until the pixel work that was asked for so far is done."""
+        """Waits until all pixel work so far is done."""
 
 
 class PendingFaces(Protocol):
@@ -118,7 +118,7 @@ class PendingFaces(Protocol):
 
     @property
     def resends(self) -> int:
-        """How often it had to be sent again, as the server went away."""
+        """How often it had to be sent again because the server went away."""
 
     def result(self) -> list[Faces]:
         """Faces of each submitted picture, in order.
@@ -136,11 +136,11 @@ class FaceDetector(Protocol):
 
 
 class FaceEmbedder(Protocol):
-    """Turns faces into vectors that tell people apart."""
+    """Turns faces into vectors that distinguish people."""
 
     @property
     def model_version(self) -> str:
-        """What made the last embeddings, empty before the first."""
+        """Version of the model that made the last embeddings, empty before the first."""
 
     def embed(self, image: Nv12Image, landmarks_px: FloatArray, imaging: Imaging) -> Embeddings:
         """Embeds faces of one picture.

@@ -24,12 +24,12 @@ from dualface_client.triton.access import OPEN_ACCESS
 from dualface_client.triton.recovery import Endurance
 from dualface_client.triton.session import Session
 
-#: A stopped stream leaves requests behind; what is leased after their answers is a leak.
+#: A stopped stream leaves requests behind; slots still leased after their answers are leaks.
 LAST_ANSWERS_S = 2.0
 
 
 def _nothing() -> None:
-    """Nobody wants to know."""
+    """Nobody listens."""
 
 
 def run_worker(
@@ -49,8 +49,8 @@ def run_worker(
         jobs: Of the run.
         statuses: From `new_statuses`, kept up to date; a stream's failure ends up there.
         stop: Asked from outside to end early.
-        pacing: May hold streams back; None for nobody.
-        server_awaited: Called each time the server went away and is waited for.
+        pacing: May hold streams back; None for nothing.
+        server_awaited: Called each time the server has gone away, before the wait for it.
 
     Returns:
         Figures of the worker's region, taken when the streams had ended.
@@ -58,10 +58,10 @@ def run_worker(
     Raises:
         ServerError: The server is not there, not ready, or serves something else.
         MemoryRegionError: No shared memory, or the server refuses it.
-        StoppedError: `stop` was asked while the server was awaited.
+        StoppedError: `stop` was asked during the wait for the server.
         UsageError: A pinned photo does not show exactly one usable face.
     """
-    # Slots for streams that there are: a place in shared memory for each.
+    # Slots only for as many streams as there are: each takes shared memory.
     waiting = sum(status.snapshot().state not in FINAL_STATES for status in statuses)
     setup = replace(setup, streams=max(1, min(setup.streams, waiting)))
     with open_runner(setup, device, stop, pacing, server_awaited) as (runner, session):
@@ -78,12 +78,12 @@ def open_runner(
     pacing: Pacing | None = None,
     server_awaited: Callable[[], None] = _nothing,
 ) -> Iterator[tuple[Runner, Session]]:
-    """A runner on a session of its own; arguments and errors as of `run_worker`."""
+    """A runner on a session of its own; arguments and errors as in `run_worker`."""
     settings = setup.settings
 
     def check() -> None:
         if stop.is_asked:
-            raise StoppedError(f"stopped while the server {setup.address} was awaited")
+            raise StoppedError(f"stopped while waiting for the server {setup.address}")
 
     def tell(event: str, text: str) -> None:
         if event == "server_awaited":
@@ -106,15 +106,15 @@ def open_runner(
             FaceEmbedder(ModelAccess(session, settings.reid_timeout_s), REID_BATCH),
         )
         _look_at_photos(setup, device, models)
-        # Sent again after the server was away, a request lasts so long at most, and its answer
-        # may wait for its turn as long again.
+        # A request that is sent again after the server was away takes at most this long, and its
+        # answer may wait for its turn for as long again.
         limit_s = 2 * timeout_s + settings.server_wait_s
         with LeakMonitor(session.pool, limit_s):
             yield Runner(setup, device, models, pacing), session
 
 
 def _look_at_photos(setup: WorkerSetup, device: Device, models: Models) -> None:
-    """Photos that do not fit are the user's mistake: it ends the run before its first stream."""
+    """Unusable photos are the user's mistake, which ends the run before its first stream."""
     tracking = setup.settings.tracking
     if tracking.sides.pin_left is None and tracking.sides.pin_right is None:
         return

@@ -1,4 +1,4 @@
-"""What a worker is told: all but its jobs."""
+"""What a worker is told, except for its jobs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dualface_client.settings.stream import StreamSettings
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """One value for workers in this process and in others.
+    """What workers need, in this process and in others.
 
     Attributes:
         address: `HOST:PORT` of Triton's gRPC endpoint.
         device: `cpu` or `cuda`.
-        settings: How to process, where a job has no settings of its own.
+        settings: How to process jobs without settings of their own.
         streams: How many run at a time in one worker.
         tracks: File or directory for tracks, None for nowhere.
         overlay: File or directory for debug overlays, None for nowhere.
-        monitor: When the machine is at its limit; each worker process looks for itself.
+        monitor: When the machine is at its limit; each worker process checks this for itself.
         open_access: Whether the server is an embedded one, which has neither keys nor certificates.
         vram: How far the GPU's memory may be filled, None for no limit.
     """

@@ -1,4 +1,4 @@
-"""Whether streams are to end early, and why."""
+"""Whether streams should end early, and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Stop:
     """Asked for at most once: the first reason counts.
 
     Attributes:
-        event: Set when streams are to end; for whoever only waits.
+        event: Set when streams should end, for code that only waits.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Stop:
         """Ends the streams.
 
         Args:
-            error: What makes going on pointless; None where somebody wants to stop.
+            error: What makes continuing pointless; None if somebody wants to stop.
         """
         with self._lock:
             if not self.event.is_set():
@@ -32,11 +32,11 @@ class Stop:
 
     @property
     def is_asked(self) -> bool:
-        """Whether streams are to end."""
+        """Whether streams should end."""
         return self.event.is_set()
 
     @property
     def error(self) -> DualfaceError | None:
-        """What makes going on pointless, None for nothing, or for somebody's wish."""
+        """What makes continuing pointless; None if nothing does, or somebody wants to stop."""
         with self._lock:
             return self._error

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: How long a blocked side sleeps before it looks again whether the other one is still there.
+#: How long a blocked side sleeps before it checks again that the other side still exists.
 _POLL_S = 0.1
 
 
@@ -21,7 +21,7 @@ class Channel(Generic[T]):
     """A bounded queue that either side can close.
 
     Args:
-        capacity: Items held at most, at least 1.
+        capacity: Most items held, at least 1.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -38,7 +38,7 @@ class Channel(Generic[T]):
         """Adds an item, waiting for room.
 
         Returns:
-            False where the receiver has gone; the item was not taken.
+            False if the receiver has gone; the item was not taken.
         """
         with self._changed:
             while len(self._items) >= self._capacity and not self._cancelled:
@@ -57,7 +57,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """The receiver is gone: items are thrown away and every `put` returns False."""
+        """The receiver is gone: items are dropped and every `put` returns False."""
         with self._changed:
             self._cancelled = True
             self._items.clear()
@@ -87,7 +87,7 @@ class Reader(Generic[T]):
 
     Args:
         items: Iterated on the thread, once.
-        ahead: Items read ahead at most.
+        ahead: Most items read ahead.
         name: Thread name, for debuggers.
     """
 
@@ -121,7 +121,7 @@ class Writer(Generic[T]):
 
     Args:
         write: Called on the thread, in order.
-        behind: Items waiting at most.
+        behind: Most items waiting.
         name: Thread name, for debuggers.
     """
 
@@ -160,6 +160,6 @@ class Writer(Generic[T]):
             raise self._error
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Throws waiting items away, waits for the one being written; never raises."""
+        """Drops waiting items, waits for the one being written; never raises."""
         self._channel.cancel()
         self._thread.join(timeout_s)

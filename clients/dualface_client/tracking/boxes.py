@@ -1,4 +1,4 @@
-"""Overlap of a few boxes, as plain floats."""
+"""Overlap of a few boxes, in plain floats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def intersection_px2(one: Box, other: Box) -> float:
 
 
 def area_px2(box: Box) -> float:
-    """Area of an xyxy box, square pixels; 0 where it is inverted."""
+    """Area of an xyxy box, square pixels; 0 if it is inverted."""
     return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
 
 
@@ -32,7 +32,7 @@ def cover(one: Box, other: Box) -> float:
 
 
 def gap_heights(one: Box, other: Box) -> float:
-    """Largest axis gap between two boxes in mean heights; 0 where they touch or overlap."""
+    """Largest axis gap between two boxes in mean heights; 0 if they touch or overlap."""
     gap = max(
         max(one[0], other[0]) - min(one[2], other[2]),
         max(one[1], other[1]) - min(one[3], other[3]),

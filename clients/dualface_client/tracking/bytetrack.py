@@ -2,12 +2,12 @@
 
 Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022.
 Every track, confirmed or not, lost or not, takes part in both associations, as in the PyPI package
-`trackers`, against which the unit tests compare this module. What differs on purpose:
+`trackers`, with which the unit tests compare this module. Intended differences:
 
 - the state is centre, aspect and height with noise in face heights (DeepSORT, original ByteTrack)
   instead of corners with noise in absolute pixels, so that 4K behaves like SD;
-- the size of a lost track stands still;
-- a lost track yields to one that was just seen where a detection fits both;
+- the size of a lost track does not change;
+- a lost track yields to one that was just seen if a detection fits both;
 - tracks that start on the first frame of a shot are confirmed at once, as in the original;
 - detections below `low_score` are ignored, as in the original;
 - the second association has a threshold of its own, as in the original.
@@ -50,7 +50,7 @@ class ByteTracker:
         return [track for track in self.confirmed if track.face_row < 0]
 
     def cut(self) -> None:
-        """Ends every track: the next frame belongs to a new shot. Ids go on counting."""
+        """Ends every track: the next frame belongs to a new shot. Ids continue."""
         self._tracks = []
         self._shot_start = True
 
@@ -62,7 +62,7 @@ class ByteTracker:
             time_s: Presentation time in seconds, not decreasing.
 
         Returns:
-            Confirmed tracks, those lost included with `face_rows` -1 and predicted boxes.
+            Confirmed tracks, including lost ones with `face_rows` -1 and predicted boxes.
         """
         self._predict(time_s)
         boxes: list[Box] = [tuple(box) for box in faces.boxes_xyxy_px.tolist()]
@@ -80,7 +80,7 @@ class ByteTracker:
         return self._result()
 
     def hand_over(self, giver: Track, taker: Track) -> None:
-        """Gives this frame's detection of one track to a lost one; the giver is lost from now on.
+        """Gives this frame's detection of one track to a lost one; the giver is then lost.
 
         Args:
             giver: A track seen in this frame.
@@ -102,7 +102,7 @@ class ByteTracker:
                 track.hits = 0
             track.predicted = track.box = track.filter.box_xyxy_px
             track.face_row, track.score, track.gap_s = -1, 0.0, 0.0
-        # A track beyond its buffer must not catch a detection any more.
+        # A track beyond its buffer must no longer catch a detection.
         self._tracks = [track for track in self._tracks if self._within_buffer(track, time_s)]
 
     def _split(self, scores: list[float]) -> tuple[list[int], list[int]]:
@@ -159,11 +159,11 @@ class ByteTracker:
         self._next_id += 1
 
     def _within_buffer(self, track: Track, time_s: float) -> bool:
-        # Half a millisecond of grace: time stamps are rounded to their time base.
+        # Half a millisecond of tolerance: time stamps are rounded to their time base.
         return time_s - track.seen_s <= self._settings.lost_buffer_s + 5e-4
 
     def _prune(self, time_s: float) -> None:
-        """Unconfirmed tracks die with their first miss, confirmed ones with their buffer."""
+        """Unconfirmed tracks end with their first miss, confirmed ones with their buffer."""
         self._tracks = [
             track
             for track in self._tracks

@@ -1,4 +1,4 @@
-"""Which tracks ReID has to look at, why and when."""
+"""Which tracks need ReID, why and when."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Check:
 
     Attributes:
         reason: Why it is asked.
-        since_s: Since when.
+        since_s: When it was first asked.
         next_s: Earliest time of the next request.
-        doubtful_s: The track may have shown somebody else since then.
+        doubtful_s: When the track may have begun to show somebody else.
         attempts: Requests that decided nothing.
     """
 
@@ -51,9 +51,9 @@ class _Suspicion:
         next_s: When it may be asked about next.
         pause_s: Pause after that.
         peak: Highest risk so far.
-        peak_s: When it was last as high.
+        peak_s: When it was last that high.
         merged_s: Since when one of the two hides the other; None while both or none are seen.
-        handed_s: Since when what is seen fits the motion of the hidden one better.
+        handed_s: Since when the visible face fits the motion of the hidden one better.
         merger_asked: Whether that has been asked about.
     """
 
@@ -69,9 +69,9 @@ class _Suspicion:
 class CheckList:
     """Open questions of one stream.
 
-    A pair that comes to be at risk is asked about after a cool-down and, while the risk lasts,
-    after pauses that double. When the risk is over, both are asked about at once: that is the
-    moment a swap can be seen and put right.
+    A pair that becomes at risk is asked about after a cool-down and, while the risk lasts, after
+    pauses that double. When the risk is over, both are asked about at once, because that is when a
+    swap can be seen and corrected.
 
     Args:
         settings: Thresholds and pauses.
@@ -87,7 +87,7 @@ class CheckList:
         return track_id in self._checks
 
     def get(self, track_id: int) -> Check | None:
-        """The question about a track, None where there is none."""
+        """The question about a track, None if there is none."""
         return self._checks.get(track_id)
 
     def add(self, track_id: int, reason: Reason, time_s: float, doubtful_s: float) -> None:
@@ -163,7 +163,7 @@ class CheckList:
                 self.add(track_id, Reason.OVERLAP, time_s, suspicion.peak_s)
 
     def _look_at_merger(self, pair: list[Track], suspicion: _Suspicion, time_s: float) -> None:
-        """Where one face is left of two, motion cannot say whose it is: asked about once."""
+        """If one of two faces is left, motion cannot say whose it is: asks about it once."""
         left = [track for track in pair if track.face_row >= 0]
         lost = [track for track in pair if track.face_row < 0]
         if len(left) != 1 or len(lost) != 1:
@@ -180,7 +180,7 @@ class CheckList:
             self.add(left[0].id, Reason.MERGED, time_s, since_s)
 
     def _look_for_reacquired(self, tracks: Collection[Track], time_s: float) -> None:
-        """Long gaps, and short ones soon after a risk; during a risk the pair's turn comes."""
+        """Long gaps, and short ones soon after a risk; during a risk the pair is asked about."""
         watched = {track_id for ids in self._suspected for track_id in ids}
         for track in tracks:
             long_gap = track.gap_s >= self._settings.reacquired_s

@@ -1,6 +1,6 @@
 """Who sits where: from a frame's detections to the people of the two tiles.
 
-Two steps per frame, so that the caller runs ReID only where it is asked for:
+Two steps per frame, so that the caller runs ReID only when asked to:
 
     request = director.observe(faces, thumbnail, time_s)
     embeddings = embed(request.face_rows) if len(request.face_rows) else None
@@ -42,12 +42,12 @@ from dualface_client.types import (
 )
 
 _WEIGHT_MEMORY_S = 30.0
-_MAX_STEP_S = 0.2  # a gap in the stream counts as visible time at most so long
+_MAX_STEP_S = 0.2  # a gap in the stream counts as visible time for at most this long
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
-    """What the director wants to know of a frame.
+    """What the director wants to know about a frame.
 
     Attributes:
         face_rows: Shape `(k,)`, int64, rows of the frame's `Faces`; empty on quiet frames.
@@ -132,7 +132,7 @@ class Director:
 
     @property
     def seats(self) -> dict[Side, int]:
-        """Holders of the sides where a pin has just changed them, else empty."""
+        """Holders of the sides if a pin has just changed them, else empty."""
         return {side: self._sides.holder(side) for side in Side} if self._reseated else {}
 
     @property
@@ -141,7 +141,7 @@ class Director:
         return self._pins.notes
 
     def observe(self, faces: Faces, thumbnail: ByteArray | None, time_s: float) -> EmbeddingRequest:
-        """First half of a frame: motion, risk, and what must be looked at more closely.
+        """First half of a frame: motion, risk, and which faces need a closer look.
 
         Args:
             faces: Detections of the frame.
@@ -178,11 +178,11 @@ class Director:
         """Second half: takes the embeddings in and says who sits where.
 
         Args:
-            embeddings: Shape `(k, d)`, float32, one row per requested face; None where none were
-                requested or could be had: motion then decides.
+            embeddings: Shape `(k, d)`, float32, one row per requested face; None if none were
+                requested or available: motion then decides.
             model_version: Version of the ReID model that made them.
-            sharpness: Shape `(k,)`, float32, of the same faces, see `imaging.sharpness`; None
-                where it is not known.
+            sharpness: Shape `(k,)`, float32, of the same faces, see `imaging.sharpness`; None if
+                it is not known.
 
         Raises:
             ValueError: Their number is not the requested one.
@@ -210,7 +210,7 @@ class Director:
     # -- links ------------------------------------------------------------------------------------
 
     def _meet_newcomers(self, tracks: list[Track], time_s: float) -> None:
-        """Tracks without a person: asked about where somebody they may be is missing, else new.
+        """Tracks without a person: asked about if somebody they could be is missing, else new.
 
         While both holders are in sight nobody else matters: passers-by cost no ReID.
         """
@@ -270,9 +270,9 @@ class Director:
                 self._links.adopt(track, self._tracker.confirmed, since_s, time_s)
 
     def _hand_over(self, track: Track, verdict: Verdict, since_s: float) -> bool:
-        """Gives a face to the lost track of the person it shows; False where there is none.
+        """Gives a face to the lost track of the person it shows; False if there is none.
 
-        The links stay: each track goes on with the motion of its own person.
+        The links stay: each track continues with the motion of its own person.
         """
         for taker in self._tracker.lost:
             if verdict.changes and self._links.of(taker.id) == verdict.identity != 0:
@@ -283,9 +283,9 @@ class Director:
         return False
 
     def _doubt(self, track: Track, quality: float, time_s: float) -> None:
-        """A face looks like a stranger: believed only if it does so to the last, at good quality.
+        """A face looks like a stranger: believed only if it still does at the last try, well seen.
 
-        A hand, a turned head or the other person's shoulder spoil an embedding just as well.
+        A hand, a turned head or the other person's shoulder can also spoil an embedding.
         """
         self._checks.add(track.id, Reason.DOUBT, time_s, time_s)
         if self._checks.postpone(track.id, time_s):
@@ -305,7 +305,7 @@ class Director:
         qualities: list[float],
         time_s: float,
     ) -> None:
-        """Enrols whom the embeddings confirm; the others are not asked again for a while."""
+        """Enrols whom the embeddings confirm; the others are not asked about for a while."""
         for track, verdict, embedding, quality in zip(
             self._asked, verdicts, embeddings, qualities, strict=True
         ):
@@ -325,7 +325,7 @@ class Director:
         self._enquiry.everybody = self._pins.is_open
 
     def _do_without(self, time_s: float) -> None:
-        """No embeddings came: ask again later, ever more rarely."""
+        """No embeddings came: asks again later, less and less often."""
         for track in self._asked:
             if track.id in self._checks:
                 self._checks.postpone(track.id, time_s)

@@ -1,4 +1,4 @@
-"""Which faces of a frame ReID has to look at."""
+"""Which faces of a frame need ReID."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dualface_client.tracking.track import Track
 from dualface_client.types import Faces
 
 _MAX_REQUEST = 4  # faces of one request; the largest ones
-_JOIN_ENROL_SHARE = 0.5  # an enrolment takes others along that are due within this share of a pause
+_JOIN_ENROL_SHARE = 0.5  # an enrolment also enrols others that are due within this share of a pause
 
 
 class Enquiry:
@@ -34,7 +34,7 @@ class Enquiry:
         self._checks = checks
         self._people = people
         self._links = links
-        #: Whether everybody is to be enrolled once, and not only who holds a side.
+        #: Whether everybody is enrolled once, not only those who hold a side.
         self.everybody = False
 
     def choose(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:
@@ -68,7 +68,7 @@ class Enquiry:
             track: A seen track.
             faces: The frame's detections.
             time_s: Presentation time in seconds.
-            share: So much of the pause before an enrolment may be missing still.
+            share: This much of the pause before an enrolment may still be missing.
         """
         identity = self._links.of(track.id)
         if not identity:
@@ -83,7 +83,7 @@ class Enquiry:
         return face_quality(faces, track.face_row) >= self._settings.min_quality
 
     def _to_check(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:
-        """Where a question is due, the holders' faces as well: one says little about a swap."""
+        """With a question that is due, also the holders' faces: one says little about a swap."""
         if not any(len(person.gallery) for person in self._people.people.values()):
             return []
         if any(self._is_due(track, faces, time_s) for track in seen):

@@ -1,4 +1,4 @@
-"""One person: a gallery of embeddings, and what is remembered of where they were."""
+"""One person: a gallery of embeddings, and where they were last seen."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Gallery:
         return len(self._embeddings)
 
     def similarity(self, embedding: FloatArray) -> float:
-        """Cosine with the closest embedding of the gallery; -1 where it is empty."""
+        """Cosine with the closest embedding of the gallery; -1 if it is empty."""
         return max((float(known @ embedding) for known in self._embeddings), default=-1.0)
 
     def add(self, embedding: FloatArray, quality: float) -> None:
-        """Takes an embedding in: a better twin replaces its twin, the worst makes room."""
+        """Adds an embedding: a better one replaces its duplicate, the worst makes room."""
         cosines = [float(known @ embedding) for known in self._embeddings]
         if cosines and max(cosines) >= self.duplicate_cosine:
             self._replace(cosines.index(max(cosines)), embedding, quality)
@@ -79,7 +79,7 @@ class Identity:
 
 
 def normalised(embeddings: FloatArray) -> FloatArray:
-    """Rows scaled to length 1, so that a server that forgot to does no harm."""
+    """Rows scaled to length 1, in case a server did not do that."""
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     scaled: FloatArray = (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
     return scaled

@@ -1,4 +1,4 @@
-"""Puts right what was decided of frames that still wait to be composed."""
+"""Corrects what was decided about frames that still wait to be composed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def revised(assignment: SeatAssignment, time_s: float, relinks: Sequence[Relink]
     Holders of the sides stay who they are; only which track shows them changes.
 
     Args:
-        assignment: What was decided of that frame.
+        assignment: What was decided about that frame.
         time_s: That frame's presentation time in seconds.
-        relinks: What a later frame found out.
+        relinks: What a later frame revealed.
     """
     news = {each.track_id: each.identity for each in relinks if each.since_s <= time_s}
     views = assignment.tracks
@@ -55,7 +55,7 @@ def reseated(assignment: SeatAssignment, holders: Mapping[Side, int]) -> SeatAss
 def _renamed(
     view: TrackView, news: dict[int, int], changed: set[int], claimed: set[int]
 ) -> TrackView:
-    """The view under its new name; without one where somebody else has it now."""
+    """The view under its new name; without a name if somebody else has it now."""
     if view.id in changed:
         return replace(view, identity=news[view.id])
     return replace(view, identity=0) if view.identity in claimed else view

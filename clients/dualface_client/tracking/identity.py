@@ -22,12 +22,12 @@ _SKIP_LIMIT = 4.0  # longest pause after an enrolment that failed, in `enrol_lim
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the embeddings say of one face.
+    """What the embeddings say about one face.
 
     Attributes:
         identity: Whose it is; 0 for a stranger.
-        decided: False where the answer is within the margin: nothing should change.
-        changes: True where it differs from the present link and should replace it.
+        decided: False if the answer is within the margin: nothing should change.
+        changes: True if it differs from the present link and should replace it.
     """
 
     identity: int
@@ -69,7 +69,7 @@ class IdentityBook:
                 del self.people[person.id]
 
     def use_version(self, model_version: str) -> None:
-        """Empties all galleries where the model has changed: its embeddings do not compare."""
+        """Empties all galleries if the model has changed, as its embeddings are not comparable."""
         if model_version != self._model_version:
             for person in self.people.values():
                 person.gallery.clear()
@@ -83,7 +83,7 @@ class IdentityBook:
         self._pause(person, time_s, 3.0, self._settings.enrol_limit_s)
 
     def skip(self, person: Identity, time_s: float) -> None:
-        """Puts an enrolment that failed off, ever longer."""
+        """Postpones an enrolment that failed, for longer each time."""
         self._pause(person, time_s, 2.0, _SKIP_LIMIT * self._settings.enrol_limit_s)
 
     def _pause(self, person: Identity, time_s: float, growth: float, longest_s: float) -> None:
@@ -95,10 +95,10 @@ class IdentityBook:
     def judge(self, embeddings: FloatArray, links: Sequence[int]) -> list[Verdict]:
         """Assigns faces to people one to one, and says where that should change a link.
 
-        A face may also be a stranger: for an unlinked one that is worth as much as a cosine of
-        `match_cosine`, for one linked to an enrolled person as much as `reject_cosine`, and one
-        linked to somebody without gallery stays there at the price of the former. The present
-        links stay unless another assignment beats them by the margin.
+        A face may also be a stranger. For an unlinked face this is worth a cosine of
+        `match_cosine`, and for one linked to an enrolled person `reject_cosine`; a face linked to
+        somebody without a gallery keeps its link for a worth of `match_cosine`. The present links
+        stay unless another assignment beats them by the margin.
 
         Args:
             embeddings: Shape `(n, d)`, float32, L2-normalised, of the version last given to

@@ -2,7 +2,7 @@
 
 The model and its noise are those of DeepSORT and ByteTrack (state `cx, cy, w/h, h` and their
 velocities, standard deviations proportional to the height). All its matrices are diagonal in the
-four coordinates, so the 8x8 filter falls apart into independent ones of one coordinate each, and
+four coordinates, so the 8x8 filter splits into independent ones of one coordinate each, and
 `cx`, `cy` and `h` share one covariance because their noise is the same. That leaves a handful of
 plain floats, which is about thirty times as fast as small NumPy matrices.
 
@@ -44,7 +44,7 @@ class BoxFilter:
         return self.ahead(0.0)
 
     def ahead(self, frames: float) -> tuple[float, float, float, float]:
-        """The box so many reference frames from now at constant velocity, same size."""
+        """The box that many reference frames from now at constant velocity, same size."""
         cx, cy = self.cx + self.vx * frames, self.cy + self.vy * frames
         half_w, half_h = self._ar * self.h / 2, self.h / 2
         return cx - half_w, cy - half_h, cx + half_w, cy + half_h
@@ -54,8 +54,8 @@ class BoxFilter:
 
         Args:
             frames: Elapsed time in reference frames, not negative.
-            lost: True where the last frame had no detection: the size then stands still, as in
-                ByteTrack, since a shrinking or growing ghost matches nothing.
+            lost: True if the last frame had no detection: the size then does not change, as in
+                ByteTrack, because a shrinking or growing ghost matches nothing.
         """
         if lost:
             self.vh = 0.0
@@ -69,7 +69,7 @@ class BoxFilter:
         self._p_ar += frames * _ASPECT_DRIFT_VAR
 
     def update(self, box_xyxy_px: tuple[float, float, float, float]) -> None:
-        """Takes a detection in."""
+        """Adds a detection."""
         cx, cy, aspect, height = _measure(box_xyxy_px)
         spread = self._pp + (_POSITION_WEIGHT * self.h) ** 2
         gain, gain_v = self._pp / spread, self._pv / spread

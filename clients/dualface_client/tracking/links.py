@@ -19,7 +19,7 @@ class Relink:
     Attributes:
         track_id: Whose.
         identity: The person from now on.
-        since_s: The track is thought to have shown this person since then.
+        since_s: Since when the track is thought to have shown this person.
     """
 
     track_id: int
@@ -75,7 +75,7 @@ class LinkBook:
         self._fresh.append(Relink(track.id, identity, since_s))
 
     def note_handover(self, giver: Track, taker: Track, since_s: float) -> None:
-        """A track had shown another track's person since then; links stay as they are."""
+        """A track had shown another track's person since a time; links stay as they are."""
         self._fresh.append(Relink(giver.id, self.of(taker.id), since_s))
         self._fresh.append(Relink(taker.id, self.of(giver.id), since_s))
 
@@ -114,7 +114,7 @@ class LinkBook:
         ]
 
     def adopt(self, track: Track, tracks: Sequence[Track], since_s: float, time_s: float) -> None:
-        """Names a face that is nobody's of the enrolled: an absent unenrolled holder, or new."""
+        """Names a face that matches nobody enrolled: an absent unenrolled holder, or new."""
         nameless = [person for person in self.missed_holders(tracks) if not len(person.gallery)]
         if nameless:
             self.link(track, nameless[0].id, since_s)

@@ -1,4 +1,4 @@
-"""People whose side is named by a reference picture."""
+"""People whose side is given by a reference picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Pin:
         side: Which.
         photo: The picture's name, for messages.
         vector: Shape `(d,)`, float32, of length 1.
-        model_version: What made it; compared with embeddings of the same version alone.
+        model_version: What made it; compared only with embeddings of the same version.
     """
 
     side: Side
@@ -31,8 +31,8 @@ class Pin:
 class PinBook:
     """Which person each pin means; state of one stream.
 
-    A pin means the person whose gallery is most like it, one to one, where the cosine is at least
-    `match_cosine`; once it means somebody, another must be closer by `margin` to take over.
+    A pin means the person whose gallery is most similar, one to one, if the cosine is at least
+    `match_cosine`. Once it means somebody, another person must be closer by `margin` to take over.
 
     Args:
         pins: At most one for a side.
@@ -52,19 +52,19 @@ class PinBook:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to tell the user of pins that mean nobody."""
+        """What to tell the user about pins that mean nobody."""
         return tuple(self._note(pin) for pin in self._pins if pin.side not in self._found)
 
     def _note(self, pin: Pin) -> str:
         closest = self._closest.get(pin.side)
         likeness = "no face could be compared" if closest is None else f"at most {closest:.3f}"
         return (
-            f"--pin {pin.side.value}={pin.photo}: nobody in the video is like it ({likeness}; "
+            f"--pin {pin.side.value}={pin.photo}: matches nobody in the video ({likeness}; "
             f"tracking.identity.match_cosine is {self._settings.match_cosine:g}): places decided"
         )
 
     def match(self, people: Mapping[int, Identity], model_version: str) -> dict[Side, int]:
-        """Looks at the galleries as they are now.
+        """Compares the pins with the present galleries.
 
         Args:
             people: Everyone known.
@@ -84,7 +84,7 @@ class PinBook:
         return dict(self._found)
 
     def _gains(self, pin: Pin, known: Sequence[Identity], pins: int) -> list[float]:
-        """Per person, and then the worth of meaning nobody, 0."""
+        """Worth per person, then the worth of meaning nobody, 0."""
         likeness = [person.gallery.similarity(pin.vector) for person in known]
         self._closest[pin.side] = max(self._closest.get(pin.side, -1.0), *likeness)
         held = self._found.get(pin.side, 0)

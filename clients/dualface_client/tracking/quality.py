@@ -1,4 +1,4 @@
-"""How well a detected face serves for recognition."""
+"""How suitable a detected face is for recognition."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dualface_client.types import Box, Faces
 
 _FULL_HEIGHT_PX = 80.0  # a face of this height has all the detail that a 150 px chip needs
 _MIN_HEIGHT_PX = 24.0
-_SHARP = 0.05  # sharpness from which on more of it changes nothing
+_SHARP = 0.05  # sharpness above which more changes nothing
 
 
 def face_quality(faces: Faces, row: int, sharpness: float | None = None) -> float:
     """Product of size, frontality, freedom from overlap, detection score and sharpness.
 
     Frontality is the nose's offset from the middle of the eyes along the eye line, in eye
-    distances: about 0 from the front, 0.5 where the nose reaches an eye in profile.
+    distances: about 0 from the front, 0.5 when the nose reaches an eye in profile.
 
     Args:
         faces: Detections of the frame.

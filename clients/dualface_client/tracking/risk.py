@@ -1,4 +1,4 @@
-"""Swap risk: could the tracker have mixed two faces up, as far as can be seen without ReID?
+"""Swap risk: could the tracker have mixed up two faces, judging without ReID?
 
 Each part is 0 to 1; a pair's value is `1 - product(1 - weight * part)`, so that several weak signs
 add up and one strong sign is enough.
@@ -24,7 +24,7 @@ _SCORE_MEMORY = 0.1  # weight of a new score in its running mean
 
 
 class RiskMeter:
-    """Rates every pair of near tracks; state of one stream.
+    """Rates every pair of nearby tracks; state of one stream.
 
     Args:
         settings: Distances and times.
@@ -42,7 +42,7 @@ class RiskMeter:
             cut: True on the first frame of a new shot.
 
         Returns:
-            Pairs that can be mixed up at all: near each other, or all of them at a cut.
+            Pairs that could be mixed up: near each other, or all of them at a cut.
         """
         drops = {track.id: self._score_drop(track) for track in tracks}
         if len(drops) != len(self._usual_score):
@@ -112,6 +112,6 @@ def _height(box: Box) -> float:
 
 
 def _ramp(value: float, limits: tuple[float, float]) -> float:
-    """0 at and below the first limit, 1 at and above the second, straight between."""
+    """0 at and below the first limit, 1 at and above the second, linear between."""
     low, high = limits
     return min(max((value - low) / (high - low), 0.0), 1.0)

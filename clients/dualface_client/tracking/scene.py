@@ -9,13 +9,13 @@ import numpy as np
 from dualface_client.settings.tracking import SceneSettings
 from dualface_client.types import ByteArray, FloatArray
 
-#: Share of pixels that must change in one direction for a change to be a matter of light.
+#: Share of pixels that must change in the same direction for a change to be one of light.
 _ONE_WAY_SHARE = 0.9
-#: Grey levels within which a row or column at the edge is plain, and the same as before.
+#: Grey levels within which a row or column at the edge counts as plain, and as unchanged.
 _PLAIN = 3.0
-#: Difference in grey levels that noise alone may make: no cut below it, however dark the picture.
+#: Difference in grey levels that noise alone can cause: no cut below it, however dark the picture.
 _NOISE = 2.0
-#: Pixels of a thumbnail that must be left between plain borders to say anything of a cut.
+#: Pixels of a thumbnail that must remain between plain borders to judge a cut.
 _LEAST_PIXELS = 24
 
 
@@ -25,8 +25,8 @@ class CutDetector:
     A cut differs strongly from the frame before, much more than the frames before that did among
     themselves, and does not correlate with it. Plain borders that stay as they are, such as the
     bars of a letterboxed or upright video, are left out: they would make any two shots alike. What
-    is a strong difference depends on the contrast, so that cuts between dark shots are found. The
-    mean brightness is taken out first, so that a dimmer or a lamp is no cut. A frame that is
+    counts as strong depends on the contrast, so that cuts between dark shots are found. The mean
+    brightness is subtracted first, so that a dimmer or a lamp is not a cut. A frame that is
     brighter (or darker) nearly everywhere may be a flash or a dropped frame: it is set aside, and
     the next frame is compared with the one before it. A real cut to a much brighter shot is
     therefore seen one frame late.
@@ -50,7 +50,7 @@ class CutDetector:
             time_s: Presentation time in seconds, not decreasing.
 
         Returns:
-            True where a new shot has begun.
+            True if a new shot has begun.
         """
         current = thumbnail.astype(np.float32)
         elapsed_s, self._time_s = max(0.0, time_s - self._time_s), time_s
@@ -110,7 +110,7 @@ def _without_borders(before: FloatArray, now: FloatArray) -> tuple[FloatArray, F
 
 
 def _correlation(one: FloatArray, other: FloatArray) -> float:
-    """Pearson's correlation of two pictures; 0 where one is flat."""
+    """Pearson's correlation of two pictures; 0 if one is flat."""
     one, other = one - one.mean(), other - other.mean()
     scale = float(np.sqrt((one * one).sum() * (other * other).sum()))
     return float((one * other).sum()) / scale if scale > 0 else 0.0

@@ -1,11 +1,11 @@
 """Who gets which tile.
 
-At the start the places decide, smoothed and with hysteresis, and stay tentative for `settle_s`.
-Afterwards the person decides (policy `identity`): a holder keeps the side through crossings,
-exits, cuts and absences. Under the policy `position` the places go on deciding.
-A side is given away only when it never had a holder or when its holder is gone for good, and then
-to the most established visible person without a side. A side that is pinned by a photo belongs to
-its person from the moment of recognition on.
+At the start the positions decide, smoothed and with hysteresis, tentatively for `settle_s`. After
+that the person decides (policy `identity`): a holder keeps the side through crossings, exits, cuts
+and absences. Under the policy `position` the positions keep deciding. A side is given away only if
+it never had a holder or its holder is gone for good, and then to the most established visible
+person without a side. A side that is pinned by a photo belongs to its person from the moment of
+recognition.
 
 "Established" is visible time weighted with the face's height relative to the picture, fading with
 a time constant of 30 s (`Identity.weight`).
@@ -50,7 +50,7 @@ class SideBook:
         return {identity for identity in self._holders.values() if identity}
 
     def pin(self, pins: Mapping[Side, int], time_s: float) -> bool:
-        """Gives sides to people for good, whatever their places.
+        """Gives sides to people for good, whatever their positions.
 
         Args:
             pins: Identity for each pinned side.
@@ -88,7 +88,7 @@ class SideBook:
     def _follow_places(
         self, people: Mapping[int, Identity], visible: Collection[int], time_s: float
     ) -> None:
-        """Turns the sides where both holders are seen and have clearly changed places."""
+        """Swaps the sides if both holders are seen and have clearly changed places."""
         left, right = self._holders[Side.LEFT], self._holders[Side.RIGHT]
         if left in visible and right in visible:
             self._seat(self._ordered(people[left], people[right]), time_s)
@@ -167,7 +167,7 @@ class SideBook:
         return holder.id not in visible and away_s > min(earned_s, settings.forget_s)
 
     def _pinned(self, holders: Mapping[Side, int]) -> dict[Side, int]:
-        """The same with pinned people on their sides; whom they displace takes theirs, if free."""
+        """The same with pinned people on their sides; those they displace take theirs, if free."""
         seated = dict(holders)
         for side, identity in self._pins.items():
             displaced = seated[side]

@@ -1,4 +1,4 @@
-"""One face over time and a pair of them: what the tracker hands to whoever judges them."""
+"""One face over time, and a pair of faces: what the tracker passes on for judgement."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Track:
         seen_s: When it was last seen.
         id: Positive once confirmed, 0 before.
         hits: Sightings in a row.
-        face_row: Row of this frame's detection, -1 where there is none.
+        face_row: Row of this frame's detection, -1 if there is none.
         box: This frame's detection, or the prediction.
         predicted: The prediction for this frame, made before its detections were seen.
-        score: Score of this frame's detection, 0 where there is none.
+        score: Score of this frame's detection, 0 if there is none.
         gap_s: How long it had been lost when it was seen this frame; 0 otherwise.
     """
 
@@ -53,7 +53,7 @@ class RiskParts:
 
     Attributes:
         overlap: Boxes of this frame cover each other.
-        approach: They will, if they go on like this.
+        approach: They will soon, at their present speed.
         ambiguity: Exchanging the two detections would have been nearly as cheap.
         reacquired: One was found again or is lost, near the other.
         jump: One moved or grew far from its prediction, near the other.

@@ -1,6 +1,6 @@
-"""What a connection needs to be let in: the server's key, certificates.
+"""What a connection needs for access: the server's key, certificates.
 
-They come from files named in the environment, so that no secret stands on a command line:
+They come from files named in the environment, so that no secret is on a command line:
 `DUALFACE_SERVER_KEY_FILE` (the key of restricted protocols), `DUALFACE_SERVER_CA_FILE` (turns TLS
 on), `DUALFACE_CLIENT_CERT_FILE` and `DUALFACE_CLIENT_CERT_KEY_FILE` (mutual TLS).
 """
@@ -29,7 +29,7 @@ _CERT_KEY_FILE = "DUALFACE_CLIENT_CERT_KEY_FILE"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to be let in.
+    """How to get access.
 
     Attributes:
         key: Key of restricted protocols, empty for none.
@@ -68,7 +68,7 @@ def read_access(environ: Mapping[str, str] | None = None) -> Access:
         environ: Environment variables; None reads this process's.
 
     Raises:
-        UsageError: A named file cannot be read, or certificate and key come not together.
+        UsageError: A named file cannot be read, or certificate and key are not both given.
     """
     env = os.environ if environ is None else environ
     return Access(_read(env, _KEY_FILE).strip(), _tls(env))
@@ -78,7 +78,7 @@ def _tls(env: Mapping[str, str]) -> dict[str, Any]:
     ca, cert, key = (env.get(name) for name in (_CA_FILE, _CERT_FILE, _CERT_KEY_FILE))
     if bool(cert) != bool(key) or (cert and not ca):
         raise UsageError(
-            f"{_CERT_FILE} needs {_CERT_KEY_FILE} and {_CA_FILE} beside it: mutual TLS takes all"
+            f"{_CERT_FILE} needs {_CERT_KEY_FILE} and {_CA_FILE} too: mutual TLS takes all"
         )
     if not ca:
         return {}

@@ -1,9 +1,9 @@
-"""Where answers are written, and how the client knows that one was written at all.
+"""Where answers are written, and how the client knows that one was written.
 
-Triton has answered with success and without data: when its CUDA pool runs dry, a Python model's
-output can be lost on its way (server issue 8177). A slot that is used again then still holds an
-older answer, which looks right. So every place is filled with a pattern before its request, and
-an answer in which the pattern is left is refused.
+Triton can report success without delivering data: when its CUDA pool runs dry, a Python model's
+output can be lost on its way (server issue 8177). A reused slot then still holds an older answer,
+which looks right. So every place is filled with a pattern before its request, and an answer that
+still contains the pattern is refused.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dualface_client.memory.region import SystemRegion
 from dualface_client.memory.slots import Hold, Lease, SizeClass
 
 #: Unsigned integers by element size. The pattern is the largest of them, every bit set: as a float
-#: a NaN that no arithmetic makes (as FP32, x86 yields 0xffc00000, NVIDIA GPUs 0x7fffffff, ARM
-#: 0x7fc00000), and no uint8 picture brings a NaN in.
+#: a NaN that no arithmetic yields (as FP32, x86 gives 0xffc00000, NVIDIA GPUs 0x7fffffff, ARM
+#: 0x7fc00000), and no uint8 picture contains a NaN.
 _WORDS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 #: A cache line, and a multiple of every element size.
 _ALIGNMENT = 64
@@ -69,12 +69,12 @@ class AnswerPlace:
 
 
 def _left(rows: npt.NDArray[Any]) -> int:
-    """How many elements still are the pattern."""
-    # Any bit pattern may be an honest integer.
+    """How many elements still hold the pattern."""
+    # Any bit pattern may be a genuine integer.
     if rows.dtype.kind != "f":
         return 0
     words = rows.view(_WORDS[rows.itemsize])
-    # Of unsigned words the pattern is the largest: one pass, and no array in between.
+    # The pattern is the largest unsigned word: one pass, and no temporary array.
     if int(np.maximum.reduce(words, axis=None)) != _all_ones(rows.itemsize):
         return 0
     return int(np.count_nonzero(words == words.max()))
@@ -137,6 +137,6 @@ class AnswersApart:
         self, lease: Lease, hold: Hold, at_byte: int, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> AnswerPlace:
         """See `Answers`."""
-        del hold, at_byte  # a place of the slot's own is held with it
+        del hold, at_byte  # the place belongs to the slot and is held with it
         offset = self._first[lease.size_class] + lease.number * self._stride[lease.size_class]
         return AnswerPlace(self.region.name, offset, self.region.view(offset, shape, dtype))

@@ -23,7 +23,7 @@ from dualface_client.triton.connection import Connection, status_of, translate
 from dualface_client.triton.description import ModelSpec
 from dualface_client.triton.pending import Output, PendingInference
 
-# Without one of these the server may still be at work in the slot.
+# Without one of these the server may still be using the slot.
 _NO_ANSWER = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "UNKNOWN"})
 _CLOSE_WAIT_S = 2.0
 
@@ -58,7 +58,7 @@ class SlotLayout:
 class InferenceClient:
     """Sends requests on leased slots; thread-safe, one per worker.
 
-    Neither pixels nor answers travel in a message: they lie in registered regions.
+    Neither pixels nor answers travel in a message: they are in registered regions.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class InferenceClient:
         Args:
             connection: To the server with which the leases' region is registered.
             request_timeout_s: Limit of every request, seconds.
-            answers: Where answers go; None for behind the input in the slot.
+            answers: Where answers go; None puts them behind the input in the slot.
         """
         self._connection = connection
         self._answers = answers or AnswersInSlots()
@@ -98,7 +98,7 @@ class InferenceClient:
             timeout_s: Limit of this request, seconds; None for the client's.
 
         Raises:
-            ValueError: Batch or slot do not fit.
+            ValueError: The batch or the slot has the wrong size.
             ServerUnreachableError: The client is closed.
         """
         layout = SlotLayout.of(spec, batch)
@@ -151,7 +151,7 @@ class InferenceClient:
                     outcome = translate(error, self._connection.address, spec.name)
             except DualfaceError as failure:
                 outcome = failure
-            except Exception as failure:  # grpc's thread would swallow it
+            except Exception as failure:  # gRPC's thread would swallow it
                 outcome = InferenceFailedError(f"{spec.name}: answer cannot be read: {failure}")
             # A server of an earlier epoch is gone and touches nothing.
             if (
@@ -187,7 +187,7 @@ class InferenceClient:
 
     def _leave(self, pending: PendingInference, *, answered: bool = False) -> None:
         with self._idle:
-            self._answered += answered  # grpc's threads call this at the same time
+            self._answered += answered  # gRPC's threads call this concurrently
             self._in_flight.pop(pending, None)
             self._idle.notify_all()
 

@@ -34,11 +34,11 @@ _LOOPBACK = ("127.", "localhost", "[::1]")
 _CHANNEL_ARGS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Else a client that polls a starting server waits a whole second between attempts. (The
+    # Otherwise a client that polls a starting server waits a whole second between attempts. (The
     # minimum stays: it is also the limit of one attempt to connect.)
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Workers of one process share nothing, also no socket.
+    # Workers of one process share nothing, not even a socket.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
@@ -57,7 +57,7 @@ class Connection(ClosesAtExit):
             UsageError: The environment names a file that cannot be read.
         """
         self.address = address
-        #: Limit of calls that are given none, seconds.
+        #: Limit of calls without one of their own, seconds.
         self.call_timeout_s = CALL_TIMEOUT_S
         arguments = list(_CHANNEL_ARGS)
         if address.startswith(_LOOPBACK):
@@ -82,7 +82,7 @@ class Connection(ClosesAtExit):
             **options: Its keyword arguments; `client_timeout` has a default.
 
         Raises:
-            ServerError: Nobody answers, not in time, or with an error.
+            ServerError: Nobody answers in time, or the answer is an error.
             RegionRefusedError: The server does not take shared memory of clients.
         """
         options.setdefault("client_timeout", self.call_timeout_s)
@@ -143,7 +143,7 @@ class Connection(ClosesAtExit):
                     return f"model {name!r} is not ready"
         except ContractError:
             raise  # waiting does not bring a model that the server does not know
-        except ServerUnreachableError as error:  # without its remedy: the caller gives it
+        except ServerUnreachableError as error:  # without its remedy, which the caller gives
             return f"no server answers ({_message(error.__cause__ or error)})"
         except ServerError as error:
             return str(error)
@@ -151,7 +151,7 @@ class Connection(ClosesAtExit):
 
     def close(self) -> None:
         """Closes the channel and cancels what is in flight; safe to call twice."""
-        # A channel that is broken or closed already is as good as closed.
+        # A channel that is already broken or closed is as good as closed.
         with contextlib.suppress(InferenceServerException, grpc.RpcError, ValueError):
             self._client.close()
 
@@ -176,7 +176,7 @@ def translated(address: str, what: str) -> Iterator[None]:
 
 
 def translate(error: Exception, address: str, what: str) -> DualfaceError:
-    """The error of ours that says the same.
+    """Our error that says the same.
 
     Args:
         error: From tritonclient or grpc.
@@ -193,7 +193,7 @@ def translate(error: Exception, address: str, what: str) -> DualfaceError:
     if "Stub process" in message and "not healthy" in message:
         return ModelDiedError(
             f"{where}: the server's Python process for this model died ({message}). It does not "
-            "come back by itself: restart the server, its log says why the process died"
+            "come back by itself: restart the server; its log says why the process died"
         )
     if "has no available versions" in message:
         return ServerUnreachableError(
@@ -212,7 +212,7 @@ def translate(error: Exception, address: str, what: str) -> DualfaceError:
 
 
 def status_of(error: Exception) -> str:
-    """The gRPC status name, such as `UNAVAILABLE`; `UNKNOWN` where there is none."""
+    """The gRPC status name, such as `UNAVAILABLE`; `UNKNOWN` if there is none."""
     if isinstance(error, InferenceServerException):
         return str(error.status() or "UNKNOWN").removeprefix("StatusCode.")
     if isinstance(error, grpc.FutureCancelledError):
@@ -229,13 +229,13 @@ def _by_status(status: str, where: str, message: str) -> DualfaceError:
         )
     if status == "DEADLINE_EXCEEDED":
         return InferenceTimeoutError(
-            f"{where}: no answer in time. The server is overloaded or hangs: fewer streams, or "
-            "look into its log"
+            f"{where}: no answer in time. The server is overloaded or hangs: run fewer streams, or "
+            "see its log"
         )
     if "unknown model" in message and "is not found" in message:
         return ContractError(f"{where}: {message}. Serve the models of this bundle")
     if status == "CANCELLED":
-        return InferenceFailedError(f"{where}: cancelled, as the client was closed")
+        return InferenceFailedError(f"{where}: cancelled because the client was closed")
     return InferenceFailedError(f"{where}: {status}: {message}")
 
 

@@ -71,7 +71,7 @@ def compare_tensors(
     """Compares tensors with a description.
 
     Args:
-        spec: What the model is to be.
+        spec: What the model should be.
         inputs: Its inputs, without the batch dimension.
         outputs: Its outputs, likewise.
 
@@ -100,7 +100,7 @@ def _one(spec: ModelSpec, kind: str, tensors: Sequence[TensorSpec]) -> TensorSpe
     wanted = getattr(spec, kind).name
     if [tensor.name for tensor in tensors] != [wanted]:
         names = ", ".join(repr(tensor.name) for tensor in tensors) or "none"
-        raise ContractError(f"{spec.name}: {kind} tensors are {names}, expected {wanted!r} alone")
+        raise ContractError(f"{spec.name}: {kind} tensors are {names}, expected only {wanted!r}")
     return tensors[0]
 
 

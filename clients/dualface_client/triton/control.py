@@ -1,7 +1,7 @@
 """Loads, unloads and swaps models of a running server (`--model-control-mode=explicit`).
 
-A new version goes live without a gap: Triton loads it beside the old one, then sends new requests
-to it, and takes the old one down when its last request is answered.
+A new version goes into service without a gap: Triton loads it beside the old one, then sends new
+requests to it, and unloads the old one when its last request is answered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dualface_client.triton.contract import check_contract
 from dualface_client.triton.description import MODELS
 from dualface_client.triton.repository import add_python_version
 
-#: A TensorRT plan or a search for convolutions takes its time.
+#: Loading a TensorRT engine or searching for convolutions takes time.
 LOAD_TIMEOUT_S = 300.0
 UNLOAD_TIMEOUT_S = 60.0
 _POLL_S = 0.1
@@ -79,7 +79,7 @@ def serving_version(connection: Connection, model: str) -> str:
 
 
 def load(connection: Connection, model: str) -> str:
-    """Has the server look into the model's directory again and load its newest versions.
+    """Makes the server read the model's directory again and load its newest versions.
 
     Args:
         connection: To the server.
@@ -90,14 +90,14 @@ def load(connection: Connection, model: str) -> str:
 
     Raises:
         UsageError: The server does not let clients control its models.
-        ServerError: It cannot load the model; what was loaded before goes on serving.
+        ServerError: It cannot load the model; what was loaded before stays in service.
     """
     _control(connection, "load", model)
     return serving_version(connection, model)
 
 
 def unload(connection: Connection, model: str) -> None:
-    """Takes a model down; requests for it fail from now on. Waits for those under way.
+    """Unloads a model: from then on requests for it fail. Waits for those under way.
 
     Args:
         connection: To the server.
@@ -105,7 +105,7 @@ def unload(connection: Connection, model: str) -> None:
 
     Raises:
         UsageError: The server does not let clients control its models.
-        ServerError: It does not know the model, or does not get rid of it.
+        ServerError: It does not know the model, or cannot unload it.
     """
     _control(connection, "unload", model)
     end_s = time.monotonic() + UNLOAD_TIMEOUT_S
@@ -127,18 +127,18 @@ def swap(
     onnx_path: Path | None = None,
     repository: Path | None = None,
 ) -> Swap:
-    """Brings a new version live, and makes sure that one went live.
+    """Puts a new version into service, and makes sure that it is.
 
     Args:
         connection: To the server.
         model: Its name.
-        onnx_path: Weights to be added as a new version to an embedded server's repository; None
-            where the new version's directory is in place already.
+        onnx_path: Weights to add as a new version to an embedded server's repository; None if the
+            new version's directory already exists.
         repository: That repository.
 
     Raises:
         UsageError: There is no such model in the repository, no newer version, or no control.
-        ServerError: The new version does not load, or its tensors differ; the old one goes on.
+        ServerError: The new version does not load, or its tensors differ; the old one stays.
     """
     before = serving_version(connection, model)
     added = _added(model, onnx_path, repository) if onnx_path and repository else None
@@ -152,7 +152,7 @@ def swap(
         raise UsageError(
             f"{model} at {connection.address}: there is no version above {before or 'none'} in "
             "its directory. Put the new one into a version directory of its own: weights that "
-            "change under the same number cannot be told from the old ones"
+            "change under the same number cannot be told apart from the old ones"
         )
     check_contract(connection, [spec for spec in MODELS if spec.name == model])
     return Swap(before, now)

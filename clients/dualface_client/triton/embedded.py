@@ -30,7 +30,7 @@ from dualface_client.triton.server_files import Host, ServerFiles, check_host, f
 from dualface_client.triton.server_process import end_keeper, free_ports, server_environment
 
 _PORT_ATTEMPTS = 3
-#: What the GPU figures were measured with; the two models alone need less (`dualface-client plan`).
+#: The GPU figures were measured with this; the two models alone need less (`dualface-client plan`).
 _CUDA_POOL_BYTES = 256 << 20
 _CONTROL = ("--model-control-mode=explicit", "--load-model=*")
 _PORT_TAKEN = re.compile(r"already in use|[Ff]ailed to bind", re.ASCII)
@@ -63,7 +63,7 @@ class EmbeddedOptions:
         stop_grace_s: How long a stop may take before the server is killed, seconds.
         cuda_pool_bytes: Of the first GPU; None for 256 MiB.
         pinned_pool_bytes: None for Triton's default.
-        repositories: Model repositories to serve besides, with all that is in them.
+        repositories: Further model repositories to serve, with everything in them.
         model_control: Whether clients may load and unload models.
     """
 
@@ -81,7 +81,7 @@ class EmbeddedOptions:
 class EmbeddedServer(ClosesAtExit):
     """Starts Triton for a set of models and stops it; a context manager.
 
-    It never outlives this process, also on `kill -9`, and may be started from any thread.
+    It never outlives this process, even on `kill -9`, and may be started from any thread.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class EmbeddedServer(ClosesAtExit):
             wheel_dir: The unpacked `nvidia-pytriton` wheel.
             models: What to serve.
             options: How.
-            stop: Set it from elsewhere to give the start up.
+            stop: Set it from elsewhere to abandon the start.
 
         Raises:
             PlatformError: This machine cannot run it.
-            AssetError: The wheel is not there.
+            AssetError: The wheel is missing.
             ServerStartError: It died or hung; the message ends with its last log lines.
             StoppedError: `stop` was set before it was ready; nothing of it is left.
         """
@@ -129,7 +129,7 @@ class EmbeddedServer(ClosesAtExit):
 
     @property
     def repository(self) -> Path:
-        """Where its models lie, for new versions; see `EmbeddedOptions.model_control`."""
+        """Where its models are, for new versions; see `EmbeddedOptions.model_control`."""
         return self._directory / "models"
 
     @property
@@ -144,7 +144,7 @@ class EmbeddedServer(ClosesAtExit):
 
     @property
     def log_path(self) -> Path:
-        """The file that it logs to, its Python processes too; gone after `close`."""
+        """The file that it and its Python processes log to; gone after `close`."""
         return self._log
 
     def is_alive(self) -> bool:
@@ -155,10 +155,10 @@ class EmbeddedServer(ClosesAtExit):
         return start_ticks(self._pid) is not None
 
     def restart(self) -> None:
-        """Starts a server in place of this one, which may be dead, on the same ports.
+        """Replaces this server, which may be dead, with a new one on the same ports.
 
         Raises:
-            ServerStartError: It does not start any more; the message ends with its last log lines.
+            ServerStartError: It does not start; the message ends with its last log lines.
         """
         with self._changing:
             self._end_keeper(grace_s=0.0)
@@ -172,23 +172,23 @@ class EmbeddedServer(ClosesAtExit):
         """
         try:
             text = self._log.read_text(errors="replace")
-        except OSError:  # it goes into a message about something worse
+        except OSError:  # it is part of a message about something worse
             return "(no log)"
-        # At a failed start the tables of all options would push the reason out of sight.
+        # After a failed start, the tables of all options would push the reason out of sight.
         lines = [line for line in text.splitlines() if line and line[0] not in "|+"]
         return "\n".join(line[:1000] for line in lines[-line_count:])
 
     def close(self, grace_s: float | None = None) -> None:
-        """Stops the server and removes everything of it; safe to call twice.
+        """Stops the server and removes everything that belongs to it; safe to call twice.
 
         Args:
             grace_s: How long it may take to end by itself, seconds; 0 kills it at once, None
-                takes the options' value.
+                uses the options' value.
         """
         grace_s = self._options.stop_grace_s if grace_s is None else grace_s
         with self._changing:
             self._end_keeper(grace_s)
-        # What is left hinders nobody, and `reap` removes it.
+        # Leftovers do no harm, and `reap` removes them.
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _end_keeper(self, grace_s: float) -> None:
@@ -217,7 +217,7 @@ class EmbeddedServer(ClosesAtExit):
             try:
                 self._await_ready()
             except ServerStartError:
-                # Somebody took a port between our look and the server's bind.
+                # Somebody took a port after we had found it free and before the server bound it.
                 if attempt == _PORT_ATTEMPTS or not _PORT_TAKEN.search(self.log_tail(200)):
                     raise
                 self._log.unlink(missing_ok=True)
@@ -241,7 +241,7 @@ class EmbeddedServer(ClosesAtExit):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C in the terminal is for the client alone
+            start_new_session=True,  # Ctrl-C in the terminal is only for the client
         )
         assert self._keeper.stdin is not None  # noqa: S101 - for the type checker
         with contextlib.suppress(OSError):  # it died: the next line says so
@@ -290,7 +290,7 @@ class EmbeddedServer(ClosesAtExit):
             ) from error
         finally:
             connection.close()
-        # A port that another server holds would answer the question above for ours.
+        # Another server on our port would have answered the question above in its place.
         self._refuse_dead()
 
     def _check_start(self) -> None:
@@ -301,7 +301,7 @@ class EmbeddedServer(ClosesAtExit):
     def _refuse_dead(self) -> None:
         if not self.is_alive():
             raise ServerStartError(
-                f"the embedded server died at its start; its last log lines:\n{self.log_tail()}"
+                f"the embedded server died while starting; its last log lines:\n{self.log_tail()}"
             )
 
 

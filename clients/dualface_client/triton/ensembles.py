@@ -37,7 +37,7 @@ class StepTensor:
         name: Its name in the ensemble.
         byte_size: Bytes of one batch item.
         written_by: Index of the step.
-        read_last_by: Index of the last step that reads it; its own where none does.
+        read_last_by: Index of the last step that reads it; that of the writer if none does.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Ensemble:
     Attributes:
         name: Of the model.
         tensors: What its steps write to GPU memory.
-        is_chain: Whether one step follows the other, so that not all tensors live together.
+        is_chain: Whether the steps follow each other, so that not all tensors live at once.
     """
 
     name: str
@@ -73,12 +73,12 @@ class Ensemble:
 
     @property
     def peak_bytes(self) -> int:
-        """Most bytes of one batch item that live at a time."""
+        """Most bytes of one batch item that are alive at a time."""
         return sum(tensor.byte_size for tensor in self._peak)
 
     @property
     def peak_names(self) -> str:
-        """Names of the tensors that live then."""
+        """Names of the tensors that are alive then."""
         return ", ".join(tensor.name for tensor in self._peak) or "none"
 
 
@@ -89,7 +89,7 @@ def read_ensembles(
 
     Args:
         repository: Directory with one directory and `config.pbtxt` per model.
-        dims: Shapes to take where a config leaves one open (-1), by `MODEL/TENSOR`.
+        dims: Shapes to use where a config leaves one open (-1), by `MODEL/TENSOR`.
 
     Raises:
         UsageError: There is no config, one cannot be read, or a shape is open.
@@ -109,7 +109,7 @@ def _parse(path: Path) -> Any:
     from tritonclient.grpc import model_config_pb2
 
     try:
-        # Fields of a newer Triton are no reason to stop.
+        # Fields of a newer Triton are not a reason to stop.
         return text_format.Parse(
             path.read_text(), model_config_pb2.ModelConfig(), allow_unknown_field=True
         )
@@ -138,7 +138,7 @@ def _ensemble(
 
 
 def _answers_on_gpu(model: Any) -> bool:
-    """Whether a model's outputs may be in GPU memory: all but those that run on the CPU."""
+    """Whether a model's outputs may be in GPU memory, as they may unless it runs on the CPU."""
     from tritonclient.grpc import model_config_pb2
 
     cpu = model_config_pb2.ModelInstanceGroup.KIND_CPU
@@ -152,7 +152,7 @@ def _bytes_of(key: str, output: Any, dims: Mapping[str, tuple[int, ...]]) -> int
     shape = dims.get(key, tuple(output.dims))
     if any(size < 1 for size in shape):
         raise UsageError(
-            f"{key} has the open shape {list(shape)}; say its largest: --dims {key}=..."
+            f"{key} has the open shape {list(shape)}; give its largest one: --dims {key}=..."
         )
     kind = model_config_pb2.DataType.Name(output.data_type)
     if kind not in _ITEM_BYTES:
@@ -161,7 +161,7 @@ def _bytes_of(key: str, output: Any, dims: Mapping[str, tuple[int, ...]]) -> int
 
 
 def _is_chain(steps: list[Any]) -> bool:
-    """Whether each step reads what the one before it writes, so that they run in this order."""
+    """Whether each step reads what the previous one writes, so that they run in this order."""
     return all(
         set(after.input_map.values()) & set(before.output_map.values())
         for before, after in pairwise(steps)

@@ -2,16 +2,16 @@
 
 Run as a script with the standard library only: a process of its own, with one thread. The kernel's
 parent-death signal fires when the creating *thread* ends, and streams start servers from any
-thread; here the creating thread is the whole process. Between parent and keeper a pipe takes that
-role, and the parent's pid backs it up, as a forked child of the parent may hold the pipe open.
+thread; here the creating thread is the whole process. Between parent and keeper a pipe plays that
+role, backed up by the parent's pid, because a forked child of the parent may hold the pipe open.
 
     stdin    first one line of JSON: parent, command, env, cwd, log, shm_dir, shm_prefix,
-             parent_prefix (an argument could be read by every user of the machine, and the
+             parent_prefix (every user of the machine can read a process's arguments, and the
              environment may hold secrets); then a line "stop SECONDS" ends the server, by force
              after that time; end of file means that the parent has gone
     stdout   one JSON line with the server's pid
     exit     0; by then the server's group is dead and its shared memory files are unlinked, and
-             where the parent has gone, the server's directory and the parent's own regions too
+             if the parent has gone, also the server's directory and the parent's own regions
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PARENT_END_S = 2.0
 def main() -> int:
     """Runs one server from its start to its end; returns the exit status."""
     line = sys.stdin.readline()
-    if not line:  # the parent died before it had said anything
+    if not line:  # the parent died before it had written anything
         return 0
     launch = json.loads(line)
     os.umask(0o077)  # the stubs' shared memory is nobody else's business
@@ -80,7 +80,7 @@ def _start(launch: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def _watch(server: subprocess.Popen[bytes], parent: int, terminated: list[int]) -> bool:
-    """Returns when the server has ended or must; true where the parent's pipe was closed."""
+    """Returns when the server has ended or must end; true if the parent's pipe was closed."""
     while server.poll() is None and os.getppid() == parent and not terminated:
         readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
         if readable:
@@ -101,7 +101,7 @@ def _wait(server: subprocess.Popen[bytes], limit_s: float) -> None:
 
 
 def _has_gone(parent: int, limit_s: float) -> bool:
-    """Whether the parent is no more; its files are closed a moment before that."""
+    """Whether the parent has gone; its files are closed a moment before that."""
     end_s = time.monotonic() + limit_s
     while os.getppid() == parent and time.monotonic() < end_s:
         time.sleep(0.01)
@@ -116,9 +116,9 @@ def _unlink_all(directory: str, prefix: str) -> None:
 
 
 def _kill_group(server: subprocess.Popen[bytes]) -> None:
-    # The leader's exit does not end the group: stubs live on until they notice.
+    # The leader's exit does not end the group: stubs live until they notice.
     for _ in range(100):
-        with contextlib.suppress(ProcessLookupError):  # nobody is left: the end below
+        with contextlib.suppress(ProcessLookupError):  # nobody is left; see the end below
             os.killpg(server.pid, signal.SIGKILL)
             server.poll()
             time.sleep(0.01)

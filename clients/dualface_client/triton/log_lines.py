@@ -1,4 +1,4 @@
-"""Lines of a log that grows: a file, or a pipe such as `docker compose logs -f`."""
+"""Lines of a growing log: a file, or a pipe such as `docker compose logs -f`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _CHUNK_BYTES = 1 << 16
-#: A line without an end is cut here; nobody looks for anything that long.
+#: Longer lines are cut here; nothing that long is looked for.
 _LINE_BYTES = 8192
 
 
@@ -26,7 +26,7 @@ class _Cutter:
 
 
 class LogFile:
-    """New complete lines of a growing file, which may be cut, replaced or not there yet.
+    """New complete lines of a growing file, which may be truncated, replaced or not there yet.
 
     Args:
         path: The file.
@@ -48,7 +48,7 @@ class LogFile:
             yield from self._cutter.cut(chunk)
 
     def _chunks(self) -> Iterator[bytes]:
-        # What the old file got before it was replaced is read first.
+        # Read first what was written to the old file before it was replaced.
         for _ in range(2):
             if self._file is not None:
                 while chunk := self._file.read(_CHUNK_BYTES):
@@ -57,10 +57,10 @@ class LogFile:
                 return
 
     def _reopened(self) -> bool:
-        """Opens the file where it is new; goes to the beginning where it was cut."""
+        """Opens the file if it is new; goes to its beginning if it was truncated."""
         try:
             now = os.stat(self._path)
-        except FileNotFoundError:  # being rotated: the next look finds it
+        except FileNotFoundError:  # being rotated: it will be there next time
             return False
         if self._file is not None:
             mine = os.fstat(self._file.fileno())
@@ -102,8 +102,8 @@ class LogPipe:
         while not self._ended and select.select([self._descriptor], [], [], 0)[0]:
             chunk = os.read(self._descriptor, _CHUNK_BYTES)
             self._ended = not chunk
-            # A last line without its end is a line too.
+            # A last line without a line end counts too.
             yield from self._cutter.cut(chunk or b"\n")
 
     def close(self) -> None:
-        """Nothing: the descriptor is the caller's."""
+        """Does nothing: the descriptor is the caller's."""

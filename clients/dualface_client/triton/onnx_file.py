@@ -1,4 +1,4 @@
-"""What an ONNX file promises, read before a server is started for it."""
+"""What an ONNX file contains, read before a server is started for it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _DATATYPE = {"tensor(uint8)": "UINT8", "tensor(float16)": "FP16", "tensor(float)
 
 
 def spec_of_file(path: Path, spec: ModelSpec) -> ModelSpec:
-    """The description as this file fulfils it: a detector's input size is the file's own.
+    """The description with this file's own values: a detector's input size is the file's.
 
     Args:
         path: An ONNX file.
-        spec: What it is to be.
+        spec: What it should be.
 
     Raises:
-        AssetError: The file is missing or is no model, or a tensor differs; the message names it.
+        AssetError: The file is missing or not a model, or a tensor differs; the message names it.
         PlatformError: ONNX Runtime is not installed.
     """
     return spec_of_model(path, load_model(path), spec)
 
 
 def spec_of_model(path: Path, session: Any, spec: ModelSpec) -> ModelSpec:
-    """As `spec_of_file`, of a file that is loaded already.
+    """Like `spec_of_file`, for a file that is already loaded.
 
     Raises:
         AssetError: A tensor differs; the message names it.
@@ -42,10 +42,10 @@ def spec_of_model(path: Path, session: Any, spec: ModelSpec) -> ModelSpec:
 
 
 def load_model(path: Path) -> Any:
-    """An ONNX Runtime session that was not optimised: for looking, not for speed.
+    """An ONNX Runtime session without optimisation: for inspection, not for speed.
 
     Raises:
-        AssetError: The file is missing or is no model.
+        AssetError: The file is missing or not a model.
         PlatformError: ONNX Runtime is not installed.
     """
     try:
@@ -63,13 +63,13 @@ def load_model(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4  # the exception says it all
-    # Optimising costs most of the load, and only the signature is looked at.
+    # Optimising takes most of the loading time, and only the signature is needed.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a class of its own for each status
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AssetError(f"{path}: is not a model that ONNX Runtime loads: {reason}") from error
+        raise AssetError(f"{path}: is not a model that ONNX Runtime can load: {reason}") from error
 
 
 def _tensors(values: list[Any]) -> list[TensorSpec]:

@@ -1,4 +1,4 @@
-"""A request that the server is at work on, as its caller sees it."""
+"""A request that the server is working on, as its caller sees it."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class PendingInference:
         return self._future.done()
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits a while for an answer or an error; whether one is there."""
+        """Waits for a while for an answer or an error; returns whether one is there."""
         return bool(wait([self._future], timeout_s).done)
 
     def refuse_overdue(self) -> None:
-        """For a wait in parts: raises where even the request's own limit did not end it.
+        """For a wait in parts: raises if even the request's own limit did not end it.
 
         Raises:
             InferenceTimeoutError: Neither an answer nor an error came in time.
         """
-        # The request's own limit ends it from below: the second on top is for that error to come.
+        # gRPC ends the request at its own limit: the extra second lets that error arrive.
         if time.monotonic() > self._since_s + self._limit_s + 1.0 and not self.done():
             raise self._timeout(self._limit_s)
 
@@ -77,7 +77,7 @@ class PendingInference:
         )
 
     def finish(self, outcome: Output | Exception, model_version: str = "") -> None:
-        """Ends the wait, for `InferenceClient`; where that was done already, nothing changes.
+        """Ends the wait, for `InferenceClient`; does nothing the second time.
 
         Args:
             outcome: The answer, or why there is none.
@@ -85,7 +85,7 @@ class PendingInference:
         """
         if not self.done():
             self._model_version = model_version
-        # Close and the answer may race; the first one counts.
+        # `close` and the answer may race; the first one counts.
         try:
             if isinstance(outcome, Exception):
                 self._future.set_exception(outcome)

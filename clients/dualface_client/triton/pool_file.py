@@ -15,9 +15,9 @@ def write_pools(path: Path, plan: PoolPlan, comment: str) -> None:
     """Sets both keys in an environment file and leaves every other line as it is.
 
     Args:
-        path: The file; made where missing, and never half written.
+        path: The file; created if missing, and replaced atomically.
         plan: The sizes.
-        comment: How they came about, written above them.
+        comment: How they were computed, written above them.
 
     Raises:
         SinkError: It cannot be written.
@@ -49,7 +49,7 @@ def pools_of_environment(
         gpu_total_bytes: Memory of the card, None where it is not known.
 
     Raises:
-        UsageError: A value makes no sense.
+        UsageError: A value is not a possible size.
     """
     env = os.environ if environ is None else environ
     cuda, pinned = env.get(CUDA_KEY), env.get(PINNED_KEY)

@@ -1,8 +1,8 @@
-"""Sees in Triton's log that its memory pools have run dry, as nothing else tells it.
+"""Sees in Triton's log that its memory pools have run dry, which nothing else reports.
 
-Triton has no metric of its CUDA pool. Where the pool is exhausted it goes on with other memory and
-logs one line, some of them once per process; one form has lost output without an error (server
-issue 8177). Each form below is the literal text of Triton's or its Python backend's source.
+Triton has no metric for its CUDA pool. When the pool is exhausted it continues with other memory
+and logs one line, some of them only once per process; one form loses output without an error
+(server issue 8177). Each form below is literal text from Triton's or its Python backend's source.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Protocol
 from dualface_client.background import BackgroundLoop
 from dualface_client.errors import ServerError
 
-#: How long a line may stay unseen, seconds.
+#: How long a line may go unnoticed, seconds.
 POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One way in which the log says that a pool did not do.
+    """One way in which the log says that a pool was not enough.
 
     Attributes:
         kind: Label of the metric.
         pattern: What the line contains.
         meaning: What happened, for the user.
-        is_fault: Whether the run must not go on; else the data is right and only slower.
-        on_cpu: Whether it means anything on a server without GPUs, where no pinned pool exists.
+        is_fault: Whether the run must end; otherwise the data is right, only slower.
+        on_cpu: Whether it also matters on a server without GPUs, which never has a pinned pool.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Form:
 
 
 FORMS: tuple[Form, ...] = (
-    # python_backend pb_stub.cc: the copy failed, the answer is sent all the same.
+    # python_backend pb_stub.cc: the copy failed, but the answer is sent anyway.
     Form(
         "lost_output",
         re.compile(r"occurred while trying to load GPU buffers in the Python backend stub"),
@@ -109,11 +109,11 @@ class Fallback:
 
 
 def recognise(line: str, *, gpu: bool = True) -> Fallback | None:
-    """The first form that a line of the log has.
+    """The first form that a line of the log matches.
 
     Args:
         line: One line.
-        gpu: Whether the server has GPUs; without, it never has a pinned pool.
+        gpu: Whether the server has GPUs; without them it never has a pinned pool.
     """
     for form in FORMS:
         if (gpu or form.on_cpu) and form.pattern.search(line):
@@ -136,7 +136,7 @@ class Log(Protocol):
 
 
 class PoolGuard(BackgroundLoop):
-    """Follows a log, counts fallbacks and tells of the first fault; a context manager.
+    """Follows a log, counts fallbacks and reports the first fault; a context manager.
 
     Ends with the log. Closing reads what is there and closes the log.
 

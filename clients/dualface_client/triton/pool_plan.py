@@ -1,8 +1,8 @@
 """How large Triton's CUDA and pinned memory pools must be, term by term.
 
-What takes from the pools was read in the sources of Triton 26.07 (core, backend, python_backend,
-tensorrt_backend; the files stand in each term) and is summed for the largest number of requests
-that the deployment can have under way.
+What uses the pools was read in the sources of Triton 26.07 (core, backend, python_backend,
+tensorrt_backend; each term names its file) and is added up for the largest number of requests that
+the deployment can have under way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Deployment:
         batch: Frames of one request.
         backend: `tensorrt` or `python`.
         instances: Copies of each model on the GPU, by name.
-        cuda_shared_memory: Whether clients' pixels are in GPU memory; else they come by `/dev/shm`.
+        cuda_shared_memory: Whether clients' pixels are in GPU memory; else they are in `/dev/shm`.
         warm_up: Whether the models' configs warm them up.
         ensembles: Ensembles that the server runs beside or instead of the two models.
         bls_bytes: GPU memory of the requests that a Python model makes itself (BLS), per request.
@@ -89,8 +89,8 @@ class PoolPlan:
     """Both pools.
 
     Attributes:
-        cuda_terms: What takes from the CUDA pool.
-        pinned_terms: What takes from the pinned pool.
+        cuda_terms: What uses the CUDA pool.
+        pinned_terms: What uses the pinned pool.
     """
 
     cuda_terms: tuple[Term, ...]
@@ -211,10 +211,10 @@ def checked_pool(name: str, value: str, gpu_total_bytes: int | None = None) -> i
     Args:
         name: Of the setting, for the message.
         value: What was given, bytes.
-        gpu_total_bytes: Memory of the card; None where it is not known or does not matter.
+        gpu_total_bytes: Memory of the card; None if it is not known or does not matter.
 
     Raises:
-        UsageError: It is no number, not positive, or larger than the card.
+        UsageError: It is not a number, not positive, or larger than the card.
     """
     try:
         size = int(value)

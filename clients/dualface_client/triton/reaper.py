@@ -1,7 +1,7 @@
-"""Takes back what killed processes left: registrations, shared memory files, server directories.
+"""Cleans up after killed processes: registrations, shared memory files, server directories.
 
-Only names of our own scheme, only those whose owner is known to be gone, and each by its name:
-what belongs to another program, boot or pid namespace is not touched.
+Only names of our own scheme whose owner is known to be gone are removed, each by its name. What
+belongs to another program, boot or pid namespace is not touched.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dualface_client.triton.registration import Kind, registered_regions, unregi
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What became of the regions of gone owners.
+    """What happened to the regions of owners that are gone.
 
     Attributes:
         gone: Names that the server no longer lists.
-        kept: Names that it still lists: a last request uses them. The next time takes them back.
+        kept: Names that it still lists because a last request uses them; reaped the next time.
     """
 
     gone: tuple[str, ...]
@@ -33,7 +33,7 @@ class Reaped:
 
 
 def reap_server(connection: Connection, timeout_s: float = 1.0) -> Reaped:
-    """Unregisters the regions of gone owners, system and CUDA, each by its name.
+    """Unregisters the regions of owners that are gone, system and CUDA, each by its name.
 
     Args:
         connection: To the server.
@@ -55,7 +55,7 @@ def reap_server(connection: Connection, timeout_s: float = 1.0) -> Reaped:
 def _unregistered(connection: Connection, name: str, kind: Kind, timeout_s: float) -> bool:
     try:
         unregister(connection, name, timeout_s=timeout_s, kind=kind)
-    except MemoryRegionError:  # still in use: kept and said so
+    except MemoryRegionError:  # still in use: kept, and reported
         return False
     return True
 
@@ -74,7 +74,7 @@ def _registered(connection: Connection, kind: Kind) -> dict[str, int]:
 def reap_shared_memory(
     shm_dir: Path = SHM_DIR, temporary_dir: Path | None = None
 ) -> tuple[str, ...]:
-    """Removes files of gone owners: regions, stubs' memory, embedded servers' directories.
+    """Removes files of owners that are gone: regions, stubs' memory, servers' directories.
 
     A server that still maps such a file keeps its pages until `reap_server`.
 
@@ -95,7 +95,7 @@ def owner_prefix() -> str:
 
 
 def unlink_own_shared_memory(shm_dir: Path = SHM_DIR) -> None:
-    """Removes every shared memory file of this process, which must not use them any more.
+    """Removes every shared memory file of this process, which must no longer use them.
 
     For a process that ends at once, without the calls that free each region.
 
@@ -113,11 +113,11 @@ def _gone(place: Path) -> list[Path]:
 
 
 def _remove(path: Path) -> bool:
-    # A link of that name in a directory open to all may point anywhere: it is not ours.
+    # A link of that name in a directory open to everybody may point anywhere: it is not ours.
     if path.is_symlink():
         return False
     if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)  # looked at below
+        shutil.rmtree(path, ignore_errors=True)  # handled below
         return not path.exists()
     try:
         path.unlink()

@@ -1,9 +1,9 @@
 """Brings a session back after its server went away, hung, or forgot the session's regions.
 
-A server that restarts knows no region any more. Whoever meets the failure of a request first waits
-for the server, compares its models again and registers the regions again; the others wait for that,
-and all send their requests again. Slots whose requests were never answered
-come back into use here, where it is certain that no server touches them any more.
+A server that restarts has forgotten every region. The first thread whose request fails waits for
+the server, compares its models again and registers the regions again; the others wait for that, and
+all send their requests again. Slots whose requests were never answered return to use here, where it
+is certain that no server touches them any more.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from dualface_client.triton.registration import (
 
 #: Failures after which the same request may succeed.
 PASSING = (ServerUnreachableError, InferenceTimeoutError, RegionUnknownError, ModelDiedError)
-#: How often in a row a server may come back and go again before it has answered anything.
+#: How often in a row a server may come back and die again without having answered anything.
 _FRUITLESS_LIMIT = 5
 _LOOK_S = 0.5
-#: What a server that did not come back in time gets for the requests of later streams.
+#: How long requests of later streams wait for a server that did not come back in time.
 _LOST_WAIT_S = 1.0
 _QUIET_S = 5.0
 _RENEW_EVERY_S = 2.0
@@ -52,14 +52,14 @@ def _nothing(event: str, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Endurance:
-    """How a session meets a server that goes away.
+    """How a session reacts to a server that goes away.
 
     Attributes:
-        wait_s: How long it is awaited, seconds; 0 fails at once.
+        wait_s: How long to wait for it, seconds; 0 fails at once.
         tell: Gets the name of an event and a sentence, when the server is awaited and when it is
             back.
-        pause_s: First pause before a server that came back in vain is tried again, seconds;
-            doubled each time.
+        pause_s: First pause before trying again a server that came back and answered nothing,
+            seconds; doubles each time.
     """
 
     wait_s: float = 300.0
@@ -87,7 +87,7 @@ class Recovery:
             connection: The session's.
             client: The session's.
             pool: The session's.
-            regions: Everything it has registered.
+            regions: Everything that it has registered.
             models: Names of the models it uses.
             check_models: Compares the server's models with those of the session.
             endurance: What may be tried.
@@ -115,7 +115,7 @@ class Recovery:
         return self._returns
 
     def after(self, error: ServerError, epoch: int) -> None:
-        """Makes the session usable again after a request's failure; then send it again.
+        """Makes the session usable again after a request's failure; then send the request again.
 
         Args:
             error: How it failed, one of `PASSING`.
@@ -150,29 +150,29 @@ class Recovery:
             if not told:
                 self._endurance.tell(
                     "server_awaited",
-                    f"the server {self._connection.address} does not answer; it is awaited for up "
+                    f"the server {self._connection.address} does not answer; waiting for it for up "
                     f"to {wait_s:g} s",
                 )
             told = True
             self._check()
 
     def _is_back(self, error: ServerError) -> bool:
-        """Whether the server is ready and knows our regions, or has learnt them again now."""
+        """Whether the server is ready and knows our regions, if need be registered again now."""
         try:
             self._connection.wait_ready(self._models, _LOOK_S, self._check)
             registered_anew = self._take_back_regions()
         except (
             ServerUnreachableError,
             InferenceTimeoutError,
-        ):  # not yet: asked again
+        ):  # not yet: will be asked again
             return False
         if isinstance(error, ModelDiedError) and not registered_anew:
-            time.sleep(_LOOK_S)  # it answers, and still without the model: a restart is needed
+            time.sleep(_LOOK_S)  # it answers, but still without the model: a restart is needed
             return False
         return True
 
     def _pause(self, error: ServerError) -> None:
-        """Backs off from a server that comes back and dies without an answer, and gives it up."""
+        """Backs off from a server that comes back and dies without an answer, then gives up."""
         if self._client.answered != self._answered:
             self._answered = self._client.answered
             self._fruitless.reset()
@@ -187,7 +187,7 @@ class Recovery:
             time.sleep(min(left_s, _LOOK_S))
 
     def _take_back_regions(self) -> bool:
-        """Registers what the server does not know; whether there was anything."""
+        """Registers what the server does not know; returns whether there was anything."""
         listed = {
             name
             for kind in {kind_of(region) for region in self._regions}
@@ -198,7 +198,7 @@ class Recovery:
             return False
         self._check_models()
         if len(missing) == len(self._regions):
-            # Nobody there knows our memory: the server that did is gone.
+            # This server does not know our memory: the one that did is gone.
             self._pool.reclaim_quarantined()
         for region in missing:
             register(self._connection, region)
@@ -212,7 +212,7 @@ class Recovery:
         return True
 
     def renew(self) -> bool:
-        """Takes quarantined slots back from a server that lives, by registering anew.
+        """Gets quarantined slots back from a living server by registering the region again.
 
         A slot of a request without an answer must not be used again while the server may still
         write into it; a server that has confirmed an unregistration cannot.
@@ -240,8 +240,8 @@ class Recovery:
             self._pool.reclaim_quarantined()
             done = True
         except (ServerError, MemoryRegionError):
-            pass  # another time; the requests tell what is wrong
-        # Where this fails, the next request finds its region unknown and `after` repeats it.
+            pass  # another time; the requests will say what is wrong
+        # If this fails, the next request finds its region unknown, and `after` repeats this.
         with contextlib.suppress(ServerError, MemoryRegionError):
             for region in unregistered:
                 register(self._connection, region)

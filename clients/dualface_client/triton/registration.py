@@ -1,4 +1,4 @@
-"""Registers a region with Triton once, and takes it back before its memory is freed."""
+"""Registers a region with Triton once, and unregisters it before its memory is freed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _POLL_S = 0.01
 
 
 class Kind(Enum):
-    """Which of Triton's two registries a region is in; the value is part of the calls' names."""
+    """Which of Triton's two registries a region is in; the value is part of its calls' names."""
 
     SYSTEM = "system"
     CUDA = "cuda"
@@ -35,7 +35,7 @@ def kind_of(region: Region) -> Kind:
     """The registry that a region belongs to.
 
     Raises:
-        MemoryRegionError: Triton has none for it.
+        MemoryRegionError: Triton has no registry for it.
     """
     if isinstance(region, SystemRegion):
         return Kind.SYSTEM
@@ -47,14 +47,14 @@ def kind_of(region: Region) -> Kind:
 
 
 def register(connection: Connection, region: Region) -> None:
-    """Tells the server of a region, whole; once more does no harm.
+    """Registers a whole region with the server; harmless if repeated.
 
     Args:
         connection: To the server, which must see the same `/dev/shm` or the same GPU.
         region: The memory.
 
     Raises:
-        RegionRefusedError: The server refuses; the message says what to do.
+        RegionRefusedError: The server refuses it; the message says what to do.
         ServerError: It does not answer, or wants a key.
     """
     kind = kind_of(region)
@@ -75,11 +75,11 @@ def register(connection: Connection, region: Region) -> None:
 
 
 def _refuse_stranger(connection: Connection, region: Region) -> None:
-    """Where a name is registered already: by us, as an answer was lost, or by somebody else."""
+    """For a name that is already registered: by us, if an answer was lost, or by somebody else."""
     kind = kind_of(region)
     found = _status(connection, kind).get(region.name)
     if found is None:
-        return  # taken back meanwhile; the first request says so
+        return  # unregistered meanwhile; the first request will say so
     if kind is Kind.SYSTEM and (found.key, found.byte_size) == _system(region)[0]:
         return
     what = f"{found.key!r} of " if kind is Kind.SYSTEM else ""
@@ -128,14 +128,14 @@ def _status(connection: Connection, kind: Kind) -> dict[str, Any]:
 def unregister(
     connection: Connection, name: str, timeout_s: float = 5.0, kind: Kind = Kind.SYSTEM
 ) -> None:
-    """Takes a region back by name and waits until the server has let go of it.
+    """Unregisters a region by name and waits until the server has let go of it.
 
-    Triton before 24.12 refuses while a request uses the region, later ones defer: asking again
+    Triton before 24.12 refuses while a request uses the region, later versions defer. Asking again
     until the status no longer lists it is right for both.
 
     Args:
         connection: To the server.
-        name: Region to take back; never empty, which would mean everybody's.
+        name: Region to unregister; never empty, which would mean everybody's.
         timeout_s: Longest wait, seconds.
         kind: Of which registry.
 
@@ -148,31 +148,31 @@ def unregister(
         raise ValueError("an empty region name would unregister every client's regions")
     end_s = time.monotonic() + timeout_s
     while True:
-        with contextlib.suppress(ServerError):  # the listing below tells what is true
+        with contextlib.suppress(ServerError):  # the listing below shows what is true
             connection.call(f"unregistering {name}", f"unregister_{kind.value}_shared_memory", name)
         if name not in registered_regions(connection, kind):
             return
         if time.monotonic() >= end_s:
             raise MemoryRegionError(
                 f"server {connection.address} still holds region {name} after {timeout_s:g} s: "
-                "a request is using it. `dualface-client reap` takes it back later"
+                "a request is using it. `dualface-client reap` unregisters it later"
             )
         time.sleep(_POLL_S)
 
 
 def free(connection: Connection, region: Region) -> None:
-    """Takes a region back and frees its memory; safe to call twice, no server makes it raise.
+    """Unregisters a region and frees its memory; safe to call twice, and raises nothing.
 
-    GPU memory must not be freed under a server that maps it: where nobody knows whether it does,
-    the memory stays until this process ends. Of system pages the server has a mapping of its own,
-    and `reap` takes the name back later.
+    GPU memory must not be freed under a server that maps it: if that is uncertain, the memory stays
+    until this process ends. System pages are safe to free, because the server has a mapping of its
+    own, and `reap` unregisters the name later.
 
     Args:
         connection: To the server.
         region: The memory.
     """
     is_taken_back = False
-    # Whatever else is said, it may still map the memory.
+    # Whatever the error, the server may still map the memory.
     with contextlib.suppress(DualfaceError):
         try:
             unregister(connection, region.name, kind=kind_of(region))

@@ -18,14 +18,14 @@ CUDA_BATCHES = (1, 4, 8, 16)
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How one model is to be served; what the description does not fix.
+    """How one model is served, as far as the description leaves it open.
 
     Attributes:
         backend: Triton backend: `python`, later `onnxruntime` or `tensorrt`.
         instance_kind: `KIND_CPU` or `KIND_GPU`.
         instance_count: Copies that run at the same time, on each of `gpus`.
         gpus: Indices of the GPUs for `KIND_GPU`; empty means every GPU there is.
-        preferred_batch_sizes: Batches the dynamic batcher aims for; empty takes what waits.
+        preferred_batch_sizes: Batches the dynamic batcher aims for; empty takes what is waiting.
         max_queue_delay_us: How long it waits to fill a batch.
         parameters: Backend parameters.
     """
@@ -87,8 +87,8 @@ def served_config(spec: ModelSpec, serving: Serving) -> str:
 def python_serving(model: PythonModel) -> Serving:
     """How the embedded server runs a model on ONNX Runtime.
 
-    A CPU gains nothing from larger batches (one run uses all its threads already), so nothing is
-    preferred and nobody waits: a batch is what queued up during the last run.
+    A CPU gains nothing from larger batches (one run already uses all its threads), so no size is
+    preferred and nothing waits: a batch is what queued up during the last run.
     """
     parameters = {
         "onnx_path": str(model.onnx_path),
@@ -109,7 +109,7 @@ def python_serving(model: PythonModel) -> Serving:
         parameters={
             **parameters,
             "batches": ",".join(map(str, batches)),
-            # Else Triton copies every input to the host for the stub.
+            # Otherwise Triton copies every input to the host for the stub.
             "FORCE_CPU_ONLY_INPUT_TENSORS": "no",
         },
     )
@@ -119,7 +119,7 @@ def write_python_model(repository: Path, model: PythonModel) -> None:
     """Adds one model to a repository: its config and the Python file.
 
     Args:
-        repository: The model repository; made where missing.
+        repository: The model repository; created if missing.
         model: What to serve.
     """
     version = repository / model.spec.name / "1"
@@ -131,9 +131,9 @@ def write_python_model(repository: Path, model: PythonModel) -> None:
 
 
 def add_python_version(repository: Path, model: str, onnx_path: Path) -> int:
-    """Adds weights as a version of its own to a model of `write_python_model`.
+    """Adds weights as a new version to a model of `write_python_model`.
 
-    A server takes it when it is told to load the model.
+    A server uses it when it is told to load the model.
 
     Args:
         repository: The model repository.
@@ -149,9 +149,9 @@ def add_python_version(repository: Path, model: str, onnx_path: Path) -> int:
     versions = [int(path.name) for path in (repository / model).iterdir() if path.name.isdigit()]
     newest = repository / model / str(max(versions))
     added = newest.with_name(str(max(versions) + 1))
-    # Under a name that is no version until it is complete.
+    # Until it is complete, its name is not a version's.
     unfinished = added.with_name(f".{added.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # usually not there
+    shutil.rmtree(unfinished, ignore_errors=True)  # usually there is none
     unfinished.mkdir()
     shutil.copy(newest / "model.py", unfinished)
     shutil.copy(onnx_path, unfinished / "model.onnx")

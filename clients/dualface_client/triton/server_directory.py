@@ -19,10 +19,10 @@ _PACKAGES = ("numpy", "onnxruntime")
 
 
 def make_directory() -> Path:
-    """Makes a directory for one server, open to this user alone.
+    """Creates a directory for one server, accessible only to this user.
 
     Raises:
-        ServerStartError: The place for temporary files takes none.
+        ServerStartError: It cannot be created in the place for temporary files.
     """
     parent = paths.scratch_dir()
     directory = parent / str(new_name("server"))
@@ -34,7 +34,7 @@ def make_directory() -> Path:
 
 
 def fill(directory: Path, files: ServerFiles, models: Iterable[PythonModel]) -> None:
-    """Writes what `tritonserver` is started on.
+    """Writes what `tritonserver` is started with.
 
     Args:
         directory: From `make_directory`.
@@ -54,7 +54,7 @@ def fill(directory: Path, files: ServerFiles, models: Iterable[PythonModel]) -> 
 
 
 def package_dirs() -> tuple[Path, ...]:
-    """Where the stub finds the model's packages: where this process would import them from."""
+    """Where the stub finds the model's packages: where this process imports them from."""
     specs = [importlib.util.find_spec(name) for name in _PACKAGES]
     found = [Path(spec.origin).parents[1] for spec in specs if spec and spec.origin]
     own = (Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
@@ -62,7 +62,7 @@ def package_dirs() -> tuple[Path, ...]:
 
 
 def _write_backend(backend: Path, files: ServerFiles) -> None:
-    # A backend directory of our own: the wheel's has no stub beside the backend's library.
+    # A backend directory of our own, because the wheel's has no stub beside the library.
     backend.mkdir(parents=True)
     for source in files.backend.iterdir():
         (backend / source.name).symlink_to(source.absolute())
@@ -73,5 +73,5 @@ def _write_backend(backend: Path, files: ServerFiles) -> None:
 def _unwritable(place: Path, error: OSError) -> ServerStartError:
     return ServerStartError(
         f"{place}: the embedded server's files cannot be written there ({error.strerror}); "
-        "free some space, or set TMPDIR to a directory that can be written"
+        "free some space, or set TMPDIR to a writable directory"
     )

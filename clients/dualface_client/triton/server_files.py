@@ -21,7 +21,7 @@ _REMEDY = "use a running Triton instead: --server HOST:PORT"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What of a machine decides whether the wheel's server runs.
+    """What decides whether the wheel's server runs on a machine.
 
     Attributes:
         system: `platform.system()`.
@@ -102,8 +102,8 @@ def find_server_files(
         library_dirs: Where to look for libpython; None for the usual places.
 
     Raises:
-        AssetError: The wheel is not there or incomplete.
-        PlatformError: No stub or no libpython for this interpreter.
+        AssetError: The wheel is missing or incomplete.
+        PlatformError: There is no stub or no libpython for this interpreter.
     """
     binary = server_binary(wheel_dir)
     root = binary.parents[1]
@@ -120,7 +120,7 @@ def find_server_files(
 
 
 def usual_library_dirs() -> tuple[Path, ...]:
-    """Where a libpython of this interpreter may lie: its own prefix first, then the system's.
+    """Where this interpreter's libpython may be: its own prefix first, then the system's.
 
     The prefix covers pyenv, uv and conda; the multiarch directory Debian and Ubuntu; lib64 Fedora.
     """
@@ -154,22 +154,22 @@ def _libpython_dir(own: Path, places: tuple[Path, ...], python_version: tuple[in
     for place in places:
         if (place / name).is_file():
             return place
-    # The wheel carries the library of its newest stub, renamed with a hash.
+    # The wheel contains the library of its newest stub, renamed with a hash.
     if any(own.glob(f"libpython{major}-*.{minor}.so.1.0")):
         return own
     raise PlatformError(
         f"{name} was not found in {', '.join(map(str, places))}. Install it: "
         f"`apt-get install libpython{major}.{minor}` on Debian and Ubuntu, "
         f"`dnf install python{major}.{minor}-libs` on Fedora, "
-        "`PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install` for pyenv, or take a Python "
-        f"of `uv python install`; or {_REMEDY}"
+        "`PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install` for pyenv, or use a Python "
+        f"from `uv python install`; or {_REMEDY}"
     )
 
 
 def _glibc() -> tuple[int, int] | None:
     try:
         text = os.confstr("CS_GNU_LIBC_VERSION") or ""
-    except (AttributeError, ValueError, OSError):  # another C library: told as unknown
+    except (AttributeError, ValueError, OSError):  # another C library: reported as unknown
         return None
     match = re.fullmatch(r"glibc (\d+)\.(\d+).*", text)
     return (int(match[1]), int(match[2])) if match else None

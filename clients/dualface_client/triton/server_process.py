@@ -1,4 +1,4 @@
-"""Around the server's process: its environment, its ports, its end."""
+"""The environment, the ports and the end of the server's process."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def server_environment(files: ServerFiles, device: str) -> dict[str, str]:
     """Environment variables of the server.
 
     Args:
-        files: What it is started from.
+        files: The pieces it is started from.
         device: `cpu` or `cuda`.
     """
     keep = {
         key: value
         for key, value in os.environ.items()
-        # Settings for our interpreter, not for the stub's; and nothing is fetched from anywhere.
+        # These are for our interpreter, not for the stub's; and nothing is fetched from anywhere.
         if not key.startswith("PYTHON") and not key.lower().endswith("_proxy")
     }
     libraries = [str(place) for place in files.library_dirs]
-    if device != "cpu":  # the driver's libraries may be found by it alone
+    if device != "cpu":  # perhaps the only way to the driver's libraries
         libraries += [place for place in [os.environ.get("LD_LIBRARY_PATH")] if place]
-    # The stub finds its prefix, and so our packages, by the `python3` that stands first.
+    # The stub finds its prefix, and so our packages, by the first `python3` on the path.
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     return {
         **keep,
@@ -40,7 +40,7 @@ def server_environment(files: ServerFiles, device: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that nobody held a moment ago."""
+    """Different ports of 127.0.0.1 that were free a moment ago."""
     with contextlib.ExitStack() as open_sockets:
         ports = []
         for _ in range(count):
@@ -51,7 +51,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def end_keeper(process: subprocess.Popen[str], grace_s: float) -> None:
-    """Ends the server by its keeper and waits for both.
+    """Ends the server through its keeper and waits for both.
 
     Args:
         process: The keeper, with pipes.

@@ -27,7 +27,7 @@ class SlotGroup:
     """Slots that a worker wants for one model.
 
     Attributes:
-        batch: Most items of one request.
+        batch: Most items in one request.
         count: Slots, that is requests that can be prepared or in flight at once.
     """
 
@@ -55,19 +55,19 @@ class Session(ClosesAtExit):
         make_region: Callable[[int], Region] = SystemRegion,
         outputs_in_region: bool = True,
     ) -> None:
-        """Connects, checks the contract, makes the region and registers it.
+        """Connects, checks the contract, allocates the region and registers it.
 
         Args:
             address: `HOST:PORT` of Triton's gRPC endpoint.
             groups: Slots by model name.
             specs: Models that the server must serve.
             access: Key and certificates; None for those that the environment names.
-            check: Called while the server is awaited; raises to give up.
-            endurance: What is done when the server goes away later; None for the default.
+            check: Called while waiting for the server; raises to give up.
+            endurance: What to do when the server goes away later; None for the default.
             ready_timeout_s: How long to wait for the server, seconds.
             request_timeout_s: Limit of every request, seconds.
-            make_region: Makes the memory of a given byte size; a kind that Triton can register.
-            outputs_in_region: Whether answers lie in the slots too; False for a region that the
+            make_region: Allocates memory of a given byte size, of a kind that Triton can register.
+            outputs_in_region: Whether answers are in the slots too; False for a region that the
                 host cannot read, whose answers get a small system region of their own.
 
         Raises:
@@ -137,7 +137,7 @@ class Session(ClosesAtExit):
         groups: Mapping[str, SlotGroup],
         classes: Mapping[str, SizeClass],
     ) -> AnswersApart:
-        """A region for answers alone, registered."""
+        """A registered region only for answers."""
         sizes = {
             name: group.batch * self.models[name].spec.output.byte_size
             for name, group in groups.items()
@@ -149,8 +149,8 @@ class Session(ClosesAtExit):
     def lease(self, model: str, timeout_s: float, label: str = "") -> Lease:
         """A slot for one request of a model; see `SlotPool.lease`.
 
-        Where half of the model's slots are in quarantine, the region is registered anew first, and
-        again while all of them are held. A stop ends the wait.
+        If half of the model's slots are in quarantine, the region is registered again first, and
+        once more while all of them are held. A stop ends the wait.
         """
 
         def renew_if_worn() -> None:
@@ -165,7 +165,7 @@ class Session(ClosesAtExit):
         return self.pool.lease(model, timeout_s, label, meanwhile)
 
     def input_array(self, model: str, lease: Lease, batch: int = 1) -> Any:
-        """The slot's input as an array to be filled.
+        """The slot's input as an array to fill.
 
         Args:
             model: Name of the model.

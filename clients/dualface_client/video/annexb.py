@@ -1,7 +1,7 @@
-"""Between container packets and the Annex-B byte streams that NVIDIA's video engines speak.
+"""Between container packets and the Annex-B byte streams that NVIDIA's video engines use.
 
-H.264 and HEVC lie in MP4 and Matroska as length-prefixed units with their parameter sets in the
-header; the engines want start codes and parameter sets in the stream (ITU-T H.264 annex B).
+MP4 and Matroska store H.264 and HEVC as length-prefixed units with the parameter sets in the
+header; the engines need start codes and parameter sets in the stream (ITU-T H.264 annex B).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TO_ANNEXB = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 
 
 class AnnexbFilter:
-    """Turns a stream's packets into Annex-B ones; other codecs pass as they are."""
+    """Turns a stream's packets into Annex-B ones; those of other codecs stay as they are."""
 
     def __init__(self, stream: Any) -> None:
         """Reads the parameter sets.
@@ -65,7 +65,7 @@ class ColorMarker:
 
 
 class DecodeStamps:
-    """Decoding time stamps for packets that come in decoding order with presentation stamps only.
+    """Decoding time stamps for packets in decoding order that have only presentation stamps.
 
     The n-th packet gets the n-th smallest presentation stamp, moved back by the reordering depth,
     so that no picture is decoded after it is shown. Without B-frames both stamps are equal.

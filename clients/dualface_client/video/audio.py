@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class AudioCopy:
     """Reads the audio packets of a file once, in step with the video that is written.
 
-    Payloads are not touched and times keep their relation to the video. Streams whose codec
-    FFmpeg does not know are left out, with a warning.
+    Payloads are not touched, and times keep their relation to the video. Streams whose codec FFmpeg
+    does not know are left out with a warning.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +84,7 @@ class AudioCopy:
                     f"{output.format.name}; name the output .mkv or .mov"
                 ) from error
             copy.metadata.update(stream.metadata)
-            # PyAV 16 takes the number only, 18 both.
+            # PyAV 16 takes only the number, 18 takes both.
             cast(Any, copy).disposition = stream.disposition.value
             self._outputs[stream.index] = copy
             if stream.codec_context.name == "aac" and not stream.codec_context.extradata:
@@ -98,7 +98,7 @@ class AudioCopy:
             self._head = next(self._packets, None)
 
     def start(self, shift_s: int) -> None:
-        """Sets the seconds that are taken off every time stamp, before the first copy."""
+        """Sets the seconds to subtract from every time stamp; call it before the first copy."""
         self._shift_s = shift_s
 
     def copy_until(
@@ -143,7 +143,7 @@ class AudioCopy:
                 ready.stream, ready.time_base = self._outputs[index], time_base
                 output.mux(ready)
         except AV_ERRORS:
-            self._left_out += 1  # damage; a full disk is not told here but by the output's file
+            self._left_out += 1  # damage; the output's file reports a full disk, not this
 
     def _read(self) -> Iterator[av.Packet[Any]]:
         streams = [self._input.streams[index] for index in self._outputs]

@@ -9,7 +9,7 @@ from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import PlatformError
 from dualface_client.video.nvcuvid import decoder_caps
 
-#: What sources come in: codec and bit depth.
+#: Formats that sources come in: codec and bit depth.
 _FORMATS = (("H264", 8), ("HEVC", 8), ("HEVC", 10), ("AV1", 8), ("AV1", 10))
 _ENCODERS = ("h264", "hevc", "av1")
 
@@ -39,12 +39,12 @@ class VideoFacts:
     """What the video engines of one GPU can do.
 
     Attributes:
-        note: Why nothing is known, empty where it is.
-        engines: NVDEC engines, 0 where the library does not say.
+        note: Why nothing is known, empty if something is.
+        engines: NVDEC engines, 0 if the library does not say.
         decoders: What they decode.
         encoders: What NVENC encodes.
-        encoder_engines: NVENC engines, 0 where there are none or the library does not say.
-        encoder_note: Why NVENC cannot be used, empty where it can.
+        encoder_engines: NVENC engines, 0 if there are none or the library does not say.
+        encoder_note: Why NVENC cannot be used, empty if it can.
     """
 
     note: str = ""
@@ -71,7 +71,7 @@ def read_video(gpu_index: int = 0) -> VideoFacts:
 
 
 def ffmpeg_version() -> str:
-    """Of the FFmpeg that PyAV carries, and whether it has x264."""
+    """Version of PyAV, and whether its FFmpeg has x264."""
     import av
 
     try:

@@ -12,14 +12,14 @@ from dualface_client.video.ffmpeg import AV_ERRORS, av, file_url, reason
 def readable_frames(path: Path) -> int:
     """Counts the pictures of a video without decoding all of them.
 
-    Every packet is read; the last group of pictures is decoded, because that is what a cut or a
-    full disk takes first.
+    Every packet is read; the last group of pictures is decoded, because that is what is lost first
+    in a cut or on a full disk.
 
     Args:
         path: A video.
 
     Returns:
-        Packets of its video stream, that is its pictures.
+        Packets of its video stream, which is the number of its pictures.
 
     Raises:
         SourceError: It cannot be read, or its end cannot be decoded.

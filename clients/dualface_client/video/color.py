@@ -45,7 +45,7 @@ class ColorTags:
     transfer: int = UNSPECIFIED
 
     def filled(self, matrix: ColorMatrix) -> ColorTags:
-        """The same, with what the matrix implies where nothing was said."""
+        """The same, with unspecified values filled in by what the matrix implies."""
         implied = {ColorMatrix.BT709: (1, 1), ColorMatrix.BT2020: (9, UNSPECIFIED)}
         primaries, transfer = implied.get(matrix, (UNSPECIFIED, UNSPECIFIED))
         return ColorTags(
@@ -55,11 +55,11 @@ class ColorTags:
 
 
 def matrix_of(code: int, height_px: int) -> ColorMatrix:
-    """The matrix of a picture; an unspecified one follows from the height, as players do it.
+    """The matrix of a picture; an unspecified one follows from the height, as in players.
 
     Args:
         code: H.273 MatrixCoefficients; 0 (RGB), 2 (unspecified) and unknown ones go by height.
-        height_px: Coded height; from 720 lines on it is BT.709, below BT.601.
+        height_px: Coded height; with 720 lines or more it is BT.709, below that BT.601.
     """
     by_height = ColorMatrix.BT709 if height_px >= _HD_LINES else ColorMatrix.BT601
     return _MATRIX_OF_CODE.get(code, by_height)

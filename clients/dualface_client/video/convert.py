@@ -21,12 +21,12 @@ def even(size_px: int) -> int:
 
 
 def plane_view(plane: VideoPlane, rows: int, row_bytes: int) -> ByteArray:
-    """A plane's samples without its row padding; shares and keeps alive its memory.
+    """A plane's samples without its row padding; shares its memory and keeps it alive.
 
     Returns:
         Shape `(rows, row_bytes)`, uint8.
     """
-    # A plane has the buffer protocol, which its type stub does not say before Python 3.12.
+    # A plane has the buffer protocol, which type stubs cannot say before Python 3.12.
     whole: ByteArray = np.frombuffer(memoryview(cast(bytes, plane)), np.uint8)
     return whole.reshape(-1, plane.line_size)[:rows, :row_bytes]
 

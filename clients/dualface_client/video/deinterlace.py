@@ -1,4 +1,4 @@
-"""Deinterlacing by FFmpeg's `bwdif`, one picture out for each one in."""
+"""Deinterlacing with FFmpeg's `bwdif`, one picture out for each one in."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Picture:
 
     Attributes:
         frame: The samples.
-        pts: Presentation time stamp in the stream's time base, None where missing.
-        duration: In the same unit, 0 where unknown.
+        pts: Presentation time stamp in the stream's time base, None if missing.
+        duration: In the same unit, 0 if unknown.
     """
 
     frame: av.VideoFrame
@@ -35,14 +35,14 @@ def can_deinterlace() -> bool:
 
 
 class Deinterlacer:
-    """Feeds pictures through a filter graph once the first interlaced one came.
+    """Feeds pictures through a filter graph once the first interlaced one has come.
 
     Only pictures that are flagged as interlaced are changed. The filter looks one picture ahead;
     times travel beside it, so that they come out as they went in.
     """
 
     def __init__(self) -> None:
-        """Starts without a graph: progressive streams never pay for one."""
+        """Starts without a graph, so that progressive streams never pay for one."""
         self._graph: Graph | None = None
         self._format: tuple[int, int, str] | None = None
         self._waiting: deque[Picture] = deque()  # at most the filter's delay of two
@@ -88,7 +88,7 @@ class Deinterlacer:
             except (
                 av.error.BlockingIOError,
                 av.error.EOFError,
-            ):  # no more now
+            ):  # no more for now
                 return
             picture = self._waiting.popleft()
             yield Picture(ready, picture.pts, picture.duration)

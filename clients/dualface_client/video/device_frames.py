@@ -1,4 +1,4 @@
-"""Frames in GPU memory: a bounded set of buffers that come back when nobody holds their picture."""
+"""Frames in GPU memory: a bounded set of buffers, reused when nobody holds their picture."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class _Loan:
 class DeviceFrames:
     """Upright NV12 pictures of one size, each copied into a buffer of its own.
 
-    A buffer is used again once the picture's arrays are garbage: whoever queued work on them did
-    so on the same stream, so the copy that overwrites them comes after it. Buffers are allocated
-    as they are needed, up to a limit; `place` then waits for one to come back.
+    A buffer is reused once the picture's arrays are garbage. All work on them was queued on the
+    same stream, so the copy that overwrites them comes after it. Buffers are allocated as they are
+    needed, up to a limit; `place` then waits for one to come back.
     """
 
     def __init__(self, stream: CudaStream, size_wh_px: tuple[int, int], limit: int) -> None:
@@ -75,7 +75,7 @@ class DeviceFrames:
         sample_bytes: int = 1,
         turns: int = 0,
     ) -> Nv12Image | None:
-        """Copies a decoded picture, converted to 8 bit and turned upright where need be.
+        """Copies a decoded picture, converted to 8 bit and turned upright if necessary.
 
         Args:
             address: Device memory: Y, then interleaved CbCr, without row padding.
@@ -85,7 +85,7 @@ class DeviceFrames:
             turns: Counter-clockwise turns by 90 degrees that make it upright, 0 to 3.
 
         Returns:
-            The picture, or None where `closing` was set.
+            The picture, or None if `closing` was set.
 
         Raises:
             SourceError: All pictures were held for a minute.
@@ -100,7 +100,7 @@ class DeviceFrames:
         return self._image(buffer, color, turns)
 
     def upload(self, address: int, color: ColorSpec, closing: threading.Event) -> Nv12Image | None:
-        """Copies an upright 8-bit picture from pinned host memory; else as `place`."""
+        """Copies an upright 8-bit picture from pinned host memory; otherwise like `place`."""
         buffer = self._take(closing)
         if buffer is None:
             return None

@@ -1,4 +1,4 @@
-"""What a writer does on a full disk: waits for space, for a while."""
+"""What a writer does on a full disk: waits for space for a while."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
-#: What somebody can end by making room. A file that has grown too large (EFBIG) is another matter:
-#: neither the process's own limit nor the file system's largest file change while one waits.
+#: Errors that somebody can end by making room. A file that has grown too large (EFBIG) is
+#: different: neither the process's limit nor the file system's largest file size changes while one
+#: waits.
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _POLL_S = 0.25
 
@@ -21,9 +22,9 @@ class DiskWait:
     """Patience with a full disk, of one output.
 
     Args:
-        limit_s: How long to wait for space before giving up; 0 gives up at once. Counts anew after
+        limit_s: How long to wait for space before giving up; 0 gives up at once. Starts again after
             every write that succeeds.
-        stop: Set from outside when nobody wants to wait any more, None for never.
+        stop: Set from outside to end the wait, None for never.
         tell: Called with True when a wait begins and with False when there is space again.
         errnos: Failures of a write that are worth a wait.
     """
@@ -42,7 +43,7 @@ class DiskWait:
         self._until_s: float | None = None
 
     def wait(self, error: OSError) -> bool:
-        """A write failed: waits a moment, if it was for want of space.
+        """A write failed: waits a moment, if it failed for lack of space.
 
         Args:
             error: Of the write.
@@ -61,7 +62,7 @@ class DiskWait:
         return not self._stop.wait(_POLL_S)
 
     def succeeded(self) -> None:
-        """A write went through."""
+        """A write succeeded."""
         if self._until_s is not None:
             self._until_s = None
             self._tell(False)

@@ -1,4 +1,4 @@
-"""The door to FFmpeg: PyAV's import and what its errors mean. Nobody else maps them."""
+"""The way to FFmpeg: the import of PyAV and the mapping of its errors, only here."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def sink_error(path: Path, error: Exception) -> SinkError:
     number = getattr(error, "errno", None)
     if number == errno.EFBIG:
         return DiskFullError(
-            f"{path}: the output has become as large as a file may be here (File too large); raise "
-            "the limit (`ulimit -f`), or choose a file system that takes larger files"
+            f"{path}: the output has reached the largest size allowed here (File too large); raise "
+            "the limit (`ulimit -f`), or choose a file system that allows larger files"
         )
     if number in NO_SPACE:
         return DiskFullError(
@@ -87,7 +87,7 @@ def thread_count(threads: int | str) -> int:
 
 
 def file_url(path: Path) -> str:
-    """The path as FFmpeg reads it, so that a colon in a name is no protocol."""
+    """The path for FFmpeg, so that a colon in a name is not taken for a protocol."""
     return f"file:{path}"
 
 

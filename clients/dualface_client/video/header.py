@@ -33,11 +33,11 @@ def read_header(path: Path) -> VideoHeader:
         path: A video file.
 
     Raises:
-        SourceError: It cannot be opened, or says no size.
+        SourceError: It cannot be opened, or gives no size.
     """
     with _open(path) as container:
         context = _video_stream(container, path).codec_context
         if not (context.width and context.height):
-            raise SourceError(f"{path}: its header says no picture size")
+            raise SourceError(f"{path}: its header gives no picture size")
         depth = context.format.components[0].bits if context.format is not None else 8
         return VideoHeader(context.width, context.height, context.name, depth)

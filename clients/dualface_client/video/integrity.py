@@ -11,16 +11,16 @@ from typing import BinaryIO
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
-_BOX_LIMIT = 10_000  # enough to judge an input; our own outputs are walked whole
+_BOX_LIMIT = 10_000  # enough to judge an input; our own outputs are walked completely
 
 
 def mp4_boxes(stream: BinaryIO, size: int, limit: int | None = _BOX_LIMIT) -> list[tuple[str, int]]:
-    """Top-level boxes as (type, end offset); the end of a cut box lies beyond `size`.
+    """Top-level boxes as (type, end offset); the end of a cut box is beyond `size`.
 
     Args:
         stream: The file, opened for reading.
         size: Its length in bytes.
-        limit: Boxes looked at, None for all.
+        limit: Most boxes to read, None for all.
     """
     boxes: list[tuple[str, int]] = []
     offset = 0
@@ -49,7 +49,7 @@ def lacks_index(path: Path) -> bool:
 
 
 def truncation(path: Path) -> str | None:
-    """What shows that the file was cut short, None where nothing does."""
+    """What shows that the file was cut short, None if nothing does."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         head = stream.read(12)
@@ -86,7 +86,7 @@ def _matroska(stream: BinaryIO, size: int) -> str | None:
 
 
 def _vint(stream: BinaryIO) -> int | None:
-    """An EBML size (RFC 8794 section 4); None where all bits say that it is unknown."""
+    """An EBML size (RFC 8794 section 4); None if all bits say that it is unknown."""
     first = stream.read(1)
     if not first or not first[0]:
         return None

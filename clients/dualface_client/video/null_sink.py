@@ -14,7 +14,7 @@ def never() -> bool:
 
 
 class NullSink:
-    """Takes frames and writes nothing: for measurements and for tracks alone."""
+    """Takes frames and writes nothing: for measurements, or when only tracks are wanted."""
 
     def __init__(self) -> None:
         """Starts at no frame."""

@@ -1,8 +1,8 @@
-"""What a GPU's decoders can do, asked of the driver in the CUDA context that is there.
+"""What a GPU's decoders can do, asked of the driver in the existing CUDA context.
 
-PyNvVideoCodec's `GetDecoderCaps` makes a context of its own for the question, which took 85 % of
-the time of opening a file, needs some 580 MiB for a moment, and ends the process with a
-segmentation fault where they are not free.
+PyNvVideoCodec's `GetDecoderCaps` creates a context of its own for the query. That took 85 % of the
+time of opening a file, needs some 580 MiB for a moment, and ends the process with a segmentation
+fault if they are not free.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DecoderCaps:
 
     Attributes:
         is_supported: Whether it decodes it at all.
-        engines: Decoders on the GPU that do.
+        engines: How many of the GPU's decoders do.
         width_min: Narrowest picture, pixels.
         width_max: Widest picture, pixels.
         height_min: Lowest picture, pixels.
@@ -74,7 +74,7 @@ class DecoderCaps:
 
 
 def decoder_caps(stream: CudaStream, codec: str, bit_depth: int) -> DecoderCaps:
-    """Asks for one format.
+    """Queries one format.
 
     Args:
         stream: Says which GPU.
@@ -82,7 +82,7 @@ def decoder_caps(stream: CudaStream, codec: str, bit_depth: int) -> DecoderCaps:
         bit_depth: 8, 10 or 12.
 
     Raises:
-        PlatformError: The driver's video library is missing or refuses the question.
+        PlatformError: The driver's video library is missing or refuses the query.
     """
     try:
         library = ctypes.CDLL(_LIBRARY)
@@ -95,7 +95,7 @@ def decoder_caps(stream: CudaStream, codec: str, bit_depth: int) -> DecoderCaps:
     with stream:
         status = library.cuvidGetDecoderCaps(ctypes.byref(caps))
     if status:
-        raise PlatformError(f"NVDEC cannot be asked what it decodes: CUDA driver error {status}")
+        raise PlatformError(f"NVDEC cannot be queried: CUDA driver error {status}")
     return DecoderCaps(
         bool(caps.is_supported),
         caps.engines,

@@ -2,7 +2,7 @@
 
 PyAV reads the container: it has the time stamps, the rotation and the error messages, and does not
 hold Python's lock while it reads. PyNvVideoCodec's core decoder decodes on the stream's own CUDA
-stream. A decoded picture is the library's until the next call, so it is copied, in stream order.
+stream. A decoded picture is valid only until the next call, so it is copied, in stream order.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class NvdecUnsupportedError(SourceError):
 
 
 class NvdecSource(PyavSource):
-    """A video file as upright NV12 frames in GPU memory; else as `PyavSource`.
+    """A video file as upright NV12 frames in GPU memory; otherwise like `PyavSource`.
 
-    The first picture is decoded on the CPU too: it tells what the frames will be.
+    The first picture is also decoded on the CPU, which shows what the frames will be.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class NvdecSource(PyavSource):
         super().__init__(path, threads=1)
 
     def close(self) -> None:
-        """As `PyavSource.close`; frames that are held stay valid."""
+        """Like `PyavSource.close`; frames that are held stay valid."""
         super().close()
         if self._lock.acquire(blocking=False):
             try:
-                # An abandoned iterator holds a surface of the decoder's.
+                # An abandoned iterator holds one of the decoder's surfaces.
                 self._device_frames_left: Iterator[Any] = iter(())
                 self._decoder = None
             finally:
@@ -123,7 +123,7 @@ class NvdecSource(PyavSource):
     def _create_decoder(self) -> Any:
         name = _CODECS[self._stream.codec_context.name]
         with self._cuda:
-            # Without the context, the library refuses a stream of CuPy's.
+            # Without the context, the library refuses CuPy's stream.
             context = self._cuda.cupy.cuda.driver.ctxGetCurrent()
             try:
                 return self._codec.CreateDecoder(
@@ -208,10 +208,10 @@ class NvdecSource(PyavSource):
 
 
 def can_decode(path: str | Path, stream: CudaStream) -> str | None:
-    """Why NVDEC cannot decode a file, None where it can.
+    """Why NVDEC cannot decode a file, None if it can.
 
     Raises:
-        SourceError: Nobody can.
+        SourceError: Neither can anything else.
     """
     try:
         NvdecSource(path, stream).close()

@@ -64,7 +64,7 @@ ACCEPTED_OPTIONS = frozenset(
         "tier",
     }
 )
-#: Values that are words; another spelling is replaced by a default without a word.
+#: Values that are words; the library silently replaces another spelling by a default.
 ACCEPTED_VALUES = {
     "codec": frozenset({"h264", "hevc", "av1"}),
     "preset": frozenset(f"P{n}" for n in range(1, 8)),
@@ -80,7 +80,7 @@ _BITS_PER_PIXEL = 0.13  # 8 Mbit/s for 1080p at 30 pictures a second
 
 
 def encoder_options(wh_px: tuple[int, int], rate: Fraction) -> dict[str, str | int]:
-    """What the encoder is asked for: no B-frames, so that decoding order is presentation order.
+    """The encoder's options: no B-frames, so that decoding order is presentation order.
 
     Args:
         wh_px: Canvas width and height.
@@ -131,7 +131,7 @@ class DeviceCanvas:
         """
         y, uv = image.y, image.uv
         if uv.data.ptr != y.data.ptr + y.size or y.strides != (y.shape[1], 1):
-            raise SinkError("NVENC needs the two planes of a canvas behind one another")
+            raise SinkError("NVENC needs the two planes of a canvas one after the other")
         self._planes = [y.reshape(*y.shape, 1), uv]
 
     def cuda(self) -> list[Any]:
@@ -144,7 +144,7 @@ Encode = Callable[[Nv12Image | None], list[tuple[bytes, int, int]]]
 
 
 class PacketStream:
-    """Has PyAV's `encode` over an encoder that gives bare Annex-B packets in decoding order."""
+    """PyAV's `encode` for an encoder that yields bare Annex-B packets in decoding order."""
 
     def __init__(
         self, stream: Any, encode: Encode, marker: ColorMarker, reorder_depth: int, step: int
@@ -154,7 +154,7 @@ class PacketStream:
         Args:
             stream: Made by `add_mux_stream`.
             encode: The encoder.
-            marker: Puts the colour tags in.
+            marker: Inserts the colour tags.
             reorder_depth: See `DecodeStamps`.
             step: Time base units from one picture to the next.
         """
@@ -193,7 +193,7 @@ class PacketStream:
 
 
 class NvencSink(PyavSink):
-    """As `PyavSink`, with NVENC in x264's place; takes canvases in GPU memory."""
+    """Like `PyavSink`, with NVENC instead of x264; takes canvases in GPU memory."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class NvencSink(PyavSink):
             disk_wait: Patience with a full disk, None for none.
 
         Raises:
-            PlatformError: This GPU has no NVENC, or no session of it is free: encode with x264.
+            PlatformError: This GPU has no NVENC, or no free session: encode with x264.
             SinkError: The output cannot be created.
             UsageError: The output exists, or it is the input.
         """
@@ -308,7 +308,7 @@ def nvenc(wh_px: tuple[int, int], rate: Fraction, stream: CudaStream) -> Encode:
             )
         except codec.PyNvVCException as error:
             raise PlatformError(
-                f"GPU {stream.device_id} gives no NVENC session ({_reason(error)}): it has no "
+                f"GPU {stream.device_id} offers no NVENC session ({_reason(error)}): it has no "
                 "encoder (A100, H100, H200) or all sessions are taken; encode with x264"
             ) from error
 

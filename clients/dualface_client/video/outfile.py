@@ -12,7 +12,7 @@ from dualface_client.video import integrity
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.ffmpeg import sink_error
 
-#: A new file comes in the way of opening one only while another process ends its output.
+#: How often a new file may get in the way, as it does only while another process ends its output.
 _OPEN_TRIES = 5
 
 
@@ -22,10 +22,10 @@ def partial_path_of(final: Path) -> Path:
 
 
 def is_finished(partial: Path, final: Path) -> bool:
-    """Whether a partial name is a second one of the finished output.
+    """Whether a partial name is a second name of the finished output.
 
-    Its process was killed between giving the one and taking the other. Who removes it holds the
-    file's lock, so that this is not just happening.
+    Its process was killed after giving the final name and before removing the partial one. To
+    remove it, hold the file's lock, so that this is not happening at the moment.
     """
     try:
         return os.path.samefile(partial, final)
@@ -34,11 +34,11 @@ def is_finished(partial: Path, final: Path) -> bool:
 
 
 class OutputFile:
-    """A seekable file object for PyAV that keeps the first write error and freezes then.
+    """A seekable file object for PyAV that keeps the first write error and then freezes.
 
-    FFmpeg writes an MP4's index last and only then turns the fragments before it into one block.
+    FFmpeg writes an MP4's index last, and only then turns the fragments before it into one block.
     If the index does not fit on the disk, the rest must not happen either: after the first error
-    every write is swallowed, so that the fragments on disk stay what they are, playable.
+    every write is dropped, so that the fragments on disk stay playable.
 
     The partial file is locked: two processes never write the same output. One that a killed
     process left behind is replaced.
@@ -80,7 +80,7 @@ class OutputFile:
 
     @property
     def partial_path(self) -> Path | None:
-        """Where the unpublished file lies, None once it is published or removed."""
+        """Path of the unpublished file, None once it is published or removed."""
         return self._partial
 
     def write(self, data: bytes) -> int:
@@ -107,8 +107,8 @@ class OutputFile:
     def publish(self) -> None:
         """Gives the file its final name, atomically, and closes it.
 
-        Its bytes are on the disk before the name is: after a loss of power too the name stands for
-        a whole file.
+        Its bytes are on the disk before the name is, so a file with this name is complete even
+        after a power failure.
 
         Raises:
             SinkError: The disk did not take all of it, the output appeared meanwhile, or the
@@ -145,7 +145,7 @@ class OutputFile:
         self._fd = -1
 
     def _cut_to_whole_boxes(self) -> None:
-        """Cuts an MP4 behind its last whole box: players refuse a file with half a `moof`."""
+        """Cuts an MP4 after its last complete box: players refuse a file with half a `moof`."""
         with os.fdopen(os.dup(self._fd), "rb") as stream:
             size = os.fstat(self._fd).st_size
             if integrity.is_mp4(os.pread(self._fd, 12, 0)):
@@ -163,11 +163,11 @@ class OutputFile:
             raise UsageError(f"{self._final}: exists; choose another name or allow --overwrite")
 
     def _open_locked(self, partial: Path) -> int:
-        """The partial file, empty and ours alone.
+        """The partial file, empty and only ours.
 
-        Between opening and locking another process may give the file its final name; cutting it
-        would then cut a finished output. So what was locked must still be the partial file, and
-        nothing else besides.
+        Between opening and locking, another process may give the file its final name; truncating it
+        would then truncate a finished output. So the locked file must still be the partial file,
+        and have no other name.
         """
         for _ in range(_OPEN_TRIES):
             self._check_target()
@@ -184,7 +184,7 @@ class OutputFile:
                 partial.unlink()
             os.close(fd)
         raise SinkError(
-            f"{partial}: another process writes it; wait for it or choose another output"
+            f"{partial}: another process is writing it; wait for it or choose another output"
         )
 
 
@@ -208,7 +208,7 @@ def _is_at(path: Path, fd: int) -> bool:
 
 
 def _rename_exclusive(old: Path, new: Path) -> None:
-    """Renames without replacing; `FileExistsError` where the new name is taken."""
+    """Renames without replacing; `FileExistsError` if the new name is taken."""
     try:
         os.link(old, new)
     except FileExistsError:

@@ -12,7 +12,7 @@ _START_CODE = b"\x00\x00\x01"
 
 
 def is_disposable(packet: Packet[VideoStream], codec: str) -> bool:
-    """Whether the picture may be lost without harm to another one.
+    """Whether the picture can be lost without damage to another one.
 
     Containers rarely say; H.264 does: a slice (NAL unit types 1 to 5) with `nal_ref_idc` 0 belongs
     to a picture that is no reference (ITU-T H.264, 7.4.1).

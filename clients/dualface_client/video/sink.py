@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 # A hybrid MP4 is written as fragments and becomes an ordinary one when it is closed. FFmpeg 8.0
-# (libavformat 62.3) loses the samples' places in that step: there it stays in fragments.
+# (libavformat 62.3) loses the samples' positions in that step, so there it stays in fragments.
 _HYBRID_WORKS = av.library_versions["libavformat"] >= (62, 12)
 _MP4_OPTIONS = {
     "movflags": "delay_moov+default_base_moof" + "+hybrid_fragmented" * _HYBRID_WORKS,
@@ -36,7 +36,7 @@ _FORMATS = {
     ".mov": ("mov", _MP4_OPTIONS),
     ".mkv": ("matroska", {"cluster_time_limit": "1000"}),
 }
-# Packets reach the disk as they come, and a stream that pauses holds up the others for 1 s only.
+# Packets reach the disk as they come, and a stream that pauses delays the others by only 1 s.
 _MUX_OPTIONS = {"flush_packets": "1", "max_interleave_delta": "1000000"}
 _BUFFER_BYTES = 1 << 20
 _GOP_S = 2
@@ -48,8 +48,8 @@ class PyavSink:
     """One output video: encoded canvases plus the source's audio.
 
     Written as `NAME.partial.SUFFIX` beside the final name, which it gets in `close`. Until then,
-    and whenever the process dies, the partial file plays up to a second or two before that
-    moment. Not for several threads at once.
+    and if the process dies, the partial file plays up to a second or two before that moment. Not
+    thread-safe.
     """
 
     def __init__(  # noqa: PLR0913 - one keyword for each option of the command line
@@ -125,12 +125,12 @@ class PyavSink:
 
     @property
     def partial_path(self) -> Path | None:
-        """Where the unfinished file lies; None once it has its final name or was removed."""
+        """Path of the unfinished file; None once it has its final name or was removed."""
         return self._file.partial_path
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was handled in the copy of audio and times, for the user."""
+        """What was changed in copying audio and times, for the user."""
         return (*self._notes, *(self._audio.warnings if self._audio else ()))
 
     def write(self, frame: Frame) -> None:
@@ -142,8 +142,8 @@ class PyavSink:
 
         Raises:
             DiskFullError: No space is left. What was written before stays playable.
-            EncoderError: The encoder failed; another one may do.
-            SinkError: The output cannot be written any more, or the frame does not fit.
+            EncoderError: The encoder failed; another one may work.
+            SinkError: The output can no longer be written, or the frame has the wrong format.
         """
         self._check_frame(frame)
         if not self._frame_count:
@@ -156,7 +156,7 @@ class PyavSink:
         self._encode(lambda: self._stream.encode(picture))
 
     def _encode(self, encode: Callable[[], list[Packet[VideoStream]]]) -> None:
-        """Muxes what the encoder gives; its own failure is told from the file's."""
+        """Muxes what the encoder yields; its own failure is distinguished from the file's."""
         try:
             packets = encode()
         except AV_ERRORS as error:
@@ -204,9 +204,9 @@ class PyavSink:
         return complete
 
     def abort(self) -> None:
-        """Stops early: what was written stays, playable, at `partial_path`.
+        """Stops early: what was written stays playable at `partial_path`.
 
-        Without any frame nothing stays. Never raises for what it cannot write any more.
+        Without any frame nothing stays. Never raises for what can no longer be written.
         """
         if self._state == "closed":
             return
@@ -237,11 +237,11 @@ class PyavSink:
     def _add_video(self, info: VideoInfo, options: dict[str, str], threads: int) -> VideoStream:
         assert self._container is not None  # noqa: S101 - the constructor opened it
         rate = info.frame_rate or _FALLBACK_RATE
-        # ultrafast leaves 8x8 transforms out, and with them the High profile.
+        # ultrafast does without 8x8 transforms, and so without the High profile.
         options = {**options, "x264-params": "8x8dct=1"}
         stream = self._container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height = self._wh
-        stream.pix_fmt = "nv12"  # x264 takes it as it is; the bitstream is 4:2:0 all the same
+        stream.pix_fmt = "nv12"  # x264 takes NV12 directly; the bitstream is 4:2:0 in any case
         context = stream.codec_context
         context.time_base = info.time_base
         context.gop_size = max(1, round(_GOP_S * rate))
@@ -254,7 +254,7 @@ class PyavSink:
         return stream
 
     def _place_origin(self, first: Frame) -> None:
-        """Takes whole seconds off where a source starts late, or early enough to lose frames."""
+        """Subtracts whole seconds if a source starts late, or so early that frames are lost."""
         video_s = first.pts * first.time_base
         origin_s = min(video_s, self._audio.start_s) if self._audio else video_s
         # A multiple of this many seconds is a whole number of units in any such time base.
@@ -264,7 +264,7 @@ class PyavSink:
             shift_s = 0  # encoder priming before zero: players skip it by the edit list
         if not shift_s:
             return
-        self._notes.append(f"the source starts at {float(origin_s):.3f} s: {shift_s} s taken off")
+        self._notes.append(f"the source starts at {float(origin_s):.3f} s: {shift_s} s subtracted")
         self._shift = int(shift_s / self._time_base)
         if self._audio is not None:
             self._audio.start(shift_s)
@@ -292,7 +292,7 @@ class PyavSink:
         self._raise_write_error()
 
     def _finish(self, audio_until_s: Fraction | float, stopped: Callable[[], bool] = never) -> bool:
-        """Drains the encoder, copies audio and closes; whether all of it was copied."""
+        """Drains the encoder, copies audio and closes; returns whether all of it was copied."""
         assert self._container is not None  # noqa: S101 - open until `_close_parts`
         complete = True
         try:

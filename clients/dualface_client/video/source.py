@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# Demuxers that make a "video" of any text or picture list.
+# Demuxers that make a "video" out of any text or list of pictures.
 _NOT_VIDEO = frozenset({"tty", "lrc"})
 _LISTS = {b"#EXTM3U": "an HLS playlist", b"ffconcat": "a concat list"}
 _ASPECT_LIMIT = 8  # sample aspect ratios beyond 1:8 are damage, not intent
@@ -40,8 +40,8 @@ _REMEDY_NOT_VIDEO = "check that it is a complete video file"
 class PyavSource:
     """A video file as upright NV12 frames in presentation order.
 
-    The constructor opens the file and decodes its first picture, so that `info` is what the
-    frames will be. Iterate once; `close` may come from any thread.
+    The constructor opens the file and decodes its first picture, so that `info` describes the
+    frames to come. Iterate once; `close` may be called from any thread.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class PyavSource:
 
     @property
     def info(self) -> VideoInfo:
-        """What is known of the stream; `notes` are complete when the constructor returns."""
+        """What is known about the stream; `notes` are complete when the constructor returns."""
         return self._info
 
     @property
@@ -124,9 +124,9 @@ class PyavSource:
         return self._frames()
 
     def close(self) -> None:
-        """Ends the iteration after the frame in work and closes the file; may be repeated."""
+        """Ends the iteration after the current frame and closes the file; may be repeated."""
         self._closing.set()
-        # The iterator closes the file itself where it outlasts this wait.
+        # If the iterator outlasts this wait, it closes the file itself.
         if self._lock.acquire(timeout=_CLOSE_TIMEOUT_S):
             try:
                 self._container.close()
@@ -230,7 +230,7 @@ class PyavSource:
         for packet in self._packets():
             for frame in self._decode(packet):
                 self._damaged += frame.is_corrupt
-                # As FFmpeg's best effort: a decoder that lost the PTS still knows the DTS.
+                # Like FFmpeg's best effort: a decoder that lost the PTS still knows the DTS.
                 pts = frame.pts if frame.pts is not None else frame.dts
                 yield Picture(frame, pts, frame.duration or 0)
 
@@ -239,11 +239,12 @@ class PyavSource:
             return []
         try:
             return self._stream.codec_context.decode(packet)
-        except av.error.EOFError:  # drained already
+        except av.error.EOFError:  # already drained
             return []
         except AV_ERRORS:
             self._decode_errors += 1
-            # Pictures that build on a lost one would be smeared: faces are found in smears too.
+            # Pictures that build on a lost one would be smeared, and faces are found even in
+            # smears.
             codec = self._stream.codec_context.name
             harmless = packet is None or is_disposable(packet, codec)
             self._to_skip = 0 if harmless else _KEY_FRAME_WITHIN
@@ -264,7 +265,7 @@ class PyavSource:
                         yield packet
                 break
             except AV_ERRORS as error:
-                # A demuxer that stumbled may find the next packet; one that cannot says so again.
+                # A demuxer may find the next packet after an error; if it cannot, it fails again.
                 self._truncated = self._truncated or f"reading stopped: {error}"
         yield None
 
@@ -284,11 +285,11 @@ def _check_file(path: Path) -> None:
         raise source_error(path, error, "check its permissions") from error
     if not status.st_size:
         raise SourceError(f"{path}: is empty (0 bytes); record or copy it again")
-    # Before FFmpeg opens what a list names: other files, of anybody's choice.
+    # Before FFmpeg opens the files that a list names, which could be any.
     for mark, what in _LISTS.items():
         if head.removeprefix(codecs.BOM_UTF8).startswith(mark):
             raise SourceError(
-                f"{path}: is {what}, not a video itself; name the videos that it lists, or join "
+                f"{path}: is {what}, not a video; name the videos that it lists, or join "
                 "them first (`ffmpeg -i LIST -c copy joined.mkv`)"
             )
 
@@ -310,7 +311,7 @@ def _open(path: Path) -> InputContainer:
     if name == "image2" or name.endswith("_pipe"):
         container.close()
         raise SourceError(
-            f"{path}: is a picture, not a video; make one of a picture sequence first "
+            f"{path}: is a picture, not a video; make a video from a picture sequence first "
             "(`ffmpeg -framerate 25 -i frame%04d.jpg out.mp4`)"
         )
     return container

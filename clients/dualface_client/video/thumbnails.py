@@ -16,7 +16,7 @@ _QUALITY = 4  # of MJPEG, 2 (best) to 31
 
 
 def thumbnails(path: Path, count: int, width_px: int) -> list[tuple[float, bytes]]:
-    """Pictures at equal distances; the key frames nearest before them, which are cheap to reach.
+    """Pictures at about equal distances: key frames, which are cheap to reach.
 
     Args:
         path: A video.
@@ -33,7 +33,7 @@ def thumbnails(path: Path, count: int, width_px: int) -> list[tuple[float, bytes
             for picture in _at_times(container, [length_s * i / count for i in range(count)]):
                 found.setdefault(float(picture.time or 0.0), _jpeg(picture, width_px))
     except AV_ERRORS:
-        pass  # an unfinished file may play up to some moment only
+        pass  # an unfinished file may end at any moment
     return sorted(found.items())
 
 

@@ -11,9 +11,9 @@ JUMP_S = Fraction(1, 4)
 class Timeline:
     """Places the time stamps of one stream: strictly increasing, gaps kept.
 
-    A stamp that is missing follows the one before by one step. A stamp that does not increase is
-    moved to one unit after the one before. A jump back by more than `JUMP_S` moves everything
-    after it so that the stream goes on one step later.
+    A missing stamp is set one step after the previous one. A stamp that does not increase is moved
+    to one unit after the previous one. After a jump back by more than `JUMP_S`, everything is moved
+    so that the stream continues one step later.
 
     Attributes:
         filled: Missing stamps so far.
@@ -40,8 +40,8 @@ class Timeline:
         """The stamp to use.
 
         Args:
-            stamp: What the source says, None where it says nothing.
-            duration: Units until the next stamp, 0 where unknown; the step is taken then.
+            stamp: What the source says, None if it says nothing.
+            duration: Units until the next stamp; 0 if unknown, which means one step.
         """
         placed = self._forward(stamp)
         self._last = placed

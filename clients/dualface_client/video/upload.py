@@ -1,4 +1,4 @@
-"""Between host and GPU, where NVIDIA's video engines cannot help: PyAV decodes or encodes."""
+"""Between host and GPU, if PyAV decodes or encodes because NVIDIA's video engines cannot."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class UploadingSource:
 
     @property
     def info(self) -> VideoInfo:
-        """What is known of the stream."""
+        """What is known about the stream."""
         return self._info
 
     @property
@@ -108,17 +108,17 @@ class HostSink(Protocol):
 
     @property
     def partial_path(self) -> Path | None:
-        """Where the unfinished file lies."""
+        """Path of the unfinished file."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was handled."""
+        """What was changed, for the user."""
 
     def write(self, frame: Frame) -> None:
         """Takes one canvas on the host and keeps nothing of it."""
 
     def close(self, stopped: Callable[[], bool] = ...) -> bool:
-        """Finishes the file, or ends it early where `stopped`; whether it is complete."""
+        """Finishes the file, or ends it early if `stopped`; returns whether it is complete."""
 
     def abort(self) -> None:
         """Stops early."""
@@ -145,19 +145,19 @@ class DownloadingSink:
 
     @property
     def partial_path(self) -> Path | None:
-        """Where the unfinished file lies, None once it has its final name or was removed."""
+        """Path of the unfinished file, None once it has its final name or was removed."""
         return self._sink.partial_path
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was handled, for the user."""
+        """What was changed, for the user."""
         return self._sink.warnings
 
     def write(self, frame: Frame) -> None:
         """Copies one device canvas and encodes it.
 
         Raises:
-            SinkError: The output cannot be written any more.
+            SinkError: The output can no longer be written.
         """
         image = frame.image
         width, height = image.width_px, image.height_px
@@ -178,7 +178,7 @@ class DownloadingSink:
         self._sink.write(replace(frame, image=host))
 
     def close(self, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Finishes the file and moves it to its final name; whether it is complete."""
+        """Finishes the file and gives it its final name; returns whether it is complete."""
         return self._sink.close(stopped)
 
     def abort(self) -> None:

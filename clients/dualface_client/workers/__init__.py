@@ -1,1 +1,1 @@
-"""Worker processes that carry streams, and who supervises them."""
+"""Worker processes that carry streams, and their supervisor."""

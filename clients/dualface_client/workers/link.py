@@ -33,10 +33,10 @@ _PUT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What came from a worker.
+    """A message from a worker.
 
     Attributes:
-        link: From whom; a restarted worker is another link.
+        link: Which worker; a restarted one has another link.
         message: Its fields; None when the process has ended.
     """
 
@@ -55,7 +55,7 @@ class WorkerLink:
         ready: Whether it has its session.
         told_to_end: Whether it was asked to end.
         heard_s: Monotonic time of its last message.
-        refused: Why it could not open its session, None before it said so.
+        refused: Why it could not open its session, None until it says so.
         tail: Its last lines on standard error.
     """
 
@@ -69,7 +69,7 @@ class WorkerLink:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
     def send(self, kind: str, **fields: Any) -> None:
-        """Says something; a worker that is gone does not hear it, which its end will tell."""
+        """Sends a message; if the worker has gone, its end will show that."""
         assert self.process.stdin is not None  # noqa: S101 - a pipe, see `start_worker`
         with contextlib.suppress(OSError, ValueError):  # the pipe is broken, or closed here
             self.process.stdin.write(encode(kind, **fields))
@@ -84,7 +84,7 @@ class WorkerLink:
         """Asks it to end its jobs early.
 
         Args:
-            error: Why, None where somebody wants to.
+            error: Why; None if somebody wants to stop.
         """
         text, exit_code = ("", 0) if error is None else (str(error), error.exit_code)
         self.send("stop", error=text, exit_code=exit_code)
@@ -100,7 +100,7 @@ class WorkerLink:
         self.process.kill()
 
     def how_it_ended(self) -> str:
-        """The way of its death in words: a signal's name or an exit status."""
+        """How it died, in words: a signal's name or an exit status."""
         code = self.process.returncode
         if code is None:
             return "still running"
@@ -108,12 +108,12 @@ class WorkerLink:
         return f"killed by {names.get(-code, -code)}" if code < 0 else f"exit status {code}"
 
     def close(self) -> None:
-        """Kills what still runs and closes the pipes; a process that hangs in a driver stays."""
+        """Kills it if it still runs and closes the pipes; one that hangs in a driver stays."""
         if self.process.poll() is None:
             self.process.kill()
         try:
             self.process.wait(5.0)
-        except subprocess.TimeoutExpired:  # its pipes would not close either, while they are read
+        except subprocess.TimeoutExpired:  # nor would its pipes close while they are being read
             log_event(
                 "worker_unending",
                 f"worker {self.number} (process {self.process.pid}) does not end by SIGKILL: it "
@@ -124,7 +124,7 @@ class WorkerLink:
             return
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
-                with contextlib.suppress(OSError):  # what could not be written any more
+                with contextlib.suppress(OSError):  # what could no longer be written
                     pipe.close()
 
 
@@ -134,13 +134,13 @@ def start_worker(
     heard: queue.Queue[Heard],
     closing: threading.Event,
 ) -> WorkerLink:
-    """Starts a process of its own interpreter: nothing of this one's threads and locks is in it.
+    """Starts a fresh interpreter, which has none of this process's threads and locks.
 
     Args:
         number: Of the worker.
         setup: What it is told first.
         heard: Gets its messages, and its end.
-        closing: Set when nobody reads `heard` any more.
+        closing: Set when nobody reads `heard` any longer.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "dualface_client.workers.process"],
@@ -148,7 +148,7 @@ def start_worker(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        start_new_session=True,  # Ctrl-C in the terminal is for the supervisor
+        start_new_session=True,  # Ctrl-C in the terminal is only for the supervisor
     )
     link = WorkerLink(number, process, time.monotonic())
     assert process.stdout is not None  # noqa: S101 - pipes, see above
@@ -171,10 +171,10 @@ def _read_messages(
 ) -> None:
     try:
         while line := pipe.readline(LINE_LIMIT_BYTES):
-            link.heard_s = time.monotonic()  # here, however long the supervisor takes to read on
+            link.heard_s = time.monotonic()  # noted here, however slowly it is read
             _put(heard, Heard(link, decode(line)), closing)
     except (ProtocolError, OSError, ValueError):
-        link.kill()  # cut off in the middle of a line, or not our worker at all
+        link.kill()  # cut off in the middle of a line, or not from our worker at all
     link.process.wait()
     _put(heard, Heard(link, None), closing)
 
@@ -183,12 +183,12 @@ def _put(heard: queue.Queue[Heard], what: Heard, closing: threading.Event) -> No
     while not closing.is_set():
         try:
             heard.put(what, timeout=_PUT_S)
-        except queue.Full:  # the supervisor is busy: it still looks at `closing`
+        except queue.Full:  # the supervisor is busy, but still checks `closing`
             continue
         return
 
 
 def _read_tail(link: WorkerLink, pipe: IO[bytes]) -> None:
-    with contextlib.suppress(OSError, ValueError):  # closed under us
+    with contextlib.suppress(OSError, ValueError):  # closed meanwhile
         while line := pipe.readline(_TAIL_LINE_BYTES):
             link.tail.append(line.decode(errors="replace").rstrip())

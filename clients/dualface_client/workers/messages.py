@@ -1,10 +1,10 @@
-"""What supervisor and worker say to each other: one JSON object a line, bounded and versioned.
+"""The messages of supervisor and worker: one JSON object per line, bounded and versioned.
 
     to the worker      setup, job, stop, end
     to the supervisor  ready, refused, server_awaited, report, ended, beat, log, closed
 
-Both ends are of one version, because the supervisor starts the worker; the version is there so that
-a mixed installation says so instead of guessing.
+Both ends have the same version, because the supervisor starts the worker; with the version in every
+message, a mixed installation is reported instead of misread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from dualface_client.errors import DualfaceError
 
 PROTOCOL = 1
-#: A stream's last report, with its history, is the longest; it stays far below.
+#: A stream's last report, with its history, is the longest message, and far shorter.
 LINE_LIMIT_BYTES = 4 << 20
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def decode(line: bytes) -> dict[str, Any]:
     """A line as its fields, `kind` among them.
 
     Raises:
-        ProtocolError: It is no message of this version, or cut short.
+        ProtocolError: It is not a message of this version, or is cut short.
     """
     try:
         data = json.loads(line)
@@ -64,7 +64,7 @@ def decode(line: bytes) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON holds it."""
+    """A value in terms of JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -84,7 +84,7 @@ def build(kind: type[T], data: Any) -> T:
         data: From JSON.
 
     Raises:
-        ProtocolError: The data are not those of this class.
+        ProtocolError: The data do not describe this class.
     """
     try:
         built: T = _build(kind, data)

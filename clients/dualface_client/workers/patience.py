@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from dualface_client.observe.run_log import log_event
 from dualface_client.workers.link import WorkerLink
 
-#: Share of the shortest limit beyond which the time between two looks is nobody's silence.
+#: If more than this share of the silence limit passes between two checks, the supervisor was
+#: paused.
 _PAUSED_SHARE = 1 / 6
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the supervisor waits for what.
+    """How long the supervisor waits, and for what.
 
     Attributes:
         backoff_s: Before the first restart of a worker; doubles each time.
         backoff_limit_s: Longest such wait.
-        silence_s: A worker that says nothing for so long is killed.
-        start_s: The same until its session stands.
-        stop_s: After a stop, workers have so long to finish their files.
+        silence_s: A worker that says nothing for this long is killed.
+        start_s: The same until it has its session.
+        stop_s: After a stop, workers have this long to finish their files.
     """
 
     backoff_s: float = 0.5
@@ -34,7 +35,7 @@ class Patience:
 
 
 class SilenceMonitor:
-    """Kills workers that say nothing; time in which the supervisor itself stood still is forgiven.
+    """Kills workers that say nothing; time in which the supervisor was paused does not count.
 
     Args:
         patience: Waiting times.
@@ -45,7 +46,7 @@ class SilenceMonitor:
         self._looked_s = time.monotonic()
 
     def kill_silent(self, links: Iterable[WorkerLink], now_s: float | None = None) -> None:
-        """Looks once; call it several times a second.
+        """Checks once; call it several times a second.
 
         Args:
             links: The workers that run.
@@ -66,7 +67,7 @@ class SilenceMonitor:
 def _kill(link: WorkerLink, limit_s: float) -> None:
     log_event(
         "worker_silent",
-        f"worker {link.number} said nothing for {limit_s:g} s and is killed",
+        f"worker {link.number} said nothing for {limit_s:g} s and was killed",
         level=logging.WARNING,
         worker=link.number,
     )

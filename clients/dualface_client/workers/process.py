@@ -1,7 +1,7 @@
 """A worker in a process of its own: `python -m dualface_client.workers.process`.
 
 Reads messages from its standard input and answers on its standard output (`workers.messages`).
-It ends when it is told to, and also when its supervisor is gone: then the input ends.
+It ends when it is told to, and when its supervisor has gone, which ends its input.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from dualface_client.workers.messages import build, decode, encode
 #: The supervisor hears from a worker at least this often.
 BEAT_S = 1.0
 _REPORT_S = 0.2
-#: Without a supervisor there is so long to finish files and unregister memory.
+#: Without a supervisor it has this long to finish files and unregister memory.
 _ORPHAN_LIMIT_S = 8.0
 
 
 class _Voice:
-    """Writes messages, whole, from any thread; a supervisor that is gone is no error."""
+    """Writes whole messages from any thread; a missing supervisor is not an error."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -49,7 +49,7 @@ class _Voice:
                 self._out.write(message)
                 self._out.flush()
         except (OSError, ValueError):
-            pass  # the input has ended too, or will: that ends this process
+            pass  # the input has ended too, or will, and that ends this process
 
 
 class _LogForward(logging.Handler):
@@ -108,7 +108,7 @@ class _Reporter(BackgroundLoop):
 
 def main() -> int:
     """Serves one supervisor; returns the exit status."""
-    # Ctrl-C and a service manager's SIGTERM reach everybody: the supervisor says what to do.
+    # Ctrl-C and a service manager's SIGTERM reach all processes: the supervisor decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     voice = _Voice(_own_stdout())

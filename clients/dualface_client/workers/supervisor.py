@@ -1,9 +1,9 @@
-"""Several worker processes on one server: hands out jobs, and starts again what dies.
+"""Several worker processes on one server: hands out jobs and restarts workers that die.
 
-A worker that dies takes its streams with it; they are started again, each alone in a worker, so
-that the one that kills its worker is told from those that were only near. A stream under which
-three workers died is put aside and its report says how. Restarts of a worker wait, longer each
-time. What a dead worker left in shared memory, and registered with the server, is taken back.
+A worker that dies takes its streams with it. They are started again, each alone in a worker, to
+find out which one kills its worker. A stream under which three workers died is put aside, and its
+report says how they died. Restarts of a worker wait, longer each time. What a dead worker left in
+shared memory and registered with the server is cleaned up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dualface_client.workers.link import Heard, WorkerLink, start_worker
 from dualface_client.workers.messages import build
 from dualface_client.workers.patience import Patience, SilenceMonitor
 
-#: Workers that may die under one stream.
+#: A stream is put aside after this many workers died under it.
 STRIKES = 3
 _POLL_S = 0.1
 _QUEUE_LIMIT = 256
@@ -44,7 +44,7 @@ _QUEUE_LIMIT = 256
 
 @dataclass(slots=True)
 class _Worker:
-    """A worker's place over its restarts."""
+    """A worker across its restarts."""
 
     number: int
     backoff: Backoff
@@ -59,7 +59,7 @@ class Supervisor:
     Args:
         setup: What each worker is told.
         workers: How many processes.
-        state: Told what the workers do, None for nobody.
+        state: Told what the workers do, None for nothing.
         patience: Waiting times.
     """
 
@@ -187,10 +187,10 @@ class Supervisor:
 
     def _listen(self) -> None:
         wait_s = _POLL_S
-        for _ in range(_QUEUE_LIMIT):  # all that is there: who is silent is judged next
+        for _ in range(_QUEUE_LIMIT):  # take all that is there, before silence is judged
             try:
                 heard = self._heard.get(timeout=wait_s)
-            except queue.Empty:  # nothing more to hear now
+            except queue.Empty:  # nothing more for now
                 return
             wait_s = 0.0
             worker = self._workers[heard.link.number - 1]
@@ -246,14 +246,14 @@ class Supervisor:
         self._tell(worker)
 
     def _on_refusal(self, worker: _Worker, link: WorkerLink) -> None:
-        """It never got as far as a stream: the server's or the machine's fault."""
+        """It never reached a stream: the server or the machine is at fault."""
         if link.told_to_end or self._stop_at_s:
-            return  # nobody needs it any more
+            return  # it is no longer needed
         self._refusals += 1
         error = link.refused or relayed(
             f"{link.how_it_ended()} before it was ready: {' | '.join(link.tail)}", 1
         )
-        # Whoever is at work goes on, and takes the waiting streams too.
+        # Workers that are working continue, and take the waiting streams too.
         others_work = any(other.link is not None and other.link.ready for other in self._workers)
         if not self._ever_ready or (
             self._refusals >= STRIKES * len(self._workers) and not others_work
@@ -287,13 +287,13 @@ class Supervisor:
         worker.start_at_s = time.monotonic() + wait_s
         log_event(
             "worker_died",
-            f"{text}; it is started again in {wait_s:g} s" if self._waiting else text,
+            f"{text}; it is restarted in {wait_s:g} s" if self._waiting else text,
             level=logging.WARNING,
             worker=worker.number,
         )
 
     def _was_finished(self, job: Job, how: str) -> bool:
-        """Whether the output was whole before its worker could say so."""
+        """Whether the output was complete before its worker could say so."""
         if job.output is None:
             return False
         found, status = identity(job.output), self._statuses[job.name]
@@ -301,7 +301,7 @@ class Supervisor:
             return False
         finished = take_finished(job, status)
         if finished:
-            status.warn(f"its worker died ({how}) after the output was complete; it is verified")
+            status.warn(f"its worker died ({how}) after the output was complete; it was verified")
         return finished
 
     def _strike(self, job: Job, how: str, link: WorkerLink) -> None:
@@ -314,13 +314,13 @@ class Supervisor:
             status.update(
                 state="failed",
                 exit_code=1,
-                error=f"{job.input}: put aside, as {STRIKES} workers died under it ({how}){last}",
+                error=f"{job.input}: put aside: {STRIKES} workers died under it ({how}){last}",
                 partial_output=_left_by(job),
             )
             return
         (fresh,) = new_statuses([job])
         before = status.snapshot()
-        note = f"its worker died ({how}); started again from its beginning"
+        note = f"its worker died ({how}); started again from the beginning"
         status.take(
             replace(
                 fresh.snapshot(),
@@ -331,9 +331,9 @@ class Supervisor:
         self._waiting.appendleft(job)
 
     def _reap(self) -> None:
-        """What a dead worker had: its files, and what the server still holds of them."""
+        """Removes a dead worker's files, and what the server still holds of them."""
         access = OPEN_ACCESS if self._setup.open_access else None
-        # It may be the server that died.
+        # Perhaps the server died.
         with suppress(DualfaceError), Connection(self._setup.address, access) as server:
             reap_server(server)
         reap_shared_memory()
@@ -360,10 +360,10 @@ class Supervisor:
                 self._tell(worker)
                 self._died = True
         if self._died:
-            self._reap()  # again: the first time the server was still at a dead one's last request
+            self._reap()  # again: before, the server was still at a dead worker's last request
 
 
 def _left_by(job: Job) -> str:
-    """The unfinished output of a dead worker, empty where there is none."""
+    """The unfinished output of a dead worker, empty if there is none."""
     partial = partial_path_of(job.output) if job.output is not None else None
     return str(partial) if partial is not None and partial.exists() else ""

@@ -1,4 +1,4 @@
-"""What goes wrong on a first day, looked at one by one."""
+"""Everything that commonly goes wrong on a first day, checked one by one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ __all__ = ["FAIL", "NOTE", "OK", "Finding", "examine"]
 def examine(
     address: str | None = None, repository: Path | None = None, config: Path | None = None
 ) -> Iterator[Finding]:
-    """Looks at everything that a run needs.
+    """Checks everything that a run needs.
 
     Args:
-        address: `HOST:PORT` of a Triton to look at too; without one the embedded server's parts
-            are looked at.
-        repository: A model repository with engines; None for `./model_repository` where it is.
+        address: `HOST:PORT` of a Triton to check; None checks the embedded server's parts.
+        repository: A model repository with engines; None for `./model_repository` if it exists.
         config: As `--config`.
     """
     gpus = read_gpus()

@@ -16,11 +16,11 @@ _BUILD = "make build-engines on a machine with this GPU"
 def engine_findings(repository: Path | None, capabilities: Sequence[str]) -> Iterator[Finding]:
     """Whether every model has an engine for every GPU.
 
-    A repository that holds none at all is not set up for TensorRT, which only the `gpu` profile
-    needs: that is said only where a repository was named.
+    A repository without any engine is not set up for TensorRT, which only the `gpu` profile needs:
+    that is a finding only if the user named the repository.
 
     Args:
-        repository: Named by the user, or None for `./model_repository` where it is.
+        repository: Named by the user, or None for `./model_repository` if it exists.
         capabilities: Of the GPUs here, such as `9.0`.
     """
     place = repository or Path("model_repository")
@@ -49,10 +49,10 @@ def _model(name: str, engines: Sequence[Path], capabilities: Sequence[str]) -> F
         return Finding(FAIL, title, text, _BUILD)
     unknown = [engine for engine in engines if not _tensorrt(engine)]
     if unknown:
-        text = f"{unknown[0]}: nobody knows which TensorRT built it (no manifest beside it)"
+        text = f"{unknown[0]}: built by an unknown TensorRT (no manifest beside it)"
         return Finding(NOTE, title, text, _BUILD)
     versions = sorted({_tensorrt(engine) for engine in engines})
-    where = "" if capabilities else "; no GPU here to hold it against"
+    where = "" if capabilities else "; no GPU here to compare with"
     text = f"for capability {', '.join(have)}, by TensorRT {', '.join(versions)}{where}"
     return Finding(OK, title, text)
 

@@ -15,7 +15,7 @@ from dualface_client.observe.gpus import read_gpus
 from dualface_client.observe.host import read_machine
 from dualface_client.video.capabilities import ffmpeg_version
 
-#: Distributions that `run` needs, and what a module of theirs is called.
+#: Distributions that `run` needs, and the name of a module in each.
 _NEEDED = ("numpy", "tritonclient", "av", "opencv-python-headless", "lapx", "psutil", "pyyaml")
 _INSTALL = "pip install 'dualface-client[cpu]' (on a GPU machine [gpu])"
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -23,7 +23,7 @@ _OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-head
 
 
 def packages(installed: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    """Whether every package is there, and none twice.
+    """Whether every package is installed, and none twice.
 
     Args:
         installed: Version by distribution; None looks.
@@ -45,7 +45,7 @@ def _runtimes(found: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             FAIL,
             "ONNX Runtime",
-            f"{' and '.join(both)} share one module: which one loads is chance",
+            f"{' and '.join(both)} share one module: which one loads is a matter of chance",
             "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want",
         )
     elif not both:
@@ -56,7 +56,7 @@ def _runtimes(found: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def configuration(config: Path | None, environ: Mapping[str, str]) -> Finding:
-    """Whether every layer of the settings is right."""
+    """Whether every layer of the settings is valid."""
     try:
         files = find_files(config, environ)
         found = effective(files, environ, {})
@@ -74,7 +74,7 @@ def probed(config: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]
     try:
         path = find_files(config, environ).files.get("auto_detected")
     except ConfigError:
-        return  # said by `configuration`
+        return  # reported by `configuration`
     now = name_of(read_machine(), read_gpus() or ())
     if path is None:
         text = "no auto_detected.yaml: the defaults are cautious"

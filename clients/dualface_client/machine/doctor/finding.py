@@ -1,4 +1,4 @@
-"""What a look at one thing found."""
+"""What a check found."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ OK, NOTE, FAIL = "ok", "note", "FAIL"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        state: `ok`, `note` (works, but know this) or `FAIL`.
-        name: What was looked at.
+        state: `ok`, `note` (works, but worth knowing) or `FAIL`.
+        name: What was checked.
         detail: What was found.
-        remedy: What to do, empty where there is nothing to do.
+        remedy: What to do, empty for nothing.
     """
 
     state: str
@@ -31,7 +31,7 @@ class Finding:
 
 
 def attempt(name: str, look: Callable[[], str]) -> Finding:
-    """A look that says what it found, or raises an error with the remedy in it."""
+    """Runs a check that returns what it found, or raises an error that contains the remedy."""
     try:
         return Finding(OK, name, look())
     except DualfaceError as error:

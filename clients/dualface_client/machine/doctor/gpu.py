@@ -26,12 +26,12 @@ _MEMORY_MIN_BYTES = EMBEDDED_SERVER_BYTES + WORKER_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What of the driver can be seen without NVML.
+    """What can be seen of the driver without NVML.
 
     Attributes:
-        has_nodes: `/dev/nvidiactl` is there.
+        has_nodes: `/dev/nvidiactl` exists.
         missing: Libraries that cannot be loaded.
-        capabilities: `NVIDIA_DRIVER_CAPABILITIES`, None where it is not set.
+        capabilities: `NVIDIA_DRIVER_CAPABILITIES`, None if it is not set.
         is_container: This looks like a container.
     """
 
@@ -49,7 +49,7 @@ def cuda_works() -> bool:
 
 
 def read_driver() -> Driver:
-    """Looks at the driver of this machine."""
+    """Reads what can be seen of this machine's driver."""
     return Driver(
         Path("/dev/nvidiactl").exists(),
         tuple(name for name in _LIBRARIES if not _loads(name)),
@@ -59,14 +59,14 @@ def read_driver() -> Driver:
 
 
 def driver_findings(driver: Driver, gpus: Sequence[GpuFacts] | None) -> Iterator[Finding]:
-    """Whether the driver's parts are all there.
+    """Whether all parts of the driver are there.
 
     Args:
         driver: From `read_driver`.
         gpus: From `read_gpus`.
     """
     if not driver.has_nodes and len(driver.missing) == len(_LIBRARIES):
-        return  # no GPU machine, said by `gpu_findings`
+        return  # not a GPU machine, as `gpu_findings` reports
     if driver.missing and not driver.has_nodes:
         text = f"no /dev/nvidiactl; missing {', '.join(driver.missing)}"
         yield Finding(FAIL, "driver", text, _container_remedy(driver))
@@ -130,7 +130,7 @@ def gpu_findings(
             "MPS",
             f"its control daemon answers in {mps_pipes}",
             "server and clients must run as one user, with CUDA_MPS_PIPE_DIRECTORY and /dev/shm "
-            "shared; a client's fault can end the others",
+            "shared; a fault in one client can end the others",
         )
 
 
@@ -142,13 +142,13 @@ def _one_gpu(name: str, gpu: GpuFacts) -> Iterator[Finding]:
         text = "compute mode Prohibited: no program may use it"
         yield Finding(FAIL, f"{name} mode", text, "as root: nvidia-smi -c DEFAULT")
     if not gpu.decoders:
-        text = "its decoder cannot be asked: the driver's `video` part is not here"
-        advice = "in a container NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
+        text = "its decoder cannot be queried: the driver's `video` part is missing"
+        advice = "in a container set NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
         yield Finding(NOTE, f"{name} decoder", text, advice)
     if gpu.memory_total_bytes - gpu.memory_used_bytes < _MEMORY_MIN_BYTES:
         least = round(_MEMORY_MIN_BYTES / MIB, -2)
         text = f"{total - used} MiB free; the embedded server and a client take about {least:,.0f}"
-        advice = "end what else uses it (nvidia-smi shows it)"
+        advice = "stop other programs that use it (nvidia-smi lists them)"
         yield Finding(NOTE, f"{name} memory", text, advice)
     if gpu.mig_on:
         yield Finding(

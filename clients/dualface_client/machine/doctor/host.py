@@ -22,7 +22,7 @@ _DISK_MIN_BYTES = 1 << 30
 #: A stream opens about 20 files, the server's connection and libraries some 100.
 _FILES_MIN = 1024
 _TRITON_PORTS = (8000, 8001, 8002)
-#: adjtimex(2): the return value of a clock that nobody keeps right.
+#: adjtimex(2): the return value for a clock that nothing synchronises.
 _TIME_ERROR = 5
 _TIMEX_BYTES = 1024  # more than any `struct timex`
 
@@ -33,8 +33,8 @@ class Clock:
 
     Attributes:
         now_s: Seconds since 1970.
-        newest_file_s: Time of the newest file that was installed with us.
-        is_kept: Whether something keeps it right, None where the kernel does not say.
+        newest_file_s: Time of the newest file that was installed with this program.
+        is_kept: Whether it is synchronised, None if the kernel does not say.
     """
 
     now_s: float
@@ -69,12 +69,12 @@ def disk(directory: Path) -> Finding:
 
 
 def is_noexec(directory: Path) -> bool:
-    """Whether programs cannot be started from a directory's file system."""
+    """Whether a directory's file system forbids starting programs from it."""
     return bool(os.statvfs(directory).f_flag & os.ST_NOEXEC)
 
 
 def temporary(directory: Path, *, noexec: bool) -> Iterator[Finding]:
-    """Whether the embedded server can live in the directory of temporary files."""
+    """Whether the embedded server can run from the directory of temporary files."""
     name, advice = "temporary files", "set TMPDIR to another directory"
     if noexec:
         text = f"{directory}: mounted noexec; the embedded server starts a program there"
@@ -100,20 +100,18 @@ def limits(files: int) -> Finding:
 
 
 def cores(facts: MachineFacts | None = None) -> Finding:
-    """Whether a container's share of time fits the cores that libraries see."""
+    """Whether a container's CPU time matches the cores that libraries see."""
     found = facts or read_machine()
     memory = f"{found.memory_bytes / 1e9:.1f} GB of memory"
     if found.core_quota is not None and found.core_quota < found.cores:
-        text = f"{found.cores} cores seen, time for {found.core_quota:g}; {memory}"
-        advice = (
-            f"--model-threads {found.usable_cores}: more threads than time get in each other's way"
-        )
+        text = f"{found.cores} cores visible, CPU time for {found.core_quota:g}; {memory}"
+        advice = f"--model-threads {found.usable_cores}: more threads would get in each other's way"
         return Finding(NOTE, "cores", text, advice)
     return Finding(OK, "cores", f"{found.cores}, {memory}")
 
 
 def read_clock() -> Clock:
-    """The wall clock, and what it can be held against."""
+    """The wall clock, and what it can be compared with."""
     buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
     try:
         state = int(ctypes.CDLL(None).adjtimex(buffer))
@@ -124,26 +122,26 @@ def read_clock() -> Clock:
 
 
 def clock(found: Clock) -> Finding:
-    """Whether the clock can be right: certificates and logs depend on it, frames do not."""
+    """Whether the clock can be right; certificates and logs depend on it, frames do not."""
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.now_s))
     if found.now_s < found.newest_file_s - 86_400:
         day = time.strftime("%Y-%m-%d", time.gmtime(found.newest_file_s))
         text = f"{shown}, before this program was installed ({day})"
-        return Finding(FAIL, "clock", text, "set the clock: TLS certificates look not yet valid")
+        return Finding(FAIL, "clock", text, "set the clock: TLS certificates seem not yet valid")
     if found.is_kept is False:
         return Finding(NOTE, "clock", f"{shown}, not synchronised", "start chrony or timesyncd")
     return Finding(OK, "clock", shown)
 
 
 def ports(wanted: Sequence[int] = _TRITON_PORTS) -> Finding:
-    """Whether the embedded server can have a port, and who holds Triton's usual ones."""
+    """Whether the embedded server can get a port, and whether Triton's usual ones are free."""
     taken = [port for port in wanted if not _is_free(port)]
     if not _is_free(0):
-        text = "no port of 127.0.0.1 can be had"
+        text = "no port of 127.0.0.1 is available"
         return Finding(FAIL, "ports", text, "the loopback device is down: `ip link set lo up`")
     if taken:
         text = f"127.0.0.1:{', '.join(map(str, taken))} in use, perhaps by a Triton"
-        advice = f"`--server 127.0.0.1:{taken[0]}` uses it; an embedded one picks other ports"
+        advice = f"`--server 127.0.0.1:{taken[0]}` would use it; an embedded one picks others"
         return Finding(NOTE, "ports", text, advice)
     return Finding(OK, "ports", f"127.0.0.1:{wanted[0]} to {wanted[-1]} are free")
 
@@ -155,7 +153,7 @@ def proxies(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             NOTE,
             "proxy",
-            f"{', '.join(names)} set: gRPC to a server on another machine goes through it",
+            f"{', '.join(names)} set: gRPC to a server on another machine would go through it",
             "add that host to no_proxy",
         )
 

@@ -1,4 +1,4 @@
-"""The embedded server's parts, or a server that runs already."""
+"""The embedded server's parts, or a server that is already running."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def embedded() -> Iterator[Finding]:
 
 
 def remote(address: str, *, on_gpu: bool = False) -> Iterator[Finding]:
-    """What a running server says of itself.
+    """What a running server says about itself.
 
     Args:
         address: `HOST:PORT`.
-        on_gpu: Whether GPU memory can be tried too.
+        on_gpu: Whether GPU memory can be tested too.
     """
     with Connection(address) as connection:
         alive = attempt("server", lambda: _alive(connection))
@@ -51,7 +51,7 @@ def remote(address: str, *, on_gpu: bool = False) -> Iterator[Finding]:
 
 
 def version_findings(version: str, extensions: tuple[str, ...]) -> Iterator[Finding]:
-    """Whether a server of this version and these extensions will do.
+    """Whether a server of this version with these extensions is suitable.
 
     Args:
         version: Such as `2.51.0`.
@@ -65,7 +65,7 @@ def version_findings(version: str, extensions: tuple[str, ...]) -> Iterator[Find
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if numbers < _SAFE_UNREGISTER:
         text = f"Triton {version} frees a region even while a request uses it"
-        yield Finding(OK, "server version", f"{text}; this client waits for its requests first")
+        yield Finding(OK, "server version", f"{text}; this client first waits for its requests")
     else:
         yield Finding(OK, "server version", f"Triton {version}")
 

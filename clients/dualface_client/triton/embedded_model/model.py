@@ -1,12 +1,12 @@
 """One model for Triton's Python backend, on ONNX Runtime.
 
-This file runs inside Triton's stub process, not in the client: it knows nothing of the package and
-takes everything from the model's parameters. One request is run on a view of what Triton handed
-over, without a copy; several are gathered into one run.
+This file runs inside Triton's stub process, not in the client: it knows nothing about the package
+and takes everything from the model's parameters. A single request is run on a view of what Triton
+handed over, without a copy; several are gathered into one run.
 
-Tensors cross by DLPack, not by `as_numpy` and `Tensor(name, array)`: the stub was built against
-NumPy 1 and reads an item size of 0 from NumPy 2's type descriptors, so that arrays come with wrong
-strides and go with 0 bytes, without an error.
+Tensors are exchanged by DLPack, not by `as_numpy` and `Tensor(name, array)`: the stub was built
+against NumPy 1 and reads an item size of 0 from NumPy 2's type descriptors, so arrays would arrive
+with wrong strides and leave with 0 bytes, without an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TritonPythonModel:
         python_path: Entries for `sys.path`, separated by `:`, where onnxruntime is found.
         intra_op_threads: Threads of one run; 0 leaves it to ONNX Runtime.
         device: `cpu` or `cuda`.
-        batches: For `cuda` the batch sizes that are run, separated by commas; others are padded.
+        batches: The batch sizes that `cuda` runs, separated by commas; others are padded.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -56,17 +56,17 @@ class TritonPythonModel:
         self._input = config["input"][0]["name"]
         self._output = config["output"][0]["name"]
         # The stub puts its own interpreter's packages first; ours go behind them, so that a
-        # numpy the stub has loaded already stays the one in use.
+        # NumPy that the stub has already loaded stays in use.
         sys.path.extend(p for p in parameters["python_path"].split(":") if p not in sys.path)
         make = _CudaRunner if parameters["device"] == "cuda" else _CpuRunner
         self._runner: _CpuRunner | _CudaRunner = make(config, parameters)
         self._answers = _Answers(self._answer)
 
     def execute(self, requests: list[Any]) -> None:
-        """Starts one batch of requests. Their answers go out when it has ended.
+        """Starts one batch of requests. Their answers are sent when it has ended.
 
         It returns while this batch is under way, so that Triton gathers the next one meanwhile and
-        one process keeps a GPU busy; not before the batch ahead of it has ended, so that there is
+        one process keeps a GPU busy; but not before the previous batch has ended, so that there is
         something to gather.
 
         Args:
@@ -75,7 +75,7 @@ class TritonPythonModel:
         try:
             tensors = [pb_utils.get_input_tensor_by_name(each, self._input) for each in requests]
             batch = self._runner.start(tensors)
-        except Exception as error:  # the stub must answer, whatever ORT raises
+        except Exception as error:  # the stub must answer, whatever ONNX Runtime raises
             self._runner.end_if_lost()
             batch = _Batch(functools.partial(_raise, error), [])
         self._answers.add(batch, [request.get_response_sender() for request in requests])
@@ -87,14 +87,14 @@ class TritonPythonModel:
     def _answer(self, batch: _Batch, senders: list[Any]) -> None:
         try:
             responses = self._responses(batch.rows(), batch.sizes)
-        except Exception as error:  # as above; a GPU tells of its errors when it is waited for
+        except Exception as error:  # as above; a GPU reports its errors when it is waited for
             self._runner.end_if_lost()
             failure = pb_utils.TritonError(f"{self._input}: {error}")
             responses = [pb_utils.InferenceResponse(error=failure) for _ in senders]
         for sender, response in zip(senders, responses, strict=True):
             try:
                 sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-            except Exception as error:  # no room in shared memory, say; the others get theirs
+            except Exception as error:  # such as no room in shared memory; the others get theirs
                 pb_utils.Logger.log_warn(f"{self._input}: an answer was not sent: {error}")
 
     def _responses(self, rows: npt.NDArray[Any], sizes: list[int]) -> list[Any]:
@@ -109,7 +109,7 @@ class TritonPythonModel:
 
 
 class _Batch:
-    """Requests under way: what waits for their rows, and how many rows belong to each."""
+    """Requests under way: what waits for their rows, and how many rows each one has."""
 
     def __init__(self, wait: Callable[[], npt.NDArray[Any]], sizes: list[int]) -> None:
         self._wait: Callable[[], npt.NDArray[Any]] | None = wait
@@ -118,12 +118,12 @@ class _Batch:
     def rows(self) -> npt.NDArray[Any]:
         """Waits for the rows, once, and gives back the requests' memory.
 
-        Before anybody is answered: a client frees its GPU memory after its last answer, and this
-        process must not have it mapped any more then.
+        This comes before any answer: a client frees its GPU memory after its last answer, and this
+        process must no longer have it mapped then.
         """
         wait, self._wait = self._wait, None
         if wait is None:
-            raise RuntimeError("the rows of a batch are there once")
+            raise RuntimeError("the rows of a batch can be taken once")
         return wait()
 
 
@@ -142,7 +142,7 @@ class _Answers:
         self._thread.start()
 
     def add(self, batch: _Batch, senders: list[Any]) -> None:
-        """Hands a batch over; returns when no more than this one is under way."""
+        """Hands a batch over; returns when only this one is under way."""
         self._under_way.put((batch, senders))
         self._one_ended.acquire()
 
@@ -155,7 +155,7 @@ class _Answers:
         while (item := self._under_way.get()) is not None:
             try:
                 self._answer(*item)
-            except Exception as error:  # this thread must live: the next ones wait for it
+            except Exception as error:  # this thread must live on: the next batches wait for it
                 pb_utils.Logger.log_warn(f"a batch was not answered: {error}")
             finally:
                 self._one_ended.release()
@@ -164,9 +164,9 @@ class _Answers:
 class _Export:
     """An array whose DLPack capsule the stub may rename.
 
-    The stub marks a capsule it has taken over with a name that is not the standard's
-    (`used_dltensor`); NumPy's destructor then writes a traceback to the log for every answer.
-    Without a destructor the stub's own release, which comes either way, is the only one.
+    The stub marks a capsule that it has taken over with a non-standard name (`used_dltensor`), and
+    NumPy's destructor then writes a traceback to the log for every answer. Without a destructor,
+    only the stub itself releases the capsule, which it does in any case.
     """
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
@@ -204,7 +204,7 @@ class _CpuRunner:
         return _Batch(lambda: rows, [len(pixels) for pixels in inputs])
 
     def end_if_lost(self) -> None:
-        """A CPU keeps nothing of a run that failed."""
+        """On a CPU nothing is kept of a run that failed."""
 
     def _infer(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self._session.run([self._output], {self._input: pixels})[0]
@@ -212,12 +212,12 @@ class _CpuRunner:
 
 
 class _CudaRunner:
-    """Runs on the first GPU, on device pointers, at a few batch sizes with a session of each.
+    """Runs on the first GPU, on device pointers, at a few batch sizes with one session for each.
 
-    ONNX Runtime searches for convolutions anew whenever the batch size of a session changes, which
-    takes a second: no session ever sees two. Other sizes are padded to the next one, larger ones
-    are cut. Every run reads and writes the same memory, as a CUDA graph must; a run can be queued
-    while the one before it is under way, as all are on one stream.
+    ONNX Runtime searches for convolutions again whenever the batch size of a session changes, which
+    takes a second, so no session ever sees two sizes. Other sizes are padded to the next one, and
+    larger ones are split. Every run reads and writes the same memory, as a CUDA graph must. A run
+    can be queued while the previous one is under way, because all are on one stream.
     """
 
     def __init__(self, config: dict[str, Any], parameters: dict[str, str]) -> None:
@@ -238,7 +238,7 @@ class _CudaRunner:
         self._landings = [_Landing(self._cuda, shape) for _ in range(_LANDINGS)]
         self._turn = 0
         self._end: Callable[[int], object] = os._exit
-        # Else a run returns when it has ended, and the GPU idles until the next one is queued.
+        # Otherwise a run returns when it has ended, and the GPU idles until the next is queued.
         self._run_options = onnxruntime.RunOptions()
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         make = functools.partial(_cuda_session, onnxruntime, parameters["onnx_path"])
@@ -255,7 +255,7 @@ class _CudaRunner:
                 at += item.count * self._item_bytes
             return _Batch(functools.partial(self.queue(sum(sizes)), inputs), sizes)
         except Exception:
-            self._cuda.synchronize()  # what was queued before the failure reads their memory
+            self._cuda.synchronize()  # what was queued before the failure still reads their memory
             raise
 
     def queue(self, count: int) -> Callable[..., npt.NDArray[Any]]:
@@ -265,7 +265,7 @@ class _CudaRunner:
             count: How many.
 
         Returns:
-            What waits for the rows; to be called before the run after the next one is queued.
+            A function that waits for the rows; call it before the run after the next is queued.
         """
         self._turn = (self._turn + 1) % len(self._landings)
         landing = self._landings[self._turn]
@@ -281,10 +281,10 @@ class _CudaRunner:
         return functools.partial(landing.rows, count)
 
     def end_if_lost(self) -> None:
-        """Ends this process where CUDA's context is lost: every later run would fail too.
+        """Ends this process if CUDA's context is lost, because every later run would fail too.
 
-        The server is restarted then, and what was not answered is sent again; answers with an
-        error would fail every stream, for ever.
+        The server is then restarted, and what was not answered is sent again; answering with an
+        error would fail every stream from then on.
         """
         try:
             self._cuda.synchronize()
@@ -293,10 +293,10 @@ class _CudaRunner:
             self._end(1)
 
     def _prepared(self, make: Callable[..., Any], size: int) -> Callable[[], None]:
-        """One batch size's run, warmed, with what this graph and this runtime can do.
+        """The run for one batch size, warmed up, with the extras that graph and runtime support.
 
-        One size after the other: the first run captures the graph, and what another thread queued
-        on the stream or allocated meanwhile would be captured or refused.
+        One size after the other: the first run captures the graph, and whatever another thread
+        queued on the stream or allocated meanwhile would be captured, or refused.
         """
         for extras in _CUDA_EXTRAS:
             try:
@@ -323,11 +323,11 @@ class _CudaRunner:
 
 
 class _Landing:
-    """Where the rows of one batch are on their way to the host.
+    """Carries the rows of one batch to the host.
 
-    They leave on a stream of their own. A stream whose next run waits for a copy to the host, be it
-    a few microseconds, hands the GPU to the other processes for a whole round of theirs, with the
-    next batch queued. They are staged, as that one writes the table anew.
+    They leave on a stream of their own. If a stream's next run had to wait for a copy to the host,
+    even for microseconds, the GPU would go to the other processes for a whole round although the
+    next batch is queued. The rows are staged, because that batch overwrites the table.
     """
 
     def __init__(self, cuda: _Cuda, shape: tuple[int, ...]) -> None:
@@ -337,11 +337,11 @@ class _Landing:
         self._computed, self._ended = cuda.event(), cuda.event()
 
     def stage(self, at_byte: int, source: int, byte_size: int) -> None:
-        """Queues the copy of some rows behind what computes them."""
+        """Queues a copy of some rows behind what computes them."""
         self._cuda.copy(self._staged + at_byte, source, byte_size)
 
     def leave(self, byte_size: int) -> None:
-        """Queues their way to the host, beside whatever is computed next."""
+        """Queues their copy to the host, beside whatever is computed next."""
         exits = self._cuda.exits
         self._cuda.record(self._computed)
         self._cuda.hold(exits, self._computed)
@@ -349,7 +349,7 @@ class _Landing:
         self._cuda.record(self._ended, exits)
 
     def rows(self, count: int, *_held: object) -> npt.NDArray[Any]:
-        """Waits for them; a copy."""
+        """Waits for the rows; returns a copy."""
         self._cuda.wait(self._ended)
         return self._host[:count].copy()
 
@@ -357,7 +357,7 @@ class _Landing:
 class _Cuda:
     """The few calls of the CUDA runtime that are needed, on two streams of their own.
 
-    `stream` computes; `exits` is for what leaves the GPU.
+    `stream` computes; `exits` is for data that leaves the GPU.
     """
 
     _ANY_TO_ANY = 4  # cudaMemcpyDefault
@@ -390,7 +390,7 @@ class _Cuda:
         )
 
     def pinned_float32(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Host memory that the GPU writes to without a wait of the host's."""
+        """Host memory that the GPU writes to without the host waiting."""
         address = ctypes.c_void_p()
         byte_size = 4 * int(np.prod(shape))
         self._call("cudaMallocHost", ctypes.byref(address), ctypes.c_size_t(byte_size))
@@ -408,7 +408,7 @@ class _Cuda:
         )
 
     def hold(self, stream: int, event: int) -> None:
-        """Lets a stream go on only behind an event of the other."""
+        """Lets a stream continue only after an event of the other."""
         self._call("cudaStreamWaitEvent", ctypes.c_void_p(stream), ctypes.c_void_p(event), 0)
 
     def wait(self, event: int) -> None:
@@ -439,7 +439,7 @@ class _DLTensor(ctypes.Structure):
 
 
 class _Exported:
-    """Where an input lies, on host or device.
+    """Where an input is, on host or device.
 
     Read from the capsule itself: `cupy.from_dlpack` of a stub's tensor crashes the stub.
     """
@@ -457,8 +457,8 @@ class _Exported:
         self.on_device = found.device_type == self._CUDA
 
 
-#: What is tried in turn. Without the fused bias cuDNN adds it in a pass of its own, which takes
-#: half of the detector's time; a CUDA graph spares the launches. Not every graph can do both.
+#: Extras, tried in this order. Without the fused bias cuDNN adds it in a separate pass, which takes
+#: half of the detector's time; a CUDA graph saves the launches. Not every model can do both.
 _CUDA_EXTRAS: tuple[dict[str, int], ...] = (
     {"fuse_conv_bias": 1, "enable_cuda_graph": 1},
     {"fuse_conv_bias": 1},
@@ -467,7 +467,7 @@ _CUDA_EXTRAS: tuple[dict[str, int], ...] = (
 )
 #: ONNX Runtime captures the graph in the first of them.
 _WARM_RUNS = 4
-#: Where rows land on the host: a run is queued while the rows of the one before it are waited for.
+#: Host buffers for rows: a run is queued while the rows of the previous one are waited for.
 _LANDINGS = 2
 
 
@@ -475,7 +475,7 @@ def _cuda_options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    # It keeps a block for its plan beside what the first run took: 1.7 times the memory, no faster.
+    # It keeps a block for its plan beside the first run's memory: 1.7 times as much, no faster.
     options.enable_mem_pattern = False
     return options
 
@@ -484,8 +484,8 @@ def _cuda_session(onnxruntime: Any, onnx_path: str, stream: int, extras: dict[st
     cuda = {
         "device_id": 0,
         "prefer_nhwc": 1,  # the layout of the tensor cores
-        "cudnn_conv_algo_search": "HEURISTIC",  # as fast as an exhaustive one, half of the start
-        "arena_extend_strategy": "kSameAsRequested",  # else it doubles, in every session
+        "cudnn_conv_algo_search": "HEURISTIC",  # as fast as an exhaustive one, half the start-up
+        "arena_extend_strategy": "kSameAsRequested",  # otherwise it doubles, in every session
         "user_compute_stream": str(stream),
         **extras,
     }
@@ -504,7 +504,7 @@ def _cuda_session(onnxruntime: Any, onnx_path: str, stream: int, extras: dict[st
 
 def _cudart() -> Any:
     for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
-        with contextlib.suppress(OSError):  # not here: the next name may be
+        with contextlib.suppress(OSError):  # not here; perhaps under the next name
             return ctypes.CDLL(name)
     raise pb_utils.TritonModelException(
         "the CUDA runtime is missing: pip install 'dualface-client[gpu]'"
