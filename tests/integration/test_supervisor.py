@@ -29,8 +29,7 @@ from dualface_client.workers.patience import Patience
 from dualface_client.workers.supervisor import Supervisor
 from tests.processes import LONG_CLIP, left_by, start_of
 
-# Not smaller: see test_server_recovery.py.
-SETTINGS = StreamSettings(output=OutputSettings((640, 360), preset="ultrafast", encoder_threads=1))
+SETTINGS = StreamSettings(output=OutputSettings((320, 180), preset="ultrafast", encoder_threads=1))
 QUICK = Patience(backoff_s=0.05, silence_s=3.0)
 
 

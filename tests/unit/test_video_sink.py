@@ -19,7 +19,7 @@ from dualface_client.errors import DiskFullError, SinkError, SourceError, UsageE
 from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
 from dualface_client.video.null_sink import NullSink
 from dualface_client.video.outfile import OutputFile
-from dualface_client.video.sink import PyavSink
+from dualface_client.video.sink import PyavSink, x264_params
 from dualface_client.video.source import PyavSource
 from tests import media
 from tests.media import Audio, Clip
@@ -444,3 +444,26 @@ def test_damaged_audio_is_left_out_and_the_video_is_whole(tmp_path: Path) -> Non
     assert len(media.times_of(tmp_path / "out.mp4")) == 50
     assert any("damaged audio packets were left out" in text for text in sink.warnings)
     assert 40 < len(media.packets_of(tmp_path / "out.mp4", "audio")) < 94
+
+
+def test_the_same_pictures_give_the_same_packets(tmp_path: Path) -> None:
+    """Red on a processor with AVX-512 where x264 may use it: two of three differ."""
+    down, right = np.mgrid[0:200, 0:320]
+    scene = (128 + 60 * np.sin(right / 17) * np.cos(down / 13) + down / 4).astype(np.uint8)
+    planes = [scene[index : index + 180] for index in range(20)]
+    uv = np.stack([scene[:90, :160], scene[60:150, 100:260]], axis=-1)
+    made = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.mp4"
+        sink = PyavSink(path, INFO, (320, 180), threads=1)
+        for index, y in enumerate(planes):
+            sink.write(Frame(index, index, Fraction(1, 25), Nv12Image(y, uv)))
+        sink.close()
+        with av.open(path) as container:
+            made.add(b"".join(bytes(packet) for packet in container.demux(video=0)))
+    assert len(made) == 1
+
+
+def test_x264_is_kept_from_avx512_where_there_is_one() -> None:
+    assert x264_params(frozenset({"avx2", "avx512f"})) == "8x8dct=1:asm=avx2"
+    assert x264_params(frozenset({"avx2"})) == x264_params(frozenset()) == "8x8dct=1"
