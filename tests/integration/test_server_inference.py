@@ -170,7 +170,7 @@ def test_contract_is_learned_and_compared(triton_server: EmbeddedServer) -> None
     with pytest.raises(ContractError, match=r"face_reid: output 'embedding' has dims \(128,\)"):
         check_contract(connection, [other])
     renamed = replace(FACE_REID, input=TensorSpec("crop", "UINT8", (150, 150, 3)))
-    with pytest.raises(ContractError, match="input tensors are 'chip', expected 'crop'"):
+    with pytest.raises(ContractError, match="input tensors are 'chip', expected only 'crop'"):
         check_contract(connection, [renamed])
     connection.close()
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from dualface_client.assets.files import exclusive, sha256_of, write_asset
 from dualface_client.assets.packages import ANY, read_catalogue
-from dualface_client.errors import AssetError, PlatformError, UsageError
+from dualface_client.errors import AssetError, UsageError
 from dualface_client.settings.paths import models_dir
 from dualface_client.triton import description
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
@@ -80,22 +79,17 @@ def export(request: Request, tell: Callable[[str], None] = print) -> list[str]:
 def looks_current(out: Path | None = None) -> bool:
     """Whether every model is there and of this version; its content is not looked at.
 
-    Where there is no onnx to make them with, being there is all that is asked.
-
     Args:
         out: Directory of the models; None for the usual one.
     """
     out = out or models_dir()
-    entries = _read_manifest(out)
-    names = [f"{spec.name}.onnx" for spec in (FACE_DETECT, FACE_REID)]
+    entries, ours = _read_manifest(out), _exporter_sha256()
+    names = (f"{spec.name}.onnx" for spec in (FACE_DETECT, FACE_REID))
     if not all((out / name).is_file() and name in entries for name in names):
         return False
-    try:
-        ours = _exporter_sha256()
-    except PlatformError:  # the docstring's second sentence
-        return True
     return all(
-        entry["exporter_sha256"] == ours or entry["source"] == _OWN for entry in entries.values()
+        entry.get("exporter_sha256") == ours or entry.get("source") == _OWN
+        for entry in entries.values()
     )
 
 
@@ -134,18 +128,8 @@ def _source_sha256(path: Path, own: bool) -> str:
 
 
 def _exporter_sha256() -> str:
-    """One checksum over everything of ours that shapes the files, and the onnx release.
-
-    Raises:
-        PlatformError: There is no onnx.
-    """
-    try:
-        digest = hashlib.sha256(version("onnx").encode())
-    except PackageNotFoundError as error:
-        raise PlatformError(
-            "the models are made with the Python package 'onnx', which is not installed: "
-            "pip install 'dualface-client[cpu]' (or [gpu])"
-        ) from error
+    """One checksum over everything of ours that shapes the files."""
+    digest = hashlib.sha256()
     here = Path(__file__).resolve()
     for path in (here, Path(description.__file__), *sorted((here.parent / "models").glob("*.py"))):
         digest.update(path.read_bytes())

@@ -15,7 +15,7 @@ from dualface_client.errors import DualfaceError
 #: Name and first line of help; the command is `NAME` of the module `dualface_client.cli.NAME`.
 COMMANDS = {
     "run": "Turn each INPUT into a video with its two people side by side.",
-    "setup": "Fetch and make what the embedded server needs, before the first run.",
+    "setup": "Fetch and make what the embedded server needs.",
     "serve": "Run the embedded Triton server until Ctrl-C.",
     "models": "List, load, unload or swap a server's models.",
     "reap": "Remove shared memory whose owner is gone.",

