@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dualface_client.assets.installation import Installation
 from dualface_client.errors import AssetError, DualfaceError
 from dualface_client.settings.paths import home_dir, models_dir
 from dualface_client.triton.description import FACE_DETECT, MODELS, ModelSpec, with_detector_size
@@ -67,7 +68,7 @@ def check(models: Path, capabilities: list[tuple[int, int]]) -> list[BuiltEngine
         UsageError: A capability cannot be built for.
     """
     found = find_models(models)  # before anything is downloaded
-    trt = load_tensorrt_rtx(home_dir(), _tell)
+    trt = load_tensorrt_rtx(Installation(home_dir(), _tell))
     built: list[BuiltEngine] = []
     for path, spec in found:
         engines = check_model(trt, path, spec, capabilities)

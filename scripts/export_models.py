@@ -16,8 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dualface_client.assets.export import Request, export
+from dualface_client.assets.installation import Installation
 from dualface_client.errors import DualfaceError
-from dualface_client.settings.paths import models_dir, sources_dir
+from dualface_client.settings.paths import home_dir, models_dir, sources_dir
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reid_onnx=options.reid_onnx,
     )
     try:
-        written = export(request, _tell)
+        written = export(request, Installation(home_dir(), _tell))
     except DualfaceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

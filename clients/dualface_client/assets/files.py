@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from dualface_client.assets.installation import Installation
 from dualface_client.atomic_file import write_atomically
 from dualface_client.errors import AssetError
 
@@ -45,17 +46,18 @@ def _cannot_write(path: Path, error: OSError) -> str:
 
 @contextmanager
 def exclusive(
-    directory: Path, timeout_s: float = 900.0, tell: Callable[[str], None] = print
+    directory: Path, installation: Installation, timeout_s: float = 900.0
 ) -> Iterator[None]:
     """Holds the directory's lock; the kernel drops it when the process ends in any way.
 
     Args:
         directory: Made if it does not exist.
+        installation: Is told if there is something to wait for, and may end the wait.
         timeout_s: How long to wait for another holder.
-        tell: Gets one line if there is something to wait for.
 
     Raises:
         AssetError: Not writable, or still locked after `timeout_s`.
+        StoppedError: A stop was asked for.
     """
     path = directory / LOCK_FILE
     try:
@@ -64,11 +66,11 @@ def exclusive(
     except OSError as error:
         raise AssetError(_cannot_write(path, error)) from error
     with file:
-        _acquire(file, path, timeout_s, tell)
+        _acquire(file, path, timeout_s, installation)
         yield
 
 
-def _acquire(file: IO[str], path: Path, timeout_s: float, tell: Callable[[str], None]) -> None:
+def _acquire(file: IO[str], path: Path, timeout_s: float, installation: Installation) -> None:
     deadline = time.monotonic() + timeout_s
     waiting = False
     while True:
@@ -81,8 +83,9 @@ def _acquire(file: IO[str], path: Path, timeout_s: float, tell: Callable[[str], 
                     "running; wait for it or end it"
                 ) from None
             if not waiting:
-                tell(f"waiting for another process that holds {path}")
+                installation.tell(f"waiting for another process that holds {path}")
             waiting = True
-            time.sleep(POLL_S)
+            installation.stop.wait(POLL_S)
+            installation.check_stop()
         else:
             return

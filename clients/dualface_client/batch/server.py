@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualface_client.assets.installation import Installation
 from dualface_client.assets.setup import NEEDED, missing_parts, set_up
 from dualface_client.batch.server_restarter import ServerRestarter
 from dualface_client.errors import DualfaceError
@@ -103,7 +104,7 @@ def start_embedded(
         StoppedError: `stop` was set before it was ready.
         UsageError: The environment asks for impossible memory pools.
     """
-    _fetch_missing(choice, tell)
+    _fetch_missing(choice, Installation(paths.home_dir(), tell, stop or threading.Event()))
     cuda = choice.device == "cuda"
     files = (
         (FACE_DETECT, choice.detector_onnx or _exported(FACE_DETECT, half=cuda)),
@@ -128,13 +129,14 @@ def start_embedded(
     return EmbeddedServer(paths.tritonserver_dir(), models, options, stop)
 
 
-def _fetch_missing(choice: ServerChoice, tell: Callable[[str], None]) -> None:
+def _fetch_missing(choice: ServerChoice, installation: Installation) -> None:
     """Fetches and makes what is not there, after a look at whether the server can run at all."""
     check_host(Host.current())
     own = choice.detector_onnx and choice.reid_onnx
     if missing := missing_parts(("server",) if own else NEEDED):
-        tell(f"{' and '.join(missing)}: not here yet; fetched once, into {paths.home_dir()}")
-        set_up(missing, tell)
+        what, home = " and ".join(missing), installation.home
+        installation.tell(f"{what}: not here yet; fetched once, into {home}")
+        set_up(missing, installation)
 
 
 def _instances(choice: ServerChoice, spec: ModelSpec) -> int:

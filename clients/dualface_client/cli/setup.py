@@ -30,10 +30,13 @@ def setup(parts: tuple[str, ...], dry_run: bool, quiet: bool) -> int:
     without one, models and server. Every file is checked by its SHA-256. They go into
     `$DUALFACE_HOME`, or else `~/.cache/dualface`.
 
-    Exit codes: 0 all is there, 2 something could not be had; with --dry-run 1 if something is
-    missing.
+    Exit codes: 0 all is there, 2 something could not be had, 130 ended by Ctrl-C, 143 by SIGTERM;
+    with --dry-run 1 if something is missing.
     """
+    from dualface_client.assets.installation import Installation
     from dualface_client.assets.setup import NEEDED, packages_to_fetch, set_up
+    from dualface_client.cli.signals import stop_on_signal
+    from dualface_client.errors import StoppedError
     from dualface_client.settings.paths import home_dir
 
     wanted = parts or NEEDED
@@ -45,5 +48,10 @@ def setup(parts: tuple[str, ...], dry_run: bool, quiet: bool) -> int:
             click.echo(f"  {package.client}: {package.name} {package.version}")
         click.echo(f"{len(missing)} packages to fetch into {home_dir()}", err=True)
         return 1 if missing else 0
-    set_up(wanted, (lambda line: None) if quiet else click.echo)
-    return 0
+    with stop_on_signal(lambda text: None, lambda: None) as stop:
+        tell = (lambda line: None) if quiet else click.echo
+        try:
+            set_up(wanted, Installation(home_dir(), tell, stop.event))
+        except StoppedError as error:
+            click.echo(str(error), err=True)
+    return stop.exit_code

@@ -1,0 +1,51 @@
+"""What one set-up of the cache directory works with: the place, who hears, and how it may end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dualface_client.errors import StoppedError
+
+
+def _tell_nobody(line: str) -> None:
+    """Nobody wants to hear it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """One set-up.
+
+    Attributes:
+        home: Cache directory.
+        tell: Gets progress lines.
+        stop: Set it from elsewhere to end early.
+    """
+
+    home: Path
+    tell: Callable[[str], None] = _tell_nobody
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def models(self) -> Path:
+        """Directory of the exported models."""
+        return self.home / "models"
+
+    @property
+    def sources(self) -> Path:
+        """Directory of the fetched weights."""
+        return self.home / "sources"
+
+    def check_stop(self) -> None:
+        """Ends the set-up here if that was asked for.
+
+        Raises:
+            StoppedError: It was.
+        """
+        if self.stop.is_set():
+            raise StoppedError(
+                f"the set-up was stopped; what is complete stays in {self.home}, and the next "
+                "set-up fetches the rest"
+            )
