@@ -26,6 +26,7 @@ from dualface_client.assets.packages import (
     PackageFile,
     fetch,
     is_installed,
+    looks_installed,
     read_catalogue,
 )
 from dualface_client.assets.registry_clients import (
@@ -35,6 +36,7 @@ from dualface_client.assets.registry_clients import (
     npm_pack,
     own_wheel_dirs,
 )
+from dualface_client.assets.setup import NEEDED, missing_parts
 from dualface_client.errors import AssetError, PlatformError, StoppedError
 from dualface_client.settings import paths
 
@@ -323,6 +325,21 @@ def test_pythons_own_wheel_of_pip_runs() -> None:
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert command[1] in done.stdout
+
+
+def test_a_tree_is_looked_at_by_sizes(tmp_path: Path) -> None:
+    catalogue = wheel_catalogue(tmp_path)
+    (package,) = catalogue.packages
+    assert not looks_installed(package, tmp_path)
+    fetch(catalogue, Installation(tmp_path))
+    assert looks_installed(package, tmp_path)
+    (tmp_path / "tritonserver/x-1/bin/tool").write_bytes(b"#!/bin/sh\n")
+    assert not looks_installed(package, tmp_path)
+
+
+def test_an_empty_cache_lacks_everything(tmp_path: Path) -> None:
+    assert missing_parts(tmp_path) == NEEDED
+    assert missing_parts(paths.home_dir()) == (), "run: make models"
 
 
 @pytest.fixture

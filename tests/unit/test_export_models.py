@@ -13,7 +13,14 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from dualface_client.assets.export import MANIFEST, Request, build, export
+from dualface_client.assets.export import (
+    MANIFEST,
+    Request,
+    build,
+    export,
+    looks_current,
+    remembered,
+)
 from dualface_client.assets.installation import Installation
 from dualface_client.assets.models.contract import check_contract
 from dualface_client.errors import AssetError, StoppedError, UsageError
@@ -299,6 +306,42 @@ def test_own_weights_that_are_no_model_are_refused(tmp_path: Path) -> None:
     broken.write_bytes(b"not a model")
     with pytest.raises(AssetError, match=r"own\.onnx: is not a model that ONNX Runtime can load"):
         check_contract(broken, FACE_REID)
+
+
+def test_what_was_exported_is_known_at_once(models: Path, tmp_path: Path) -> None:
+    assert looks_current(models)
+    assert not looks_current(tmp_path)
+    for path in models.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert looks_current(tmp_path)
+    (tmp_path / "face_reid_fp16.onnx").write_bytes(b"cut off")
+    assert not looks_current(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["exporter_sha256", "source"])
+def test_models_of_another_version_are_exported_anew(
+    models: Path, tmp_path: Path, field: str
+) -> None:
+    for path in models.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    manifest["models"]["face_reid.onnx"][field] = "of another version"
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    assert not looks_current(tmp_path)
+    assert export(Request(tmp_path, sources_dir()), INSTALLATION) == ["face_reid.onnx"]
+    assert looks_current(tmp_path)
+
+
+def test_own_weights_and_another_size_are_remembered(tmp_path: Path) -> None:
+    own, out = own_reid(tmp_path / "own.onnx"), tmp_path / "out"
+    export(Request(out, sources_dir(), (320, 192), reid_onnx=own), INSTALLATION)
+    assert looks_current(out)
+    again = remembered(Request(out, sources_dir()))
+    assert again.detector_wh_px == (320, 192)
+    assert export(again, INSTALLATION) == []
+    (out / "face_detect.onnx").unlink()
+    assert export(remembered(Request(out, sources_dir())), INSTALLATION) == ["face_detect.onnx"]
+    assert (out / "face_reid.onnx").read_bytes() == own.read_bytes()
 
 
 def test_a_stop_between_two_files_leaves_no_manifest(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from dualface_client.assets.files import exclusive, sha256_of, write_asset
 from dualface_client.assets.installation import Installation
 from dualface_client.assets.packages import ANY, read_catalogue
 from dualface_client.errors import AssetError, UsageError
-from dualface_client.settings.paths import models_dir
 from dualface_client.triton import description
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 
@@ -81,21 +81,46 @@ def export(request: Request, installation: Installation) -> list[str]:
     return written
 
 
-def looks_current(out: Path | None = None) -> bool:
-    """Whether every model is there and of this version; its content is not looked at.
+def looks_current(out: Path) -> bool:
+    """Whether every model is there, in its size and of this version; no content is read.
+
+    The user's own weights and a detector of another size than usual count too.
 
     Args:
-        out: Directory of the models; None for the usual one.
+        out: Directory of the models.
     """
-    out = out or models_dir()
-    entries, ours = _read_manifest(out), _exporter_sha256()
-    names = (f"{spec.name}.onnx" for spec in (FACE_DETECT, FACE_REID))
-    if not all((out / name).is_file() and name in entries for name in names):
-        return False
-    return all(
-        entry.get("exporter_sha256") == ours or entry.get("source") == _OWN
-        for entry in entries.values()
+    entries = _read_manifest(out)
+    return all(f"{spec.name}.onnx" in entries for spec in (FACE_DETECT, FACE_REID)) and all(
+        _has_size(out / name, entry) and _is_of_this_version(name, entry)
+        for name, entry in entries.items()
     )
+
+
+def remembered(request: Request) -> Request:
+    """The request with the detector's size and the own weights of the last export to its place."""
+    old = _read_manifest(request.out)
+    detector, reid = (request.out / f"{spec.name}.onnx" for spec in (FACE_DETECT, FACE_REID))
+    height_px, width_px, _ = old.get(detector.name, {}).get("input_dims") or (0, 0, 0)
+    return replace(
+        request,
+        detector_wh_px=(width_px, height_px) if width_px else request.detector_wh_px,
+        detector_onnx=detector if _is_own(detector, old) else None,
+        reid_onnx=reid if _is_own(reid, old) else None,
+    )
+
+
+def _is_own(path: Path, old: Mapping[str, Mapping[str, Any]]) -> bool:
+    return old.get(path.name, {}).get("source") == _OWN and path.is_file()
+
+
+def _has_size(path: Path, entry: Mapping[str, Any]) -> bool:
+    return path.is_file() and path.stat().st_size == entry.get("bytes")
+
+
+def _is_of_this_version(name: str, entry: Mapping[str, Any]) -> bool:
+    spec = FACE_DETECT if name.startswith(FACE_DETECT.name) else FACE_REID
+    ours = {"exporter_sha256": _exporter_sha256(), "source": _doc(spec)}
+    return entry.get("source") == _OWN or all(entry.get(key) == ours[key] for key in ours)
 
 
 def _wanted(request: Request) -> dict[str, dict[str, Any]]:

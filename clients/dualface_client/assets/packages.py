@@ -172,23 +172,37 @@ def fetch(catalogue: Catalogue, installation: Installation) -> tuple[int, int]:
 def is_installed(package: Package, home: Path) -> bool:
     """Whether every file of the package is there with the pinned content."""
     if package.unpack_to:
-        return _tree_is_sound(home / package.unpack_to, package)
+        return _is_sound(package, home / package.unpack_to)
     return all(_matches(home / member.target, member.sha256) for member in package.members)
+
+
+def looks_installed(package: Package, home: Path) -> bool:
+    """As `is_installed` of an unpacked package, but quick: by sizes instead of checksums."""
+    return all(
+        path.is_file() and path.stat().st_size == size_bytes
+        for path, _, size_bytes in _recorded(package, home / package.unpack_to)
+    )
 
 
 def _matches(path: Path, sha256: str) -> bool:
     return path.is_file() and sha256_of(path) == sha256
 
 
-def _tree_is_sound(tree: Path, package: Package) -> bool:
-    """Checks a wheel's RECORD by the table and every other file by the RECORD."""
-    for member in package.members:
-        if not _matches(tree / member.target, member.sha256):
-            return False
-        for name, digest, _ in csv.reader(io.StringIO((tree / member.target).read_text())):
-            if digest and not _matches(tree / name, _from_record(digest)):
-                return False
-    return True
+def _is_sound(package: Package, tree: Path) -> bool:
+    return all(_matches(path, digest) for path, digest, _ in _recorded(package, tree))
+
+
+def _recorded(package: Package, tree: Path) -> list[tuple[Path, str, int]]:
+    """Path, SHA-256 and size of each file of an unpacked wheel, its RECORD first.
+
+    Where RECORD is not the pinned one, nothing else is known, and its size is none of a file.
+    """
+    (member,) = package.members
+    record = tree / member.target
+    if not _matches(record, member.sha256):
+        return [(record, member.sha256, -1)]
+    rows = csv.reader(io.StringIO(record.read_text()))
+    return [(tree / name, _from_record(digest), int(size)) for name, digest, size in rows if digest]
 
 
 def _from_record(digest: str) -> str:
@@ -340,7 +354,7 @@ def _unpack(package: Package, wheel: Path, target: Path, tree: Path) -> None:
         for info in archive.infolist():
             if info.external_attr >> 16 & 0o111:
                 (tree / info.filename).chmod(0o755)
-    if not _tree_is_sound(tree, package):
+    if not _is_sound(package, tree):
         raise AssetError(f"{wheel.name} does not match its own RECORD: packages.toml is wrong")
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():

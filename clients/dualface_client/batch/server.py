@@ -133,10 +133,10 @@ def _fetch_missing(choice: ServerChoice, installation: Installation) -> None:
     """Fetches and makes what is not there, after a look at whether the server can run at all."""
     check_host(Host.current())
     own = choice.detector_onnx and choice.reid_onnx
-    if missing := missing_parts(("server",) if own else NEEDED):
+    if missing := missing_parts(installation.home, ("server",) if own else NEEDED):
         what, home = " and ".join(missing), installation.home
-        installation.tell(f"{what}: not here yet; fetched once, into {home}")
-        set_up(missing, installation)
+        installation.tell(f"{what}: missing or incomplete; fetched once, into {home}")
+        set_up(missing, installation, usual_models=False)
 
 
 def _instances(choice: ServerChoice, spec: ModelSpec) -> int:
