@@ -12,7 +12,8 @@ import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,19 @@ def test_no_npm_and_offline_names_the_wheel_that_brings_it(
     assert not (tmp_path / "nodejs/22.20.0").exists()
 
 
+#: A pip that downloads half, waits until that was seen, and then the rest.
+PIP = """
+import pathlib, sys, tempfile
+here = pathlib.Path(__file__).parent
+wheel = here / "x-1-py3-none-any.whl"
+content = wheel.read_bytes()
+with tempfile.NamedTemporaryFile() as part:
+    part.write(content[: len(content) // 2])
+    part.flush()
+    (here / "gate").write_text("half")
+    (here / "gate").read_text()
+(pathlib.Path(sys.argv[sys.argv.index("--dest") + 1]) / wheel.name).write_bytes(content)
+"""
 #: An npm that brings a file from beside itself: another one where it is told to look anew.
 NPM = """#!/bin/sh
 case "$*" in *--cache*) from=fresh ;; *) from=cached ;; esac
@@ -340,6 +354,38 @@ def test_a_tree_is_looked_at_by_sizes(tmp_path: Path) -> None:
 def test_an_empty_cache_lacks_everything(tmp_path: Path) -> None:
     assert missing_parts(tmp_path) == NEEDED
     assert missing_parts(paths.home_dir()) == (), "run: make models"
+
+
+def test_what_has_come_of_a_download_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip writes to the staging directory while it downloads; here, a pip in this test's hands."""
+    home = tmp_path / "home"
+    catalogue = wheel_catalogue(home)
+    (package,) = catalogue.packages
+    pip, gate = tmp_path / "pip", tmp_path / "pip" / "gate"
+    write_asset(pip / "__main__.py", PIP.encode())
+    write_asset(pip / "__init__.py", b"")
+    (home / "packages" / package.file.name).rename(pip / package.file.name)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    os.mkfifo(gate)
+    seen: list[tuple[str, int, int]] = []
+
+    @contextmanager
+    def show(what: str, size_bytes: int, so_far_bytes: Callable[[], int]) -> Iterator[None]:
+        def watch() -> None:
+            assert gate.read_text() == "half"
+            seen.append((what, size_bytes, so_far_bytes()))
+            gate.write_text("go on")
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        yield
+        thread.join(20)
+
+    fetch(catalogue, Installation(home, show=show))
+    assert is_installed(package, home)
+    assert seen == [("x 1", package.file.size_bytes, package.file.size_bytes // 2)]
 
 
 @pytest.fixture

@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from dualface_client.errors import StoppedError
 
 
 def _tell_nobody(line: str) -> None:
     """Nobody wants to hear it."""
+
+
+class ShowDownload(Protocol):
+    """Shows one download while the body of the context runs."""
+
+    def __call__(
+        self, what: str, size_bytes: int, so_far_bytes: Callable[[], int]
+    ) -> AbstractContextManager[object]:
+        """Begins.
+
+        Args:
+            what: Name and version of the package.
+            size_bytes: Of the whole download; 0 if what has come cannot be seen.
+            so_far_bytes: Says how much has come; may be called on any thread.
+        """
+
+
+def show_nobody(
+    what: str, size_bytes: int, so_far_bytes: Callable[[], int]
+) -> AbstractContextManager[object]:
+    """Nobody wants to see it."""
+    del what, size_bytes, so_far_bytes
+    return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +47,13 @@ class Installation:
         home: Cache directory.
         tell: Gets progress lines.
         stop: Set it from elsewhere to end early.
+        show: Shows a download while it runs, for people who wait.
     """
 
     home: Path
     tell: Callable[[str], None] = _tell_nobody
     stop: threading.Event = field(default_factory=threading.Event)
+    show: ShowDownload = show_nobody
 
     @property
     def models(self) -> Path:

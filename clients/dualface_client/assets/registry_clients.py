@@ -68,7 +68,7 @@ def pip_download(
 
     Args:
         requirement: `name==version`.
-        into: Existing directory for the file.
+        into: Existing directory for the file; what has come so far lies in it too.
         installation: May end it early.
         platform: Wheel platform tag to fetch; None for this machine's.
         fresh: Whether to leave pip's cache out.
@@ -224,6 +224,7 @@ def _run(
             stderr=subprocess.STDOUT,  # reasons are told there
             text=True,
             errors="replace",
+            env={**os.environ, "TMPDIR": str(directory)},  # what has come so far is seen there
             start_new_session=True,  # Ctrl-C is for us: we end it and say so
         ) as process:
             try:

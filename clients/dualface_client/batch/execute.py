@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
+from dualface_client.assets.installation import show_nobody
 from dualface_client.batch.admission import admit_streams, needs_of
 from dualface_client.batch.pool_faults import ending_at_pool_fault
 from dualface_client.batch.run import Run
@@ -68,6 +69,23 @@ class Listener:
         """
         del statuses
         return nullcontext()
+
+    def download(
+        self, what: str, size_bytes: int, so_far_bytes: Callable[[], int]
+    ) -> AbstractContextManager[object]:
+        """Shows a download of models or server, which only the first run needs.
+
+        Called on the thread that called `process`. An exception ends the run.
+
+        Args:
+            what: Name and version of the package.
+            size_bytes: Of the whole download; 0 if what has come cannot be seen.
+            so_far_bytes: Says how much has come, on any thread.
+
+        Returns:
+            Entered before the download starts and left when it has ended.
+        """
+        return show_nobody(what, size_bytes, so_far_bytes)
 
 
 def _say_from_watch(listener: Listener, event: str, text: str, level: int) -> None:
@@ -142,7 +160,13 @@ def _serve(
     if held is None and not run.choice.address:
         listener.say("server_starting", "starting the embedded Triton server ...")
     address, embedded = stack.enter_context(
-        server_for(run.choice, stop.event, held, lambda text: listener.say("setup", text))
+        server_for(
+            run.choice,
+            stop.event,
+            held,
+            lambda text: listener.say("setup", text),
+            listener.download,
+        )
     )
     if embedded is not None:
         run.server_pid = lambda: embedded.pid

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualface_client.assets.installation import Installation
+from dualface_client.assets.installation import Installation, ShowDownload, show_nobody
 from dualface_client.assets.setup import NEEDED, missing_parts, set_up
 from dualface_client.batch.server_restarter import ServerRestarter
 from dualface_client.errors import DualfaceError
@@ -88,6 +88,7 @@ def start_embedded(
     choice: ServerChoice,
     stop: threading.Event | None = None,
     tell: Callable[[str], None] = _log,
+    show: ShowDownload = show_nobody,
 ) -> EmbeddedServer:
     """Starts the embedded server for the chosen models; fetches what it needs the first time.
 
@@ -95,6 +96,7 @@ def start_embedded(
         choice: Which models, where.
         stop: Set it from elsewhere to give the start up.
         tell: Gets progress lines where something is fetched or made.
+        show: Shows a download while it runs.
 
     Raises:
         AssetError: A model or the server cannot be fetched, or a model file does not fit; the
@@ -104,7 +106,8 @@ def start_embedded(
         StoppedError: `stop` was set before it was ready.
         UsageError: The environment asks for impossible memory pools.
     """
-    _fetch_missing(choice, Installation(paths.home_dir(), tell, stop or threading.Event()))
+    home, stop = paths.home_dir(), stop or threading.Event()
+    _fetch_missing(choice, Installation(home, tell, stop, show))
     cuda = choice.device == "cuda"
     files = (
         (FACE_DETECT, choice.detector_onnx or _exported(FACE_DETECT, half=cuda)),
@@ -181,6 +184,7 @@ def server_for(
     stop: threading.Event | None = None,
     held: EmbeddedServer | None = None,
     tell: Callable[[str], None] = _log,
+    show: ShowDownload = show_nobody,
 ) -> Iterator[tuple[str, EmbeddedServer | None]]:
     """The address to use, and the embedded server where it is one of this process.
 
@@ -192,6 +196,7 @@ def server_for(
         stop: Set it from elsewhere to give a start up.
         held: One that runs already and that its holder restarts and stops, None for none.
         tell: As of `start_embedded`.
+        show: As of `start_embedded`.
 
     Raises:
         DualfaceError: As `start_embedded`.
@@ -203,5 +208,5 @@ def server_for(
         reap_at(choice.address)
         yield choice.address, None
     else:
-        with start_embedded(choice, stop, tell) as server, ServerRestarter(server):
+        with start_embedded(choice, stop, tell, show) as server, ServerRestarter(server):
             yield server.grpc_address, server

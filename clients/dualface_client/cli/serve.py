@@ -61,7 +61,10 @@ def serve(
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 the machine's set-up is wrong, 3 the server died,
     130 ended before it was ready.
     """
+    from rich.console import Console
+
     from dualface_client.batch.server import choice_of, start_embedded
+    from dualface_client.cli.downloads import download_bar
     from dualface_client.cli.signals import stop_on_signal
     from dualface_client.errors import ServerError
     from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
@@ -73,7 +76,12 @@ def serve(
     choice = replace(choice_of(own, device), address=None, model_control=model_control)
     with (
         stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,
-        start_embedded(choice, stop.event, partial(click.echo, err=True)) as server,
+        start_embedded(
+            choice,
+            stop.event,
+            partial(click.echo, err=True),
+            partial(download_bar, Console(stderr=True)),
+        ) as server,
     ):
         click.echo(f"gRPC on {server.grpc_address}, metrics on {server.metrics_url}")
         if model_control:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 _PARTS = ("models", "server", "clips")
@@ -33,8 +35,11 @@ def setup(parts: tuple[str, ...], dry_run: bool, quiet: bool) -> int:
     Exit codes: 0 all is there, 2 something could not be had, 130 ended by Ctrl-C, 143 by SIGTERM;
     with --dry-run 1 if something is missing.
     """
+    from rich.console import Console
+
     from dualface_client.assets.installation import Installation
     from dualface_client.assets.setup import NEEDED, packages_to_fetch, set_up
+    from dualface_client.cli.downloads import download_bar
     from dualface_client.cli.signals import stop_on_signal
     from dualface_client.errors import StoppedError
     from dualface_client.settings.paths import home_dir
@@ -51,7 +56,8 @@ def setup(parts: tuple[str, ...], dry_run: bool, quiet: bool) -> int:
     with stop_on_signal(lambda text: None, lambda: None) as stop:
         tell = (lambda line: None) if quiet else click.echo
         try:
-            set_up(wanted, Installation(home_dir(), tell, stop.event))
+            show = partial(download_bar, Console(stderr=True, quiet=quiet))
+            set_up(wanted, Installation(home_dir(), tell, stop.event, show))
         except StoppedError as error:
             click.echo(str(error), err=True)
     return stop.exit_code

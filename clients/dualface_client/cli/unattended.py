@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.console import Console
 from dualface_client.batch.execute import Listener
 from dualface_client.batch.pictures import pictures_of
 from dualface_client.batch.run import Run
+from dualface_client.cli.downloads import download_bar
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.health import HealthServer
 from dualface_client.observe.html import RunRecord, write_html
@@ -106,6 +107,12 @@ class RunPresenter(Listener):
         if self._chosen.log_format == "json":
             return StreamEvents(statuses)
         return ProgressDisplay(statuses, self._console, quiet=self._console.quiet)
+
+    def download(
+        self, what: str, size_bytes: int, so_far_bytes: Callable[[], int]
+    ) -> AbstractContextManager[object]:
+        """A bar on a terminal."""
+        return download_bar(self._console, what, size_bytes, so_far_bytes)
 
     def sample(self) -> AbstractContextManager[object]:
         """Collects figures for the report, if one was asked for, while the body runs."""
