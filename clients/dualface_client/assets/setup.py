@@ -16,7 +16,7 @@ from dualface_client.assets.packages import (
     read_catalogue,
 )
 from dualface_client.assets.registry_clients import mb
-from dualface_client.settings import paths
+from dualface_client.extras import require
 
 #: What a run needs, and what only a demo and the tests need.
 NEEDED, PARTS = ("models", "server"), ("models", "server", "clips")
@@ -53,6 +53,8 @@ def set_up(parts: Iterable[str], installation: Installation, *, usual_models: bo
         StoppedError: A stop was asked for.
     """
     wanted = tuple(parts)
+    if "models" in wanted:
+        require("onnx")
     home, tell, start_s = installation.home, installation.tell, time.monotonic()
     count, size_bytes = fetch(read_catalogue(wanted), installation)
     request = export.Request(installation.models, installation.sources)
@@ -66,16 +68,16 @@ def set_up(parts: Iterable[str], installation: Installation, *, usual_models: bo
         tell(f"{', '.join(wanted)}: up to date in {home}")
 
 
-def packages_to_fetch(parts: Iterable[str]) -> tuple[Package, ...]:
+def packages_to_fetch(home: Path, parts: Iterable[str]) -> tuple[Package, ...]:
     """What `set_up` would download, after a check of every file that is there.
 
     Args:
+        home: Cache directory.
         parts: Of `PARTS`.
 
     Raises:
         PlatformError: A package has no file for this machine.
     """
-    home = paths.home_dir()
     return tuple(p for p in read_catalogue(parts).packages if not is_installed(p, home))
 
 

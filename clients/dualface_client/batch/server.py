@@ -13,6 +13,7 @@ from dualface_client.assets.installation import Installation, ShowDownload, show
 from dualface_client.assets.setup import NEEDED, missing_parts, set_up
 from dualface_client.batch.server_restarter import ServerRestarter
 from dualface_client.errors import DualfaceError
+from dualface_client.extras import require
 from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.observe.run_log import log_event
 from dualface_client.settings import paths
@@ -135,6 +136,7 @@ def start_embedded(
 def _fetch_missing(choice: ServerChoice, installation: Installation) -> None:
     """Fetches and makes what is not there, after a look at whether the server can run at all."""
     check_host(Host.current())
+    require("onnxruntime")
     own = choice.detector_onnx and choice.reid_onnx
     if missing := missing_parts(installation.home, ("server",) if own else NEEDED):
         what, home = " and ".join(missing), installation.home

@@ -1,0 +1,66 @@
+"""Which extra brings what: the modules named there are those of pyproject.toml, and imported."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from dualface_client.errors import PlatformError
+from dualface_client.extras import CPU, GPU, missing_package, require
+
+ROOT = Path(__file__).parents[2]
+#: What wheels call themselves that are not installed here.
+GPU_WHEELS = {"cupy": "cupy-cuda13x", "PyNvVideoCodec": "pynvvideocodec", "pynvml": "nvidia-ml-py"}
+
+
+def names_of(extra: str) -> set[str]:
+    """Distributions of an extra, those of the extras in it included."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found: set[str] = set()
+    for line in table["optional-dependencies"][extra]:
+        name = re.split(r"[\[<>=]", line)[0]
+        found |= names_of(line[len(name) + 1 : -1]) if name == table["name"] else {name.lower()}
+    return found
+
+
+def test_the_modules_are_those_of_the_extras() -> None:
+    known = packages_distributions()
+    cpu = {known[name][0].lower() for name in CPU}
+    assert cpu == names_of("cpu")
+    gpu = (cpu - {"onnxruntime"}) | {"onnxruntime-gpu"} | {GPU_WHEELS[name] for name in GPU}
+    assert gpu == names_of("gpu")
+
+
+def test_no_other_package_is_imported() -> None:
+    """Also inside functions; what comes with the core packages apart."""
+    package = ROOT / "clients" / "dualface_client"
+    found = {
+        name.partition(".")[0]
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    core = {"numpy", "tritonclient", "google", "grpc", "triton_python_backend_utils"}
+    others = found - set(sys.stdlib_module_names) - {"dualface_client"} - core
+    assert others <= set(CPU) | set(GPU)
+
+
+def test_what_is_missing_is_named_with_its_extra() -> None:
+    with pytest.raises(PlatformError, match=r"'no_such'.*pip install 'dualface-client\[cpu\]'"):
+        require("numpy", "no_such")
+    require("numpy")
+    cupy = missing_package(ModuleNotFoundError(name="cupy.cuda"))
+    assert "pip install 'dualface-client[gpu]'" in str(cupy)
+    assert missing_package(ModuleNotFoundError(name="dualface_client.lost")) is None
