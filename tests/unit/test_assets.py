@@ -115,6 +115,14 @@ def test_the_table_is_whole() -> None:
     assert server.wheel_platform == "manylinux_2_35_aarch64"
 
 
+def test_models_bring_no_clips() -> None:
+    """Photos of people, which a run has no use for, in the package that has weights."""
+    members = [m for p in read_catalogue(["models"]).packages for m in p.members]
+    assert {m.target.partition("/")[0] for m in members} == {"sources"}
+    clips = [m for p in read_catalogue(["models", "clips"]).packages for m in p.members]
+    assert "clips/sample1.jpg" in {m.target for m in clips}
+
+
 def test_machine_without_server_is_told_the_way_out() -> None:
     with pytest.raises(PlatformError, match=r"nvidia-pytriton 0\.7\.0 .* riscv64.*--server"):
         read_catalogue(["server"], "riscv64")

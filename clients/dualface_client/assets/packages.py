@@ -110,7 +110,7 @@ def read_catalogue(
     machine = machine or _machine()
     node = content["nodejs"]
     hashes = {name: tuple(values) for name, values in node["hashes"].items()}
-    packages = tuple(_package(entry, machine) for entry in entries)
+    packages = tuple(_package(entry, machine, wanted) for entry in entries)
     return Catalogue(packages, NodePin(node["version"], hashes, node["bytes"]))
 
 
@@ -119,7 +119,7 @@ def _machine() -> str:
     return platform.machine() if system == "Linux" else f"{system} {platform.machine()}"
 
 
-def _package(entry: Mapping[str, Any], machine: str) -> Package:
+def _package(entry: Mapping[str, Any], machine: str, wanted: set[str]) -> Package:
     choices, version = entry["files"], entry["version"]
     found = choices.get(ANY) or choices.get(machine)
     if found is None:
@@ -138,6 +138,7 @@ def _package(entry: Mapping[str, Any], machine: str) -> Package:
             Member(m["path"], m["target"], m["sha256"])
             for m in entry["members"]
             if m.get("machine", machine) == machine
+            and wanted & set(m.get("groups", entry["groups"]))
         ),
         unpack_to=entry.get("unpack_to", ""),
         wheel_platform=f"{tag}_{machine}" if tag else "",
