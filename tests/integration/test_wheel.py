@@ -94,6 +94,7 @@ def test_the_first_run_brings_what_it_needs(wheel: Path, environment: Path, tmp_
     assert done.returncode == 0, done.stderr
     assert f"fetched once, into {cache}" in done.stderr
     assert (tmp_path / "tiles.mp4").stat().st_size > 1000
+    assert not (Path(cache) / "clips").exists()
     again = run(command, "setup", cwd=tmp_path, DUALFACE_HOME=cache)
     assert f"up to date in {cache}" in again.stdout
     code = "import dualface_client; print(dualface_client.__version__)"
