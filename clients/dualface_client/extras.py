@@ -8,8 +8,13 @@ from dualface_client.errors import PlatformError
 
 #: Modules that `--device cuda` imports, beside those of `CPU`.
 GPU = ("cupy", "PyNvVideoCodec", "pynvml")
+#: Modules that every run imports.
+CLIENT = ("av", "cv2", "click", "yaml", "rich", "psutil", "lap")
 #: Modules that a run with the embedded server imports.
-CPU = ("av", "cv2", "click", "yaml", "rich", "psutil", "lap", "onnxruntime", "onnx")
+CPU = (*CLIENT, "onnxruntime", "onnx")
+#: What to tell where more than one package may be missing.
+INSTALL = "pip install 'dualface-client[cpu]' ([gpu] instead for an NVIDIA GPU)"
+INSTALL_GPU = "pip install 'dualface-client[gpu]' (and no plain onnxruntime beside it)"
 
 
 def require(*modules: str) -> None:
@@ -39,9 +44,8 @@ def missing_package(error: ModuleNotFoundError) -> PlatformError | None:
 
 
 def _to_install(name: str) -> PlatformError:
-    extra = "gpu" if name in GPU else "cpu"
-    also = "" if extra == "gpu" else " ([gpu] instead for an NVIDIA GPU)"
+    extra, command = ("gpu", INSTALL_GPU) if name in GPU else ("cpu", INSTALL)
     return PlatformError(
         f"the Python package {name!r} is not installed; it comes with the extra {extra!r}: "
-        f"pip install 'dualface-client[{extra}]'{also}"
+        f"{command}"
     )

@@ -64,18 +64,28 @@ def test_the_wheel_has_what_the_program_reads_and_no_tests(wheel: Path) -> None:
 
 def test_each_command_says_which_extra_is_missing(environment: Path, tmp_path: Path) -> None:
     command = environment / "bin" / "dualface-client"
-    for arguments in (["run", "x.mp4"], ["setup"], ["doctor"], ["serve"], ["config", "show"], []):
-        done = run(command, *arguments, cwd=tmp_path)
+    commands = ("run x.mp4", "setup", "doctor", "serve", "config show", "plan", "probe", "reap", "")
+    for arguments in commands:
+        done = run(command, *arguments.split(), cwd=tmp_path)
         assert done.returncode == 2
         assert "pip install 'dualface-client[cpu]'" in done.stderr
         assert "Traceback" not in done.stderr
 
 
-def test_the_python_interface_says_so_too(environment: Path, tmp_path: Path) -> None:
-    code = """
+@pytest.mark.parametrize(
+    "use",
+    [
+        "dualface_client.process(['x.mp4'], None)",
+        "dualface_client.serve()",
+        "from dualface_client.batch.process import process",
+        "from dualface_client.batch.server import start_embedded",
+    ],
+)
+def test_the_python_interface_says_so_too(environment: Path, tmp_path: Path, use: str) -> None:
+    code = f"""
 import dualface_client
 try:
-    dualface_client.process(["x.mp4"], None)
+    {use}
 except dualface_client.PlatformError as error:
     print(error)
 """

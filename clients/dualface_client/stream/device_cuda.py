@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dualface_client.cuda.stream import CudaStream, load_codec, load_cupy
 from dualface_client.errors import PlatformError
+from dualface_client.extras import INSTALL_GPU
 from dualface_client.imaging.cuda import CudaImaging
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.settings.stream import OutputSettings, StreamSettings
@@ -44,7 +45,6 @@ MANY_STREAMS = 8
 _FRAMES_UNDER_WAY = FACE_DETECT.max_batch_size
 _DRIVER = "libcuda.so.1"
 _PACKAGES = ("cupy", "PyNvVideoCodec")
-_INSTALL = "pip install 'dualface-client[gpu]' (and no plain onnxruntime beside it)"
 
 
 def why_not_cuda(*, embedded_server: bool) -> str | None:
@@ -55,7 +55,7 @@ def why_not_cuda(*, embedded_server: bool) -> str | None:
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        return f"{' and '.join(missing)} not installed: {_INSTALL}"
+        return f"{' and '.join(missing)} not installed: {INSTALL_GPU}"
     try:
         CudaStream()
         load_codec()
@@ -78,7 +78,7 @@ def _why_no_models() -> str | None:
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         return None
-    return f"this ONNX Runtime {onnxruntime.__version__} was built without CUDA: {_INSTALL}"
+    return f"this ONNX Runtime {onnxruntime.__version__} was built without CUDA: {INSTALL_GPU}"
 
 
 def for_cuda(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dualface_client.errors import AssetError, ContractError, PlatformError
+from dualface_client.extras import INSTALL
 from dualface_client.triton.contract import compare_tensors
 from dualface_client.triton.description import ModelSpec, TensorSpec
 
@@ -52,8 +53,8 @@ def load_model(path: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise PlatformError(
-            "the embedded server needs ONNX Runtime: pip install 'dualface-client[server]', "
-            "or use a running server with --server HOST:PORT"
+            f"the embedded server needs ONNX Runtime: {INSTALL}, or use a running server with "
+            "--server HOST:PORT"
         ) from error
     if not path.is_file():
         raise AssetError(

@@ -14,13 +14,14 @@ from dualface_client.errors import (
     SourceError,
     UsageError,
 )
+from dualface_client.extras import INSTALL
 from dualface_client.video.disk_wait import NO_SPACE
 
 try:
     import av
 except ImportError as missing:  # pragma: no cover - a broken installation
     raise PlatformError(
-        f"PyAV cannot be imported ({missing}); install it with: pip install 'dualface-client[cpu]'"
+        f"PyAV cannot be imported ({missing}); install it with: {INSTALL}"
     ) from missing
 
 __all__ = [

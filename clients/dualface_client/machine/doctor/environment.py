@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dualface_client.config.stack import effective, find_files
 from dualface_client.errors import ConfigError, PlatformError
+from dualface_client.extras import INSTALL
 from dualface_client.machine.doctor.finding import FAIL, NOTE, OK, Finding
 from dualface_client.machine.probe import machine_of, name_of
 from dualface_client.observe.gpus import read_gpus
@@ -17,7 +18,6 @@ from dualface_client.video.capabilities import ffmpeg_version
 
 #: Distributions that `run` needs, and the name of a module in each.
 _NEEDED = ("numpy", "tritonclient", "av", "opencv-python-headless", "lapx", "psutil", "pyyaml")
-_INSTALL = "pip install 'dualface-client[cpu]' (on a GPU machine [gpu])"
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 
@@ -32,7 +32,7 @@ def packages(installed: Mapping[str, str] | None = None) -> Iterator[Finding]:
     found = _installed(names) if installed is None else installed
     missing = [name for name in _NEEDED if name not in found and not _stands_in(name, found)]
     if missing:
-        yield Finding(FAIL, "packages", f"missing: {', '.join(missing)}", _INSTALL)
+        yield Finding(FAIL, "packages", f"missing: {', '.join(missing)}", INSTALL)
         return
     text = f"Python {platform.python_version()}, {_video_library()}, NumPy {found['numpy']}"
     yield Finding(OK, "packages", text)
@@ -50,7 +50,7 @@ def _runtimes(found: Mapping[str, str]) -> Iterator[Finding]:
         )
     elif not both:
         text = "not installed: the embedded server cannot run models"
-        yield Finding(NOTE, "ONNX Runtime", text, f"{_INSTALL}, or use --server HOST:PORT")
+        yield Finding(NOTE, "ONNX Runtime", text, f"{INSTALL}, or use --server HOST:PORT")
     else:
         yield Finding(OK, "ONNX Runtime", both[0])
 
@@ -105,4 +105,4 @@ def _video_library() -> str:
     try:
         return ffmpeg_version()
     except ImportError as error:
-        raise PlatformError(f"PyAV cannot be loaded ({error}); {_INSTALL}") from error
+        raise PlatformError(f"PyAV cannot be loaded ({error}); {INSTALL}") from error
