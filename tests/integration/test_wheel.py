@@ -15,7 +15,14 @@ from tests.media import Clip, make
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Files that are no Python and that the program reads.
-DATA = {"assets/packages.toml", "imaging/kernels.cu", "py.typed", "video/upright.cu"}
+DATA = {
+    "assets/packages.toml",
+    "imaging/kernels.cu",
+    "observe/report.css",
+    "observe/report.html.jinja",
+    "py.typed",
+    "video/upright.cu",
+}
 
 
 def run(*command: str | Path, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -100,11 +107,13 @@ def test_the_first_run_brings_what_it_needs(wheel: Path, environment: Path, tmp_
     listed = run(command, "setup", "--dry-run", cwd=tmp_path, DUALFACE_HOME=cache)
     assert (listed.returncode, listed.stdout.count("sha256:")) == (1, 3), listed.stderr
     make(tmp_path / "talk.mp4", Clip(frames=6))
-    done = run(command, "run", "talk.mp4", "-o", "tiles.mp4", cwd=tmp_path, DUALFACE_HOME=cache)
+    job = ["run", "talk.mp4", "-o", "tiles.mp4", "--report", "report.html"]
+    done = run(command, *job, cwd=tmp_path, DUALFACE_HOME=cache)
     assert done.returncode == 0, done.stderr
     assert f"fetched once, into {cache}" in done.stderr
     assert (tmp_path / "tiles.mp4").stat().st_size > 1000
     assert not (Path(cache) / "clips").exists()
+    assert "</svg>" in (tmp_path / "report.html").read_text()
     again = run(command, "setup", cwd=tmp_path, DUALFACE_HOME=cache)
     assert f"up to date in {cache}" in again.stdout
     code = "import dualface_client; print(dualface_client.__version__)"

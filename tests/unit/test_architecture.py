@@ -62,6 +62,7 @@ HEAVY = {
     "lap": {"tracking"},
     "rich": {"observe", "cli"},
     "click": {"cli"},
+    "jinja2": {"observe"},
     "onnxruntime": set(),
 }
 

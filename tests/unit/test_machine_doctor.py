@@ -280,6 +280,7 @@ def test_packages_are_looked_for() -> None:
         "lapx": "1",
         "psutil": "7",
         "pyyaml": "6",
+        "jinja2": "3",
     }
     assert [f.state for f in packages({**have, "onnxruntime": "1.31"})] == [OK, OK]
     assert [f.state for f in packages(have)] == [OK, NOTE]

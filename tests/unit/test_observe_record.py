@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import struct
 import threading
@@ -19,7 +20,8 @@ from typing import Any
 import pytest
 
 from dualface_client.errors import SinkError, UsageError
-from dualface_client.observe import svg
+from dualface_client.observe import axes, html
+from dualface_client.observe.axes import nice_ticks
 from dualface_client.observe.health import HealthServer, answer
 from dualface_client.observe.html import RunRecord, Thumbnail, html_page, write_html
 from dualface_client.observe.latency import LatencyMeter
@@ -27,9 +29,9 @@ from dualface_client.observe.report import RunSummary, StreamReport, StreamStatu
 from dualface_client.observe.run_log import Event, log_event, run_log
 from dualface_client.observe.run_state import RunState, WorkerState
 from dualface_client.observe.samples import Sample, Sampler, StreamSample, thin
+from dualface_client.observe.stage_clock import StageTime
 from dualface_client.observe.state_file import StateFile, read_state
 from dualface_client.observe.stream_events import StreamEvents
-from dualface_client.observe.svg import Line, line_plot, nice_ticks, seating_strip
 from dualface_client.observe.timeline import Seating, Timeline, TimelineRecorder
 from dualface_client.types import Person, SeatAssignment
 from tests.processes import wait_until
@@ -366,6 +368,7 @@ class Page(HTMLParser):
         self.stack: list[str] = []
         self.links: list[str] = []
         self.tags: list[str] = []
+        self.attributes: list[str] = []
         self.text = ""
         self.feed(text)
         self.close()
@@ -373,12 +376,14 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
         self.links += [value or "" for name, value in attrs if name in ("src", "href")]
         if tag not in self.VOID:
             self.stack.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.stack.pop() == tag
@@ -434,29 +439,60 @@ def test_report_of_a_run_that_did_nothing_is_a_page_too() -> None:
     page = Page(html_page(empty))
     assert "0 of 0" in page.text
     assert "Nothing went wrong." in page.text
+    assert page.text.count("the run was too short") == 4
 
 
-def parsed(plot: str) -> ET.Element:
-    return ET.fromstring(plot)  # noqa: S314 - our own text
+#: It would end the tag, the attribute, the drawing, the style sheet or the page that it stands in.
+HOSTILE = (
+    """x"'></title></svg></style><script>alert(1)</script><img src=//x onerror=a()>{{ 7 * 7 }}"""
+)
 
 
-def points_of(plot: str) -> list[list[tuple[float, float]]]:
-    lines = parsed(plot).findall("polyline")
-    return [
-        [(float(x), float(y)) for x, y in (p.split(",") for p in line.attrib["points"].split())]
-        for line in lines
-    ]
+def test_hostile_names_stay_text_wherever_they_stand() -> None:
+    """In headings, legends, tooltips, classes, tables: the tags are those of a tame page."""
+
+    def page_of(name: str) -> Page:
+        bad = StreamReport(
+            name,
+            f"{name}.mp4",
+            f"{name}/tiles.mp4",
+            name,
+            frames_out=9,
+            error=name,
+            trace=name,
+            partial_output=name,
+            warnings=(name,),
+            stages={name: StageTime(1.0, 1.0, 1)},
+        )
+        summary = RunSummary(name, name, (bad,), 10.0, {name: 1 << 20})
+        seen = [Sample(float(i), {name: stream_sample(i)}, {name: i}) for i in range(3)]
+        told = Event(0.0, name, name, "stream_failed", name)
+        return Page(html_page(RunRecord(summary, tuple(seen), (told,), {}, 0.0)))
+
+    tame, hostile = page_of("tame-name"), page_of(HOSTILE)
+    assert hostile.tags == tame.tags
+    assert hostile.attributes == tame.attributes
+    assert hostile.text.count(HOSTILE) == tame.text.count("tame-name") == 22
+
+
+def svgs(report: RunRecord) -> list[ET.Element]:
+    """The drawings of the report."""
+    drawings = re.findall("<svg .*?</svg>", html_page(report), re.DOTALL)
+    return [ET.fromstring(drawing) for drawing in drawings]  # noqa: S314 - our own text
 
 
 def test_plots_put_values_where_their_axes_say() -> None:
-    plot = line_plot([Line("a", "#000", ((0, 0), (5, 50), (10, 100)))], label="l", x_end_s=10)
-    ((x0, y0), (x1, y1), (x2, y2)) = points_of(plot)[0]
+    seen = [Sample(5.0 * i, {}, {"client": (50 * i) << 20}) for i in range(3)]
+    summary = RunSummary("0.1.0", "none", (), 10.0, {})
+    (plot,) = svgs(RunRecord(summary, tuple(seen), (), {}, 0.0))
+    (curve,) = plot.findall("polyline")
+    points = [tuple(map(float, point.split(","))) for point in curve.attrib["points"].split()]
+    ((x0, y0), (x1, y1), (x2, y2)) = points
     assert x1 - x0 == pytest.approx(x2 - x1)
     assert y0 - y1 == pytest.approx(y1 - y2)
-    texts = {t.text: t.attrib for t in parsed(plot).findall("text")}
+    texts = {t.text: t.attrib for t in plot.findall("text")}
     assert float(texts["100"]["y"]) == pytest.approx(y2 + 4, abs=0.1)
     assert float(texts["10 s"]["x"]) == pytest.approx(x2, abs=0.1)
-    assert "too short" in line_plot([], label="l", x_end_s=1)
 
 
 @pytest.mark.parametrize("highest", [0.003, 0.9, 1.0, 7.0, 87.0, 1e4, 123_456.0])
@@ -469,7 +505,8 @@ def test_ticks_are_few_round_and_reach_the_highest(highest: float) -> None:
 
 def test_seating_strip_spans_the_lane_without_gaps() -> None:
     history = Timeline((Seating(2.0, 1, 0), Seating(4.0, 2, 1)), (0, 5), 1.0, 2.0, 10.0)
-    rects = parsed(seating_strip(history)).findall("rect")
+    *_, strip = svgs(record(StreamReport("a", "a.mp4", "", timeline=history)))
+    rects = strip.findall("rect")
     left = [r for r in rects if "left:" in (r.findtext("title") or "")]
     ends = [float(r.attrib["x"]) + float(r.attrib["width"]) for r in left]
     assert ends[0] == pytest.approx(float(left[1].attrib["x"]), abs=0.11)
@@ -480,9 +517,7 @@ def test_seating_strip_spans_the_lane_without_gaps() -> None:
     assert left[0].attrib["fill"] != left[1].attrib["fill"]
 
 
-def test_svg_doctest() -> None:
+def test_report_doctests() -> None:
     import doctest
 
-    from dualface_client.observe import html
-
-    assert doctest.testmod(svg).failed == doctest.testmod(html).failed == 0
+    assert doctest.testmod(axes).failed == doctest.testmod(html).failed == 0

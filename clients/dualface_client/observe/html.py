@@ -6,17 +6,17 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dualface_client.atomic_file import write_atomically
 from dualface_client.errors import SinkError
-from dualface_client.observe.html_plots import plots
-from dualface_client.observe.html_style import STYLE
-from dualface_client.observe.report import RunSummary, StreamReport
+from dualface_client.observe.axes import Axes, color_of
+from dualface_client.observe.html_plots import figures
+from dualface_client.observe.report import RunSummary
 from dualface_client.observe.run_log import Event
 from dualface_client.observe.samples import Sample
-from dualface_client.observe.svg import seating_strip
 
 _MIB = 1 << 20
 
@@ -32,6 +32,11 @@ class Thumbnail:
 
     time_s: float
     jpeg: bytes
+
+    @property
+    def data_uri(self) -> str:
+        """The picture as the source of an image."""
+        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,125 +71,43 @@ def write_html(record: RunRecord, path: Path) -> None:
 
 
 def html_page(record: RunRecord) -> str:
-    """The whole page."""
-    started = datetime.fromtimestamp(record.started_unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    summary = record.summary
-    parts = [
-        "<header><h1>dualface run</h1>",
-        f"<p>{started} &middot; version {escape(summary.version)} &middot; "
-        f"server {escape(summary.server)}</p></header>",
-        *_tiles(record),
-        *plots(record.samples),
-        "<h2>Streams</h2>",
-        *(_stream(report, record) for report in summary.streams),
-        *_events(record.events, record.started_unix_s),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>dualface run, {started}</title><style>{STYLE}</style></head>\n"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
+    """The whole page; names and messages of any kind stay text in it."""
+    # A misspelled name in the template is an error and not an empty place in the page.
+    environment = Environment(
+        loader=PackageLoader("dualface_client", "observe"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["duration"] = _duration
+    started = datetime.fromtimestamp(record.started_unix_s, UTC)
+    return environment.get_template("report.html.jinja").render(
+        Axes=Axes,
+        color_of=color_of,
+        summary=record.summary,
+        started=started.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        started_unix_s=record.started_unix_s,
+        tiles=_tiles(record.summary),
+        figures=figures(record.samples),
+        thumbnails=record.thumbnails,
+        events=[event for event in record.events if event.event != "stream_progress"],
     )
 
 
-def _tiles(record: RunRecord) -> Iterator[str]:
-    streams = record.summary.streams
-    states = [report.state for report in streams]
-    frames = sum(report.frames_out for report in streams)
-    elapsed_s = record.summary.elapsed_s
-    reid = sum(report.reid_frames for report in streams)
-    memory = sum(record.summary.peak_memory_bytes.values())
-    failed = states.count("failed")
-    yield '<section class="tiles">'
-    yield _tile("streams done", f"{states.count('done')} of {len(streams)}", "bad" * bool(failed))
-    yield _tile("frames written", f"{frames:,}")
-    yield _tile("duration", _duration(elapsed_s))
-    yield _tile("frames per second", f"{frames / elapsed_s:.1f}" if elapsed_s else "-")
-    yield _tile("frames with ReID", f"{reid / frames:.1%}" if frames else "-")
-    yield _tile("peak memory", f"{memory / _MIB:,.0f} MiB")
-    yield "</section>"
-
-
-def _tile(label: str, value: str, kind: str = "") -> str:
-    return f'<div class="tile {kind}"><b>{value}</b><span>{label}</span></div>'
-
-
-def _stream(report: StreamReport, record: RunRecord) -> str:
-    target = report.partial_output or (report.output if report.state == "done" else "")
-    parts = [
-        f'<section class="stream"><h3>{escape(report.name)} '
-        f'<span class="state {escape(report.state)}">{escape(report.state)}</span></h3>',
-        f'<p class="paths">{escape(report.input)}',
-        f" &rarr; {escape(target)}</p>" if target else "</p>",
-        f'<p class="error">{escape(report.error)}</p>' if report.error else "",
-        _trace(report.trace) if report.trace else "",
-        f"<p>{_figures(report)}</p>" if report.frames_out else "",
-        _thumbnails(record.thumbnails.get(report.name, ())),
-        seating_strip(report.timeline) if report.timeline.seatings else "",
-        "".join(f'<p class="note">{escape(text)}</p>' for text in report.warnings),
-        _stages(report),
-    ]
-    return "".join(parts) + "</section>"
-
-
-def _trace(text: str) -> str:
-    return (
-        f'<details><summary>Stack trace</summary><pre class="scroll">{escape(text)}</pre></details>'
-    )
-
-
-def _figures(report: StreamReport) -> str:
-    parts = [
-        f"{report.frames_out:,} frames in {_duration(report.elapsed_s)} ({report.fps:.1f} fps)",
-        f"ReID on {report.reid_ratio:.1%} of frames",
-        f"latency {1e3 * report.latency_p50_s:.0f} ms (95 %: {1e3 * report.latency_p95_s:.0f} ms)",
-    ]
-    if report.decode_errors:
-        parts.append(f"{report.decode_errors} decode errors")
-    if report.attempts > 1:
-        parts.append(f"started {report.attempts} times")
-    return ", ".join(parts)
-
-
-def _thumbnails(thumbnails: Sequence[Thumbnail]) -> str:
-    pictures = [
-        f'<figure><img alt="tiles at {one.time_s:.1f} s" '
-        f'src="data:image/jpeg;base64,{base64.b64encode(one.jpeg).decode()}">'
-        f"<figcaption>{one.time_s:.1f} s</figcaption></figure>"
-        for one in thumbnails
-    ]
-    return f'<div class="thumbs">{"".join(pictures)}</div>' if pictures else ""
-
-
-def _stages(report: StreamReport) -> str:
-    if not report.stages:
-        return ""
-    rows = [
-        f"<tr><td>{escape(name)}</td><td>{time.wall_s:.2f}</td><td>{time.cpu_s:.2f}</td>"
-        f"<td>{time.calls:,}</td><td>{1e3 * time.wall_s / max(1, time.calls):.2f}</td></tr>"
-        for name, time in report.stages.items()
-    ]
-    return (
-        "<details><summary>Where the time went</summary><table><tr><th>stage</th><th>wall s</th>"
-        f"<th>CPU s</th><th>calls</th><th>ms a call</th></tr>{''.join(rows)}</table></details>"
-    )
-
-
-def _events(events: Sequence[Event], started_unix_s: float) -> Iterator[str]:
-    yield "<h2>Errors and events</h2>"
-    told = [event for event in events if event.event != "stream_progress"]
-    if not told:
-        yield '<p class="empty">Nothing went wrong.</p>'
-        return
-    yield '<div class="scroll"><table class="events"><tr><th>after</th><th>level</th>'
-    yield "<th>stream</th><th>what</th></tr>"
-    for event in told:
-        yield (
-            f'<tr class="{escape(event.level)}"><td>{event.time_unix_s - started_unix_s:.1f} s</td>'
-            f"<td>{escape(event.level)}</td><td>{escape(event.stream)}</td>"
-            f"<td>{escape(event.text)}</td></tr>"
-        )
-    yield "</table></div>"
+def _tiles(summary: RunSummary) -> Iterator[tuple[str, str, str]]:
+    """Label, value and CSS class of each."""
+    states = [report.state for report in summary.streams]
+    frames = sum(report.frames_out for report in summary.streams)
+    reid = sum(report.reid_frames for report in summary.streams)
+    memory = sum(summary.peak_memory_bytes.values())
+    rate = f"{frames / summary.elapsed_s:.1f}" if summary.elapsed_s else "-"
+    yield "streams done", f"{states.count('done')} of {len(states)}", "bad" * ("failed" in states)
+    yield "frames written", f"{frames:,}", ""
+    yield "duration", _duration(summary.elapsed_s), ""
+    yield "frames per second", rate, ""
+    yield "frames with ReID", f"{reid / frames:.1%}" if frames else "-", ""
+    yield "peak memory", f"{memory / _MIB:,.0f} MiB", ""
 
 
 def _duration(seconds: float) -> str:

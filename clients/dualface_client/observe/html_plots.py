@@ -4,20 +4,43 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from html import escape
+from dataclasses import dataclass
 
+from dualface_client.observe.axes import Axes, color_of
 from dualface_client.observe.samples import Sample
-from dualface_client.observe.svg import Line, color_of, line_plot
 
 _MIB = 1 << 20
 _RATE_WINDOW_S = 2.0
 _RATE_WINDOWS = 50
 
 
-def plots(samples: Sequence[Sample]) -> Iterator[str]:
-    """The section with one figure for each quantity."""
-    end_s = samples[-1].time_s if samples else 0.0
-    yield '<section class="plots">'
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve; a dashed one is not in the legend.
+
+    Attributes:
+        color: A CSS colour.
+        points: Seconds and values, seconds ascending.
+    """
+
+    name: str
+    color: str
+    points: tuple[tuple[float, float], ...]
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One quantity over the run's time; without axes where nothing was measured."""
+
+    title: str
+    unit: str
+    lines: Sequence[Line]
+    axes: Axes | None
+
+
+def figures(samples: Sequence[Sample]) -> Iterator[Figure]:
+    """One for each quantity; decode errors only where there were any."""
     for title, unit, lines in (
         ("Throughput", "frames written per second", _throughput(samples)),
         ("Latency", "ms from decoded to written; dashed: 95th percentile", _latency(samples)),
@@ -25,21 +48,10 @@ def plots(samples: Sequence[Sample]) -> Iterator[str]:
         ("ReID", "frames with ReID so far", _counted(samples, "reid_frames")),
         ("Decode errors", "packets and pictures so far", _counted(samples, "decode_errors")),
     ):
-        if title == "Decode errors" and not any(y for line in lines for _, y in line.points):
-            continue
-        plot = line_plot(lines, label=f"{title}: {unit}", x_end_s=end_s)
-        caption = f"<figcaption><b>{title}</b> {unit}</figcaption>"
-        yield f"<figure>{caption}{plot}{_legend(lines)}</figure>"
-    yield "</section>"
-
-
-def _legend(lines: Sequence[Line]) -> str:
-    items = [
-        f'<li><i style="background:{line.color}"></i>{escape(line.name)}</li>'
-        for line in lines
-        if not line.dashed
-    ]
-    return f'<ul class="legend">{"".join(items)}</ul>'
+        values = [value for line in lines for _, value in line.points]
+        if title != "Decode errors" or any(values):
+            axes = Axes(samples[-1].time_s, max(values)) if values else None
+            yield Figure(title, unit, lines, axes)
 
 
 def _names(samples: Sequence[Sample]) -> list[str]:
