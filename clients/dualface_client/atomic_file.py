@@ -1,4 +1,4 @@
-"""Files that readers see as they were or as they will be, and never a part."""
+"""Files that readers see either as they were or as they will be, never in part."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path to write to, which takes the file's name at the end of the body.
+    """Yields a path to write to, which takes the file's name at the end of the body.
 
-    Where the body fails, the file stays as it was and the draft is removed. A file that exists
-    keeps its permissions, and a symbolic link its target.
+    If the body fails, the file stays as it was and the draft is removed. An existing file keeps its
+    permissions, and a symbolic link its target.
 
     Args:
         path: The file; its directory must exist.
@@ -33,18 +33,18 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.copymode(target, draft)
         draft.replace(target)
     except BaseException:
-        with contextlib.suppress(OSError):  # what is raised says what is wrong there
+        with contextlib.suppress(OSError):  # the error that is raised says what is wrong there
             draft.unlink()
         raise
 
 
 def write_atomically(path: Path, content: str | bytes, *, sync: bool = False) -> None:
-    """Replaces a file as a whole; a pipe or a device, such as `/dev/stdout`, is written to.
+    """Replaces a file atomically; a pipe or a device, such as `/dev/stdout`, is written to.
 
     Args:
         path: The file; its directory must exist.
         content: All of it; text becomes UTF-8.
-        sync: Whether to wait until it is on the disk, so that it outlives a loss of power.
+        sync: Whether to wait until it is on the disk, so that it survives a power failure.
 
     Raises:
         OSError: It cannot be written.

@@ -1,4 +1,4 @@
-"""How long to wait before something that keeps failing is tried again."""
+"""How long to wait before trying something that keeps failing again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Backoff:
     Args:
         first_s: The first pause, seconds.
         limit_s: The longest pause.
-        factor: By which a pause is longer than the one before.
-        retried_at_once: After how many failures in a row there is no pause yet.
+        factor: How many times as long each pause is as the one before.
+        retried_at_once: How many failures in a row bring no pause yet.
 
     Attributes:
         failures: In a row.
@@ -44,7 +44,7 @@ class Backoff:
 
     @property
     def pause_s(self) -> float:
-        """What to wait before the next attempt, seconds; 0 where nothing has failed."""
+        """How long to wait before the next attempt, seconds; 0 if nothing has failed."""
         return self._pause_s
 
     def fail(self) -> None:

@@ -74,7 +74,7 @@ def test_keys_for_others_servers_are_not_for_this_one(
 
 
 def test_what_it_was_not_started_with_is_refused(server: HeldServer, clip: Path) -> None:
-    with pytest.raises(UsageError, match="device: cuda: the server that is held runs on cpu"):
+    with pytest.raises(UsageError, match="device: cuda: the held server runs on cpu"):
         process(clip, None, server=server, device="cuda")
     other = ProgramSettings(server=replace(server.settings, model_threads=3))
     with pytest.raises(UsageError, match=r"settings: server.model_threads: 3 \(it has 1\)"):

@@ -19,9 +19,9 @@ from dualface_client.triton.reaper import reap_shared_memory
 
 
 class HeldServer(ClosesAtExit):
-    """A running Triton for many calls of `process`, also from several threads; a context manager.
+    """A running Triton for many calls of `process`, even from several threads; a context manager.
 
-    It is restarted where it dies, at the same address, and ends with the process that started it,
+    It is restarted at the same address if it dies, and ends with the process that started it,
     however that ends.
 
     Attributes:
@@ -87,19 +87,19 @@ def serve(
     """Starts a Triton server that many calls of `process` can use.
 
     Args:
-        settings: As of `process`; what it says under `server` and as `run.device` counts here.
-        device: `cpu`, `cuda`, or `auto` for `cuda` where that works.
-        stop: Set it from another thread to give the start up.
+        settings: As in `process`; only `server` and `run.device` matter here.
+        device: `cpu`, `cuda`, or `auto` for `cuda` if that works.
+        stop: Set it from another thread to abandon the start.
 
     Returns:
         The server, ready. Close it, or use it in a `with` statement.
 
     Raises:
-        UsageError: A value makes no sense.
+        UsageError: A value is invalid.
         PlatformError: The device was asked for and something is missing, or no embedded server
             runs here.
         AssetError: A model or the server's binary is missing.
-        ServerStartError: It died or hung at its start.
+        ServerStartError: It died or hung while starting.
         StoppedError: `stop` was set before it was ready.
     """
     program = check_settings(settings, {"device": ("run.device", device)})
@@ -119,7 +119,7 @@ def refuse_no_event(stop: object) -> None:
     """Checks the argument `stop`.
 
     Raises:
-        UsageError: It is no event.
+        UsageError: It is not an event.
     """
     if stop is not None and not isinstance(stop, threading.Event):
         raise UsageError(

@@ -44,9 +44,8 @@ def process(  # noqa: PLR0913 - what the command has as options, by name
 ) -> tuple[StreamReport, ...]:
     """Turns each video into one with its two people side by side, as `dualface-client run` does.
 
-    Every argument means what the option of its name means; the same planning, server, admission to
-    the GPU's memory, monitor and workers are behind it. Configuration files and variables count
-    where the caller has read them, with `load_settings`.
+    Every argument means what the option of the same name means, and the same code does the work.
+    Configuration files and variables count only if the caller reads them with `load_settings`.
 
     Args:
         inputs: Files, directories or glob patterns; one or several.
@@ -55,12 +54,12 @@ def process(  # noqa: PLR0913 - what the command has as options, by name
             the embedded server is started, and stopped at the end.
         settings: How to process: a mapping such as `{"output.crf": 18}`, or typed settings of the
             streams alone or of the whole program (but `record`, which is about what the command
-            shows); None for the defaults. They are checked as those of files are. The arguments go
-            over it.
+            shows); None for the defaults. They are checked in the same way as files. The arguments
+            take precedence.
         streams: Videos processed at a time; `auto` is one per 4 cores.
         stop: Set it from another thread to end early, as Ctrl-C does here; partial outputs stay
             playable.
-        device: `cpu`, `cuda`, or `auto` for `cuda` where that works.
+        device: `cpu`, `cuda`, or `auto` for `cuda` if that works.
         workers: Processes that share the streams; `auto` is one for every four. With two or more,
             one that dies is restarted.
         tracks: File or directory for tracks in MOTChallenge's text form.
@@ -72,11 +71,11 @@ def process(  # noqa: PLR0913 - what the command has as options, by name
         One report per video, in order. A video that failed says why in `error`; it raises nothing.
 
     Raises:
-        UsageError: A value makes no sense, or the outputs cannot be laid out as asked, exist or
-            cannot be written; nothing was started.
+        UsageError: A value is invalid, or the outputs cannot be laid out as asked, exist or cannot
+            be written; nothing was started.
         PlatformError: The device was asked for and something is missing, or no embedded server
             runs here.
-        ServerError: The server cannot be had or is not the right one.
+        ServerError: The server cannot be reached or started, or is not the right one.
         AssetError: The embedded server's models or binary are missing.
     """
     refuse_no_event(stop)
@@ -124,17 +123,17 @@ def _following(event: threading.Event | None) -> Iterator[Stop]:
 
 
 def _on_held(held: HeldServer, program: ProgramSettings) -> ProgramSettings:
-    """The settings on a server that runs already."""
+    """The settings for a server that is already running."""
     if program.run.device not in ("auto", held.device):
         raise UsageError(
-            f"device: {program.run.device}: the server that is held runs on {held.device}; leave "
+            f"device: {program.run.device}: the held server runs on {held.device}; leave "
             "it out, or start the server with that device"
         )
     if program.server not in (ServerSettings(), held.settings):
         asked, has = asdict(program.server), asdict(held.settings)
         other = [f"server.{k}: {asked[k]} (it has {has[k]})" for k in has if asked[k] != has[k]]
         raise UsageError(
-            f"settings: {', '.join(other)}: the server that is held was started otherwise; pass "
+            f"settings: {', '.join(other)}: the held server was started with others; pass "
             "these settings to serve()"
         )
     return replace(program, run=replace(program.run, device=held.device))

@@ -28,11 +28,11 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     config_fallback: bool = False,
 ) -> ProgramSettings:
-    """Settings as `dualface-client run` finds them: files below variables below `settings`.
+    """Settings as `dualface-client run` finds them: `settings` over variables over files.
 
     Args:
         settings: What this program says, as in a file: `{"output.crf": 18}` or
-            `{"output": {"crf": 18}}`. It goes over everything else.
+            `{"output": {"crf": 18}}`. It wins over everything else.
         config: A directory of layers, or one file, as `--config`; None looks where the command
             does: `$DUALFACE_CONFIG`, `./configs`, the user's directory.
         environ: Variables; None for this process's, `{}` for none.
@@ -54,7 +54,7 @@ def check_settings(
 
     Args:
         settings: None for the defaults.
-        arguments: Single values that go over them: key and value by the argument's name. None
+        arguments: Single values that win over them: key and value by the argument's name. None
             leaves the key as it is.
 
     Raises:
@@ -82,7 +82,7 @@ def _layer_of(settings: object) -> Layer:
 
 
 def _at(program: ProgramSettings, path: tuple[str, ...]) -> object:
-    """The value of a field, where everything above it is of the type that it should be."""
+    """The value of a field, if everything above it is of the right type."""
     value: Any = program
     usual: Any = ProgramSettings()
     for count, name in enumerate(path, 1):

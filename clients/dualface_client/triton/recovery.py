@@ -56,8 +56,8 @@ class Endurance:
 
     Attributes:
         wait_s: How long to wait for it, seconds; 0 fails at once.
-        tell: Gets the name of an event and a sentence, when the server is awaited and when it is
-            back.
+        tell: Gets the name of an event and a sentence, when the wait for the server begins and when
+            it is back.
         pause_s: First pause before trying again a server that came back and answered nothing,
             seconds; doubles each time.
     """
