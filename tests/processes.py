@@ -83,7 +83,7 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 def slow_clip(directory: Path) -> Path:
     """A long video of few frames a second: its output reaches the disk after every few of them."""
-    clip = Clip(frames=1500, size_wh_px=(160, 120), rate=Fraction(5))
+    clip = Clip(frames=400, size_wh_px=(160, 120), rate=Fraction(5))
     return make(directory / "slow.mp4", clip)
 
 
