@@ -60,6 +60,7 @@ HEAVY = {
     "cupy": set(),
     "PyNvVideoCodec": set(),
     "lap": {"tracking"},
+    "msgspec": {"workers"},
     "rich": {"observe", "cli"},
     "click": {"cli"},
     "jinja2": {"observe"},

@@ -278,6 +278,7 @@ def test_packages_are_looked_for() -> None:
         "av": "18",
         "opencv-python-headless": "5",
         "lapx": "1",
+        "msgspec": "1",
         "psutil": "7",
         "pyyaml": "6",
         "jinja2": "3",

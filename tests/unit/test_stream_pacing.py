@@ -22,7 +22,7 @@ from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.workers.messages import build, decode, encode
+from dualface_client.workers.messages import Begin, TakeJob, encode, heard_by_worker
 from tests.processes import wait_until
 from tests.unit.test_stream_loop import (
     FakeDetector,
@@ -157,8 +157,8 @@ def test_a_stream_may_have_settings_of_its_own() -> None:
 
 
 def test_workers_are_told_settings_of_streams_and_of_the_monitor() -> None:
-    own = replace(job("b"), settings=StreamSettings(output=OutputSettings(crf=33)))
-    assert build(Job, decode(encode("job", job=own))["job"]) == own
+    own = TakeJob(replace(job("b"), settings=StreamSettings(output=OutputSettings(crf=33))))
+    assert heard_by_worker(encode(own)) == own
     monitor = MonitorSettings(interval_s=3.0)
-    setup = WorkerSetup("a:1", "cpu", StreamSettings(), 4, Path("t"), monitor=monitor)
-    assert build(WorkerSetup, decode(encode("setup", setup=setup))["setup"]) == setup
+    setup = Begin(WorkerSetup("a:1", "cpu", StreamSettings(), 4, Path("t"), monitor=monitor))
+    assert heard_by_worker(encode(setup)) == setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from dualface_client.batch.process import process
@@ -58,6 +59,18 @@ def test_a_state_that_is_final_stays() -> None:
     status.update(frames_out=4)
     end = status.snapshot()
     assert (end.state, end.error, end.exit_code, end.frames_out) == ("stopped", "", 0, 4)
+
+
+def test_a_late_report_from_another_process_does_not_change_a_final_state() -> None:
+    running = StreamReport("a", "a.mp4", "b.mp4", "running", frames_out=3)
+    status = StreamStatus(running)
+    status.take(replace(running, frames_out=4))
+    assert status.snapshot().frames_out == 4
+    status.update(state="stopped")  # its worker did not stop in time
+    stopped = status.snapshot()
+    status.take(running)
+    status.take(replace(running, **ending(ServerError("too late"))))
+    assert status.snapshot() is stopped
 
 
 def test_an_error_brings_its_exit_code() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,22 @@ from dualface_client.stream.job import Job
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.workers.messages import (
     LINE_LIMIT_BYTES,
+    Beat,
+    Begin,
+    Closed,
+    End,
+    LogLine,
+    Message,
+    Progress,
     ProtocolError,
-    build,
-    decode,
+    Ready,
+    Refused,
+    ServerAwaited,
+    StopJobs,
+    TakeJob,
     encode,
-    plain,
+    heard_by_supervisor,
+    heard_by_worker,
 )
 
 REPORT = StreamReport(
@@ -44,44 +56,83 @@ POOL = PoolReport(
 )
 
 
+#: As the file system gives a name that is not UTF-8.
+ODD = "a\udcff.mp4"
+
+
 @pytest.mark.parametrize(
-    "value",
+    "message",
     [
-        WorkerSetup("h:1", "cpu", StreamSettings(), 4, Path("tracks")),
-        WorkerSetup("h:1", "cuda", StreamSettings(output=OutputSettings((640, 360))), 1),
-        Job("a", Path("in.mp4"), None, "a problem"),
-        Job("a", Path("in.mp4"), Path("o.mp4"), settings=StreamSettings(reid_timeout_s=3.5)),
-        REPORT,
-        POOL,
+        Begin(WorkerSetup("h:1", "cpu", StreamSettings(), 4, Path("tracks"))),
+        Begin(WorkerSetup("h:1", "cuda", StreamSettings(output=OutputSettings((640, 360))), 1)),
+        TakeJob(Job("a", Path(ODD), None, "a problem")),
+        TakeJob(Job("a", Path("i.mp4"), Path("o.mp4"), settings=StreamSettings(server_wait_s=3.5))),
+        StopJobs("its pools are dry", 3),
+        End(),
     ],
 )
-def test_what_is_sent_arrives_as_it_was(value: object) -> None:
-    line = encode("any", value=value)
+def test_what_a_worker_is_told_arrives_as_it_was(message: Message) -> None:
+    line = encode(message)
     assert line.count(b"\n") == 1
-    assert build(type(value), decode(line)["value"]) == value
+    assert heard_by_worker(line) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Ready(),
+        Refused("no shared memory", 1),
+        ServerAwaited(),
+        Progress(REPORT),
+        Progress(replace(REPORT, input=ODD, elapsed_s=math.inf)),
+        Beat(),
+        LogLine(20, "note", "a", "a\nb", ""),
+        Closed(POOL),
+    ],
+)
+def test_what_a_worker_says_arrives_as_it_was(message: Message) -> None:
+    line = encode(message)
+    assert line.count(b"\n") == 1
+    assert heard_by_supervisor(line) == message
 
 
 def test_every_setting_travels() -> None:
     """A changed value of each leaf arrives: no field is quietly replaced by its default."""
-    settings = StreamSettings()
-    text = json.dumps(plain(settings))
-    changed = json.loads(text, parse_float=lambda number: float(number) + 0.5)
-    assert plain(build(StreamSettings, changed)) == changed != json.loads(text)
+    line = encode(Begin(WorkerSetup("h:1")))
+    changed = json.loads(line, parse_float=lambda number: float(number) + 0.5)
+    arrived = heard_by_worker(json.dumps(changed).encode())
+    assert json.loads(encode(arrived)) == changed != json.loads(line)
 
 
-@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"kind": "job"}', b'{"v": 2, "kind": "x"}'])
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"kind": "End"}', b'{"v": 2, "kind": "End"}'])
 def test_other_versions_and_noise_are_refused(line: bytes) -> None:
     with pytest.raises(ProtocolError, match="not a message"):
-        decode(line)
+        heard_by_worker(line)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"kind": "Ready"}, "Ready"),  # not for a worker
+        ({"colour": "red"}, "colour"),
+        ({"job": {"name": "a"}}, "input"),
+        ({"job": {"name": 7, "input": "a.mp4", "output": None}}, "name"),
+        ({"kind": "StopJobs", "error": "dry", "exit_code": "3"}, "exit_code"),
+        ({"job": {"name": "a", "input": 7, "output": None}}, "input"),
+    ],
+)
+def test_a_message_that_differs_is_refused_by_its_field(
+    change: dict[str, object], why: str
+) -> None:
+    fields = json.loads(encode(TakeJob(Job("a", Path("a.mp4"), None))))
+    if "kind" in change:
+        del fields["job"]
+    with pytest.raises(ProtocolError, match=f"not a message: .*{why}"):
+        heard_by_worker(json.dumps(fields | change).encode())
 
 
 def test_a_message_is_bounded() -> None:
     with pytest.raises(ProtocolError, match="limit"):
-        encode("log", text="x" * LINE_LIMIT_BYTES)
+        encode(LogLine(20, "note", "", "x" * LINE_LIMIT_BYTES, ""))
     day = Timeline(tuple(Seating(i / 3, 1_000_000, 2) for i in range(2000)), (9999,) * 240)
-    assert len(encode("ended", report=replace(REPORT, timeline=day))) < LINE_LIMIT_BYTES / 10
-
-
-def test_data_of_another_class_are_refused() -> None:
-    with pytest.raises(ProtocolError, match="not a Job"):
-        build(Job, {"name": "a", "colour": "red"})
+    assert len(encode(Progress(replace(REPORT, timeline=day)))) < LINE_LIMIT_BYTES / 10

@@ -24,7 +24,7 @@ from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.workers.link import Heard, WorkerLink, _read_messages
-from dualface_client.workers.messages import decode, encode
+from dualface_client.workers.messages import Beat, Ready, encode, heard_by_supervisor
 from dualface_client.workers.patience import Patience, SilenceMonitor
 from dualface_client.workers.process import _LogForward, _Voice
 from dualface_client.workers.supervisor import Supervisor
@@ -172,7 +172,7 @@ def test_the_supervisors_own_pause_is_no_silence_of_a_worker(quiet_worker: Worke
 
 def test_what_a_worker_says_counts_when_it_arrives_not_when_it_is_read() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", f"print({encode('beat').decode()!r}, end='')"],
+        [sys.executable, "-c", f"print({encode(Beat()).decode()!r}, end='')"],
         stdout=subprocess.PIPE,
     )
     link = WorkerLink(1, process, 0.0)
@@ -188,8 +188,8 @@ def test_everything_that_has_arrived_is_read_before_silence_is_judged(
     quiet_worker: WorkerLink,
 ) -> None:
     overseer = supervisor()
-    for kind in ("beat", "beat", "ready"):
-        overseer._heard.put(Heard(quiet_worker, {"kind": kind}))
+    for message in (Beat(), Beat(), Ready()):
+        overseer._heard.put(Heard(quiet_worker, message))
     quiet_worker.ready = False
     overseer._listen()
     assert quiet_worker.ready
@@ -203,7 +203,7 @@ def test_a_workers_trace_reaches_the_json_log(quiet_worker: WorkerLink) -> None:
         record = logging.LogRecord("x", logging.ERROR, "", 0, "broken", None, sys.exc_info())
     _LogForward(_Voice(pipe)).emit(record)
     overseer, lines = supervisor(), list[str]()
-    overseer._heard.put(Heard(quiet_worker, decode(pipe.getvalue())))
+    overseer._heard.put(Heard(quiet_worker, heard_by_supervisor(pipe.getvalue())))
     with run_log("json", lines.append):
         overseer._listen()
     (told,) = map(json.loads, lines)
@@ -249,7 +249,7 @@ def test_refusals_do_not_end_the_work_of_a_worker_that_is_well(quiet_worker: Wor
     overseer = supervisor(workers=2)
     quiet_worker.number = 2
     overseer._workers[1].link = quiet_worker
-    overseer._on_message(overseer._workers[1], quiet_worker, {"kind": "ready"})
+    overseer._on_message(overseer._workers[1], quiet_worker, Ready())
     refuse(overseer, 20)  # no room in shared memory for a second one, say
     assert overseer._workers[0].restarts == 20
     overseer._workers[1].link = None

@@ -112,10 +112,7 @@ class StreamStatus:
             TypeError: A field does not exist.
         """
         with self._lock:
-            state = self._report.state
-            if state in FINAL_STATES and changes.get("state", state) != state:
-                return
-            self._report = replace(self._report, **changes)
+            self._replace(replace(self._report, **changes))
 
     def warn(self, text: str) -> None:
         """Adds a note for the user, unless it is already there."""
@@ -124,8 +121,15 @@ class StreamStatus:
             self._report = replace(self._report, warnings=notes)
 
     def take(self, report: StreamReport) -> None:
-        """Replaces the whole report with one that came from another process."""
+        """Replaces the whole report with one that came from another process.
+
+        A final state stays: a report of another state has no effect.
+        """
         with self._lock:
+            self._replace(report)
+
+    def _replace(self, report: StreamReport) -> None:
+        if self._report.state not in FINAL_STATES or report.state == self._report.state:
             self._report = report
 
     def snapshot(self) -> StreamReport:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO
 
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.run_log import log_event
@@ -21,9 +21,15 @@ from dualface_client.stream.job import Job
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.workers.messages import (
     LINE_LIMIT_BYTES,
+    Begin,
+    End,
+    Message,
     ProtocolError,
-    decode,
+    StopJobs,
+    TakeJob,
+    ToSupervisor,
     encode,
+    heard_by_supervisor,
 )
 
 _TAIL_LINES = 20
@@ -37,11 +43,11 @@ class Heard:
 
     Attributes:
         link: Which worker; a restarted one has another link.
-        message: Its fields; None when the process has ended.
+        message: What it said; None when the process has ended.
     """
 
     link: WorkerLink
-    message: dict[str, Any] | None
+    message: ToSupervisor | None
 
 
 @dataclass(slots=True, eq=False)
@@ -68,17 +74,17 @@ class WorkerLink:
     refused: DualfaceError | None = None
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
-    def send(self, kind: str, **fields: Any) -> None:
+    def send(self, message: Message) -> None:
         """Sends a message; if the worker has gone, its end will show that."""
         assert self.process.stdin is not None  # noqa: S101 - a pipe, see `start_worker`
         with contextlib.suppress(OSError, ValueError):  # the pipe is broken, or closed here
-            self.process.stdin.write(encode(kind, **fields))
+            self.process.stdin.write(encode(message))
             self.process.stdin.flush()
 
     def give(self, job: Job) -> None:
         """Hands a job over."""
         self.running[job.name] = job
-        self.send("job", job=job)
+        self.send(TakeJob(job))
 
     def stop(self, error: DualfaceError | None) -> None:
         """Asks it to end its jobs early.
@@ -87,13 +93,13 @@ class WorkerLink:
             error: Why; None if somebody wants to stop.
         """
         text, exit_code = ("", 0) if error is None else (str(error), error.exit_code)
-        self.send("stop", error=text, exit_code=exit_code)
+        self.send(StopJobs(text, exit_code))
 
     def end(self) -> None:
         """Asks it to end when its jobs have."""
         if not self.told_to_end:
             self.told_to_end = True
-            self.send("end")
+            self.send(End())
 
     def kill(self) -> None:
         """Ends it at once."""
@@ -162,7 +168,7 @@ def start_worker(
     threading.Thread(
         target=_read_tail, args=(link, process.stderr), daemon=True, name=f"worker {number} err"
     ).start()
-    link.send("setup", setup=setup)
+    link.send(Begin(setup))
     return link
 
 
@@ -172,7 +178,7 @@ def _read_messages(
     try:
         while line := pipe.readline(LINE_LIMIT_BYTES):
             link.heard_s = time.monotonic()  # noted here, however slowly it is read
-            _put(heard, Heard(link, decode(line)), closing)
+            _put(heard, Heard(link, heard_by_supervisor(line)), closing)
     except (ProtocolError, OSError, ValueError):
         link.kill()  # cut off in the middle of a line, or not from our worker at all
     link.process.wait()

@@ -21,13 +21,29 @@ from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import ROOT, event_of, trace_of
 from dualface_client.stream.device_choice import make_device
-from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.job import new_statuses
 from dualface_client.stream.pacing import within_memory
 from dualface_client.stream.runner import Runner
 from dualface_client.stream.session import LAST_ANSWERS_S, open_runner
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
-from dualface_client.workers.messages import build, decode, encode
+from dualface_client.workers.messages import (
+    Beat,
+    Begin,
+    Closed,
+    End,
+    LogLine,
+    Message,
+    Progress,
+    ProtocolError,
+    Ready,
+    Refused,
+    ServerAwaited,
+    StopJobs,
+    TakeJob,
+    encode,
+    heard_by_worker,
+)
 
 #: The supervisor hears from a worker at least this often.
 BEAT_S = 1.0
@@ -43,10 +59,11 @@ class _Voice:
         self._out = out
         self._lock = threading.Lock()
 
-    def say(self, message: bytes) -> None:
+    def say(self, message: Message) -> None:
+        line = encode(message)
         try:
             with self._lock:
-                self._out.write(message)
+                self._out.write(line)
                 self._out.flush()
         except (OSError, ValueError):
             pass  # the input has ended too, or will, and that ends this process
@@ -60,14 +77,7 @@ class _LogForward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         event = event_of(record)
         self._voice.say(
-            encode(
-                "log",
-                level=record.levelno,
-                event=event.event,
-                stream=event.stream,
-                text=event.text,
-                trace=trace_of(record),
-            )
+            LogLine(record.levelno, event.event, event.stream, event.text, trace_of(record))
         )
 
 
@@ -93,17 +103,16 @@ class _Reporter(BackgroundLoop):
             self._report(name, status.snapshot())
         if time.monotonic() - self._beat_s > BEAT_S / 2:
             self._beat_s = time.monotonic()
-            self._voice.say(encode("beat"))
+            self._voice.say(Beat())
 
     def _report(self, name: str, report: StreamReport) -> None:
+        if self._sent.get(name) is not report:
+            self._sent[name] = report
+            self._voice.say(Progress(report))
         if report.state in FINAL_STATES:
+            del self._sent[name]
             with self._lock:
                 del self._watched[name]
-            self._sent.pop(name, None)
-            self._voice.say(encode("ended", report=report))
-        elif self._sent.get(name) is not report:
-            self._sent[name] = report
-            self._voice.say(encode("report", report=report))
 
 
 def main() -> int:
@@ -118,11 +127,13 @@ def main() -> int:
     line = sys.stdin.buffer.readline()
     if not line:
         return 0
-    setup = build(WorkerSetup, decode(line)["setup"])
+    first = heard_by_worker(line)
+    if not isinstance(first, Begin):
+        raise ProtocolError(f"expected the setup first: {line[:80]!r}")
     try:
-        _serve(setup, voice)
+        _serve(first.setup, voice)
     except DualfaceError as error:
-        voice.say(encode("refused", error=str(error), exit_code=error.exit_code))
+        voice.say(Refused(str(error), error.exit_code))
         return 1
     return 0
 
@@ -147,29 +158,28 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
             device,
             stop,
             within_memory(setup.vram, monitor),
-            lambda: voice.say(encode("server_awaited")),
+            lambda: voice.say(ServerAwaited()),
         ) as (runner, session),
     ):
-        voice.say(encode("ready", pid=os.getpid()))
+        voice.say(Ready())
         with ThreadPoolExecutor(setup.streams, thread_name_prefix="stream") as pool:
             _take_jobs(runner, pool, reporter, stop)
         session.client.wait_idle(LAST_ANSWERS_S)
         region = session.pool.report()
-    voice.say(encode("closed", region=region))
+    voice.say(Closed(region))
 
 
 def _take_jobs(runner: Runner, pool: ThreadPoolExecutor, reporter: _Reporter, stop: Stop) -> None:
     for line in sys.stdin.buffer:
-        message = decode(line)
-        if message["kind"] == "job":
-            job = build(Job, message["job"])
-            (status,) = new_statuses([job])
+        message = heard_by_worker(line)
+        if isinstance(message, TakeJob):
+            (status,) = new_statuses([message.job])
             reporter.watch(status)
-            pool.submit(runner.run_job, job, status, stop)
-        elif message["kind"] == "stop":
-            text = str(message["error"])
-            stop.ask(relayed(text, int(message["exit_code"])) if text else None)
-        elif message["kind"] == "end":
+            pool.submit(runner.run_job, message.job, status, stop)
+        elif isinstance(message, StopJobs):
+            text = message.error
+            stop.ask(relayed(text, message.exit_code) if text else None)
+        elif isinstance(message, End):
             return
     stop.ask()  # the supervisor is gone
     watchdog = threading.Timer(_ORPHAN_LIMIT_S, os._exit, (1,))

@@ -33,7 +33,15 @@ from dualface_client.triton.connection import Connection
 from dualface_client.triton.reaper import reap_server, reap_shared_memory
 from dualface_client.video.outfile import partial_path_of
 from dualface_client.workers.link import Heard, WorkerLink, start_worker
-from dualface_client.workers.messages import build
+from dualface_client.workers.messages import (
+    Closed,
+    LogLine,
+    Progress,
+    Ready,
+    Refused,
+    ServerAwaited,
+    ToSupervisor,
+)
 from dualface_client.workers.patience import Patience, SilenceMonitor
 
 #: A stream is put aside after this many workers died under it.
@@ -199,40 +207,39 @@ class Supervisor:
             else:
                 self._on_message(worker, heard.link, heard.message)
 
-    def _on_message(self, worker: _Worker, link: WorkerLink, message: dict[str, object]) -> None:
-        kind = message["kind"]
-        if kind == "ready":
-            link.ready = self._ever_ready = True
-            self._refusals = 0
-        elif kind == "refused":
-            link.refused = relayed(str(message["error"]), int(str(message["exit_code"])))
-        elif kind == "server_awaited":
-            if self._state is not None:
-                self._state.await_server(self._setup.settings.server_wait_s)
-        elif kind in ("report", "ended"):
-            self._take(link, build(StreamReport, message["report"]))
-            if kind == "ended":
-                worker.backoff.reset()
-                self._tell(worker)
-        elif kind == "closed":
-            self._regions[f"worker {link.number}"] = build(PoolReport, message["region"])
-        elif kind == "log":
-            log_event(
-                str(message["event"]),
-                str(message["text"]),
-                stream=str(message["stream"]),
-                level=int(str(message["level"])),
-                worker=link.number,
-                **({"trace": message["trace"]} if message.get("trace") else {}),
-            )
+    def _on_message(self, worker: _Worker, link: WorkerLink, message: ToSupervisor) -> None:
+        match message:
+            case Ready():
+                link.ready = self._ever_ready = True
+                self._refusals = 0
+            case Refused(error, exit_code):
+                link.refused = relayed(error, exit_code)
+            case ServerAwaited():
+                if self._state is not None:
+                    self._state.await_server(self._setup.settings.server_wait_s)
+            case Progress(report):
+                self._take(report)
+                if report.state in FINAL_STATES:
+                    link.running.pop(report.name, None)
+                    worker.backoff.reset()
+                    self._tell(worker)
+            case Closed(region):
+                self._regions[f"worker {link.number}"] = region
+            case LogLine():
+                log_event(
+                    message.event,
+                    message.text,
+                    stream=message.stream,
+                    level=message.level,
+                    worker=link.number,
+                    **({"trace": message.trace} if message.trace else {}),
+                )
 
-    def _take(self, link: WorkerLink, report: StreamReport) -> None:
+    def _take(self, report: StreamReport) -> None:
         status = self._statuses[report.name]
         before = status.snapshot()
         notes = tuple(dict.fromkeys((*before.warnings, *report.warnings)))
         status.take(replace(report, warnings=notes, attempts=before.attempts))
-        if report.state in FINAL_STATES:
-            link.running.pop(report.name, None)
 
     def _on_end(self, worker: _Worker, link: WorkerLink) -> None:
         worker.link = None

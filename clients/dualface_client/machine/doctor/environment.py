@@ -16,17 +16,9 @@ from dualface_client.observe.gpus import read_gpus
 from dualface_client.observe.host import read_machine
 from dualface_client.video.capabilities import ffmpeg_version
 
-#: Distributions that `run` needs, and the name of a module in each.
-_NEEDED = (
-    "numpy",
-    "tritonclient",
-    "av",
-    "opencv-python-headless",
-    "lapx",
-    "psutil",
-    "pyyaml",
-    "jinja2",
-)
+_VIDEO = ("av", "opencv-python-headless", "lapx")
+#: Distributions that `run` needs.
+_NEEDED = ("numpy", "tritonclient", *_VIDEO, "msgspec", "psutil", "pyyaml", "jinja2")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 
