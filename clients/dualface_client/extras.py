@@ -9,7 +9,7 @@ from dualface_client.errors import PlatformError
 #: Modules that `--device cuda` imports, beside those of `CPU`.
 GPU = ("cupy", "PyNvVideoCodec", "pynvml")
 #: Modules that every run imports.
-CLIENT = ("av", "cv2", "click", "yaml", "rich", "psutil", "lap")
+CLIENT = ("av", "cv2", "click", "yaml", "rich", "psutil", "lap", "jinja2", "msgspec")
 #: Modules that a run with the embedded server imports.
 CPU = (*CLIENT, "onnxruntime", "onnx")
 #: What to tell where more than one package may be missing.
