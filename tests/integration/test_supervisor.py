@@ -13,6 +13,7 @@ import av
 import psutil
 import pytest
 
+from dualface_client.errors import ServerError
 from dualface_client.memory.names import parse
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.run_log import EventRecorder, run_log
@@ -229,6 +230,15 @@ def test_workers_of_a_killed_supervisor_finish_their_files_and_end(
     assert left_by(*(child.pid for child in children)) == set()
     with av.open(str(part)) as container:
         assert sum(1 for _ in container.decode(video=0)) > 0
+
+
+def test_without_a_server_the_first_refusal_ends_the_run(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run = Run("127.0.0.1:9", tmp_path / "out", inputs)
+    with pytest.raises(ServerError, match=r"127\.0\.0\.1:9"):
+        run.finish()
+    assert run.pids() == []
 
 
 if __name__ == "__main__":
