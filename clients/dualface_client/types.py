@@ -365,6 +365,50 @@ CropPair = tuple[Crop, Crop]
 
 
 @dataclass(frozen=True, slots=True)
+class Rect:
+    """A rectangle of the canvas in whole pixels, all four values even."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A part of the source in a rectangle of the canvas.
+
+    The crop is enlarged until it touches two opposite edges of the rectangle, centred; what it
+    leaves free shows the same crop blurred, enlarged to cover the rectangle.
+
+    Attributes:
+        crop: Inside the source, of any shape.
+        area: Inside the canvas; the views of one canvas do not overlap.
+    """
+
+    crop: Crop
+    area: Rect
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """What is known of a frame besides its faces, in source pixels.
+
+    Attributes:
+        content_xyxy_px: The picture without plain bars at its edges.
+        panels_xyxy_px: Parts of the content with still, straight borders of their own (windows of
+            a call, a split screen, a picture in the picture), inset so that no border is inside;
+            empty if the picture is one.
+        motion_xy_px: How far the picture as a whole moved since the previous frame, x to the right,
+            y down; 0 on the first frame of a shot.
+    """
+
+    content_xyxy_px: Box
+    panels_xyxy_px: tuple[Box, ...] = ()
+    motion_xy_px: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class TileLayout:
     """Where the two tiles are on the canvas, all sizes even.
 
