@@ -54,6 +54,14 @@ def test_stamps_move_as_little_as_possible(
     assert (timeline.filled, timeline.bumped, timeline.jumps) == counts
 
 
+def test_packets_shorter_than_a_unit_do_not_drift() -> None:
+    """TrueHD packets last 0.83 ms, and Matroska counts in 1 ms: some share their stamp."""
+    stamps = [round(index * 5 / 6) for index in range(1000)]
+    timeline = Timeline(MS, 1, may_repeat=True)
+    assert [timeline.place(stamp, 1) for stamp in stamps] == stamps
+    assert timeline.bumped == 0
+
+
 def test_a_known_duration_beats_the_step() -> None:
     timeline = Timeline(MS, 40)
     timeline.place(0, duration=500)
