@@ -149,8 +149,10 @@ class VideoInfo:
         frame_count: Frames expected, an estimate; 0 if the container does not say.
         duration_s: Length in seconds, 0.0 if unknown.
         color: Matrix and range of the frames this source yields.
+        primaries: Their ColourPrimaries as a number of ITU-T H.273; 2 is unspecified.
+        transfer: Their TransferCharacteristics, in the same way.
         codec: Short codec name, for example `h264`.
-        audio_stream_count: Audio streams that will be copied.
+        audio_stream_count: Audio streams of the file.
         notes: What was noticed and handled (rotation, interlacing, 10 bit), for the user.
     """
 
@@ -161,6 +163,8 @@ class VideoInfo:
     frame_count: int = 0
     duration_s: float = 0.0
     color: ColorSpec = field(default_factory=ColorSpec)
+    primaries: int = 2
+    transfer: int = 2
     codec: str = ""
     audio_stream_count: int = 0
     notes: tuple[str, ...] = ()
