@@ -312,6 +312,24 @@ class Publishing:
         fcntl.flock(fd, operation)
 
 
+def no_locks(fd: int, operation: int) -> None:
+    """`flock` of a file system without it."""
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
+def test_without_file_locks_only_a_new_partial_file_is_written(tmp_path: Path) -> None:
+    final, partial = tmp_path / "out.mp4", tmp_path / "out.partial.mp4"
+    first = OutputFile(final, overwrite=True, lock=no_locks)
+    first.write(b"whole")
+    with pytest.raises(
+        SinkError, match=r"has no file locks \(Operation not supported\).*delete it"
+    ):
+        OutputFile(final, overwrite=True, lock=no_locks)
+    assert partial.read_bytes() == b"whole"
+    first.publish()
+    assert (final.read_bytes(), partial.exists()) == (b"whole", False)
+
+
 def test_a_finished_output_is_never_cut(tmp_path: Path) -> None:
     first = OutputFile(tmp_path / "out.mp4", overwrite=False)
     first.write(b"whole" * 100)
