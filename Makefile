@@ -22,11 +22,11 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 JOBS ?= 2
 
 .PHONY: check
-check: models clips lint ## Style, types and unit tests, without Triton: for every save, on more cores with JOBS=8
+check: models clips judge lint ## Style, types and unit tests, without Triton: for every save, on more cores with JOBS=8
 	@$(PYTEST) tests/unit
 
 .PHONY: test
-test: models clips lint check-engines ## Set up, then run every check and test (with a real Triton)
+test: models clips judge lint check-engines ## Set up, then run every check and test (with a real Triton)
 	@$(PYTEST)
 
 .PHONY: lint
@@ -50,6 +50,10 @@ models: $(STAMP) ## Fetch the weights and the server, export the ONNX models
 .PHONY: clips
 clips: $(STAMP) ## Fetch the sample clips
 	@$(BIN)/dualface-client setup clips
+
+.PHONY: judge
+judge: $(STAMP) ## Fetch the face detector that judges real footage (0.5 MB)
+	@$(BIN)/python -m scripts.judge.detector
 
 .PHONY: bench-serving
 bench-serving: models clips ## Throughput and latency by transport, batch and requests in flight: make bench-serving ARGS="--device cuda"

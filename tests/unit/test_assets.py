@@ -34,6 +34,7 @@ from dualface_client.assets.packages import (
 )
 from dualface_client.assets.registry_clients import (
     NodePin,
+    Wheel,
     find_npm,
     find_pip,
     npm_pack,
@@ -113,6 +114,16 @@ def test_the_table_is_whole() -> None:
     (server,) = read_catalogue(["server"], "aarch64").packages
     assert paths.tritonserver_dir({"DUALFACE_HOME": "/h"}) == Path("/h") / server.unpack_to
     assert server.wheel_platform == "manylinux_2_35_aarch64"
+
+
+def test_a_wheel_is_asked_for_by_platform_and_python() -> None:
+    (judge,) = read_catalogue(["judge"], "x86_64").packages
+    wheel = Wheel(judge.wheel_platform, judge.wheel_python)
+    assert wheel.options() == [
+        *("--platform", "manylinux_2_17_x86_64", "--python-version", "3.11"),
+        "--only-binary=:all:",
+    ]
+    assert Wheel().options() == []
 
 
 def test_models_bring_no_clips() -> None:
