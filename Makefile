@@ -59,7 +59,8 @@ bench-serving: models clips ## Throughput and latency by transport, batch and re
 .PHONY: bench-cpu
 bench-cpu: models clips ## Serving overhead, face verification, tracker cost and the loop's profile
 	@$(BIN)/python benchmarks/serving_cpu.py
-	@$(BIN)/python benchmarks/face_verification.py
+	@$(BIN)/python -m benchmarks.face_chips build/faces.npz
+	@$(BIN)/python benchmarks/faces.py build/faces.npz
 	@$(BIN)/python benchmarks/tracking_cost.py
 	@$(BIN)/python benchmarks/stream_profile.py
 
