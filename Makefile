@@ -63,7 +63,8 @@ bench-serving: models clips ## Throughput and latency by transport, batch and re
 .PHONY: bench-cpu
 bench-cpu: models clips ## Serving overhead, face verification, tracker cost and the loop's profile
 	@$(BIN)/python benchmarks/serving_cpu.py
-	@$(BIN)/python benchmarks/face_verification.py
+	@$(BIN)/python -m benchmarks.face_chips build/faces.npz
+	@$(BIN)/python benchmarks/faces.py build/faces.npz
 	@$(BIN)/python benchmarks/tracking_cost.py
 	@$(BIN)/python benchmarks/stream_profile.py
 
@@ -89,6 +90,6 @@ include make/bundle.mk
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the Python packages (about 330 MB to download, once) ..."
+	@echo "Installing the Python packages (about 350 MB to download, once) ..."
 	@$(PIP) install --quiet -c constraints.txt -e '.[cpu,dev]'
 	@touch $@

@@ -127,7 +127,7 @@ def test_a_wheel_is_asked_for_by_platform_and_python() -> None:
 
 
 def test_models_bring_no_clips() -> None:
-    """Photos of people, which a run has no use for, in the package that has weights."""
+    """Photos of people, which a run has no use for."""
     members = [m for p in read_catalogue(["models"]).packages for m in p.members]
     assert {m.target.partition("/")[0] for m in members} == {"sources"}
     clips = [m for p in read_catalogue(["models", "clips"]).packages for m in p.members]
