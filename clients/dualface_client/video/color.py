@@ -30,6 +30,7 @@ RANGE_LIMITED = 1
 RANGE_FULL = 2
 _TRANSFERS_HDR = {16: "PQ", 18: "HLG"}
 _HD_LINES = 720
+_LIMITED_UNLESS_TAGGED = frozenset({"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,20 @@ def spec_of(frame: av.VideoFrame) -> ColorSpec:
     """Matrix and range that the frame's NV12 version will have."""
     full = frame.color_range == RANGE_FULL or frame.format.name.startswith("yuvj")
     return ColorSpec(matrix_of(frame.colorspace, frame.height), full and not frame.format.is_rgb)
+
+
+def keeps_gray_levels(frame: av.VideoFrame, codec: str) -> bool:
+    """Whether a picture without colour has its levels as its colour range says.
+
+    libswscale takes every grey picture for a full-range one, which is right only for those of
+    still picture codecs that say nothing.
+
+    Args:
+        frame: Of any pixel format.
+        codec: The decoder's name.
+    """
+    tagged = frame.color_range in (RANGE_LIMITED, RANGE_FULL)
+    return frame.format.name.startswith("gray") and (tagged or codec in _LIMITED_UNLESS_TAGGED)
 
 
 def hdr_note(transfer: int) -> str | None:

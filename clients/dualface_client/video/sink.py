@@ -14,10 +14,10 @@ from dualface_client.video.audio import AudioCopy
 from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, ColorTags
 from dualface_client.video.convert import plane_view
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, sink_error, thread_count, ticks
+from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, thread_count, ticks
 from dualface_client.video.formats import FORMATS, HYBRID_WORKS
 from dualface_client.video.null_sink import never
-from dualface_client.video.outfile import OutputFile, partial_path_of
+from dualface_client.video.outfile import OutputFile, partial_path_of, sink_error
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -91,7 +91,9 @@ class PyavSink:
         self._audio: AudioCopy | None = None
         self._container: OutputContainer | None = None
         try:
-            self._audio = AudioCopy(Path(audio_from), audio) if audio_from is not None else None
+            if audio_from is not None:
+                index = info.stream_index
+                self._audio = AudioCopy(Path(audio_from), audio, video_index=index)
             self._container = self._open_container()
             self._stream = self._add_video(info, options, count)
             if self._audio is not None:
