@@ -109,7 +109,11 @@ def for_cuda(
 
 
 def open_device_source(
-    path: str | Path, stream: CudaStream, *, frames_limit: int = FRAMES_LIMIT
+    path: str | Path,
+    stream: CudaStream,
+    *,
+    frames_limit: int = FRAMES_LIMIT,
+    video_track: int | None = None,
 ) -> NvdecSource | UploadingSource:
     """Decodes on the GPU if possible, else on the CPU with a note that says why.
 
@@ -117,16 +121,18 @@ def open_device_source(
         path: A regular file.
         stream: Where frames are produced, and where every use of them must be queued.
         frames_limit: Frames that may be held at once.
+        video_track: Number of the video track, from 1; None for the one that players show.
 
     Raises:
         SourceError: The file cannot be read.
         PlatformError: PyNvVideoCodec or CuPy is missing.
     """
     try:
-        return NvdecSource(path, stream, frames_limit=frames_limit)
+        return NvdecSource(path, stream, frames_limit=frames_limit, video_track=video_track)
     except NvdecUnsupportedError as error:
         why = str(error).removeprefix(f"{path}: ")
-        return UploadingSource(PyavSource(path), stream, why=why, frames_limit=frames_limit)
+        source = PyavSource(path, video_track=video_track)
+        return UploadingSource(source, stream, why=why, frames_limit=frames_limit)
 
 
 class CudaStreamDevice(StreamDevice):
@@ -156,13 +162,14 @@ class CudaStreamDevice(StreamDevice):
             asnumpy = self._stream.cupy.asnumpy
             return Nv12Image(asnumpy(image.y), asnumpy(image.uv), image.color)
 
-    def open_source(self, path: Path) -> FrameSource:
+    def open_source(self, path: Path, video_track: int | None = None) -> FrameSource:
         """Opens a video with NVDEC, or with PyAV if NVDEC cannot decode it.
 
         Raises:
             SourceError: It cannot be read.
         """
-        return open_device_source(path, self._stream, frames_limit=self._frames_limit)
+        limit = self._frames_limit
+        return open_device_source(path, self._stream, frames_limit=limit, video_track=video_track)
 
     def open_sink(
         self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
