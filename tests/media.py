@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 AUDIO_RATE_HZ = 48_000
+FLASH_S = 0.08
 _LUMA_STEP = 6
 _ROUNDING_S = 0.005  # time stamps that differ by less belong together
 _DEGREES_TO_MATRIX = {  # ISO/IEC 14496-12, 16.16 fixed point: a, b, c, d
@@ -45,6 +46,7 @@ class Audio:
         rate_hz: Samples per second.
         is_sweep: Whether its frequency rises, so that every moment sounds different.
         later: Further sounds of the same stream; their own codecs count for nothing.
+        beeps_s: When there is a tone for 0.08 s, and silence otherwise; empty for always.
     """
 
     codec: str = "aac"
@@ -56,6 +58,7 @@ class Audio:
     rate_hz: int = AUDIO_RATE_HZ
     is_sweep: bool = False
     later: Sequence[Audio] = ()
+    beeps_s: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Clip:
         interlaced: Whether pictures are marked as interlaced, top field first.
         sample_aspect: Width over height of one sample.
         color: Matrix, range (1 limited, 2 full), primaries and transfer by H.273 numbers.
+        flashes_s: When pictures are white for 0.08 s.
     """
 
     frames: int = 10
@@ -91,6 +95,7 @@ class Clip:
     interlaced: bool = False
     sample_aspect: Fraction = Fraction(1)
     color: tuple[int, int, int, int] = (2, 0, 2, 2)
+    flashes_s: Sequence[float] = ()
 
 
 def make(path: Path, clip: Clip | None = None) -> Path:
@@ -363,6 +368,38 @@ def times_of(path: Path) -> list[Fraction]:
         return [(frame.pts or 0) * base for frame in container.decode(video=0)]
 
 
+def flashes_of(path: Path) -> list[float]:
+    """When the pictures of a file turn white, in seconds, as FFmpeg's player shows them."""
+    with av.open(str(path)) as container:
+        seen = [(f.time or 0.0, luma_of(plane_of(f)) > 128) for f in decoded(container)]
+    pairs = zip([(0.0, False), *seen], seen, strict=False)
+    return [time_s for (_, before), (time_s, now) in pairs if now and not before]
+
+
+def plane_of(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """Luma of a picture."""
+    return np.asarray(frame.to_ndarray(format="gray"), np.uint8)
+
+
+def decoded(container: Any) -> Iterable[av.VideoFrame]:
+    """Pictures of the first video track that moves, in the order of presentation."""
+    yield from container.decode(max(container.streams.video, key=lambda s: s.width))
+
+
+def beeps_of(path: Path) -> list[float]:
+    """When the tones of a file's last sound track begin, in seconds, as a player plays them."""
+    times, levels = [], []
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("flt", "mono", AUDIO_RATE_HZ)
+        for frame in container.decode(container.streams.audio[-1]):
+            for block in resampler.resample(frame):
+                level = np.abs(block.to_ndarray()[0])
+                levels.append(level)
+                times.append((block.time or 0.0) + np.arange(len(level)) / AUDIO_RATE_HZ)
+    loud = np.concatenate(times)[np.concatenate(levels) > 0.1]
+    return [float(t) for before, t in zip([-1.0, *loud], loud, strict=False) if t - before > 0.2]
+
+
 def luma_of(y: npt.NDArray[np.uint8]) -> float:
     """Mean luma of a picture."""
     return float(y.mean())
@@ -407,6 +444,9 @@ def _add_cover(output: Any) -> Any:
 
 def _picture(clip: Clip, index: int, pts: int) -> av.VideoFrame:
     rgb = gradient_rgb(index, clip.size_wh_px)
+    if clip.flashes_s:
+        time_s = float((pts - (clip.pts or (0,))[0]) * (clip.time_base or 1 / clip.rate))
+        rgb[:] = 255 * any(0 <= time_s - at_s + 1e-6 < FLASH_S for at_s in clip.flashes_s)
     frame = av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=clip.pix_fmt)
     frame.pts, frame.time_base = pts, clip.time_base or 1 / clip.rate
     return frame
@@ -428,11 +468,13 @@ def _tone(spec: Audio, stream: Any) -> Iterable[av.AudioFrame]:
     total, block = round(spec.seconds * spec.rate_hz), 1024
     first = round(spec.start_s * spec.rate_hz)
     for start in range(0, total, block):
-        phase = np.arange(start, min(start + block, total)) * 2 * math.pi * spec.tone_hz
-        if spec.is_sweep:
-            phase *= 1 + np.arange(start, start + len(phase)) / spec.rate_hz
-        samples = (np.sin(phase / spec.rate_hz) * 12_000).astype(np.int16)[None, :]
-        samples = np.repeat(samples, stream.layout.nb_channels, axis=1)
+        time_s = np.arange(start, min(start + block, total)) / spec.rate_hz
+        turns = time_s * spec.tone_hz * (1 + time_s * spec.is_sweep)
+        samples = np.sin(turns * 2 * math.pi) * 12_000
+        if spec.beeps_s:
+            since_s = time_s[:, None] - np.array(spec.beeps_s)
+            samples *= ((since_s >= 0) & (since_s < FLASH_S)).any(axis=1)
+        samples = np.repeat(samples.astype(np.int16)[None, :], stream.layout.nb_channels, axis=1)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=spec.layout)
         frame.sample_rate, frame.pts = spec.rate_hz, first + start
         frame.time_base = Fraction(1, spec.rate_hz)

@@ -135,7 +135,7 @@ def test_a_cut_matroska_gives_what_is_there_and_is_incomplete(run: Run, tmp_path
     assert done.returncode == 1, done.stderr
     assert "part: incomplete" in done.stderr
     assert "cut short" in done.stderr
-    assert "1 video: 1 incomplete" in done.stderr
+    assert "done" not in done.stderr
     assert 0 < frames_of(tmp_path / "out.mkv") == frames_of(part) < 50
 
 
