@@ -19,6 +19,7 @@ from dualface_client.imaging.cuda import CudaImaging
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.device import Device, StreamDevice
+from dualface_client.stream.device_source import DeviceSource
 from dualface_client.stream.job import Job
 from dualface_client.stream.load import frames_held
 from dualface_client.stream.seams import FrameSink, FrameSource
@@ -114,8 +115,10 @@ def open_device_source(
     *,
     frames_limit: int = FRAMES_LIMIT,
     video_track: int | None = None,
-) -> NvdecSource | UploadingSource:
+) -> DeviceSource | UploadingSource:
     """Decodes on the GPU if possible, else on the CPU with a note that says why.
+
+    Where the size changes in the middle, the CPU decodes the rest.
 
     Args:
         path: A regular file.
@@ -127,12 +130,16 @@ def open_device_source(
         SourceError: The file cannot be read.
         PlatformError: PyNvVideoCodec or CuPy is missing.
     """
-    try:
-        return NvdecSource(path, stream, frames_limit=frames_limit, video_track=video_track)
-    except NvdecUnsupportedError as error:
-        why = str(error).removeprefix(f"{path}: ")
+
+    def on_cpu(why: str) -> UploadingSource:
         source = PyavSource(path, video_track=video_track)
         return UploadingSource(source, stream, why=why, frames_limit=frames_limit)
+
+    try:
+        source = NvdecSource(path, stream, frames_limit=frames_limit, video_track=video_track)
+    except NvdecUnsupportedError as error:
+        return on_cpu(str(error).removeprefix(f"{path}: "))
+    return DeviceSource(source, on_cpu)
 
 
 class CudaStreamDevice(StreamDevice):

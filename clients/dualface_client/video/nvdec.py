@@ -35,6 +35,10 @@ class NvdecUnsupportedError(SourceError):
     """This GPU or this path cannot decode the file; PyAV can."""
 
 
+class NvdecSizeChangedError(SourceError):
+    """Pictures of another size follow, which PyAV can fit into the first one's."""
+
+
 class NvdecSource(PyavSource):
     """A video file as upright NV12 frames in GPU memory; otherwise like `PyavSource`.
 
@@ -169,9 +173,8 @@ class NvdecSource(PyavSource):
         width, height = self._first_wh
         rows, columns = surface.shape[:2]
         if (columns, rows) != (width, height * 3 // 2):
-            raise SourceError(
-                f"{self._path}: the picture size changes from {width}x{height} to "
-                f"{columns}x{rows * 2 // 3}; --device cpu scales such files"
+            raise NvdecSizeChangedError(
+                f"the picture size changes from {width}x{height} to {columns}x{rows * 2 // 3}"
             )
         return 2 if surface.format == self._codec.Pixel_Format.P016 else 1
 
