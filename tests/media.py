@@ -362,10 +362,19 @@ def packets_of(path: Path, kind: str, index: int = 0) -> list[tuple[Fraction, by
 
 
 def times_of(path: Path) -> list[Fraction]:
-    """Presentation times in seconds of the decoded pictures of the first video stream."""
+    """Presentation times in seconds of the decoded pictures of the first video stream.
+
+    As FFmpeg's player takes them: without the presentation times that PyAV lets FFmpeg invent.
+    """
     with av.open(str(path)) as container:
+        container.flags &= ~1  # AVFMT_FLAG_GENPTS
         base = container.streams.video[0].time_base or Fraction(0)
-        return [(frame.pts or 0) * base for frame in container.decode(video=0)]
+        stamps: list[int] = []
+        for frame in container.decode(video=0):
+            known = frame.dts if frame.pts is None else frame.pts
+            after = stamps[-1] + (frame.duration or 0) if stamps else 0
+            stamps.append(after if known is None else known)
+        return [stamp * base for stamp in stamps]
 
 
 def flashes_of(path: Path) -> list[float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.video.outfile import sink_error
+from dualface_client.video.ffmpeg import sink_error
 from tests import media
 from tests.media import Audio, Clip
 

@@ -60,9 +60,9 @@ class AudioCopy:
     """Reads the audio packets of a file once, in step with the video that is written.
 
     Times keep their relation to the video: both readers find the same joins. Packets that an edit
-    list discards stay out, but for those that prepare the decoder. Payloads are copied as they are if the container holds
-    them; other sound is transcoded to AAC, and what cannot be decoded either is left out. Both are
-    said in `warnings`.
+    list discards stay out, but for those that prepare the decoder. Payloads are copied as they are
+    if the container holds them; other sound is transcoded to AAC, and what cannot be decoded either
+    is left out. Both are said in `warnings`.
     """
 
     def __init__(self, path: Path, mode: str = "copy", *, video_index: int | None = None) -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from fractions import Fraction
 from pathlib import Path
 
-from dualface_client.errors import PlatformError, SourceError, UsageError
+from dualface_client.errors import (
+    DiskFullError,
+    PlatformError,
+    SinkError,
+    SourceError,
+    UsageError,
+)
 from dualface_client.extras import INSTALL
 
 try:
@@ -21,6 +29,7 @@ __all__ = [
     "av",
     "file_url",
     "reason",
+    "sink_error",
     "source_error",
     "thread_count",
     "ticks",
@@ -48,6 +57,22 @@ def source_error(path: Path, error: Exception, remedy: str) -> SourceError:
         remedy: What the user can do.
     """
     return SourceError(f"{path}: cannot be read as a video ({reason(error)}); {remedy}")
+
+
+def sink_error(path: Path, error: Exception) -> SinkError:
+    """Maps a failed write by its errno; the part before the failure stays playable."""
+    number = getattr(error, "errno", None)
+    if number == errno.EFBIG:
+        return DiskFullError(
+            f"{path}: the output has reached the largest size allowed here (File too large); raise "
+            "the limit (`ulimit -f`), or choose a file system that allows larger files"
+        )
+    if number in NO_SPACE:
+        return DiskFullError(
+            f"{path}: no space is left for the output ({os.strerror(number)}); "
+            "free some or choose another directory"
+        )
+    return SinkError(f"{path}: writing the output failed ({reason(error)})")
 
 
 def thread_count(threads: int | str) -> int:

@@ -8,31 +8,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from dualface_client.errors import DiskFullError, SinkError, UsageError
+from dualface_client.errors import SinkError, UsageError
 from dualface_client.video import integrity
-from dualface_client.video.disk_wait import NO_SPACE, DiskWait
-from dualface_client.video.ffmpeg import reason
+from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.ffmpeg import sink_error
 
 #: How often a new file may get in the way, as it does only while another process ends its output.
 _OPEN_TRIES = 5
 #: What a taken lock says; some network file systems say the second. The rest means no locks here.
 _TAKEN = frozenset({errno.EWOULDBLOCK, errno.EACCES})
-
-
-def sink_error(path: Path, error: Exception) -> SinkError:
-    """Maps a failed write by its errno; the part before the failure stays playable."""
-    number = getattr(error, "errno", None)
-    if number == errno.EFBIG:
-        return DiskFullError(
-            f"{path}: the output has reached the largest size allowed here (File too large); raise "
-            "the limit (`ulimit -f`), or choose a file system that allows larger files"
-        )
-    if number in NO_SPACE:
-        return DiskFullError(
-            f"{path}: no space is left for the output ({os.strerror(number)}); "
-            "free some or choose another directory"
-        )
-    return SinkError(f"{path}: writing the output failed ({reason(error)})")
 
 
 def partial_path_of(final: Path) -> Path:

@@ -208,13 +208,14 @@ class PictureTimes:
     reordered, that is one picture later, as the second one cannot be decoded before.
     """
 
-    def __init__(self, *, reordered: bool) -> None:
+    def __init__(self, delay: int) -> None:
         """Starts a stream.
 
         Args:
-            reordered: Whether pictures are decoded in another order than they are shown.
+            delay: Units from one picture to the next if pictures are decoded in another order than
+                they are shown, else 0.
         """
-        self._reordered = reordered
+        self._delay = delay
         self._guessed: bool | None = None
         self._waiting: deque[int] = deque()
 
@@ -228,7 +229,7 @@ class PictureTimes:
             self._guessed = packet.pts is None and packet.dts is not None
         if not self._guessed or packet.dts is None:
             return
-        packet.pts = packet.dts + (packet.duration or 0) * self._reordered
+        packet.pts = packet.dts + self._delay
         self._waiting.append(packet.pts)
 
     def lose(self, packet: Packet[Any]) -> None:

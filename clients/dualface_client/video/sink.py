@@ -14,10 +14,10 @@ from dualface_client.video.audio import AudioCopy
 from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, ColorTags
 from dualface_client.video.convert import plane_view
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, thread_count, ticks
+from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, sink_error, thread_count, ticks
 from dualface_client.video.formats import FORMATS, HYBRID_WORKS
 from dualface_client.video.null_sink import never
-from dualface_client.video.outfile import OutputFile, partial_path_of, sink_error
+from dualface_client.video.outfile import OutputFile, partial_path_of
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -173,7 +173,6 @@ class PyavSource:
                 "decoded; the file is damaged or its codec is not supported"
             )
         self._color = spec_of(first.frame)
-        self._time_base = self._stream.time_base or Fraction(1, 90_000)
         self._first_wh = first.frame.width, first.frame.height
         self._first_aspect = self._aspect
         self._orientation = Orientation.of(first.frame)
@@ -184,9 +183,7 @@ class PyavSource:
             keeps_gray_levels=keeps_gray_levels(first.frame, self._stream.codec_context.name),
         )
         self._info = self._describe(first.frame)
-        step_s = 1 / (self._info.frame_rate or _FALLBACK_RATE)
-        self._promise = Promise.of(self._container, self._stream, step_s)
-        self._timeline = Timeline(self._time_base, ticks(step_s, self._time_base))
+        self._timeline = Timeline(self._time_base, ticks(self._step_s, self._time_base))
         self._pictures = self._deinterlaced(itertools.chain((first,), decoded))
 
     def _select(self, index: int, threads: int) -> None:
@@ -200,7 +197,11 @@ class PyavSource:
         self._joined = JoinedPackets(self._container, (index, *self._sound))
         self._aspect = _plausible(self._stream.sample_aspect_ratio)
         self._coded_aspect: Fraction | None = _UNSEEN
-        self._times = PictureTimes(reordered=self._stream.codec_context.reorder_depth > 0)
+        self._time_base = self._stream.time_base or Fraction(1, 90_000)
+        self._step_s = 1 / (_frame_rate(self._stream) or _FALLBACK_RATE)
+        self._promise = Promise.of(self._container, self._stream, self._step_s)
+        is_reordered = self._stream.codec_context.reorder_depth > 0
+        self._times = PictureTimes(is_reordered * ticks(self._step_s, self._time_base))
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         width, height = self._converter.size_wh_px
