@@ -386,6 +386,23 @@ def test_parts_that_overlap_lose_nothing(tmp_path: Path) -> None:
     assert abs(ours - (lead["video"][0] - lead["audio"][0])) < MS_3
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_an_overlap_of_some_packets_of_sound_loses_none(tmp_path: Path, suffix: str) -> None:
+    """The sound of a part begins before that of the one before ends, its picture does not."""
+    first = part(tmp_path / "1.ts", 1, 1.08)
+    path = media.join(tmp_path / "joined.ts", [first, part(tmp_path / "2.ts", 1, 1, start_s=1)])
+    source = PyavSource(path, threads=1)
+    out = copied(source, path, tmp_path / f"out{suffix}")
+    found, theirs = starts_of(out), starts_of(path)
+    assert {kind: len(stamps) for kind, stamps in found.items()} == {
+        kind: len(stamps) for kind, stamps in theirs.items()
+    }
+    assert max(abs(a - b) for a, b in zip(found["audio"], theirs["audio"], strict=True)) < Fraction(
+        1, 12
+    )
+    assert not any("joins" in text for text in source.warnings)
+
+
 def test_one_wrong_time_is_no_join(tmp_path: Path) -> None:
     """A damaged stamp far back, and right ones behind it."""
     path = part(tmp_path / "a.ts", 2, 2)
@@ -490,6 +507,20 @@ def test_a_whole_file_is_complete(tmp_path: Path, name: str, sound_s: float) -> 
     source, frames = read(media.make(tmp_path / name, clip))
     assert len(frames) == 30
     assert (source.incomplete, source.warnings) == ("", ())
+
+
+def test_a_file_that_is_longer_than_it_says_is_told(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "a.mkv", Clip(frames=100))
+    data = path.read_bytes()
+    at = data.index(b"\x44\x89\x88") + 3  # Duration, a double (RFC 9559)
+    assert struct.unpack_from(">d", data, at)[0] == 4000
+    path.write_bytes(data[:at] + struct.pack(">d", 3000) + data[at + 8 :])
+    source, frames = read(path)
+    assert len(frames) == 100
+    assert source.incomplete == ""
+    assert source.warnings == (
+        "the file is not what it says: it ends 1.00 s after the end that its header gives",
+    )
 
 
 def test_a_closed_source_is_not_called_incomplete(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _LOOK_BYTES = 64 << 20
 #: That many packets of a stream show whether a container holds it.
 _FIRST_PACKETS = 4
+_RATE_HZ = 8000  # where the file does not say it: the coarsest
 # Sound before the first sample to be heard that a decoder may need: 0.08 s for Opus.
 _PRIMING_S = Fraction(1, 10)
 
@@ -125,7 +127,11 @@ class AudioCopy:
             if carrier is not None:
                 self._carriers[stream.index] = carrier
                 base = stream.time_base or Fraction(1, 90_000)
-                self._timelines[stream.index] = Timeline(base, 1, may_repeat=True)
+                # MP4 counts sound in samples.
+                sample_s = Fraction(1, stream.codec_context.sample_rate or _RATE_HZ)
+                self._timelines[stream.index] = Timeline(
+                    base, 1, may_repeat=True, least=math.ceil(sample_s / base)
+                )
         if self._carriers:
             self._packets = self._read(packets)
             self._head = next(self._packets, None)

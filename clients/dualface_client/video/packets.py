@@ -56,7 +56,8 @@ class JoinedPackets:
     Attributes:
         joins: Parts begun so far, besides the first.
         counts: Packets so far by stream index.
-        end_s: The latest end of any track's packets so far, as in the file.
+        spans_s: Start of the earliest and end of the latest packet so far by stream index, seconds
+            as in the file.
         error: What ended the reading early, None for the end of the file.
     """
 
@@ -72,7 +73,7 @@ class JoinedPackets:
         self._offset_s = Fraction(0)
         self.joins = 0
         self.counts = dict.fromkeys(self._tracks, 0)
-        self.end_s = Fraction(0)
+        self.spans_s: dict[int, tuple[Fraction, Fraction]] = {}
         self.error: Exception | None = None
 
     def read(self, *indices: int) -> Iterator[Packet[Any]]:
@@ -114,7 +115,9 @@ class JoinedPackets:
                 packet.pts = None
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is not None and not packet.is_discard:
-            self.end_s = max(self.end_s, (stamp + (packet.duration or 0)) * time_base)
+            start_s, end_s = stamp * time_base, (stamp + (packet.duration or 0)) * time_base
+            first_s, last_s = self.spans_s.get(index, (start_s, end_s))
+            self.spans_s[index] = min(first_s, start_s), max(last_s, end_s)
 
     def _placed(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
         held: deque[Packet[Any]] = deque()

@@ -20,17 +20,34 @@ _MISSING_S = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
+class Came:
+    """What was read of a file.
+
+    Attributes:
+        packets: Packets of the video track.
+        start_s: Where the first packet begins, of the tracks that a promise is about.
+        end_s: Where the last one ends.
+    """
+
+    packets: int
+    start_s: Fraction
+    end_s: Fraction
+
+
+@dataclass(frozen=True, slots=True)
 class Promise:
     """What a header or an index says.
 
     Attributes:
         packets: Packets of the video track, 0 if nothing says so.
-        end_s: Where the last track ends, None if nothing says so.
+        end_s: Where the video track ends, or the last of all tracks; None if nothing says so.
+        is_of_video: Which of the two.
         slack_s: By how much such an end may be wrong in a whole file.
     """
 
     packets: int
     end_s: Fraction | None
+    is_of_video: bool
     slack_s: Fraction
 
     @classmethod
@@ -44,41 +61,41 @@ class Promise:
         """
         name = container.format.name
         if name == "avi":  # FFmpeg corrects the duration of a file without its end
-            return cls(0, stream.frames * step_s or None, step_s)
+            return cls(0, stream.frames * step_s or None, True, step_s)
         if name.startswith("mov,"):
             end_s = None
             if stream.duration and stream.time_base:
                 end_s = ((stream.start_time or 0) + stream.duration) * stream.time_base
-            return cls(len(stream.index_entries), end_s, step_s)
+            return cls(len(stream.index_entries), end_s, True, step_s)
         if container.format.flags & _TIMES_RESTART or not container.duration:
-            return cls(0, None, step_s)
+            return cls(0, None, True, step_s)
         # Where B frames have only decode times, their delay counts as duration.
         delay_s = (1 + stream.codec_context.reorder_depth) * step_s
-        return cls(0, Fraction(container.duration, av.time_base), max(delay_s, _SLACK_S))
+        end_s = Fraction(container.duration, av.time_base)
+        return cls(0, end_s, False, max(delay_s, _SLACK_S))
 
-    def shortfall(self, packets: int, end_s: Fraction) -> str | None:
-        """In words what is missing, None if nothing is.
+    def difference(self, came: Came) -> str | None:
+        """In words by how much what came differs from this, None if it agrees."""
+        if came.packets < self.packets:
+            return f"{came.packets} of {self.packets} pictures came, then the file ended"
+        if self._missing_s(came) > self.slack_s:
+            missing_s = float(self._missing_s(came))
+            return f"it ends {missing_s:.2f} s before the end that its header gives"
+        # Some headers count from the first picture on.
+        longer_s = came.end_s - max(came.start_s, Fraction(0)) - (self.end_s or came.end_s)
+        if longer_s > self.slack_s:
+            return f"it ends {float(longer_s):.2f} s after the end that its header gives"
+        return None
+
+    def is_missed(self, came: Came, *, cut: bool) -> bool:
+        """Whether more is missing than an inexact header explains.
 
         Args:
-            packets: Packets of the video track that came.
-            end_s: Where the last of any track's packets ended, seconds.
-        """
-        if packets < self.packets:
-            return f"{packets} of {self.packets} pictures came, then the file ended"
-        missing_s = Fraction(0) if self.end_s is None else self.end_s - end_s
-        if missing_s <= self.slack_s:
-            return None
-        return f"it ends {float(missing_s):.2f} s before the end that its header gives"
-
-    def is_short(self, packets: int, end_s: Fraction, *, cut: bool) -> bool:
-        """Whether what is missing is more than an inexact header; arguments as for `shortfall`.
-
-        Args:
-            packets: Packets of the video track that came.
-            end_s: Where the last of any track's packets ended, seconds.
+            came: What was read.
             cut: Whether sizes in the file say that it is cut short.
         """
-        if packets < self.packets:
-            return True
-        missing_s = Fraction(0) if self.end_s is None else self.end_s - end_s
-        return missing_s > (self.slack_s if cut else max(self.slack_s, _MISSING_S))
+        limit_s = self.slack_s if cut else max(self.slack_s, _MISSING_S)
+        return came.packets < self.packets or self._missing_s(came) > limit_s
+
+    def _missing_s(self, came: Came) -> Fraction:
+        return Fraction(0) if self.end_s is None else self.end_s - came.end_s

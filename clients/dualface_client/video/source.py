@@ -18,7 +18,7 @@ from dualface_client.video.deinterlace import Deinterlacer, Picture, can_deinter
 from dualface_client.video.ffmpeg import AV_ERRORS, av, source_error, thread_count, ticks
 from dualface_client.video.orientation import Orientation
 from dualface_client.video.packets import JoinedPackets, PictureTimes
-from dualface_client.video.promise import Promise
+from dualface_client.video.promise import Came, Promise
 from dualface_client.video.reference import is_disposable
 from dualface_client.video.timeline import Timeline
 from dualface_client.video.tracks import (
@@ -79,7 +79,7 @@ class PyavSource:
         self._to_skip = 0
         self._resized = 0
         self._incomplete = ""
-        self._short: str | None = None
+        self._difference: str | None = None
         self._deinterlace = deinterlace and can_deinterlace()
         count = thread_count(threads)
         candidates = ranked_videos(self._path, video_track)
@@ -127,8 +127,8 @@ class PyavSource:
         found = [f"{count} {what}" for count, what in counted if count]
         if self._cut is not None:
             found.append(_cut_note(self._cut))
-        if self._short is not None:
-            found.append(f"the file is shorter than it says: {self._short}")
+        if self._difference is not None:
+            found.append(f"the file is not what it says: {self._difference}")
         return tuple(found)
 
     @property
@@ -286,10 +286,14 @@ class PyavSource:
         """Compares what came with what the file promises."""
         if self._closing.is_set():
             return
-        came = self._joined.counts[self._stream.index], self._joined.end_s
-        self._short = self._promise.shortfall(*came)
-        if self._promise.is_short(*came, cut=self._cut is not None):
-            self._incomplete = f"{self._path}: is not complete: {self._short}"
+        index, spans_s = self._stream.index, self._joined.spans_s
+        if self._promise.is_of_video:
+            spans_s = {index: spans_s[index]} if index in spans_s else {}
+        starts_s, ends_s = zip(*spans_s.values(), strict=True) if spans_s else ([0], [0])
+        came = Came(self._joined.counts[index], Fraction(min(starts_s)), Fraction(max(ends_s)))
+        self._difference = self._promise.difference(came)
+        if self._promise.is_missed(came, cut=self._cut is not None):
+            self._incomplete = f"{self._path}: is not complete: {self._difference}"
 
     def _decoded(self) -> Iterator[Picture]:
         for packet in self._packets():
