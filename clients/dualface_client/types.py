@@ -365,16 +365,6 @@ CropPair = tuple[Crop, Crop]
 
 
 @dataclass(frozen=True, slots=True)
-class Rect:
-    """A rectangle of the canvas in whole pixels, all four values even."""
-
-    x_px: int
-    y_px: int
-    width_px: int
-    height_px: int
-
-
-@dataclass(frozen=True, slots=True)
 class View:
     """A part of the source in a rectangle of the canvas.
 
@@ -409,6 +399,16 @@ class PictureFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Rect:
+    """A rectangle of the canvas in whole pixels, all four values even."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
 class TileLayout:
     """Where the two tiles are on the canvas, all sizes even.
 
@@ -435,3 +435,13 @@ class TileLayout:
     def tile_x_px(self, side: Side) -> int:
         """Left edge of a side's tile."""
         return 0 if side is Side.LEFT else self.tile_wh_px[0]
+
+    def area(self, side: Side) -> Rect:
+        """Where a side's tile is."""
+        width, height = self.tile_wh_px
+        return Rect(self.tile_x_px(side), 0, width, height)
+
+    @property
+    def whole(self) -> Rect:
+        """The canvas."""
+        return Rect(0, 0, *self.canvas_wh_px)

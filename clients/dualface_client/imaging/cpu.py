@@ -13,7 +13,6 @@ from dualface_client.imaging.geometry import (
     Matrix,
     black,
     chroma_origin,
-    covered_part,
     grid_size,
     luma_origin,
     refine,
@@ -29,12 +28,12 @@ from dualface_client.types import (
     ByteArray,
     ColorSpec,
     Crop,
-    CropPair,
     FloatArray,
     Letterbox,
     Nv12Image,
     Side,
     TileLayout,
+    View,
 )
 
 
@@ -90,19 +89,10 @@ class CpuImaging:
         return np.asarray(cv2.resize(image.y, THUMBNAIL_WH_PX, interpolation=cv2.INTER_AREA))
 
     def compose(
-        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], layout: TileLayout
     ) -> list[Nv12Image]:
-        """Draws the two tiles of each canvas.
-
-        Args:
-            images: Host pictures.
-            crops: What the left and the right tile show of each; parts outside it are black.
-            layout: Sizes.
-
-        Returns:
-            New pictures of the canvas's size with their source's colour description.
-        """
-        return [_canvas(image, pair, layout) for image, pair in zip(images, crops, strict=True)]
+        """Draws the views."""
+        return [_canvas(image, each, layout) for image, each in zip(images, views, strict=True)]
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         """How sharp a face is, see `imaging.sharpness`."""
@@ -121,18 +111,40 @@ class CpuImaging:
         return tile
 
 
-def _canvas(image: Nv12Image, crops: CropPair, layout: TileLayout) -> Nv12Image:
+def _canvas(image: Nv12Image, views: Sequence[View], layout: TileLayout) -> Nv12Image:
     canvas_w, canvas_h = layout.canvas_wh_px
-    y = np.empty((canvas_h, canvas_w), np.uint8)
-    uv = np.empty((canvas_h // 2, canvas_w // 2, 2), np.uint8)
-    width, height = layout.tile_wh_px
-    for side, crop in zip((Side.LEFT, Side.RIGHT), crops, strict=True):
-        x = layout.tile_x_px(side)
-        tile_y = y[:, x : x + width]
-        tile_uv = uv[:, x // 2 : (x + width) // 2]
-        _draw_tile(image, crop, tile_y, tile_uv)
-        covered = covered_part(crop, (image.width_px, image.height_px), (width, height))
-        _blacken_outside(tile_y, tile_uv, covered, image.color)
+    y = np.full((canvas_h, canvas_w), 16, np.uint8)
+    uv = np.full((canvas_h // 2, canvas_w // 2, 2), 128, np.uint8)
+    for view in views:
+        area, crop = view.area, view.crop
+        scale = min(area.width_px / crop.width_px, area.height_px / crop.height_px)
+        w = min(area.width_px, 2 * round(crop.width_px * scale / 2))
+        h = min(area.height_px, 2 * round(crop.height_px * scale / 2))
+        if area.width_px - w <= 0.01 * area.width_px:
+            w = area.width_px
+        if area.height_px - h <= 0.01 * area.height_px:
+            h = area.height_px
+        ty = y[area.y_px : area.y_px + area.height_px, area.x_px : area.x_px + area.width_px]
+        tuv = uv[
+            area.y_px // 2 : (area.y_px + area.height_px) // 2,
+            area.x_px // 2 : (area.x_px + area.width_px) // 2,
+        ]
+        x0, y0 = 2 * ((area.width_px - w) // 4), 2 * ((area.height_px - h) // 4)
+        if (w, h) != (area.width_px, area.height_px):
+            s = max(area.width_px / crop.width_px, area.height_px / crop.height_px)
+            cw, ch = area.width_px / s, area.height_px / s
+            back = Crop(
+                crop.x_px + (crop.width_px - cw) / 2, crop.y_px + (crop.height_px - ch) / 2, cw, ch
+            )
+            _draw_tile(image, back, ty, tuv)
+            ty[...] = cv2.blur(ty, (121, 121)) * 0.8
+            tuv[...] = cv2.blur(tuv, (61, 61))
+        _draw_tile(
+            image,
+            crop,
+            ty[y0 : y0 + h, x0 : x0 + w],
+            tuv[y0 // 2 : (y0 + h) // 2, x0 // 2 : (x0 + w) // 2],
+        )
     return Nv12Image(y, uv, image.color)
 
 

@@ -5,6 +5,8 @@ Drawn directly into both NV12 planes, so the rest of the picture stays the sourc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -32,7 +34,7 @@ _RISKY = 0.5
 def draw_overlay(
     image: Nv12Image,
     assignment: SeatAssignment,
-    crops: tuple[Crop, Crop],
+    crops: Sequence[Crop],
     *,
     frame_index: int,
     time_s: float,
@@ -47,8 +49,8 @@ def draw_overlay(
         time_s: Presentation time, seconds.
     """
     pen = _Pen(image)
-    for tile, crop in zip(Side, crops, strict=True):
-        pen.crop(crop, tile)
+    for number, crop in enumerate(crops):
+        pen.crop(crop, (Side.LEFT, Side.RIGHT)[number] if len(crops) > 1 else None)
     sides = {assignment.of(side).identity: side for side in Side}
     for track in assignment.tracks:
         side = sides.get(track.identity) if track.identity else None
@@ -84,15 +86,16 @@ class _Pen:
         self._scale = max(0.4, self._height / 1080 * 1.1)
         self._thin = max(2, round(self._height / 540) * 2)
 
-    def crop(self, crop: Crop, tile: Side) -> None:
+    def crop(self, crop: Crop, tile: Side | None) -> None:
         """What a tile shows: a thick frame, its name in the lower corner of its side."""
-        colour, text = _colour_of(tile), f"{tile.value} tile"
+        colour = _colour_of(tile)
+        text = f"{tile.value} tile" if tile else "one picture"
         left, top = crop.x_px, crop.y_px
         right, bottom = left + crop.width_px, top + crop.height_px
         inset = self._thin
         self._frame((left + inset, top + inset, right - inset, bottom - inset), colour, 2)
         width, height = self._size(text)
-        x = left + 2 * inset if tile is Side.LEFT else right - width - 4 * inset
+        x = left + 2 * inset if tile is not Side.RIGHT else right - width - 4 * inset
         self._text(text, x, bottom - 2 * inset - height, colour)
 
     def box(self, track: TrackView, side: Side | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from dualface_client.framing.camera import Shot
+from dualface_client.framing.studio import Plan
 from dualface_client.imaging.overlay import draw_overlay
 from dualface_client.stream.job import OUTPUT_TAG, Job
 from dualface_client.types import Frame, Nv12Image, SeatAssignment, VideoInfo
@@ -56,19 +56,19 @@ class DebugOverlay:
         except Exception as error:  # the main output continues, whatever this is
             self._fail(error)
 
-    def add(self, frame: Frame, assignment: SeatAssignment, shots: tuple[Shot, Shot]) -> None:
+    def add(self, frame: Frame, assignment: SeatAssignment, plan: Plan) -> None:
         """Draws one frame.
 
         Args:
             frame: The source's; not changed.
             assignment: What was decided about it.
-            shots: What the tiles show of it.
+            plan: What the canvas shows of it.
         """
         if self._sink is None:
             return
         try:
             image = self._download(frame.image)
-            crops = (shots[0].crop, shots[1].crop)
+            crops = [view.crop for view in plan.views]
             draw_overlay(image, assignment, crops, frame_index=frame.index, time_s=frame.time_s)
             self._sink.write(replace(frame, image=image))
         except Exception as error:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from dualface_client.types import (
     ByteArray,
-    CropPair,
     Embeddings,
     Faces,
     FloatArray,
@@ -21,6 +20,7 @@ from dualface_client.types import (
     Side,
     TileLayout,
     VideoInfo,
+    View,
 )
 
 
@@ -93,9 +93,9 @@ class Imaging(Protocol):
         """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
 
     def compose(
-        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], layout: TileLayout
     ) -> list[Nv12Image]:
-        """The canvases: left crop in the left tile, right crop in the right one."""
+        """The canvases: each picture's views where they belong."""
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         """How sharp a face is, see `imaging.sharpness`."""
