@@ -233,3 +233,20 @@ def test_with_alone_tile_both_tiles_stay_and_the_absent_one_shows_nobody_else() 
 def test_a_source_without_size_is_refused() -> None:
     with pytest.raises(ValueError, match="source size"):
         Studio(TileLayout(), (0, 1080))
+
+
+def test_a_source_that_is_too_small_for_its_faces_is_told_about() -> None:
+    def notes(source: tuple[int, int], height: float) -> tuple[str, ...]:
+        studio = Studio(TileLayout(), source)
+        box = box_of((source[0] / 2, source[1] / 2, height))
+        tracks = (TrackView(1, 1, box, 0.9),) if box is not None else ()
+        assignment = SeatAssignment(Person(1, box, 0.9), Person(), tracks=tracks)
+        facts = PictureFacts((0.0, 0.0, float(source[0]), float(source[1])))
+        for frame in range(30):
+            studio.update([Moment(frame / FPS, assignment, facts)])
+        return studio.notes
+
+    assert notes(HD, 200.0) == ()
+    (note,) = notes((640, 360), 50.0)
+    assert "7.2 times" in note
+    assert "--size" in note

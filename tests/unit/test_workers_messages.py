@@ -10,7 +10,7 @@ import pytest
 from dualface_client.memory.figures import Leak, PoolReport, SlotCounts
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.stage_clock import StageTime
-from dualface_client.observe.timeline import Seating, Timeline
+from dualface_client.observe.timeline import LayoutChange, Seating, Timeline
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.job import Job
 from dualface_client.stream.setup import WorkerSetup
@@ -46,7 +46,14 @@ REPORT = StreamReport(
     sides={1: "left", 2: "right"},
     warnings=("one", "two"),
     stages={"decode": StageTime(1.5, 1.0, 99)},
-    timeline=Timeline((Seating(0.0, 1, 2), Seating(1.5, 1, 0)), (0, 3), 0.25, 0.0, 4.0),
+    timeline=Timeline(
+        (Seating(0.0, 1, 2), Seating(1.5, 1, 0)),
+        (LayoutChange(0.0, "pair"),),
+        (0, 3),
+        0.25,
+        0.0,
+        4.0,
+    ),
 )
 POOL = PoolReport(
     "dualface-x",

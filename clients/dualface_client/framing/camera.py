@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp, log, log1p
 
+from dualface_client.framing.aim import Aim, drag
 from dualface_client.framing.room import TIGHTER, Surroundings, place, shows_part, size_for
 from dualface_client.framing.spring import Spring
 from dualface_client.settings.framing import FramingSettings
@@ -88,7 +89,7 @@ class Camera:
         self._shape = Spring(0.0)  # logarithm of its aspect over the area's
         self._size_log: float | None = None  # the face's smoothed height
         self._share = settings.face_share
-        self._aim = (0.0, 0.0)
+        self._aim = Aim(settings)
         self._zoom_aim = self._shape_aim = 0.0
         self._time_s: float | None = None
         self._seen_s: float | None = None  # when this shot's face was last seen
@@ -98,9 +99,6 @@ class Camera:
         self._whole = False
         self._widens = settings.alone == "tile" and settings.missing == "wide"
         self._easing = False
-        self._resting = True
-        self._still_since_s = 0.0
-        self._still_at = self._aim
         self._tighter = 1.0
         self._tight_s = 0.0
         self._pushed: tuple[float, float] | None = None
@@ -175,7 +173,7 @@ class Camera:
         self._whole, self._face, self._identity = True, None, 0
         dt_s = self._advance(time_s, scene_cut)
         width, height = self._around.room_wh_px
-        self._aim = (room[0] + room[2]) / 2, (room[1] + room[3]) / 2
+        self._aim.at = (room[0] + room[2]) / 2, (room[1] + room[3]) / 2
         self._zoom_aim, self._shape_aim = log(height), log(width / height / self._aspect)
         self._size_log = None
         self._easing = True
@@ -209,7 +207,7 @@ class Camera:
     def _go_home(self) -> None:
         """Shows the largest crop of the tile's shape around the home place."""
         left, top, right, bottom = self._around.room_xyxy_px
-        self._aim = (left + self._home_share * (right - left), (top + bottom) / 2)
+        self._aim.at = (left + self._home_share * (right - left), (top + bottom) / 2)
         self._zoom_aim, self._shape_aim = log(self._widest_px()), 0.0
         self._easing = False
         self._jump()
@@ -236,14 +234,16 @@ class Camera:
         if jump or away:
             self._zoom_aim = wanted
         else:
-            self._zoom_aim = _drag(self._zoom_aim, wanted, log1p(self._settings.zoom_dead_zone))
+            self._zoom_aim = drag(self._zoom_aim, wanted, log1p(self._settings.zoom_dead_zone))
         self._shape_aim = log(width / height / self._aspect)
         self._seen_s, self._identity = time_s, identity
         if jump:
-            self._aim = (face.x_px, face.y_px)
+            self._aim.at = (face.x_px, face.y_px)
             self._jump()
         else:
-            self._aim_at(face, time_s, dt_s)
+            height = exp(self._zoom_aim)
+            size = height * self._aspect, height
+            self._aim.follow((face.x_px, face.y_px), size, time_s, dt_s)
         self._easing = not jump and (away or self._easing) and not self._arrived()
 
     def _must_jump(self, face: _Face, identity: int, time_s: float) -> bool:
@@ -254,7 +254,7 @@ class Camera:
         if time_s - self._seen_s > self._settings.hold_s and not self._shows(face):
             return True  # panning from where the person left would show everybody else
         width = self._size()[0]
-        distance = max(abs(face.x_px - self._aim[0]), abs(face.y_px - self._aim[1]))
+        distance = max(abs(face.x_px - self._aim.at[0]), abs(face.y_px - self._aim.at[1]))
         return distance > self._settings.jump_distance * width
 
     def _shows(self, face: _Face) -> bool:
@@ -309,33 +309,6 @@ class Camera:
         elif at_once or time_s - self._tight_s >= _OPEN_AFTER_S:
             self._tighter = wanted
 
-    def _aim_at(self, face: _Face, time_s: float, dt_s: float) -> None:
-        """Lets a resting camera rest, and a following one keep up."""
-        height = exp(self._zoom_aim)
-        away = max(
-            abs(face.x_px - self._aim[0]) / (height * self._aspect),
-            abs(face.y_px - self._aim[1]) / height,
-        )
-        if self._resting and away <= self._settings.rest_zone:
-            drift = 1.0 - exp(-dt_s / self._settings.recentre_s)
-            self._aim = (
-                self._aim[0] + drift * (face.x_px - self._aim[0]),
-                self._aim[1] + drift * (face.y_px - self._aim[1]),
-            )
-            return
-        if self._resting:
-            self._resting, self._still_since_s, self._still_at = False, time_s, self._aim
-        slack = self._settings.dead_zone * height
-        self._aim = (
-            _drag(self._aim[0], face.x_px, slack * self._aspect),
-            _drag(self._aim[1], face.y_px, slack),
-        )
-        moved = max(abs(self._aim[0] - self._still_at[0]), abs(self._aim[1] - self._still_at[1]))
-        if moved > slack:
-            self._still_since_s, self._still_at = time_s, self._aim
-        elif time_s - self._still_since_s >= self._settings.rest_after_s:
-            self._resting = True
-
     # -- size and place -----------------------------------------------------------------------
 
     def _size(self) -> tuple[float, float]:
@@ -361,7 +334,7 @@ class Camera:
         """Centre of a crop of this size with the aim in its place, in the room, clear of faces."""
         width, height = size
         drop = self._drop(height) if self._seen_s is not None and not self._whole else 0.0
-        centre = self._aim[0], self._aim[1] + drop
+        centre = self._aim.at[0], self._aim.at[1] + drop
         if self._around.coming:
             found = self._place(centre, size, self._around.coming, _AIMED_MARGIN)
             if found is not None:
@@ -382,7 +355,7 @@ class Camera:
             return found
         slack = _PUSH_SLACK * width
         last = self._pushed or found
-        self._pushed = _drag(last[0], found[0], slack), _drag(last[1], found[1], slack)
+        self._pushed = drag(last[0], found[0], slack), drag(last[1], found[1], slack)
         return self._pushed
 
     def _place(
@@ -396,7 +369,7 @@ class Camera:
         return place(centre, size, box, self._around, faces, margin)
 
     def _jump(self) -> None:
-        self._resting = True
+        self._aim.rest()
         self._pushed = None
         self._zoom.jump(self._zoom_aim)
         self._shape.jump(self._shape_aim)
@@ -456,8 +429,3 @@ class Camera:
             and abs(self._x.value - x_px) < _ARRIVED * height
             and abs(self._y.value - y_px) < _ARRIVED * height
         )
-
-
-def _drag(aim: float, wanted: float, slack: float) -> float:
-    """Moves `aim` only as far as needed to be within `slack` of `wanted`."""
-    return min(max(aim, wanted - slack), wanted + slack)

@@ -19,6 +19,7 @@ from dualface_client.framing.layouts import (
 )
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.framing.room import Surroundings, size_for
+from dualface_client.framing.seam import Seam, between, larger_face, shaped, tile_areas
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.types import (
     Box,
@@ -33,6 +34,8 @@ from dualface_client.types import (
 
 #: The faces of a pair differ by at most this factor in height, where the source allows it.
 _PAIR_RATIO = 1.2
+#: A picture that is enlarged more than this looks soft; said so for this share of the frames.
+_SOFT, _SOFT_SHARE = 4.0, 0.2
 #: A rectangle narrower than this is not drawn while the seam moves, pixels.
 _LEAST_AREA_PX = 16
 
@@ -103,7 +106,25 @@ class Studio:
         self._chooser = LayoutChooser(self._settings, aspects)
         self._others = OtherFaces()
         self._content: Box = (0.0, 0.0, float(source_wh_px[0]), float(source_wh_px[1]))
-        self._seam = _Seam(self._settings.layout_ease_s)
+        self._seam = Seam(self._settings.layout_ease_s)
+        self._frames = self._soft_frames = 0
+        self._most_enlarged = 1.0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the user at the end."""
+        if self._soft_frames <= _SOFT_SHARE * self._frames:
+            return ()
+        return (
+            f"the picture is small for its faces: it was enlarged up to {self._most_enlarged:.1f} "
+            "times; a larger source, or a smaller --size, looks sharper",
+        )
+
+    def _note_size(self, plan: Plan) -> None:
+        scale = max(_enlargement(view) for view in plan.views)
+        self._frames += 1
+        self._soft_frames += scale > _SOFT
+        self._most_enlarged = max(self._most_enlarged, scale)
 
     def update(self, window: Sequence[Moment]) -> Plan:
         """What the canvas shows in the window's first frame.
@@ -123,10 +144,12 @@ class Studio:
         )
         choice = self._choose(window, crowded)
         cut = now.assignment.scene_cut
-        self._seam.update(choice, _larger(lead), now.time_s, cut)
+        self._seam.update(choice, larger_face(lead), now.time_s, cut)
         self._move_tiles(now, near, lead)
         self._move_whole(choice, now, near, lead)
-        return self._plan(choice, now.time_s)
+        plan = self._plan(choice, now.time_s)
+        self._note_size(plan)
+        return plan
 
     def _choose(self, window: Sequence[Moment], crowded: frozenset[Side]) -> Choice:
         if self._settings.alone == "tile":
@@ -250,110 +273,14 @@ class Studio:
     def _moved_seam(self, grows: Side, share: float) -> tuple[View, ...]:
         """The present person's tile grows over the other's."""
         views = []
-        for side, area in _areas(self._canvas, grows, share).items():
+        for side, area in tile_areas(self._canvas, grows, share).items():
             if min(area.width_px, area.height_px) < _LEAST_AREA_PX:
                 continue
             crop = self._tiles[side].crop
             if side is grows:
-                crop = _between(crop, self._whole.crop, share)
-            views.append(View(_shaped(crop, area), area))
+                crop = between(crop, self._whole.crop, share)
+            views.append(View(shaped(crop, area), area))
         return tuple(views)
-
-
-class _Seam:
-    """How far the canvas is on its way from two tiles (0) to one picture (1).
-
-    Args:
-        ease_s: How long the way takes.
-    """
-
-    def __init__(self, ease_s: float) -> None:
-        self._ease_s = ease_s
-        self._way = 0.0
-        self._time_s: float | None = None
-        #: Whose tile becomes the picture, or grew into it.
-        self.grows = Side.LEFT
-
-    @property
-    def share(self) -> float:
-        """0 for two tiles, 1 for one picture."""
-        return self._way * self._way * (3.0 - 2.0 * self._way)
-
-    def hides(self, side: Side | None) -> bool:
-        """Whether a tile, or the one picture (None), is not on the canvas."""
-        return self._way <= 0.0 if side is None else self._way >= 1.0
-
-    def update(self, choice: Choice, larger: Side, time_s: float, cut: bool) -> None:
-        """Moves on: at once on a cut or at the start, else within the ease.
-
-        Args:
-            choice: Where to.
-            larger: Whose face is larger: that tile grows if the picture shows both or nobody.
-            time_s: Presentation time in seconds, not decreasing.
-            cut: True on the first frame of a new shot.
-        """
-        goal = 1.0 if choice.layout.is_one else 0.0
-        at_once = cut or self._time_s is None or self._ease_s <= 0
-        step = 1.0 if at_once else (time_s - (self._time_s or 0.0)) / self._ease_s
-        self._time_s = time_s
-        if goal and len(choice.sides) == 1:
-            self.grows = choice.sides[0]
-        elif goal and self._way <= 0.0:
-            self.grows = larger
-        self._way = min(self._way + step, goal) if goal else max(self._way - step, goal)
-
-
-def _larger(assignment: SeatAssignment) -> Side:
-    """Whose face is larger, the left one's if both or none are."""
-    heights = {
-        side: 0.0 if (box := assignment.of(side).box_xyxy_px) is None else float(box[3] - box[1])
-        for side in Side
-    }
-    return max(Side, key=lambda side: heights[side])
-
-
-def _areas(canvas: TileLayout, grows: Side, share: float) -> dict[Side, Rect]:
-    """Where the tiles are while one grows: the edge between them moves."""
-    own, other, whole = canvas.area(grows), canvas.area(grows.other), canvas.whole
-    if own.y_px == other.y_px:
-        width = _even(own.width_px + share * (whole.width_px - own.width_px))
-        gap = whole.width_px - own.width_px - other.width_px
-        rest = max(0, whole.width_px - width - gap)
-        first = own.x_px < other.x_px
-        return {
-            grows: Rect(0 if first else whole.width_px - width, 0, width, whole.height_px),
-            grows.other: Rect(whole.width_px - rest if first else 0, 0, rest, whole.height_px),
-        }
-    height = _even(own.height_px + share * (whole.height_px - own.height_px))
-    gap = whole.height_px - own.height_px - other.height_px
-    rest = max(0, whole.height_px - height - gap)
-    first = own.y_px < other.y_px
-    return {
-        grows: Rect(0, 0 if first else whole.height_px - height, whole.width_px, height),
-        grows.other: Rect(0, whole.height_px - rest if first else 0, whole.width_px, rest),
-    }
-
-
-def _between(own: Crop, common: Crop, share: float) -> Crop:
-    pairs = zip(
-        (own.x_px, own.y_px, own.width_px, own.height_px),
-        (common.x_px, common.y_px, common.width_px, common.height_px),
-        strict=True,
-    )
-    return Crop(*(first + share * (second - first) for first, second in pairs))
-
-
-def _shaped(crop: Crop, area: Rect) -> Crop:
-    """The largest part of a crop with the area's shape, around the same centre."""
-    aspect = area.width_px / area.height_px
-    width = min(crop.width_px, crop.height_px * aspect)
-    height = width / aspect
-    return Crop(
-        crop.x_px + (crop.width_px - width) / 2,
-        crop.y_px + (crop.height_px - height) / 2,
-        width,
-        height,
-    )
 
 
 def _within(window: Sequence[Moment], seconds: float) -> Sequence[Moment]:
@@ -377,9 +304,11 @@ def _inside(room: Box, source_wh: tuple[int, int]) -> Box:
     return left, top, right, bottom
 
 
+def _enlargement(view: View) -> float:
+    """Canvas pixels per source pixel."""
+    crop, area = view.crop, view.area
+    return min(area.width_px / crop.width_px, area.height_px / crop.height_px)
+
+
 def _wh(area: Rect) -> tuple[int, int]:
     return area.width_px, area.height_px
-
-
-def _even(value: float) -> int:
-    return 2 * round(value / 2)

@@ -185,7 +185,7 @@ class StreamLoop:
             writer.close()
             self._report()
             self._status.update(timeline=self._timeline.timeline())
-            for note in self._director.notes:
+            for note in (*self._director.notes, *self._studio.notes):
                 self._status.warn(note)
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -236,9 +236,9 @@ class StreamLoop:
     def _framed(self, window: Sequence[Decided]) -> _Framed:
         """What the canvas of the window's first frame shows."""
         frame = window[0].frame
-        self._log(frame, window[0].assignment)
         with self._clock.stage("track"):
             plan = self._studio.update([entry.moment for entry in window])
+        self._log(frame, window[0].assignment, plan)
         if self._parts.overlay is not None:
             with self._clock.stage("overlay"):
                 self._parts.overlay.add(frame, window[0].assignment, plan)
@@ -251,11 +251,11 @@ class StreamLoop:
         pairs = zip(frames, canvases, strict=True)
         return [replace(each.frame, image=canvas) for each, canvas in pairs]
 
-    def _log(self, frame: Frame, assignment: SeatAssignment) -> None:
+    def _log(self, frame: Frame, assignment: SeatAssignment, plan: Plan) -> None:
         """Records what is final: no later frame can change this one any more."""
         if self._parts.tracks is not None:
             self._parts.tracks.add(frame.index, assignment)
-        self._timeline.add(frame.time_s, assignment)
+        self._timeline.add(frame.time_s, assignment, plan.layout.value)
 
     def _decide(self, frame: Frame, faces: Faces) -> SeatAssignment:
         thumbnail = self._parts.imaging.thumbnail(frame.image)
