@@ -22,11 +22,11 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 JOBS ?= 2
 
 .PHONY: check
-check: models clips lint ## Style, types and unit tests, without Triton: for every save, on more cores with JOBS=8
+check: models clips judge lint ## Style, types and unit tests, without Triton: for every save, on more cores with JOBS=8
 	@$(PYTEST) tests/unit
 
 .PHONY: test
-test: models clips lint check-engines ## Set up, then run every check and test (with a real Triton)
+test: models clips judge lint check-engines ## Set up, then run every check and test (with a real Triton)
 	@$(PYTEST)
 
 .PHONY: lint
@@ -51,6 +51,10 @@ models: $(STAMP) ## Fetch the weights and the server, export the ONNX models
 clips: $(STAMP) ## Fetch the sample clips
 	@$(BIN)/dualface-client setup clips
 
+.PHONY: judge
+judge: $(STAMP) ## Fetch the face detector that judges real footage (0.5 MB)
+	@$(BIN)/python -m scripts.judge.detector
+
 .PHONY: bench-serving
 bench-serving: models clips ## Throughput and latency by transport, batch and requests in flight: make bench-serving ARGS="--device cuda"
 	@$(BIN)/pip install --quiet --no-deps "perf_analyzer==$$(sed -n s/^PERF_ANALYZER=//p VERSIONS)" || echo "no perf_analyzer here (glibc 2.38 or later): with our own generator only"
@@ -59,7 +63,8 @@ bench-serving: models clips ## Throughput and latency by transport, batch and re
 .PHONY: bench-cpu
 bench-cpu: models clips ## Serving overhead, face verification, tracker cost and the loop's profile
 	@$(BIN)/python benchmarks/serving_cpu.py
-	@$(BIN)/python benchmarks/face_verification.py
+	@$(BIN)/python -m benchmarks.face_chips build/faces.npz
+	@$(BIN)/python benchmarks/faces.py build/faces.npz
 	@$(BIN)/python benchmarks/tracking_cost.py
 	@$(BIN)/python benchmarks/stream_profile.py
 
@@ -85,6 +90,6 @@ include make/bundle.mk
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the Python packages (about 330 MB to download, once) ..."
+	@echo "Installing the Python packages (about 350 MB to download, once) ..."
 	@$(PIP) install --quiet -c constraints.txt -e '.[cpu,dev]'
 	@touch $@

@@ -123,7 +123,7 @@ class ReferenceModels:
         return _faces_of_table(np.asarray(table, np.float32), fit, min_score)
 
     def chip(self, bgr: ByteArray, landmarks_px: FloatArray) -> ByteArray:
-        """The aligned face, `(150, 150, 3)` uint8 RGB, of a picture and `(5, 2)` landmarks."""
+        """The aligned face, `(112, 112, 3)` uint8 RGB, of a picture and `(5, 2)` landmarks."""
         height, width = FACE_REID.input.dims[:2]
         matrix = similarity_to_template(landmarks_px)
         warped = cv2.warpAffine(

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 AUDIO_RATE_HZ = 48_000
 _LUMA_STEP = 6
+_ROUNDING_S = 0.005  # time stamps that differ by less belong together
 _DEGREES_TO_MATRIX = {  # ISO/IEC 14496-12, 16.16 fixed point: a, b, c, d
     0: (1, 0, 0, 1),
     90: (0, 1, -1, 0),
@@ -39,6 +40,10 @@ class Audio:
         start_s: Time of its first sample.
         tone_hz: Frequency of its tone.
         language: ISO 639-2 code, empty for none.
+        layout: Its channels, all with the same sound.
+        rate_hz: Samples per second.
+        is_sweep: Whether its frequency rises, so that every moment sounds different.
+        later: Further sounds of the same stream; their own codecs count for nothing.
     """
 
     codec: str = "aac"
@@ -46,6 +51,10 @@ class Audio:
     start_s: float = 0.0
     tone_hz: float = 440.0
     language: str = ""
+    layout: str = "mono"
+    rate_hz: int = AUDIO_RATE_HZ
+    is_sweep: bool = False
+    later: Sequence[Audio] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +111,9 @@ def make(path: Path, clip: Clip | None = None) -> Path:
             output.mux(video.encode(_picture(clip, index, pts)))
         output.mux(video.encode(None))
         for spec, stream in audio:
-            for frame in _tone(spec, stream):
-                output.mux(stream.encode(frame))
+            for part in (spec, *spec.later):
+                for frame in _tone(part, stream):
+                    output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
     return path
 
@@ -263,8 +273,10 @@ def _picture(clip: Clip, index: int, pts: int) -> av.VideoFrame:
 
 
 def _add_audio(output: Any, spec: Audio) -> Any:
-    stream = output.add_stream(spec.codec, rate=AUDIO_RATE_HZ)
-    stream.layout = "mono"
+    stream = output.add_stream(spec.codec, rate=spec.rate_hz)
+    stream.layout = spec.layout
+    if spec.codec == "wmav2":  # which has no default
+        stream.bit_rate = 128_000
     if spec.language:
         stream.metadata["language"] = spec.language
     return stream
@@ -272,13 +284,53 @@ def _add_audio(output: Any, spec: Audio) -> Any:
 
 def _tone(spec: Audio, stream: Any) -> Iterable[av.AudioFrame]:
     sample_format = stream.codec_context.format.name
-    resampler = av.AudioResampler(sample_format, "mono", AUDIO_RATE_HZ)
-    total, block = round(spec.seconds * AUDIO_RATE_HZ), 1024
-    first = round(spec.start_s * AUDIO_RATE_HZ)
+    resampler = av.AudioResampler(sample_format, spec.layout, spec.rate_hz)
+    total, block = round(spec.seconds * spec.rate_hz), 1024
+    first = round(spec.start_s * spec.rate_hz)
     for start in range(0, total, block):
         phase = np.arange(start, min(start + block, total)) * 2 * math.pi * spec.tone_hz
-        samples = (np.sin(phase / AUDIO_RATE_HZ) * 12_000).astype(np.int16)[None, :]
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate, frame.pts = AUDIO_RATE_HZ, first + start
-        frame.time_base = Fraction(1, AUDIO_RATE_HZ)
+        if spec.is_sweep:
+            phase *= 1 + np.arange(start, start + len(phase)) / spec.rate_hz
+        samples = (np.sin(phase / spec.rate_hz) * 12_000).astype(np.int16)[None, :]
+        samples = np.repeat(samples, stream.layout.nb_channels, axis=1)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=spec.layout)
+        frame.sample_rate, frame.pts = spec.rate_hz, first + start
+        frame.time_base = Fraction(1, spec.rate_hz)
         yield from resampler.resample(frame)
+
+
+def sound_of(path: Path, index: int = 0, rate_hz: int = 16_000) -> npt.NDArray[np.float32]:
+    """The decoded sound of one audio stream, mixed to one channel, from time 0 on.
+
+    Args:
+        path: The file.
+        index: Which of its audio streams.
+        rate_hz: Samples per second of the result.
+
+    Returns:
+        Shape `(n,)`; frames follow one another, and a gap between their time stamps is silence.
+    """
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("fltp", "mono", rate_hz)
+        pieces = [f for frame in container.decode(audio=index) for f in resampler.resample(frame)]
+        pieces += [frame for frame in resampler.resample(None) if frame is not None]
+    parts: list[npt.NDArray[np.float32]] = []
+    end = 0
+    for frame in pieces:
+        place = round(Fraction(frame.pts or 0) * (frame.time_base or 0) * rate_hz)
+        if abs(place - end) > _ROUNDING_S * rate_hz:
+            parts.append(np.zeros(max(0, place - end), np.float32))
+        samples = frame.to_ndarray()[0].astype(np.float32)
+        parts.append(samples[max(0, -place) :])
+        end = sum(map(len, parts))
+    return np.concatenate(parts)
+
+
+def sound_lag_s(
+    one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], rate_hz: int
+) -> float:
+    """By how many seconds the other sound is later, by cross-correlation."""
+    size = 1 << (len(one) + len(other)).bit_length()
+    spectrum = np.fft.rfft(other, size) * np.conj(np.fft.rfft(one, size))
+    lag = int(np.argmax(np.fft.irfft(spectrum)))
+    return (lag - size if lag > size // 2 else lag) / rate_hz

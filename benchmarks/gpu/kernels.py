@@ -17,7 +17,14 @@ import numpy as np
 
 from dualface_client.cuda.stream import CudaStream
 from dualface_client.imaging.cuda import CudaImaging
-from dualface_client.types import FACE_CHIP_TEMPLATE_PX, Crop, Letterbox, Nv12Image, TileLayout
+from dualface_client.types import (
+    FACE_CHIP_PX,
+    FACE_CHIP_TEMPLATE_PX,
+    Crop,
+    Letterbox,
+    Nv12Image,
+    TileLayout,
+)
 
 PICTURES = 40  # 124 MB of frames: more than the L2 cache holds
 
@@ -89,7 +96,7 @@ def main() -> None:
             buffer = stream.cupy.asarray(rng.integers(16, 236, (1620, 1920), np.uint8))
             pictures.append(Nv12Image(buffer[:1080], buffer[1080:].reshape(540, 960, 2)))
         slots = stream.cupy.empty((8, 640, 640, 3), np.uint8)
-        chip = stream.cupy.empty((150, 150, 3), np.uint8)
+        chip = stream.cupy.empty((FACE_CHIP_PX, FACE_CHIP_PX, 3), np.uint8)
     slot = slots[:1]
 
     def eight(n: int) -> list[Nv12Image]:

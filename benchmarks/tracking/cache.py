@@ -114,13 +114,18 @@ class Models:
         (table,) = self._detect.run([FACE_DETECT.output.name], {FACE_DETECT.input.name: pixels})
         return faces_from_table(table[0], fit, self._min_score)
 
+    def chips(self, image: Nv12Image, faces: Faces) -> ByteArray:
+        """Aligned faces, shape `(n, 112, 112, 3)`, RGB."""
+        chips = np.zeros((len(faces), *FACE_REID.input.dims), np.uint8)
+        for points, out_rgb in zip(faces.landmarks_px, chips, strict=True):
+            self._imaging.face_chip(image, points, out_rgb)
+        return chips
+
     def embeddings(self, image: Nv12Image, faces: Faces) -> FloatArray:
         """One row per detection."""
         if not len(faces):
             return np.zeros((0, *FACE_REID.output.dims), np.float32)
-        chips = np.zeros((len(faces), *FACE_REID.input.dims), np.uint8)
-        for points, out_rgb in zip(faces.landmarks_px, chips, strict=True):
-            self._imaging.face_chip(image, points, out_rgb)
+        chips = self.chips(image, faces)
         (rows,) = self._reid.run([FACE_REID.output.name], {FACE_REID.input.name: chips})
         return np.asarray(rows, np.float32)
 

@@ -11,7 +11,7 @@ GPU = ("cupy", "PyNvVideoCodec", "pynvml")
 #: Modules that every run imports.
 CLIENT = ("av", "cv2", "click", "yaml", "rich", "psutil", "lap", "jinja2", "msgspec")
 #: Modules that a run with the embedded server imports.
-CPU = (*CLIENT, "onnxruntime", "onnx")
+CPU = (*CLIENT, "onnxruntime", "onnx", "tflite")
 #: What to tell where more than one package may be missing.
 INSTALL = "pip install 'dualface-client[cpu]' ([gpu] instead for an NVIDIA GPU)"
 INSTALL_GPU = "pip install 'dualface-client[gpu]' (and no plain onnxruntime beside it)"

@@ -25,17 +25,15 @@ ByteArray = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 #: Width and height of an aligned face, the input of face ReID.
-FACE_CHIP_PX = 150
+FACE_CHIP_PX = 112
 #: Where the five landmarks (order of `Faces.landmarks_px`) are in an aligned face chip: x, y in px.
-#: From dlib's 68-point mean face shape (eye centres are the means of points 36 to 41 and 42 to 47,
-#: nose tip is point 30, mouth corners are 48 and 54), placed as dlib places a chip of 150 pixels
-#: with padding 0.25: `150 * (0.25 + mean) / 1.5`. The network was trained on such chips.
+#: The template of ArcFace (Deng et al. 2019), with which the network was trained.
 FACE_CHIP_TEMPLATE_PX: tuple[tuple[float, float], ...] = (
-    (47.549, 46.599),
-    (100.476, 46.599),
-    (74.013, 76.563),
-    (50.415, 103.023),
-    (97.610, 103.023),
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
 )
 
 
@@ -149,8 +147,10 @@ class VideoInfo:
         frame_count: Frames expected, an estimate; 0 if the container does not say.
         duration_s: Length in seconds, 0.0 if unknown.
         color: Matrix and range of the frames this source yields.
+        primaries: Their ColourPrimaries as a number of ITU-T H.273; 2 is unspecified.
+        transfer: Their TransferCharacteristics, in the same way.
         codec: Short codec name, for example `h264`.
-        audio_stream_count: Audio streams that will be copied.
+        audio_stream_count: Audio streams of the file.
         notes: What was noticed and handled (rotation, interlacing, 10 bit), for the user.
     """
 
@@ -161,6 +161,8 @@ class VideoInfo:
     frame_count: int = 0
     duration_s: float = 0.0
     color: ColorSpec = field(default_factory=ColorSpec)
+    primaries: int = 2
+    transfer: int = 2
     codec: str = ""
     audio_stream_count: int = 0
     notes: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from dualface_client.memory.cuda_region import BLOCK_BYTES, CudaRegion
 from dualface_client.memory.names import parse
 from dualface_client.memory.slots import SizeClass, SlotPool
 from dualface_client.types import (
+    FACE_CHIP_PX,
     FACE_CHIP_TEMPLATE_PX,
     ByteArray,
     ColorMatrix,
@@ -189,7 +190,7 @@ def test_canvas_planes_lie_behind_one_another(
 
 
 def landmarks(scale: float, angle: float, shift: tuple[float, float]) -> FloatArray:
-    template = np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32) - 75
+    template = np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32) - FACE_CHIP_PX / 2
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.asarray(template @ turn.T * scale + shift, np.float32)
 
@@ -204,7 +205,7 @@ def test_face_chips_agree(
     shift: tuple[float, float],
 ) -> None:
     points = landmarks(scale, 0.3, shift)
-    expected = np.empty((150, 150, 3), np.uint8)
+    expected = np.empty((FACE_CHIP_PX, FACE_CHIP_PX, 3), np.uint8)
     CpuImaging().face_chip(picture, points, expected)
     with stream:
         out = stream.cupy.empty(expected.shape, np.uint8)

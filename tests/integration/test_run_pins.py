@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from dualface_client.settings.paths import clips_dir
+from dualface_client.settings.tracking import IdentitySettings
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.types import ByteArray
 
@@ -98,7 +100,9 @@ def test_a_photo_of_somebody_else_is_noted(run: Run, tmp_path: Path) -> None:
     done = run(f"left={clips_dir() / 'audrey_crop.jpg'}")
     assert done.returncode == 0, done.stderr
     assert _who_is_left(tmp_path) == "franck"
-    assert "audrey_crop.jpg: matches nobody in the video (at most 0." in _notes(tmp_path)
+    found = re.search(r"audrey_crop\.jpg: matches nobody .* \(at most (\S+);", _notes(tmp_path))
+    assert found
+    assert float(found[1]) < IdentitySettings().match_cosine
 
 
 def test_photos_that_do_not_serve_are_refused_by_name(run: Run, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_contract_is_learned_and_compared(triton_server: EmbeddedServer) -> None
     other = replace(FACE_REID, output=TensorSpec("embedding", "FP32", (512,)))
     with pytest.raises(ContractError, match=r"face_reid: output 'embedding' has dims \(128,\)"):
         check_contract(connection, [other])
-    renamed = replace(FACE_REID, input=TensorSpec("crop", "UINT8", (150, 150, 3)))
+    renamed = replace(FACE_REID, input=TensorSpec("crop", "UINT8", (112, 112, 3)))
     with pytest.raises(ContractError, match="input tensors are 'chip', expected only 'crop'"):
         check_contract(connection, [renamed])
     connection.close()

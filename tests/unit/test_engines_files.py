@@ -45,9 +45,9 @@ def test_command_has_shapes_of_the_description_and_no_precision() -> None:
     assert "--saveEngine=/models/face_reid/2/model.sm89.plan.part" in command
     shapes = [part for part in command if "Shapes=" in part]
     assert shapes == [
-        "--minShapes=chip:1x150x150x3",
-        "--optShapes=chip:8x150x150x3",
-        "--maxShapes=chip:32x150x150x3",
+        "--minShapes=chip:1x112x112x3",
+        "--optShapes=chip:8x112x112x3",
+        "--maxShapes=chip:32x112x112x3",
     ]
     assert not [part for part in command if part.startswith(REMOVED)]
 

@@ -18,6 +18,7 @@ from dualface_client.machine.doctor.environment import configuration, packages, 
 from dualface_client.machine.doctor.gpu import Driver, driver_findings, gpu_findings, read_driver
 from dualface_client.machine.doctor.host import (
     Clock,
+    backend_place,
     clock,
     cores,
     disk,
@@ -267,6 +268,11 @@ def test_limits_proxies_and_temporary_files(tmp_path: Path) -> None:
     assert list(proxies({"PATH": "/bin"})) == []
     assert not is_noexec(tmp_path)
     assert [f.state for f in temporary(tmp_path, noexec=False)] == [OK]
+    assert list(backend_place(tmp_path)) == []
+    (gone,) = backend_place(tmp_path / "no")
+    assert gone.state == FAIL
+    assert "whatever TMPDIR says" in gone.detail
+    assert "--tmpfs" in gone.remedy
     (bad,) = temporary(tmp_path, noexec=True)
     assert (bad.state, "noexec" in bad.detail, "TMPDIR" in bad.remedy) == (FAIL, True, True)
 

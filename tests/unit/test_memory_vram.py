@@ -36,7 +36,7 @@ def need(name: str, mib: int) -> tuple[str, dict[str, int]]:
 
 def test_the_formula_meets_what_was_measured() -> None:
     """359 MiB: benchmarks/gpu/results/end_to_end_one_cuda_stream.json, 4 in flight, of 8 each."""
-    slots = 5 * (8 * (640 * 640 * 3 + 3840)) + 2 * 4 * (150 * 150 * 3 + 512)
+    slots = 5 * (8 * (640 * 640 * 3 + 3840)) + 2 * 4 * (112 * 112 * 3 + 512)
     load = StreamLoad(frames_held=8 * 6 + 24 + 8 + 4 + 4, slot_bytes=slots, drawn_at_once=8)
     assert 0.95 < sum(stream_terms(HD, load).values()) / (359 * MIB) < 1.1
 

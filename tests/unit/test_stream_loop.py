@@ -276,6 +276,18 @@ def test_reid_is_rare_on_quiet_frames_and_counted() -> None:
     assert 0 < report.reid_frames == stage.embedder.calls <= 3
 
 
+class ThreeShots(FakeImaging):
+    def thumbnail(self, image: Nv12Image) -> ByteArray:
+        shot = int(image.y[0, 0]) // 30
+        return np.random.default_rng(shot).integers(0, 256, (18, 32), np.uint8)
+
+
+def test_scene_cuts_are_counted_without_the_first_frame() -> None:
+    stage = Stage(FakeSource(90), imaging=ThreeShots())
+    stage.run()
+    assert stage.status.snapshot().scene_cuts == 2
+
+
 def test_without_reid_motion_decides_and_a_note_says_so() -> None:
     stage = Stage(FakeSource(60), embedder=FakeEmbedder(fails=True))
     stage.run()

@@ -21,12 +21,12 @@ WIDTH, HEIGHT = 1920, 1080
 Path = Callable[[float], tuple[float, float, float] | None]
 
 
-def _looks(person: str, noise: np.random.Generator, spread: float = 0.015) -> FloatArray:
-    """An embedding as the bundled network makes them: 0.95 to oneself, 0.82 to others."""
+def _looks(person: str, noise: np.random.Generator, spread: float = 0.037) -> FloatArray:
+    """An embedding as the bundled network makes them: 0.85 to oneself, 0.1 to others."""
     own = np.random.default_rng(sum(map(ord, person))).normal(size=128)
     common = np.random.default_rng(7).normal(size=128)
     own, common = own / np.linalg.norm(own), common / np.linalg.norm(common)
-    raw = np.sqrt(0.82) * common + np.sqrt(0.18) * own + spread * noise.normal(size=128)
+    raw = np.sqrt(0.12) * common + np.sqrt(0.88) * own + spread * noise.normal(size=128)
     return np.asarray(raw / np.linalg.norm(raw), np.float32)
 
 

@@ -109,7 +109,7 @@ def test_pinned_pool_counts_what_crosses_to_and_from_the_host() -> None:
     assert cuda.pinned_bytes == PINNED_FLOOR_BYTES
     system = plan_pools(Deployment(warm_up=False, cuda_shared_memory=False))
     more = sum(t.byte_size for t in system.pinned_terms)
-    assert more - (2 * 16 * 3840 + 32 * 512) == 2 * 16 * 640 * 640 * 3 + 32 * 150 * 150 * 3
+    assert more - (2 * 16 * 3840 + 32 * 512) == 2 * 16 * 640 * 640 * 3 + 32 * 112 * 112 * 3
     warm = plan_pools(Deployment())
     assert "25 pictures" in next(t.how for t in warm.pinned_terms if "warm-up" in t.what)
 

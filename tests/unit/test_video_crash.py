@@ -27,7 +27,8 @@ from fractions import Fraction
 import numpy as np
 from dualface_client.errors import DiskFullError
 from dualface_client.types import Frame, Nv12Image, VideoInfo
-from dualface_client.video.disk_wait import NO_SPACE, DiskWait
+from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.ffmpeg import NO_SPACE
 from dualface_client.video.sink import PyavSink
 
 out, audio, limit_bytes, frames = sys.argv[1], sys.argv[2] or None, int(sys.argv[3]), sys.argv[4]

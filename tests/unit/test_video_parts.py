@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +53,14 @@ def test_stamps_move_as_little_as_possible(
     timeline = Timeline(MS, 40)
     assert [timeline.place(stamp) for stamp in stamps] == expected
     assert (timeline.filled, timeline.bumped, timeline.jumps) == counts
+
+
+def test_packets_shorter_than_a_unit_do_not_drift() -> None:
+    """TrueHD packets last 0.83 ms, and Matroska counts in 1 ms: some share their stamp."""
+    stamps = [round(index * 5 / 6) for index in range(1000)]
+    timeline = Timeline(MS, 1, may_repeat=True)
+    assert [timeline.place(stamp, 1) for stamp in stamps] == stamps
+    assert timeline.bumped == 0
 
 
 def test_a_known_duration_beats_the_step() -> None:
@@ -113,6 +122,41 @@ def test_cut_files_are_called_cut(tmp_path: Path, suffix: str) -> None:
     data = whole.read_bytes()
     whole.write_bytes(data[:-100])
     assert integrity.truncation(whole) is not None
+
+
+def recorded(path: Path) -> bytes:
+    """A Matroska file whose writer never said how long it is."""
+    made = media.make(path / "made.mkv", Clip(frames=30, codec="mpeg4"))
+    pipe = io.BytesIO()
+    with av.open(str(made)) as source, av.open(pipe, "w", "webm", {"live": "1"}) as output:
+        stream = output.add_stream("libvpx", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for frame in source.decode(video=0):
+            frame.pict_type = 0
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return pipe.getvalue()
+
+
+def test_what_a_browser_recorded_to_its_end_is_not_called_cut(tmp_path: Path) -> None:
+    data = recorded(tmp_path)
+    path = tmp_path / "a.webm"
+    path.write_bytes(data)
+    assert b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff" in data  # of unknown size
+    assert integrity.truncation(path) is None
+    path.write_bytes(data[:-5])
+    assert integrity.truncation(path) == "its last element ends 5 bytes after the file"
+
+
+def test_a_writer_that_never_came_back_for_its_index_did_not_finish(tmp_path: Path) -> None:
+    killed = io.BytesIO()
+    path = tmp_path / "a.mkv"
+    with av.open(killed, "w", "matroska") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        output.start_encoding()
+        path.write_bytes(killed.getvalue())
+    assert integrity.truncation(path) == "its writer did not finish it"
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 11, 40])

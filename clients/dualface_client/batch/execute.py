@@ -11,13 +11,14 @@ from dualface_client.batch.admission import admit_streams, needs_of
 from dualface_client.batch.pool_faults import ending_at_pool_fault
 from dualface_client.batch.run import Run
 from dualface_client.batch.server import server_for
+from dualface_client.batch.shared_memory import check_shared_memory, shared_memory_of
 from dualface_client.errors import DualfaceError, StoppedError
 from dualface_client.memory.figures import PoolReport
 from dualface_client.memory.vram import NVDEC_CONTEXT_BYTES, WORKER_BYTES, VramLimit
 from dualface_client.observe.alerts import Alert
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.memory_peak import MemoryPeak
-from dualface_client.observe.report import StreamStatus
+from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import ROOT, log_event
 from dualface_client.settings.program import RunSettings
 from dualface_client.stream.device_choice import make_device
@@ -122,6 +123,7 @@ def _run_streams(run: Run, stop: Stop, listener: Listener) -> None:
         with listener.display(run.statuses):
             return
     on_gpu = run.choice.device == "cuda"
+    _check_shared_memory(run)
 
     def on_alert(alert: Alert) -> None:
         level = logging.INFO if alert.is_over else logging.WARNING
@@ -150,6 +152,16 @@ def _run_streams(run: Run, stop: Stop, listener: Listener) -> None:
         monitor.close()
         run.peaks_bytes, run.hardware = peak.peaks_bytes, monitor.summary()
         _warn_of_leaks(run, listener)
+
+
+def _check_shared_memory(run: Run) -> None:
+    """Refuses a run that /dev/shm is too small for; streams that have ended need none of it."""
+    waiting = sum(status.snapshot().state not in FINAL_STATES for status in run.statuses)
+    streams = min(run.streams, waiting)
+    workers = worker_processes(run.request.program.run, streams, waiting)
+    runs = run.request.held is not None
+    needed = shared_memory_of(run.settings, run.choice, streams, workers, server_runs=runs)
+    check_shared_memory(needed)
 
 
 def _serve(

@@ -14,7 +14,7 @@ from dualface_client.errors import UsageError
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import OUTPUT_SUFFIXES, Job, written_by
 from dualface_client.stream.overlay import overlay_path
-from dualface_client.video.outfile import is_finished, partial_path_of
+from dualface_client.video.outfile import is_finished, partial_path_of, why_not_locked
 
 _REMEDY = "choose another name or allow --overwrite"
 
@@ -68,6 +68,7 @@ def check_outputs(
     tell: Callable[[str], None] = lambda note: None,
     *,
     existing_may_stay: bool = False,
+    lock: Callable[[int, int], None] = fcntl.flock,
 ) -> None:
     """Checks every output of a run.
 
@@ -76,6 +77,7 @@ def check_outputs(
         settings: Of the run; a job may have its own.
         tell: Gets a line for what is going to be replaced.
         existing_may_stay: Whether outputs that exist are handled elsewhere.
+        lock: As `fcntl.flock`.
 
     Raises:
         UsageError: One of them exists, is being written, or its directory cannot be written.
@@ -93,7 +95,7 @@ def check_outputs(
         more = f" (and {len(kept) - 1} more)" if len(kept) > 1 else ""
         raise UsageError(f"{kept[0]}: exists{more}; {_REMEDY}")
     for _, output in wanted:
-        _check_partial(output, tell)
+        _check_partial(output, tell, lock)
 
 
 def check_per_video(option: str, path: Path | None, videos: int) -> None:
@@ -167,7 +169,9 @@ def _check_directory(directory: Path) -> None:
         ) from error
 
 
-def _check_partial(output: Path, tell: Callable[[str], None]) -> None:
+def _check_partial(
+    output: Path, tell: Callable[[str], None], lock: Callable[[int, int], None]
+) -> None:
     """Whether somebody is writing there, or was and got killed."""
     partial = partial_path_of(output)
     try:
@@ -175,19 +179,13 @@ def _check_partial(output: Path, tell: Callable[[str], None]) -> None:
     except OSError:
         return  # not there, or the stream will say why
     try:
-        _lock(fd, partial)
+        try:
+            lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(why_not_locked(partial, error)) from error
         if is_finished(partial, output):
             partial.unlink()
             return
     finally:
         os.close(fd)
     tell(f"{partial}: was left behind by an earlier run and is replaced")
-
-
-def _lock(fd: int, partial: Path) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise UsageError(
-            f"{partial}: another process is writing it; wait for it or choose another output"
-        ) from error

@@ -26,7 +26,7 @@ from dualface_client.triton.onnx_file import spec_of_file
 from dualface_client.triton.pool_file import pools_of_environment
 from dualface_client.triton.pool_plan import checked_pool
 from dualface_client.triton.reaper import reap_server
-from dualface_client.triton.server_files import Host, check_host
+from dualface_client.triton.server_files import Host, check_host, check_place
 
 _LOOPBACK = ("127.", "localhost:", "[::1]")
 #: The search for the fastest convolutions of every batch size is part of the start.
@@ -136,6 +136,7 @@ def start_embedded(
 def _fetch_missing(choice: ServerChoice, installation: Installation) -> None:
     """Fetches and makes what is not there, after a look at whether the server can run at all."""
     check_host(Host.current())
+    check_place(paths.TMP)
     require("onnxruntime")
     own = choice.detector_onnx and choice.reid_onnx
     if missing := missing_parts(installation.home, ("server",) if own else NEEDED):

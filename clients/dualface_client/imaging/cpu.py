@@ -73,7 +73,7 @@ class CpuImaging:
         Args:
             image: Host picture.
             landmarks_px: Shape `(5, 2)`, source pixels, in the order of `Faces.landmarks_px`.
-            out_rgb: Target, shape `(150, 150, 3)` uint8; written in full.
+            out_rgb: Target, shape `(112, 112, 3)` uint8; written in full.
         """
         luma = similarity_matrix(landmarks_px, np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32))
         chroma = luma.copy()

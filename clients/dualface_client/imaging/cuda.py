@@ -169,7 +169,7 @@ class CudaImaging:
         Args:
             image: Device picture.
             landmarks_px: Host array, shape `(5, 2)`, source pixels, as `Faces.landmarks_px`.
-            out_rgb: Device target, shape `(150, 150, 3)` uint8; written in full.
+            out_rgb: Device target, shape `(112, 112, 3)` uint8; written in full.
         """
         luma = similarity_matrix(landmarks_px, np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32))
         chroma = luma.copy()

@@ -30,8 +30,8 @@ Matrix = npt.NDArray[np.float64]
 #: Of the luma picture by which scene cuts are found.
 THUMBNAIL_WH_PX = (32, 18)
 
-#: Samples per axis and chip pixel, at most: a face higher than 1200 px may alias a little.
-MAX_SUPERSAMPLING = 8
+#: Samples per axis and chip pixel, at most: a face higher than 1000 px may alias a little.
+MAX_SUPERSAMPLING = 12
 
 #: Kr and Kb of each YCbCr matrix (ITU-R BT.601-7, BT.709-6, BT.2020-2).
 LUMA_COEFFICIENTS: dict[ColorMatrix, tuple[float, float]] = {

@@ -34,6 +34,7 @@ class StreamReport:
         reid_frames: Frames that cost a ReID request.
         reid_faces: Faces embedded.
         reid_failures: Frames whose ReID request failed: motion alone decided them.
+        scene_cuts: Frames taken for the first of a new shot, without the video's first.
         compose_failures: Frames that could not be composed: the last good one was shown again.
         resends: Detection requests that were sent again because the server went away.
         sides: Side of each identity at the end.
@@ -64,6 +65,7 @@ class StreamReport:
     reid_frames: int = 0
     reid_faces: int = 0
     reid_failures: int = 0
+    scene_cuts: int = 0
     compose_failures: int = 0
     resends: int = 0
     sides: dict[int, str] = field(default_factory=dict)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from dualface_client.errors import AssetError, PlatformError
 
-#: Where temporary files go if TMPDIR's directory is unsuitable.
-_TMP = Path("/tmp")  # noqa: S108 - a place to fall back to; its files have names of our own
+#: Where temporary files go if TMPDIR's directory is unsuitable. Triton's Python backend makes a
+#: directory here in any case: the name is compiled into it.
+TMP = Path("/tmp")  # noqa: S108 - a place to fall back to; its files have names of our own
 # Triton's Python backend starts its stub by a shell command without quotes.
 _PLAIN_PATH = re.compile("[A-Za-z0-9._/-]+")
 
@@ -75,12 +76,12 @@ def scratch_dir() -> Path:
         place = Path(tempfile.gettempdir())
     except OSError as error:
         raise PlatformError(f"{error.strerror}; set TMPDIR to a directory") from error
-    return place if _PLAIN_PATH.fullmatch(str(place)) else _TMP
+    return place if _PLAIN_PATH.fullmatch(str(place)) else TMP
 
 
 def scratch_dirs() -> tuple[Path, ...]:
     """Every place where one of our servers may have kept its directory."""
-    return tuple(dict.fromkeys((scratch_dir(), _TMP)))
+    return tuple(dict.fromkeys((scratch_dir(), TMP)))
 
 
 def models_dir(environ: Mapping[str, str] | None = None) -> Path:

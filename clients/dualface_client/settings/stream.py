@@ -87,6 +87,14 @@ class OutputSettings:
     crf: int = setting(
         20, Integer(1, 51), "x264 quality; lower is better.", flag="--crf", common=True
     )
+    audio: str = setting(
+        "copy",
+        Choice(("copy", "transcode", "drop")),
+        "`copy` keeps the sound bit for bit and transcodes to AAC only what the output's container "
+        "does not hold; `transcode` turns all sound into AAC; `drop` leaves it out.",
+        flag="--audio",
+        common=True,
+    )
     overwrite: bool = setting(
         False, Switch(), "Replace an existing output.", flag="--overwrite", common=True
     )

@@ -185,6 +185,7 @@ class CudaStreamDevice(StreamDevice):
                     output.canvas_wh_px,
                     self._stream,
                     audio_from=job.input,
+                    audio=output.audio,
                     overwrite=output.overwrite,
                     disk_wait=disk_wait,
                 )

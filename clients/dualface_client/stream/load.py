@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from dualface_client.memory.slots import SizeClass, bytes_needed
 from dualface_client.memory.vram import StreamLoad
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.triton.client import SlotLayout
@@ -15,6 +18,8 @@ MAX_LOOKAHEAD_FRAMES = 24
 #: Most bytes of one stream's frames that wait in one place; two frames wait whatever their size.
 #: That is ten frames of 4K and two of 8K, whose cameras therefore look less far ahead.
 MAX_WAITING_BYTES = 128 << 20
+#: By how much a pool of Triton's Python backend grows, and how large it is at first.
+_POOL_STEP_BYTES = 1 << 20
 #: Most canvases drawn in one launch: a GPU shared by several processes switches between them for
 #: every launch.
 MAX_COMPOSED_AT_ONCE = 8
@@ -55,6 +60,42 @@ def slot_groups(settings: StreamSettings, streams: int) -> dict[str, SlotGroup]:
         FACE_DETECT.name: SlotGroup(detection.batch, streams * (detection.in_flight + 1)),
         FACE_REID.name: SlotGroup(REID_BATCH, 2 * streams),
     }
+
+
+def region_bytes(settings: StreamSettings, streams: int, *, on_gpu: bool) -> dict[str, int]:
+    """Bytes of /dev/shm that one worker's slots need, by model.
+
+    Args:
+        settings: Of the streams.
+        streams: Streams of the worker that run at a time.
+        on_gpu: Whether the input of requests is in GPU memory, and only answers are here.
+    """
+    needed = {}
+    for spec in MODELS:
+        group = slot_groups(settings, streams)[spec.name]
+        layout = SlotLayout.of(spec, group.batch)
+        size = SizeClass(layout.output_bytes if on_gpu else layout.byte_size, group.count)
+        needed[spec.name] = bytes_needed({spec.name: size})
+    return needed
+
+
+def server_pool_bytes(
+    settings: StreamSettings, streams: int, instances: Mapping[str, int], *, on_gpu: bool
+) -> int:
+    """Bytes of /dev/shm that an embedded server fills while it answers these streams.
+
+    Each process of a model has a pool, into which Triton's Python backend copies the requests
+    under way.
+
+    Args:
+        settings: Of the streams.
+        streams: All that run at a time.
+        instances: Processes of each model.
+        on_gpu: Whether the input of requests is in GPU memory and stays there.
+    """
+    regions = region_bytes(settings, streams, on_gpu=on_gpu)
+    steps = (-(-size // _POOL_STEP_BYTES) + instances[name] for name, size in regions.items())
+    return sum(steps) * _POOL_STEP_BYTES
 
 
 def load_of(settings: StreamSettings, frames_held: int) -> StreamLoad:

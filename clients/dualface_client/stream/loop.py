@@ -256,6 +256,7 @@ class StreamLoop:
         if self._parts.tracks is not None:
             self._parts.tracks.add(frame.index, assignment)
         self._timeline.add(frame.time_s, assignment, plan.layout.value)
+        self._counts["scene_cuts"] += assignment.scene_cut
 
     def _decide(self, frame: Frame, faces: Faces) -> SeatAssignment:
         thumbnail = self._parts.imaging.thumbnail(frame.image)
@@ -319,6 +320,7 @@ class StreamLoop:
             reid_frames=self._counts["reid_frames"],
             reid_faces=self._counts["reid_faces"],
             reid_failures=self._counts["reid_failures"],
+            scene_cuts=self._counts["scene_cuts"],
             compose_failures=self._canvases.failures,
             resends=self._counts["resends"],
             decode_errors=self._parts.source.decode_errors,

@@ -87,7 +87,7 @@ class Imaging(Protocol):
         """Scales, pads with 0 and converts to RGB, into `out_rgb` `(n, height, width, 3)` uint8."""
 
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
-        """Warps one face, given its five landmarks, into `out_rgb` `(150, 150, 3)` uint8."""
+        """Warps one face, given its five landmarks, into `out_rgb` `(112, 112, 3)` uint8."""
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""

@@ -17,7 +17,7 @@ def open_x264(
 
     Args:
         path: What is written.
-        source: Whose sound is copied.
+        source: Whose sound is used.
         info: Of the source.
         output: How it is encoded.
         disk_wait: Patience with a full disk.
@@ -31,6 +31,7 @@ def open_x264(
         info,
         output.canvas_wh_px,
         audio_from=source,
+        audio=output.audio,
         preset=output.preset,
         crf=output.crf,
         overwrite=output.overwrite,

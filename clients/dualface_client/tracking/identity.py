@@ -1,9 +1,7 @@
 """People of a stream: their galleries of embeddings, and which face is whose.
 
-Cosines of L2-normalised embeddings. With the bundled network (168 real faces of 36 people,
-`benchmarks/results/face_verification.json`) pictures of one person lie above 0.927, median 0.982,
-and different people below 0.925, median 0.840; 0.91 lets one stranger in a thousand pass. Hence
-the narrow thresholds in `IdentitySettings`.
+Faces are compared by the cosine of their L2-normalised embeddings; `IdentitySettings` says where
+its thresholds come from.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dualface_client.tracking.boxes import cover
 from dualface_client.types import Box, Faces
 
-_FULL_HEIGHT_PX = 80.0  # a face of this height has all the detail that a 150 px chip needs
+_FULL_HEIGHT_PX = 80.0  # a face of this height has all the detail that a 112 px chip shows
 _MIN_HEIGHT_PX = 24.0
 _SHARP = 0.05  # sharpness above which more changes nothing
 

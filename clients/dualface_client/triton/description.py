@@ -82,7 +82,7 @@ FACE_DETECT = ModelSpec(
 
 FACE_REID = ModelSpec(
     name="face_reid",
-    input=TensorSpec("chip", "UINT8", (150, 150, 3)),  # aligned face, RGB, NHWC
+    input=TensorSpec("chip", "UINT8", (112, 112, 3)),  # aligned face, RGB, NHWC
     output=TensorSpec("embedding", "FP32", (128,)),  # L2-normalised
     max_batch_size=32,
     preferred_batch_sizes=(8, 32),

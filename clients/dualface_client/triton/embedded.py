@@ -19,6 +19,7 @@ from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import ServerStartError, ServerUnreachableError, StoppedError
 from dualface_client.memory.names import new_name, start_ticks
 from dualface_client.memory.region import SHM_DIR
+from dualface_client.settings import paths
 from dualface_client.triton import keeper
 from dualface_client.triton.access import OPEN_ACCESS
 from dualface_client.triton.connection import Connection
@@ -26,7 +27,13 @@ from dualface_client.triton.description import ModelSpec
 from dualface_client.triton.reaper import owner_prefix
 from dualface_client.triton.repository import PythonModel
 from dualface_client.triton.server_directory import fill, make_directory, package_dirs
-from dualface_client.triton.server_files import Host, ServerFiles, check_host, find_server_files
+from dualface_client.triton.server_files import (
+    Host,
+    ServerFiles,
+    check_host,
+    check_place,
+    find_server_files,
+)
 from dualface_client.triton.server_process import end_keeper, free_ports, server_environment
 
 _PORT_ATTEMPTS = 3
@@ -106,6 +113,7 @@ class EmbeddedServer(ClosesAtExit):
             StoppedError: `stop` was set before it was ready; nothing of it is left.
         """
         check_host(Host.current())
+        check_place(paths.TMP)
         self._options = options or EmbeddedOptions()
         self._models = tuple(models)
         self._changing = threading.Lock()

@@ -84,6 +84,22 @@ def check_host(host: Host) -> None:
         )
 
 
+def check_place(place: Path) -> None:
+    """Refuses a machine on which the Python backend cannot make its directory.
+
+    Args:
+        place: Where it makes it, which no variable changes.
+
+    Raises:
+        PlatformError: It is not writable.
+    """
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PlatformError(
+            f"{place} is not writable, and Triton's Python backend makes a directory there "
+            f"whatever TMPDIR says; make it writable (`docker run --tmpfs {place}`), or {_REMEDY}"
+        )
+
+
 def server_binary(wheel_dir: Path) -> Path:
     """Where `tritonserver` lies in the unpacked `nvidia-pytriton` wheel."""
     return wheel_dir / "pytriton" / "tritonserver" / "bin" / "tritonserver"

@@ -1,45 +1,87 @@
-"""Audio streams copied packet by packet from the source beside the encoded video."""
+"""Sound that goes from the source into the output beside the encoded video."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
-from dualface_client.errors import SinkError
-from dualface_client.video.color import UNSPECIFIED, ColorTags
 from dualface_client.video.ffmpeg import AV_ERRORS, av, file_url, source_error
+from dualface_client.video.formats import filter_for, filtered, holders, holds
 from dualface_client.video.timeline import Timeline
+from dualface_client.video.transcode import TranscodedAudio, first_format
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
+
+#: How far into a file the first packets of its streams are looked for.
+_LOOK_BYTES = 64 << 20
+#: That many packets of a stream show whether a container holds it.
+_FIRST_PACKETS = 4
+
+
+class _Carrier(Protocol):
+    """Takes a source's packets of one stream to the output."""
+
+    def push(self, packet: av.Packet[Any]) -> list[av.Packet[Any]]:
+        """The output's packets that are ready."""
+
+    def end(self, source: Any) -> list[av.Packet[Any]]:
+        """The output's last packets."""
+
+
+class _Copy:
+    """Leaves the payload as it is."""
+
+    def __init__(self, output: OutputContainer, source: Any) -> None:
+        self._stream = output.add_stream_from_template(source)
+        self._stream.metadata.update(source.metadata)
+        self._stream.disposition = source.disposition.value
+        self._filter = filter_for(source)
+
+    def push(self, packet: av.Packet[Any]) -> list[av.Packet[Any]]:
+        found = list(filtered(self._filter, packet))
+        for ready in found:
+            ready.stream = self._stream
+        return found
+
+    def end(self, source: Any) -> list[av.Packet[Any]]:
+        del source
+        return []
 
 
 class AudioCopy:
     """Reads the audio packets of a file once, in step with the video that is written.
 
-    Payloads are not touched, and times keep their relation to the video. Streams whose codec FFmpeg
-    does not know are left out with a warning.
+    Times keep their relation to the video. Payloads are copied as they are if the container holds
+    them; other sound is transcoded to AAC, and what cannot be decoded either is left out. Both are
+    said in `warnings`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: str = "copy") -> None:
         """Opens a second reader on the source.
+
+        Args:
+            path: The input.
+            mode: `copy` as far as possible, `transcode` everything to AAC, or `drop` all sound.
 
         Raises:
             SourceError: The file cannot be read.
         """
         self._path = path
+        self._mode = mode
         try:
             self._input = av.open(file_url(path), "r", metadata_errors="replace")
         except AV_ERRORS as error:
             raise source_error(path, error, "check that it is a complete video file") from error
-        self._outputs: dict[int, Any] = {}
-        self._filters: dict[int, av.bitstream.BitStreamFilterContext] = {}
+        self._carriers: dict[int, _Carrier] = {}
         self._timelines: dict[int, Timeline] = {}
         self._shift_s = 0
         self._left_out = 0
         self._warnings: list[str] = []
+        self._read_ahead: deque[av.Packet[Any]] = deque()
         self._head: av.Packet[Any] | None = None
         self._packets: Iterator[av.Packet[Any]] = iter(())
 
@@ -47,15 +89,6 @@ class AudioCopy:
     def start_s(self) -> Fraction:
         """Where the file's earliest stream starts, in seconds."""
         return Fraction(self._input.start_time or 0, av.time_base)
-
-    @property
-    def tags(self) -> ColorTags:
-        """Primaries and transfer of the file's first video stream."""
-        for stream in self._input.streams.video:
-            context = stream.codec_context
-            if context is not None:
-                return ColorTags(context.color_primaries, context.color_trc)
-        return ColorTags(UNSPECIFIED, UNSPECIFIED)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -66,34 +99,22 @@ class AudioCopy:
             counted.append(f"{self._left_out} damaged audio packets were left out")
         return (*self._warnings, *counted)
 
-    def attach(self, output: OutputContainer) -> None:
-        """Adds a stream to the output for each audio stream.
+    def attach(self, output: OutputContainer, suffix: str) -> None:
+        """Adds a stream to the output for each audio stream that there is a way for.
 
-        Raises:
-            SinkError: The container cannot hold the codec.
+        Args:
+            output: Its header is not yet written.
+            suffix: Of its name, a key of `FORMATS`.
         """
-        for stream in self._input.streams.audio:
-            if stream.codec_context is None:
-                self._warnings.append(f"audio stream {stream.index} has an unknown codec: left out")
-                continue
-            try:
-                copy = output.add_stream_from_template(stream)
-            except ValueError as error:
-                raise SinkError(
-                    f"{self._path}: its {stream.codec_context.name} audio cannot be copied into "
-                    f"{output.format.name}; name the output .mkv or .mov"
-                ) from error
-            copy.metadata.update(stream.metadata)
-            # PyAV 16 takes only the number, 18 takes both.
-            cast(Any, copy).disposition = stream.disposition.value
-            self._outputs[stream.index] = copy
-            if stream.codec_context.name == "aac" and not stream.codec_context.extradata:
-                # MPEG-TS repeats the decoder's settings in each packet; files have them once.
-                self._filters[stream.index] = av.bitstream.BitStreamFilterContext(
-                    "aac_adtstoasc", stream
-                )
-            self._timelines[stream.index] = Timeline(stream.time_base or Fraction(1, 90_000), 1)
-        if self._outputs:
+        streams = () if self._mode == "drop" else self._input.streams.audio
+        whole = self._look_ahead({stream.index for stream in streams})
+        for stream in streams:
+            carrier = self._carrier(output, suffix, stream, is_whole=whole)
+            if carrier is not None:
+                self._carriers[stream.index] = carrier
+                base = stream.time_base or Fraction(1, 90_000)
+                self._timelines[stream.index] = Timeline(base, 1, may_repeat=True)
+        if self._carriers:
             self._packets = self._read()
             self._head = next(self._packets, None)
 
@@ -124,10 +145,80 @@ class AudioCopy:
             self._head = next(self._packets, None)
         return True
 
+    def finish(self, output: OutputContainer) -> None:
+        """Writes what decoders and encoders still hold, after the last `copy_until`."""
+        for index, carrier in self._carriers.items():
+            output.mux(carrier.end(self._input.streams[index]))
+
     def close(self) -> None:
         """Closes the reader; may be repeated."""
         self._head, self._packets = None, iter(())
+        self._read_ahead.clear()
         self._input.close()
+
+    def _carrier(
+        self, output: OutputContainer, suffix: str, stream: Any, *, is_whole: bool
+    ) -> _Carrier | None:
+        """The way of one stream into the output, None if there is none.
+
+        Args:
+            output: The container.
+            suffix: Of its name.
+            stream: Of the input.
+            is_whole: Whether the packets that were read ahead are all that the file has.
+        """
+        if stream.codec_context is None:
+            self._warnings.append(f"audio stream {stream.index} has an unknown codec: left out")
+            return None
+        name = f"audio stream {stream.index} ({stream.codec_context.name})"
+        first = [packet for packet in self._read_ahead if packet.stream.index == stream.index]
+        if not first and (is_whole or not stream.codec_context.sample_rate):
+            self._warnings.append(f"{name} has no packets: left out")
+            return None
+        if self._mode == "copy" and holds(suffix, stream, first):
+            return _Copy(output, stream)
+        found = self._format_of(stream, first)
+        kept_by = holders(stream, first) if self._mode == "copy" else []
+        remedy = f"; name the output {' or '.join(kept_by)} to keep it as it is" * bool(kept_by)
+        if found is None:
+            self._warnings.append(
+                f"{name} can be neither copied into {suffix} nor decoded: left out{remedy}"
+            )
+            return None
+        if self._mode == "copy":
+            why = f"{suffix} does not hold it"
+            if not stream.codec_context.sample_rate:
+                why = "the file says too late what it is"
+            self._warnings.append(f"{name} is transcoded to AAC, because {why}{remedy}")
+        carrier = TranscodedAudio(output, *found)
+        carrier.stream.metadata.update(stream.metadata)
+        carrier.stream.disposition = stream.disposition.value
+        return carrier
+
+    def _format_of(self, stream: Any, first: list[av.Packet[Any]]) -> tuple[int, int] | None:
+        """Samples per second and channels of a stream, None if it cannot be decoded."""
+        if first:
+            return first_format(self._path, stream.index)
+        context = stream.codec_context
+        return context.sample_rate, context.layout.nb_channels
+
+    def _look_ahead(self, wanted: set[int]) -> bool:
+        """Reads the first packets of each stream, as far as they lie near the file's start.
+
+        Returns:
+            Whether the end of the file was reached.
+        """
+        left, seen_bytes = dict.fromkeys(wanted, _FIRST_PACKETS), 0
+        packets = self._demuxed() if wanted else iter(())
+        while any(count > 0 for count in left.values()) and seen_bytes < _LOOK_BYTES:
+            packet = next(packets, None)
+            if packet is None:
+                return True
+            seen_bytes += packet.size
+            if packet.stream.index in wanted:
+                self._read_ahead.append(packet)
+                left[packet.stream.index] -= 1
+        return False
 
     def _copy(self, output: OutputContainer, packet: av.Packet[Any]) -> None:
         index = packet.stream.index
@@ -136,17 +227,20 @@ class AudioCopy:
         placed -= round(self._shift_s / packet.time_base)
         lead = 0 if packet.pts is None or decode_stamp is None else packet.pts - decode_stamp
         packet.pts, packet.dts = placed + lead, placed
-        time_base = packet.time_base
-        bit_filter = self._filters.get(index)
         try:
-            for ready in bit_filter.filter(packet) if bit_filter else (packet,):
-                ready.stream, ready.time_base = self._outputs[index], time_base
-                output.mux(ready)
+            output.mux(self._carriers[index].push(packet))
         except AV_ERRORS:
             self._left_out += 1  # damage; the output's file reports a full disk, not this
 
     def _read(self) -> Iterator[av.Packet[Any]]:
-        streams = [self._input.streams[index] for index in self._outputs]
+        while self._read_ahead:
+            packet = self._read_ahead.popleft()
+            if packet.stream.index in self._carriers:
+                yield packet
+        yield from self._demuxed(*(self._input.streams[index] for index in self._carriers))
+
+    def _demuxed(self, *streams: Any) -> Iterator[av.Packet[Any]]:
+        """Packets from the reader's position on; of every stream if none is given."""
         try:
             for packet in self._input.demux(*streams):
                 if packet.size:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections.abc import Callable
 
-#: Errors that somebody can end by making room. A file that has grown too large (EFBIG) is
-#: different: neither the process's limit nor the file system's largest file size changes while one
-#: waits.
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+from dualface_client.video.ffmpeg import NO_SPACE
+
 _POLL_S = 0.25
 
 

@@ -15,7 +15,6 @@ from dualface_client.errors import (
     UsageError,
 )
 from dualface_client.extras import INSTALL
-from dualface_client.video.disk_wait import NO_SPACE
 
 try:
     import av
@@ -26,6 +25,7 @@ except ImportError as missing:  # pragma: no cover - a broken installation
 
 __all__ = [
     "AV_ERRORS",
+    "NO_SPACE",
     "av",
     "file_url",
     "reason",
@@ -35,6 +35,10 @@ __all__ = [
     "ticks",
 ]
 
+#: Errors that somebody can end by making room. A file that has grown too large (EFBIG) is
+#: different: neither the process's limit nor the file system's largest file size changes while one
+#: waits.
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 # PyAV raises its own tree; its non-FFmpeg failures are plain ValueError and OSError.
 AV_ERRORS: tuple[type[Exception], ...] = (av.FFmpegError, OSError, ValueError, RuntimeError)
 

@@ -11,6 +11,9 @@ from typing import BinaryIO
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+_VOID = b"\xec"
+# The elements of Matroska that may have an unknown size (RFC 9559): Segment and Cluster.
+_OPEN_ENDED = frozenset({_SEGMENT, b"\x1f\x43\xb6\x75"})
 _BOX_LIMIT = 10_000  # enough to judge an input; our own outputs are walked completely
 
 
@@ -80,9 +83,33 @@ def _matroska(stream: BinaryIO, size: int) -> str | None:
     if stream.read(4) != _SEGMENT:
         return None
     length = _vint(stream)
-    if length is None:
+    if length is not None:
+        return _beyond("its segment", stream.tell() + length, size)
+    # What cannot seek (a browser, a pipe) never says its length. A muxer that wanted to come back
+    # has left room for its index.
+    first = stream.read(1)
+    stream.seek(-len(first), 1)
+    if first == _VOID:
         return "its writer did not finish it"
-    return _beyond("its segment", stream.tell() + length, size)
+    return _beyond("its last element", _end_of_elements(stream, size), size)
+
+
+def _end_of_elements(stream: BinaryIO, size: int) -> int:
+    """Where the last element ends that begins within the file; walks into those of unknown size."""
+    while stream.tell() < size:
+        identifier = _identifier(stream)
+        length = _vint(stream)
+        if length is None and identifier not in _OPEN_ENDED:
+            return size  # not a length: damage, or the file ends within it
+        if length is not None:
+            stream.seek(length, 1)
+    return stream.tell()
+
+
+def _identifier(stream: BinaryIO) -> bytes:
+    first = stream.read(1)
+    width = 9 - first[0].bit_length() if first and first[0] else 1
+    return first + stream.read(width - 1)
 
 
 def _vint(stream: BinaryIO) -> int | None:

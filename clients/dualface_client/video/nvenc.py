@@ -15,7 +15,6 @@ from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import PlatformError, SinkError, UsageError
 from dualface_client.types import Frame, Nv12Image, VideoInfo
 from dualface_client.video.annexb import ColorMarker, DecodeStamps
-from dualface_client.video.audio import AudioCopy
 from dualface_client.video.color import ColorTags
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.ffmpeg import av, ticks
@@ -203,6 +202,7 @@ class NvencSink(PyavSink):
         stream: CudaStream,
         *,
         audio_from: str | Path | None = None,
+        audio: str = "copy",
         overwrite: bool = False,
         disk_wait: DiskWait | None = None,
     ) -> None:
@@ -213,7 +213,8 @@ class NvencSink(PyavSink):
             info: The source's frame rate, time base and colour.
             layout_wh_px: Width and height of the canvases, even.
             stream: Where the canvases are composed.
-            audio_from: The file whose audio is copied, None for a silent output.
+            audio_from: The file whose sound is used, None for a silent output.
+            audio: What happens to it: `copy`, `transcode` or `drop`; see `AudioCopy`.
             overwrite: Whether an existing output is replaced.
             disk_wait: Patience with a full disk, None for none.
 
@@ -229,6 +230,7 @@ class NvencSink(PyavSink):
             info,
             layout_wh_px,
             audio_from=audio_from,
+            audio=audio,
             overwrite=overwrite,
             disk_wait=disk_wait,
         )
@@ -247,9 +249,7 @@ class NvencSink(PyavSink):
     def _add_video(self, info: VideoInfo, options: dict[str, str], threads: int) -> Any:
         del options, threads  # x264's
         assert self._container is not None  # noqa: S101 - the constructor opened it
-        return packet_stream(
-            self._container, info, self._wh, self._encode_canvas, audio=self._audio
-        )
+        return packet_stream(self._container, info, self._wh, self._encode_canvas)
 
 
 def packet_stream(
@@ -258,7 +258,6 @@ def packet_stream(
     wh_px: tuple[int, int],
     encode: Encode,
     *,
-    audio: AudioCopy | None = None,
     reorder_depth: int = 0,
 ) -> PacketStream:
     """Adds an H.264 stream of finished packets to a container.
@@ -268,13 +267,12 @@ def packet_stream(
         info: The source's frame rate, time base and colour.
         wh_px: Width and height.
         encode: The encoder.
-        audio: Where primaries and transfer come from.
         reorder_depth: See `DecodeStamps`.
     """
     rate = info.frame_rate or _FALLBACK_RATE
     stream = container.add_mux_stream("h264", rate=rate, width=wh_px[0], height=wh_px[1])
     stream.time_base = info.time_base
-    tags = (audio.tags if audio else ColorTags()).filled(info.color.matrix)
+    tags = ColorTags(info.primaries, info.transfer).filled(info.color.matrix)
     marker = ColorMarker(stream, info.color, tags)
     step = ticks(1 / rate, info.time_base)
     return PacketStream(stream, encode, marker, reorder_depth, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from dualface_client.video.ffmpeg import sink_error
 
 #: How often a new file may get in the way, as it does only while another process ends its output.
 _OPEN_TRIES = 5
+#: What a taken lock says; some network file systems say the second. The rest means no locks here.
+_TAKEN = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 
 
 def partial_path_of(final: Path) -> Path:
@@ -33,6 +36,21 @@ def is_finished(partial: Path, final: Path) -> bool:
         return False
 
 
+def why_not_locked(partial: Path, error: OSError) -> str:
+    """Why an existing partial file cannot be taken over, and what to do.
+
+    Args:
+        partial: The file.
+        error: What `flock` raised.
+    """
+    if error.errno in _TAKEN:
+        return f"{partial}: another process is writing it; wait for it or choose another output"
+    return (
+        f"{partial}: exists, and this file system has no file locks ({error.strerror}) that would "
+        "tell whether another process is writing it; delete it if none is, or choose another output"
+    )
+
+
 class OutputFile:
     """A seekable file object for PyAV that keeps the first write error and then freezes.
 
@@ -41,7 +59,8 @@ class OutputFile:
     every write is dropped, so that the fragments on disk stay playable.
 
     The partial file is locked: two processes never write the same output. One that a killed
-    process left behind is replaced.
+    process left behind is replaced, unless the file system has no locks; there, only a partial file
+    that did not exist before is written.
 
     Attributes:
         error: The first failed write, None so far.
@@ -171,12 +190,14 @@ class OutputFile:
         """
         for _ in range(_OPEN_TRIES):
             self._check_target()
-            fd = _opened(partial)
+            fd, is_new = _opened(partial)
             try:
                 self._lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except OSError as error:
+                if is_new and error.errno not in _TAKEN:
+                    return fd  # no locks here: whoever finds the file leaves it alone
                 os.close(fd)
-                break
+                raise SinkError(why_not_locked(partial, error)) from error
             if _is_at(partial, fd):
                 if not is_finished(partial, self._final):
                     os.ftruncate(fd, 0)
@@ -184,13 +205,18 @@ class OutputFile:
                 partial.unlink()
             os.close(fd)
         raise SinkError(
-            f"{partial}: another process is writing it; wait for it or choose another output"
+            f"{partial}: other processes keep finishing this output; choose another output"
         )
 
 
-def _opened(partial: Path) -> int:
+def _opened(partial: Path) -> tuple[int, bool]:
+    """An open file, and whether it did not exist before."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     try:
-        return os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            return os.open(partial, flags | os.O_EXCL, 0o666), True
+        except FileExistsError:  # left behind, or being written: the lock shows it
+            return os.open(partial, flags, 0o666), False
     except PermissionError as error:
         raise SinkError(
             f"{partial.parent}: is not writable; change its permissions or choose another"

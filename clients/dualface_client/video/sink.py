@@ -15,6 +15,7 @@ from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITE
 from dualface_client.video.convert import plane_view
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, sink_error, thread_count, ticks
+from dualface_client.video.formats import FORMATS, HYBRID_WORKS
 from dualface_client.video.null_sink import never
 from dualface_client.video.outfile import OutputFile, partial_path_of
 
@@ -23,21 +24,6 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# A hybrid MP4 is written as fragments and becomes an ordinary one when it is closed. FFmpeg 8.0
-# (libavformat 62.3) loses the samples' positions in that step, so there it stays in fragments.
-_HYBRID_WORKS = av.library_versions["libavformat"] >= (62, 12)
-_MP4_OPTIONS = {
-    "movflags": "delay_moov+default_base_moof" + "+hybrid_fragmented" * _HYBRID_WORKS,
-    "frag_duration": "1000000",
-}
-_FORMATS = {
-    ".mp4": ("mp4", _MP4_OPTIONS),
-    ".m4v": ("mp4", _MP4_OPTIONS),
-    ".mov": ("mov", _MP4_OPTIONS),
-    ".mkv": ("matroska", {"cluster_time_limit": "1000"}),
-}
-# Packets reach the disk as they come, and a stream that pauses delays the others by only 1 s.
-_MUX_OPTIONS = {"flush_packets": "1", "max_interleave_delta": "1000000"}
 _BUFFER_BYTES = 1 << 20
 _GOP_S = 2
 _FALLBACK_RATE = Fraction(25)
@@ -59,6 +45,7 @@ class PyavSink:
         layout_wh_px: tuple[int, int],
         *,
         audio_from: str | Path | None = None,
+        audio: str = "copy",
         encoder: str = "x264",
         preset: str = "veryfast",
         crf: float = 20,
@@ -72,8 +59,8 @@ class PyavSink:
             path: The output; its suffix, .mp4, .m4v, .mov or .mkv, selects the container.
             info: The source's frame rate, time base and colour.
             layout_wh_px: Width and height of the canvases, even.
-            audio_from: The file whose audio streams are copied, and whose colour primaries and
-                transfer are copied too; None for a silent output.
+            audio_from: The file whose sound is used, None for a silent output.
+            audio: What happens to it: `copy`, `transcode` or `drop`; see `AudioCopy`.
             encoder: `x264`.
             preset: One of x264's presets, `ultrafast` to `placebo`.
             crf: x264's constant rate factor, 0 (lossless) to 51.
@@ -83,10 +70,11 @@ class PyavSink:
 
         Raises:
             UsageError: An option is out of range, the output exists, or it is the input.
-            SinkError: The output cannot be created, or cannot hold the source's audio.
+            SinkError: The output cannot be created.
             SourceError: `audio_from` cannot be read.
         """
         self._path = Path(path)
+        self._suffix = self._path.suffix.lower()
         self._wh = layout_wh_px
         self._time_base = info.time_base
         self._frame_count = 0
@@ -103,14 +91,14 @@ class PyavSink:
         self._audio: AudioCopy | None = None
         self._container: OutputContainer | None = None
         try:
-            self._audio = AudioCopy(Path(audio_from)) if audio_from is not None else None
+            self._audio = AudioCopy(Path(audio_from), audio) if audio_from is not None else None
             self._container = self._open_container()
             self._stream = self._add_video(info, options, count)
             if self._audio is not None:
-                self._audio.attach(self._container)
+                self._audio.attach(self._container, self._suffix)
             self._container.start_encoding()
             self._raise_write_error()
-            if not _HYBRID_WORKS and self._container.format.name in {"mp4", "mov"}:
+            if not HYBRID_WORKS and self._container.format.name in {"mp4", "mov"}:
                 self._notes.append("the MP4 stays in fragments; PyAV 18 or later makes it ordinary")
         except BaseException as error:
             self._drop()
@@ -225,13 +213,9 @@ class PyavSink:
             self._file.release()
 
     def _open_container(self) -> OutputContainer:
-        name, options = _FORMATS[self._path.suffix.lower()]
+        form = FORMATS[self._suffix]
         return av.open(
-            self._file,
-            "w",
-            format=name,
-            options={**options, **_MUX_OPTIONS},
-            buffer_size=_BUFFER_BYTES,
+            self._file, "w", format=form.muxer, options=form.options, buffer_size=_BUFFER_BYTES
         )
 
     def _add_video(self, info: VideoInfo, options: dict[str, str], threads: int) -> VideoStream:
@@ -245,7 +229,7 @@ class PyavSink:
         context.time_base = info.time_base
         context.gop_size = max(1, round(_GOP_S * rate))
         context.thread_count = threads
-        tags = (self._audio.tags if self._audio else ColorTags()).filled(info.color.matrix)
+        tags = ColorTags(info.primaries, info.transfer).filled(info.color.matrix)
         context.colorspace = CODE_OF_MATRIX[info.color.matrix]
         context.color_range = RANGE_FULL if info.color.full_range else RANGE_LIMITED
         context.color_primaries = tags.primaries
@@ -298,6 +282,7 @@ class PyavSink:
             self._mux(self._stream.encode(None))
             if self._audio is not None:
                 complete = self._audio.copy_until(self._container, audio_until_s, stopped)
+                self._audio.finish(self._container)
         except AV_ERRORS as error:
             raise sink_error(self._path, error) from error
         finally:
@@ -335,10 +320,10 @@ class PyavSink:
 
 
 def _check_options(path: Path, audio_from: str | Path | None, encoder: str, crf: float) -> None:
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise UsageError(
             f"{path}: output suffix {path.suffix!r} is unknown; expected one of "
-            f"{', '.join(_FORMATS)}"
+            f"{', '.join(FORMATS)}"
         )
     if encoder != "x264":
         raise UsageError(f"encoder is {encoder!r}; on the CPU expected 'x264'")

@@ -166,6 +166,8 @@ class PyavSource:
             frame_count=max(self._stream.frames, round(duration_s * (rate or 0))),
             duration_s=duration_s,
             color=self._color,
+            primaries=self._stream.codec_context.color_primaries,
+            transfer=self._stream.codec_context.color_trc,
             codec=self._stream.codec_context.name,
             audio_stream_count=len(self._container.streams.audio),
             notes=tuple(self._notes(first)),

