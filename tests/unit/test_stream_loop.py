@@ -34,16 +34,16 @@ from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.types import (
     ByteArray,
-    CropPair,
     Embeddings,
     Faces,
     FloatArray,
     Frame,
     Letterbox,
     Nv12Image,
-    Side,
+    Rect,
     TileLayout,
     VideoInfo,
+    View,
 )
 from dualface_client.video.disk_wait import DiskWait
 from tests.processes import wait_until
@@ -118,7 +118,7 @@ class FakeImaging:
         return np.full((18, 32), 90, np.uint8)
 
     def compose(
-        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
     ) -> list[Nv12Image]:
         self.drawn.append(len(images))
         return list(images)
@@ -126,10 +126,10 @@ class FakeImaging:
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         return 1.0
 
-    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
+    def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
         return canvas
 
-    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
+    def put_tile(self, canvas: Nv12Image, area: Rect, tile: Nv12Image) -> None:
         raise AssertionError("no tile is missing here")
 
     def upload_tile(self, tile: Nv12Image) -> Nv12Image:

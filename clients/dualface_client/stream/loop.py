@@ -50,6 +50,7 @@ from dualface_client.types import (
     SeatAssignment,
     Side,
     TileLayout,
+    View,
 )
 
 _REPORT_EVERY_S = 0.1
@@ -107,8 +108,11 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Framed:
+    """A frame and its `CanvasPlan`."""
+
     frame: Frame
-    shots: tuple[Shot, Shot]
+    views: tuple[View, ...]
+    shots: tuple[Shot, ...]
 
 
 class StreamLoop:
@@ -137,7 +141,7 @@ class StreamLoop:
         self._clock = clock
         info = parts.source.info
         self._director = Director(settings.tracking, (info.width_px, info.height_px), parts.pins)
-        layout = TileLayout(settings.output.canvas_wh_px)
+        self._layout = layout = TileLayout(settings.output.canvas_wh_px)
         self._cameras = CameraPair(layout, (info.width_px, info.height_px), settings.framing)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
         self._counts: Counter[str] = Counter()
@@ -229,16 +233,26 @@ class StreamLoop:
         self._log(frame, window[0].assignment)
         with self._clock.stage("track"):
             lead = lead_assignment([entry.assignment for entry in window])
-            shots = self._cameras.update(lead, frame.time_s)
+            framed = self._placed(frame, self._cameras.update(lead, frame.time_s))
         if self._parts.overlay is not None:
             with self._clock.stage("overlay"):
-                self._parts.overlay.add(frame, window[0].assignment, shots)
-        return _Framed(frame, shots)
+                self._parts.overlay.add(frame, window[0].assignment, framed.views)
+        return framed
+
+    def _placed(self, frame: Frame, pair: tuple[Shot, Shot]) -> _Framed:
+        """Each shot in its tile; in one picture the better of the two."""
+        layout = self._layout
+        if layout.kind == "solo":
+            best = max(pair, key=lambda shot: (shot.seen, not shot.away))
+            return _Framed(frame, (View(best.crop, layout.whole),), (best,))
+        left, right = (
+            View(shot.crop, layout.area(side)) for shot, side in zip(pair, Side, strict=True)
+        )
+        return _Framed(frame, (left, right), pair)
 
     def _drawn(self, frames: Sequence[_Framed]) -> list[Frame]:
-        images, shots = [each.frame.image for each in frames], [each.shots for each in frames]
         with self._clock.stage("compose"):
-            canvases = self._canvases.draw(images, shots)
+            canvases = self._canvases.draw([each.frame.image for each in frames], frames)
         pairs = zip(frames, canvases, strict=True)
         return [replace(each.frame, image=canvas) for each, canvas in pairs]
 

@@ -28,6 +28,7 @@ from dualface_client.stream.pins import PinnedPhotos
 from dualface_client.stream.seams import FaceDetector, FaceEmbedder, FrameSink, FrameSource
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
+from dualface_client.types import TileLayout
 from dualface_client.video.disk_wait import DiskWait
 
 #: How often a stream that is held back asks again.
@@ -256,7 +257,8 @@ class Runner:
         if self._setup.overlay is None:
             return None
         path = overlay_path(self._setup.overlay, run.job)
-        return DebugOverlay(path, source.info, run.device.download, run.status.warn)
+        layout = TileLayout(run.settings.output.canvas_wh_px)
+        return DebugOverlay(path, source.info, layout, run.device.download, run.status.warn)
 
 
 def _tracks_path(tracks: Path, job: Job) -> Path:
