@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualface_client.settings.stream import OutputSettings, StreamSettings
+from dualface_client.stream.load import load_of
 from dualface_client.types import LayoutKind, Rect, Side, TileLayout
 
 KINDS: list[LayoutKind] = ["side-by-side", "stacked", "solo"]
@@ -68,3 +70,11 @@ def test_a_canvas_without_room_for_tiles_is_refused() -> None:
             TileLayout(canvas, kind, gap)
     assert TileLayout((1922, 1080), "solo").tile_wh_px == (1922, 1080)
     assert TileLayout((1922, 1080), gap_px=2).tile_wh_px == (960, 1080)
+
+
+def test_the_canvas_follows_the_layout_and_memory_follows_the_canvas() -> None:
+    sizes = [OutputSettings(layout=kind).tile_layout.canvas_wh_px for kind in KINDS]
+    assert sizes == [(1920, 1080), (1080, 1920), (1920, 1080)]
+    output = OutputSettings((600, 800), "stacked", 16, (1, 2, 3))
+    assert output.tile_layout == TileLayout((600, 800), "stacked", 16, (1, 2, 3))
+    assert load_of(StreamSettings(output=output), 10).canvas_wh_px == (600, 800)

@@ -49,7 +49,6 @@ from dualface_client.types import (
     Frame,
     SeatAssignment,
     Side,
-    TileLayout,
     View,
 )
 
@@ -141,7 +140,7 @@ class StreamLoop:
         self._clock = clock
         info = parts.source.info
         self._director = Director(settings.tracking, (info.width_px, info.height_px), parts.pins)
-        self._layout = layout = TileLayout(settings.output.canvas_wh_px)
+        self._layout = layout = settings.output.tile_layout
         self._cameras = CameraPair(layout, (info.width_px, info.height_px), settings.framing)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
         self._counts: Counter[str] = Counter()

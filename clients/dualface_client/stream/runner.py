@@ -28,7 +28,6 @@ from dualface_client.stream.pins import PinnedPhotos
 from dualface_client.stream.seams import FaceDetector, FaceEmbedder, FrameSink, FrameSource
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
-from dualface_client.types import TileLayout
 from dualface_client.video.disk_wait import DiskWait
 
 #: How often a stream that is held back asks again.
@@ -257,7 +256,7 @@ class Runner:
         if self._setup.overlay is None:
             return None
         path = overlay_path(self._setup.overlay, run.job)
-        layout = TileLayout(run.settings.output.canvas_wh_px)
+        layout = run.settings.output.tile_layout
         return DebugOverlay(path, source.info, layout, run.device.download, run.status.warn)
 
 
