@@ -106,7 +106,7 @@ def test_the_size_depends_on_the_face_and_its_room(
     face_px: float, room: tuple[float, float], width: float, height: float
 ) -> None:
     found = size_for(face_px, 1 / 3, TILE, room, 0.42 if min(room) < 300 else 0.62)
-    assert found == (pytest.approx(width, abs=1), pytest.approx(height, abs=1))
+    assert found == pytest.approx((width, height), abs=1)
 
 
 def test_people_are_apart_until_no_tile_can_hold_one_head_alone() -> None:

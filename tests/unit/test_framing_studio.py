@@ -63,16 +63,16 @@ def film(
     for frame in range(round(seconds * FPS)):
         places = list(script(frame / FPS))
         boxes = [box_of(place) for place in places]
-        people = [
+        left, right = (
             Person(number, box, 0.0 if box is None else 0.9)
             for number, box in enumerate(boxes[:2], start=1)
-        ]
+        )
         tracks = tuple(
             TrackView(number, number if number < 3 else 0, box, 0.9)
             for number, box in enumerate(boxes, start=1)
             if box is not None
         )
-        assignment = SeatAssignment(*people, scene_cut=frame in cut_frames, tracks=tracks)
+        assignment = SeatAssignment(left, right, scene_cut=frame in cut_frames, tracks=tracks)
         moments.append(Moment(frame / FPS, assignment, picture))
     studio = Studio(canvas or TileLayout(), source, FramingSettings(**changes))
     return [studio.update(moments[n : n + AHEAD]) for n in range(len(moments))]

@@ -141,5 +141,9 @@ def test_a_message_that_differs_is_refused_by_its_field(
 def test_a_message_is_bounded() -> None:
     with pytest.raises(ProtocolError, match="limit"):
         encode(LogLine(20, "note", "", "x" * LINE_LIMIT_BYTES, ""))
-    day = Timeline(tuple(Seating(i / 3, 1_000_000, 2) for i in range(2000)), (9999,) * 240)
+    day = Timeline(
+        tuple(Seating(i / 3, 1_000_000, 2) for i in range(2000)),
+        tuple(LayoutChange(i / 3, "together") for i in range(2000)),
+        (9999,) * 240,
+    )
     assert len(encode(Progress(replace(REPORT, timeline=day)))) < LINE_LIMIT_BYTES / 10

@@ -149,10 +149,18 @@ class LayoutChooser:
     Args:
         settings: Times and sizes.
         tile_aspects: Width over height of the left and the right tile.
+        one_picture: Never two tiles.
     """
 
-    def __init__(self, settings: FramingSettings, tile_aspects: dict[Side, float]) -> None:
+    def __init__(
+        self,
+        settings: FramingSettings,
+        tile_aspects: dict[Side, float],
+        *,
+        one_picture: bool = False,
+    ) -> None:
         self._settings = settings
+        self._one_picture = one_picture
         self._aspects = tile_aspects
         self._seen: dict[Side, tuple[float, Box] | None] = dict.fromkeys(Side)
         self._changed_s: float | None = None
@@ -222,7 +230,7 @@ class LayoutChooser:
         return now.time_s - last[0] <= self._settings.hold_s
 
     def _wanted(self, present: list[Side], shot: Sequence[Moment]) -> Choice:
-        if len(present) == len(Side) and self._fit_apart(shot):
+        if len(present) == len(Side) and not self._one_picture and self._fit_apart(shot):
             return Choice(Layout.PAIR)
         return self._one(present, shot)
 

@@ -103,7 +103,7 @@ class Studio:
         }
         self._whole = Camera(0.5, _wh(canvas.whole), source_wh_px, self._settings, TIGHTEST_PICTURE)
         aspects = {side: areas[side].width_px / areas[side].height_px for side in Side}
-        self._chooser = LayoutChooser(self._settings, aspects)
+        self._chooser = LayoutChooser(self._settings, aspects, one_picture=canvas.kind == "solo")
         self._others = OtherFaces()
         self._content: Box = (0.0, 0.0, float(source_wh_px[0]), float(source_wh_px[1]))
         self._seam = Seam(self._settings.layout_ease_s)
@@ -152,7 +152,7 @@ class Studio:
         return plan
 
     def _choose(self, window: Sequence[Moment], crowded: frozenset[Side]) -> Choice:
-        if self._settings.alone == "tile":
+        if self._settings.alone == "tile" and self._canvas.kind != "solo":
             return Choice(Layout.PAIR)
         return self._chooser.choose(window, crowded)
 

@@ -34,7 +34,7 @@ _RISKY = 0.5
 def draw_overlay(
     image: Nv12Image,
     assignment: SeatAssignment,
-    crops: Sequence[Crop],
+    crops: Sequence[tuple[Side | None, Crop]],
     *,
     frame_index: int,
     time_s: float,
@@ -44,13 +44,13 @@ def draw_overlay(
     Args:
         image: Host picture, changed.
         assignment: What was decided about this frame.
-        crops: What the left and the right tile show of it, in its pixels.
+        crops: What is shown of it, in its pixels, and in which tile; None is the whole canvas.
         frame_index: 0-based.
         time_s: Presentation time, seconds.
     """
     pen = _Pen(image)
-    for number, crop in enumerate(crops):
-        pen.crop(crop, (Side.LEFT, Side.RIGHT)[number] if len(crops) > 1 else None)
+    for tile, crop in crops:
+        pen.crop(crop, tile)
     sides = {assignment.of(side).identity: side for side in Side}
     for track in assignment.tracks:
         side = sides.get(track.identity) if track.identity else None
@@ -87,15 +87,14 @@ class _Pen:
         self._thin = max(2, round(self._height / 540) * 2)
 
     def crop(self, crop: Crop, tile: Side | None) -> None:
-        """What a tile shows: a thick frame, its name in the lower corner of its side."""
-        colour = _colour_of(tile)
-        text = f"{tile.value} tile" if tile else "one picture"
+        """What a tile or the canvas shows: a thick frame, its name in the lower corner."""
+        colour, text = (_colour_of(tile), f"{tile.value} tile") if tile else (_GREEN, "canvas")
         left, top = crop.x_px, crop.y_px
         right, bottom = left + crop.width_px, top + crop.height_px
         inset = self._thin
         self._frame((left + inset, top + inset, right - inset, bottom - inset), colour, 2)
         width, height = self._size(text)
-        x = left + 2 * inset if tile is not Side.RIGHT else right - width - 4 * inset
+        x = right - width - 4 * inset if tile is Side.RIGHT else left + 2 * inset
         self._text(text, x, bottom - 2 * inset - height, colour)
 
     def box(self, track: TrackView, side: Side | None) -> None:

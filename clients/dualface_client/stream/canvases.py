@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from dualface_client.framing.studio import Plan, TileShot
 from dualface_client.imaging.tiles import placeholder
 from dualface_client.stream.seams import Imaging
-from dualface_client.types import Nv12Image, Side, TileLayout
+from dualface_client.types import Nv12Image, Rect, TileLayout
 
 #: After this many canvases in a row that cannot be drawn the stream fails.
 MAX_FAILURES_IN_A_ROW = 50
 
 
 class CanvasMaker:
-    """Composes; shows a tile's last good picture or a placeholder if its face is missing.
+    """Composes; shows a view's last good picture or a placeholder if its face is missing.
+
+    What is kept belongs to a place on the canvas, not to a person.
 
     Args:
         imaging: Pixel work of the frames' device.
@@ -31,7 +33,7 @@ class CanvasMaker:
         self._missing = missing
         self._warn = warn
         self._last: Nv12Image | None = None
-        self._kept: dict[Side, Nv12Image] = {}
+        self._kept: dict[Rect, Nv12Image] = {}
         self._failures_in_a_row = 0
         self.failures = 0
 
@@ -47,7 +49,7 @@ class CanvasMaker:
                 failures in a row.
         """
         try:
-            drawn = self._compose(images, plans)
+            drawn = self._imaging.compose(images, [plan.views for plan in plans], self._layout)
         except Exception as error:
             if len(images) == 1:
                 return [self._last_good(error)]
@@ -57,13 +59,9 @@ class CanvasMaker:
         self._failures_in_a_row = 0
         for canvas, plan in zip(drawn, plans, strict=True):
             for shot in plan.shots:
-                self._finish(canvas, shot.side, shot)
+                self._finish(canvas, shot)
         self._last = drawn[-1]
         return drawn
-
-    def _compose(self, images: Sequence[Nv12Image], plans: Sequence[Plan]) -> list[Nv12Image]:
-        views = [plan.views for plan in plans]
-        return self._imaging.compose(images, views, self._layout)
 
     def _last_good(self, error: Exception) -> Nv12Image:
         self._failures_in_a_row += 1
@@ -74,13 +72,15 @@ class CanvasMaker:
         self.failures += 1
         return self._last
 
-    def _finish(self, canvas: Nv12Image, side: Side, shot: TileShot) -> None:
+    def _finish(self, canvas: Nv12Image, shot: TileShot) -> None:
+        area = shot.area
         if self._missing == "placeholder" and shot.away:
-            if side not in self._kept:
-                self._kept[side] = self._imaging.upload_tile(placeholder(self._layout))
-            self._imaging.put_tile(canvas, side, self._layout, self._kept[side])
+            if area not in self._kept:
+                dark = placeholder(area.width_px, area.height_px)
+                self._kept[area] = self._imaging.upload_tile(dark)
+            self._imaging.put_tile(canvas, area, self._kept[area])
         elif self._missing == "freeze" and shot.away:
-            if side in self._kept:
-                self._imaging.put_tile(canvas, side, self._layout, self._kept[side])
+            if area in self._kept:
+                self._imaging.put_tile(canvas, area, self._kept[area])
         elif self._missing == "freeze" and shot.seen:
-            self._kept[side] = self._imaging.copy_tile(canvas, side, self._layout)
+            self._kept[area] = self._imaging.copy_tile(canvas, area)

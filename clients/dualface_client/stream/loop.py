@@ -50,7 +50,6 @@ from dualface_client.types import (
     PictureFacts,
     SeatAssignment,
     Side,
-    TileLayout,
 )
 
 _REPORT_EVERY_S = 0.1
@@ -145,7 +144,7 @@ class StreamLoop:
         self._clock = clock
         info = parts.source.info
         self._director = Director(settings.tracking, (info.width_px, info.height_px), parts.pins)
-        layout = TileLayout(settings.output.canvas_wh_px)
+        layout = settings.output.tile_layout
         self._studio = Studio(layout, (info.width_px, info.height_px), settings.framing)
         self._whole_picture = PictureFacts((0.0, 0.0, float(info.width_px), float(info.height_px)))
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
@@ -241,7 +240,7 @@ class StreamLoop:
         self._log(frame, window[0].assignment, plan)
         if self._parts.overlay is not None:
             with self._clock.stage("overlay"):
-                self._parts.overlay.add(frame, window[0].assignment, plan)
+                self._parts.overlay.add(frame, window[0].assignment, plan.views)
         return _Framed(frame, plan)
 
     def _drawn(self, frames: Sequence[_Framed]) -> list[Frame]:

@@ -17,7 +17,7 @@ from dualface_client.types import (
     Frame,
     Letterbox,
     Nv12Image,
-    Side,
+    Rect,
     TileLayout,
     VideoInfo,
     View,
@@ -93,18 +93,18 @@ class Imaging(Protocol):
         """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
 
     def compose(
-        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], layout: TileLayout
+        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
     ) -> list[Nv12Image]:
-        """The canvases: each picture's views where they belong."""
+        """The canvases, each with one to three views of its picture."""
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         """How sharp a face is, see `imaging.sharpness`."""
 
-    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
-        """A copy of one tile, on the same device."""
+    def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
+        """A copy of a part of a canvas, on the same device."""
 
-    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
-        """Replaces one tile of a canvas with one on the same device."""
+    def put_tile(self, canvas: Nv12Image, area: Rect, tile: Nv12Image) -> None:
+        """Replaces a part of a canvas with a picture of its size on the same device."""
 
     def upload_tile(self, tile: Nv12Image) -> Nv12Image:
         """A host picture on this device."""
