@@ -128,14 +128,14 @@ class SceneSettings:
 class IdentitySettings:
     """Gallery and matching of embeddings.
 
-    The cosines are for the bundled network and come from `benchmarks/faces.py` on 147 faces of 21
-    people, as they were and made worse (`docs/quality.md`). Faces at least 32 px high are compared
-    with good pictures: one person's lie above 0.48 in 99 % of the pairs (median 0.73 to 0.90),
-    different people's below 0.36 in 99 % (median 0.04), at most 0.516.
+    The cosines are for the bundled network and come from `benchmarks/faces.py`: 147 faces of 21
+    people, against themselves and made worse down to 32 px (`docs/quality.md`). One person's lie
+    above 0.42 in 99 % of the pairs of every condition (medians 0.66 to 0.90), different people's
+    below 0.37 in 99 % (median 0.04), at most at 0.516.
 
-    - `match_cosine` 0.52 is above all of these, in every group of people.
-    - `reject_cosine` less `margin` is 0.31: 97 % of strangers are below it, one in a thousand
-      pictures of the person is, if moving fast.
+    - `match_cosine` 0.52 is above all of the latter, in every group of people.
+    - `reject_cosine` 0.36: the own person falls below it in 0.1 % of the pairs where the face moves
+      fast, else never. A track is doubted `margin` below it, where 97 % of strangers lie.
     - `duplicate_cosine` 0.95: neighbouring frames of a head that rests.
     """
 
