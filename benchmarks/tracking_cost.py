@@ -65,7 +65,7 @@ def association(faces: list[Faces]) -> Callable[[int], object]:
 def whole(faces: list[Faces]) -> Callable[[int], object]:
     """The director with scene cuts, and both cameras; ReID costs nothing here."""
     director, cameras = Director(None, SOURCE), CameraPair(TileLayout(), SOURCE)
-    thumbnail = np.random.default_rng(0).integers(0, 255, (18, 32)).astype(np.uint8)
+    thumbnail = np.random.default_rng(0).integers(0, 255, (36, 64, 3)).astype(np.uint8)
     looks: FloatArray = np.eye(2, 128, dtype=np.float32)
 
     def step(index: int) -> object:
