@@ -71,7 +71,7 @@ def whole(faces: list[Faces]) -> Callable[[int], object]:
     director, studio = Director(None, SOURCE), Studio(TileLayout(), SOURCE)
     picture = PictureFacts((0.0, 0.0, float(SOURCE[0]), float(SOURCE[1])))
     window: deque[Moment] = deque(maxlen=_AHEAD)
-    thumbnail = np.random.default_rng(0).integers(0, 255, (18, 32)).astype(np.uint8)
+    thumbnail = np.random.default_rng(0).integers(0, 255, (36, 64, 3)).astype(np.uint8)
     looks: FloatArray = np.eye(2, 128, dtype=np.float32)
 
     def step(index: int) -> object:

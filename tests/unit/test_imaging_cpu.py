@@ -469,12 +469,15 @@ def test_chip_colours_follow_the_picture() -> None:
     assert np.abs(chip - expected).mean() < 2.5
 
 
-def test_thumbnail_is_the_mean_brightness_per_cell() -> None:
-    y = np.zeros((180, 320), np.uint8)
-    y[:90], y[90:] = 40, 200
-    image = Nv12Image(y, np.full((90, 160, 2), 128, np.uint8))
-    thumbnail = CpuImaging().thumbnail(image)
-    assert thumbnail.shape == (18, 32)
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (320, 180), (3840, 2160), (720, 576)])
+def test_thumbnail_is_the_mean_colour_per_cell(width: int, height: int) -> None:
+    y, uv = np.zeros((height, width), np.uint8), np.zeros((height // 2, width // 2, 2), np.uint8)
+    y[: height // 2], y[height // 2 :] = 40, 200
+    uv[:, : width // 4], uv[:, width // 4 :] = (30, 100), (220, 150)
+    thumbnail = CpuImaging().thumbnail(Nv12Image(y, uv))
+    assert thumbnail.shape == (36, 64, 3)
     assert thumbnail.dtype == np.uint8
-    assert set(np.unique(thumbnail[:9])) == {40}
-    assert set(np.unique(thumbnail[9:])) == {200}
+    assert set(np.unique(thumbnail[:18, :, 0])) == {40}
+    assert set(np.unique(thumbnail[18:, :, 0])) == {200}
+    assert np.unique(thumbnail[:, :32, 1:].reshape(-1, 2), axis=0).tolist() == [[30, 100]]
+    assert np.unique(thumbnail[:, 32:, 1:].reshape(-1, 2), axis=0).tolist() == [[220, 150]]

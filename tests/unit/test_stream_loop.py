@@ -115,7 +115,7 @@ class FakeImaging:
         raise AssertionError("the fake embedder does not cut chips")
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
-        return np.full((18, 32), 90, np.uint8)
+        return np.full((36, 64, 3), 90, np.uint8)
 
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout

@@ -23,6 +23,8 @@ from dualface_client.imaging.geometry import (
     shrinks,
     similarity_matrix,
     supersampling,
+    thumbnail_of,
+    thumbnail_rows,
     ycbcr_of,
 )
 from dualface_client.imaging.resample import LANCZOS, LINEAR, SPLINE, bands, draw, resample
@@ -90,8 +92,12 @@ class CpuImaging:
         )
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
-        """Luma averaged to `(18, 32)` uint8."""
-        return np.asarray(cv2.resize(image.y, THUMBNAIL_WH_PX, interpolation=cv2.INTER_AREA))
+        """The picture averaged to `(36, 64, 3)` uint8: Y, Cb, Cr."""
+        rows = thumbnail_rows(image)
+        width, height = THUMBNAIL_WH_PX
+        luma = _resize_to(rows.y, (width, height))
+        chroma = _resize_to(rows.uv, (width // 2, height // 2))
+        return thumbnail_of(np.vstack([luma, chroma.reshape(height // 2, width)]))
 
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout

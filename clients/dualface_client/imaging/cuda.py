@@ -36,6 +36,8 @@ from dualface_client.imaging.geometry import (
     backdrop_of,
     rgb_matrix,
     similarity_matrix,
+    thumbnail_of,
+    thumbnail_rows,
     ycbcr_of,
 )
 from dualface_client.imaging.sharpness import face_sharpness
@@ -55,7 +57,9 @@ from dualface_client.types import (
     View,
 )
 
-_THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * THUMBNAIL_WH_PX[1]
+# Rows of 64 bytes: those of luma, then those of chroma at half size.
+_THUMBNAIL_ROWS = THUMBNAIL_WH_PX[1] * 3 // 2
+_THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * _THUMBNAIL_ROWS
 # Thumbnails in pinned host memory at once; each is overwritten after this many more.
 _THUMBNAIL_SLOTS = 256
 _BLOCK = (32, 8)
@@ -74,9 +78,9 @@ class PendingThumbnail:
         self._done = done
 
     def result(self) -> ByteArray:
-        """Waits and copies, within the next 256 thumbnails: shape `(18, 32)`, uint8."""
+        """Waits and copies, within the next 256 thumbnails: shape `(36, 64, 3)`, uint8."""
         self._done.synchronize()
-        return self._pixels.copy()
+        return thumbnail_of(self._pixels)
 
 
 class CudaImaging:
@@ -104,10 +108,9 @@ class CudaImaging:
             names = ("letterbox", "thumbnail", "face_chip", "compose", "backdrops")
             self._kernels = {name: module.get_function(name) for name in names}
             pinned = cupy.cuda.alloc_pinned_memory(_THUMBNAIL_SLOTS * _THUMBNAIL_BYTES)
-        width, height = THUMBNAIL_WH_PX
         self._thumbnails: ByteArray = np.frombuffer(
             pinned, np.uint8, _THUMBNAIL_SLOTS * _THUMBNAIL_BYTES
-        ).reshape(_THUMBNAIL_SLOTS, height, width)
+        ).reshape(_THUMBNAIL_SLOTS, _THUMBNAIL_ROWS, THUMBNAIL_WH_PX[0])
         self._next_thumbnail = 0
         self._early: tuple[dict[int, tuple[Any, PendingThumbnail]], int] = ({}, _THUMBNAIL_SLOTS)
 
@@ -193,21 +196,21 @@ class CudaImaging:
         self._launch("face_chip", _grid(size, size), _BLOCK, args)
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
-        """Luma averaged to `(18, 32)` uint8, on the host; waits for the GPU."""
+        """The picture averaged to `(36, 64, 3)` uint8, on the host; waits for the GPU."""
         return self._take_early(image).result()
 
     def thumbnail_async(self, image: Nv12Image) -> PendingThumbnail:
-        """Starts a thumbnail: 576 bytes, written into pinned host memory without a copy."""
+        """Starts a thumbnail: 3456 bytes, written into pinned host memory without a copy."""
         return self._thumbnails_of([image])[0]
 
     def _thumbnails_of(self, images: Sequence[Nv12Image]) -> list[PendingThumbnail]:
         rows = [self._next_row() for _ in images]
         args = np.zeros((), THUMBNAIL_BATCH)
         items = args["items"][: len(images)]
-        items["source"] = [picture_of(image) for image in images]
+        items["source"] = [picture_of(thumbnail_rows(image)) for image in images]
         items["out"] = [pixels.ctypes.data for pixels in rows]
         items["wh"] = THUMBNAIL_WH_PX
-        grid = (*THUMBNAIL_WH_PX, len(images))
+        grid = (THUMBNAIL_WH_PX[0], _THUMBNAIL_ROWS, len(images))
         self._launch("thumbnail", grid, (_THUMBNAIL_THREADS,), args)
         done = self._stream.record()
         return [PendingThumbnail(pixels, done) for pixels in rows]

@@ -278,7 +278,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
 
 struct ThumbnailArgs {
     Picture source;
-    u8* out;  // rows without padding
+    u8* out;  // rows without padding: luma, then interleaved chroma at half size
     int width;
     int height;
 };
@@ -287,25 +287,41 @@ struct ThumbnailBatch {
     ThumbnailArgs items[BATCH];
 };
 
-// One block per cell, 128 threads: the mean luma of the part of the picture it stands for.
+// One block per cell, 128 threads: the mean of the part of the picture it stands for, of luma in the
+// first rows of the grid and of both chroma samples in the rows below.
 extern "C" __global__ void thumbnail(const __grid_constant__ ThumbnailBatch batch) {
     const ThumbnailArgs& a = batch.items[blockIdx.z];
-    __shared__ float sums[4];
-    const Axis h(blockIdx.x, (float)a.source.width / a.width, a.source.width);
-    const Axis v(blockIdx.y, (float)a.source.height / a.height, a.source.height);
-    float sum = 0.f;
+    __shared__ float2 sums[4];
+    const bool chroma = blockIdx.y >= a.height;
+    const int parts = chroma ? 2 : 1;  // chroma is half as large in the source and in the thumbnail
+    if (blockIdx.x >= a.width / parts) return;  // the whole block: none waits below
+    const int row = chroma ? blockIdx.y - a.height : blockIdx.y;
+    const Axis h(blockIdx.x, (float)a.source.width / a.width, a.source.width / parts);
+    const Axis v(row, (float)a.source.height / a.height, a.source.height / parts);
+    float2 sum = make_float2(0.f, 0.f);
     for (int i = h.first + threadIdx.x % 32; i <= h.last; i += 32) {
-        float column = 0.f;
+        float2 column = make_float2(0.f, 0.f);
 #pragma unroll 4  // loads that do not wait for one another
-        for (int j = v.first + threadIdx.x / 32; j <= v.last; j += 4)
-            column += v.weight(j) * luma_at(a.source, i, j);
-        sum += h.weight(i) * column;
+        for (int j = v.first + threadIdx.x / 32; j <= v.last; j += 4) {
+            const float2 sample =
+                chroma ? chroma_at(a.source, i, j) : make_float2(luma_at(a.source, i, j), 0.f);
+            column.x += v.weight(j) * sample.x;
+            column.y += v.weight(j) * sample.y;
+        }
+        sum.x += h.weight(i) * column.x;
+        sum.y += h.weight(i) * column.y;
     }
-    for (int offset = 16; offset; offset /= 2) sum += __shfl_down_sync(~0u, sum, offset);
+    for (int offset = 16; offset; offset /= 2) {
+        sum.x += __shfl_down_sync(~0u, sum.x, offset);
+        sum.y += __shfl_down_sync(~0u, sum.y, offset);
+    }
     if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
     __syncthreads();
-    if (threadIdx.x == 0)
-        a.out[blockIdx.y * a.width + blockIdx.x] = to_u8(sums[0] + sums[1] + sums[2] + sums[3]);
+    if (threadIdx.x == 0) {
+        u8* out = a.out + blockIdx.y * a.width + parts * blockIdx.x;
+        out[0] = to_u8(sums[0].x + sums[1].x + sums[2].x + sums[3].x);
+        if (chroma) out[1] = to_u8(sums[0].y + sums[1].y + sums[2].y + sums[3].y);
+    }
 }
 
 // Sampling matrix of the finer grid whose block means are the output samples.

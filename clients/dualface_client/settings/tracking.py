@@ -94,33 +94,20 @@ class RiskSettings:
 
 @dataclass(frozen=True, slots=True)
 class SceneSettings:
-    """Scene-cut detection on `(18, 32)` thumbnails."""
+    """Scene-cut detection on `(36, 64, 3)` thumbnails; docs/quality.md has the measurements."""
 
-    min_difference: float = setting(
-        7.0,
+    min_new_share: float = setting(
+        0.64,
+        SHARE,
+        "A new shot begins where at least this share of a picture's detail cannot be explained by "
+        "the frames before, moved and lit otherwise.",
+    )
+    min_shot_s: float = setting(0.2, SECONDS, "No shot is shorter; a transition is one cut.")
+    min_detail: float = setting(
+        2.0,
         Real(0, 255),
-        "Least mean difference of a cut, in grey levels without the mean brightness and still "
-        "borders.",
-    )
-    min_contrast_share: float = setting(
-        0.45,
-        Real(0, 10),
-        "The same as a share of the picture's standard deviation; the smaller of the two counts.",
-    )
-    min_ratio: float = setting(
-        3.0,
-        Real(1, 1000),
-        "A cut differs at least this many times as much as the frames before it.",
-    )
-    max_correlation: float = setting(
-        0.92, Real(-1, 1), "A cut correlates at most this much with the frame before."
-    )
-    memory_s: float = setting(0.5, SECONDS, 'Time constant of "the frames before".')
-    flash_step: float = setting(
-        25.0,
-        Real(0, 255),
-        "Change of overall brightness, in grey levels, that may be a flash: the verdict waits one "
-        "frame.",
+        "Mean detail, in grey levels, below which a frame is black or plain and belongs to no "
+        "shot.",
     )
 
 

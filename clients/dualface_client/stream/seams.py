@@ -90,7 +90,7 @@ class Imaging(Protocol):
         """Warps one face, given its five landmarks, into `out_rgb` `(112, 112, 3)` uint8."""
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
-        """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
+        """The picture averaged to `(36, 64, 3)` uint8 Y, Cb, Cr on the host, for scene cuts."""
 
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
