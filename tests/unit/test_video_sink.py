@@ -19,8 +19,9 @@ from dualface_client.errors import DiskFullError, SinkError, SourceError, UsageE
 from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
 from dualface_client.video.null_sink import NullSink
 from dualface_client.video.outfile import OutputFile
-from dualface_client.video.sink import PyavSink, x264_params
+from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
+from dualface_client.video.x264_params import x264_params
 from tests import media
 from tests.media import Audio, Clip
 from tests.users import give_away, unprivileged
