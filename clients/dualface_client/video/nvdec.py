@@ -15,6 +15,7 @@ from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import PlatformError, SourceError
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.annexb import AnnexbFilter
+from dualface_client.video.color import TRANSFERS_HDR
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.ffmpeg import AV_ERRORS, source_error
 from dualface_client.video.nvcuvid import decoder_caps
@@ -103,6 +104,7 @@ class NvdecSource(PyavSource):
             (bool(first.width % 2 or first.height % 2), f"odd size {first.width}x{first.height}"),
             (_sample_aspect(self._stream) != 1, "samples that are not square"),
             (bool(first.interlaced_frame), "interlaced pictures"),
+            (first.color_trc in TRANSFERS_HDR, "high dynamic range"),
         )
         for applies, reason in reasons:
             if applies:
