@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dualface_client.types import ColorMatrix, ColorSpec
+from dualface_client.video.device_tones import levels_of
 from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
 from dualface_client.video.tonemap import ToneMapper, peak_nits
@@ -179,3 +180,18 @@ def test_metadata_say_how_bright_the_source_is() -> None:
     ]
     assert [peak_nits(frame, PQ) for frame, _ in frames] == [peak for _, peak in frames]
     assert peak_nits(frames[1][0], HLG) == 1000.0
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("sample_bytes", [1, 2])
+def test_codes_on_the_gpu_are_signals_from_black_to_white(
+    sample_bytes: int, *, full_range: bool
+) -> None:
+    black, luma, zero, chroma = levels_of(sample_bytes, full_range=full_range)
+    eight_bit = (0, 255, 128, 255) if full_range else (16, 235, 128, 240)
+    ten_bit = (0, 1023, 512, 1023) if full_range else (64, 940, 512, 960)
+    codes = eight_bit if sample_bytes == 1 else tuple(code << 6 for code in ten_bit)
+    assert (codes[0] - black) * luma == 0
+    assert (codes[1] - black) * luma == pytest.approx(1)
+    assert (codes[2] - zero) * chroma == 0
+    assert (codes[3] - zero) * chroma == pytest.approx(0.5, abs=2.5e-3)

@@ -149,7 +149,8 @@ class PyavSource:
         self._color, self._tags = spec_of(first.frame), tags_of(first.frame)
         self._time_base = self._stream.time_base or Fraction(1, 90_000)
         self._first_wh = first.frame.width, first.frame.height
-        self._converter = _converter(self._stream, first.frame)
+        self._tone_mapper = _tone_mapper_of(first.frame)
+        self._converter = _converter(self._stream, first.frame, self._tone_mapper)
         self._info = self._describe(first.frame)
         rate = self._info.frame_rate or _FALLBACK_RATE
         self._timeline = Timeline(self._time_base, ticks(1 / rate, self._time_base))
@@ -335,13 +336,15 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     raise SourceError(f"{path}: has no video stream; {_REMEDY_NOT_VIDEO}")
 
 
-def _converter(stream: VideoStream, first: av.VideoFrame) -> Nv12Converter:
+def _converter(
+    stream: VideoStream, first: av.VideoFrame, tone_mapper: ToneMapper | None
+) -> Nv12Converter:
     size = first.width, first.height
     turns = round(first.rotation / 90)
-    return Nv12Converter(size, _sample_aspect(stream), turns, tone_mapper=tone_mapper_of(first))
+    return Nv12Converter(size, _sample_aspect(stream), turns, tone_mapper=tone_mapper)
 
 
-def tone_mapper_of(frame: av.VideoFrame) -> ToneMapper | None:
+def _tone_mapper_of(frame: av.VideoFrame) -> ToneMapper | None:
     """What converts a source with such pictures; None if it has no high dynamic range."""
     transfer = frame.color_trc
     return ToneMapper(transfer, peak_nits(frame, transfer)) if transfer in TRANSFERS_HDR else None

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualface_client.types import FloatArray
+from dualface_client.video.color import RANGE_FULL
 from dualface_client.video.ffmpeg import av
 
 #: Colours of the table along each axis.
@@ -91,11 +92,15 @@ def peak_nits(frame: av.VideoFrame, transfer: int) -> float:
 
 
 class ToneMapper:
-    """Converts the pictures of one stream on the CPU: FFmpeg's filters look the table up."""
+    """Converts the pictures of one stream on the CPU: FFmpeg's filters look the table up.
+
+    Attributes:
+        table: As `color_table` gives it.
+    """
 
     def __init__(self, transfer: int, peak_nits: float) -> None:
         """Computes the table; arguments are those of `color_table`."""
-        self._table = color_table(transfer, peak_nits)
+        self.table = color_table(transfer, peak_nits)
         self._of: object = None
         self._graph: av.filter.Graph | None = None  # its filters do not keep it alive
         self._push: Callable[[av.VideoFrame], None]
@@ -120,7 +125,7 @@ class ToneMapper:
     def _build(self, frame: av.VideoFrame, size_wh_px: tuple[int, int]) -> None:
         graph = self._graph = av.filter.Graph()
         side = _LEVEL**3
-        full = frame.color_range == 2 or frame.format.is_rgb
+        full = frame.color_range == RANGE_FULL or frame.format.is_rgb
         pictures = graph.add(
             "buffer",
             f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1"
@@ -148,7 +153,7 @@ class ToneMapper:
     def _table_picture(self) -> av.VideoFrame:
         """The table as FFmpeg's `haldclut` reads it: all nodes row by row, red fastest."""
         side = _LEVEL**3
-        values = np.round(self._table.reshape(side, side, 3) * _WHITE).astype(np.uint16)
+        values = np.round(self.table.reshape(side, side, 3) * _WHITE).astype(np.uint16)
         picture = av.VideoFrame.from_ndarray(values, _FORMAT)
         picture.pts = 0
         return picture
