@@ -10,6 +10,7 @@ import numpy as np
 from dualface_client.types import ByteArray, ColorSpec, Nv12Image
 from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, SWS_OF_CODE
 from dualface_client.video.ffmpeg import av
+from dualface_client.video.tonemap import ToneMapper
 
 if TYPE_CHECKING:
     from av.video.plane import VideoPlane
@@ -39,7 +40,12 @@ class Nv12Converter:
     """
 
     def __init__(
-        self, size_wh_px: tuple[int, int], sample_aspect: Fraction, quarter_turns: int
+        self,
+        size_wh_px: tuple[int, int],
+        sample_aspect: Fraction,
+        quarter_turns: int,
+        *,
+        tone_mapper: ToneMapper | None = None,
     ) -> None:
         """Fixes the output.
 
@@ -47,11 +53,13 @@ class Nv12Converter:
             size_wh_px: Width and height of the first decoded picture.
             sample_aspect: Width over height of one sample.
             quarter_turns: Counter-clockwise turns by 90 degrees that make it upright.
+            tone_mapper: For high dynamic range, None for other sources.
         """
         width, height = size_wh_px
         self._native_wh = size_wh_px if sample_aspect == 1 else None
         self._target_wh = even(max(1, round(width * sample_aspect))), even(height)
         self._turns = quarter_turns % 4
+        self._tone_mapper = tone_mapper
         # One for all pictures: it keeps libswscale's tables between them.
         self._reformatter = av.video.reformatter.VideoReformatter()
 
@@ -83,6 +91,8 @@ class Nv12Converter:
     def _reformat(
         self, frame: av.VideoFrame, size_wh_px: tuple[int, int], color: ColorSpec
     ) -> av.VideoFrame:
+        if self._tone_mapper is not None:
+            return self._tone_mapper.convert(frame, size_wh_px)
         if frame.format.name == "nv12" and (frame.width, frame.height) == size_wh_px:
             return frame
         matrix = SWS_OF_CODE[CODE_OF_MATRIX[color.matrix]]

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from dualface_client.errors import SourceError
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video import integrity
-from dualface_client.video.color import hdr_note, spec_of
+from dualface_client.video.color import TRANSFERS_HDR, hdr_note, spec_of, tags_of
 from dualface_client.video.convert import Nv12Converter
 from dualface_client.video.deinterlace import Deinterlacer, Picture, can_deinterlace
 from dualface_client.video.ffmpeg import AV_ERRORS, av, file_url, source_error, thread_count, ticks
 from dualface_client.video.reference import is_disposable
 from dualface_client.video.timeline import Timeline
+from dualface_client.video.tonemap import ToneMapper, peak_nits
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -145,10 +146,11 @@ class PyavSource:
                 f"{self._path}: no picture of its {self._stream.codec_context.name} stream can be "
                 "decoded; the file is damaged or its codec is not supported"
             )
-        self._color = spec_of(first.frame)
+        self._color, self._tags = spec_of(first.frame), tags_of(first.frame)
         self._time_base = self._stream.time_base or Fraction(1, 90_000)
         self._first_wh = first.frame.width, first.frame.height
-        self._converter = _converter(self._stream, first.frame)
+        self._tone_mapper = _tone_mapper_of(first.frame)
+        self._converter = _converter(self._stream, first.frame, self._tone_mapper)
         self._info = self._describe(first.frame)
         rate = self._info.frame_rate or _FALLBACK_RATE
         self._timeline = Timeline(self._time_base, ticks(1 / rate, self._time_base))
@@ -166,8 +168,8 @@ class PyavSource:
             frame_count=max(self._stream.frames, round(duration_s * (rate or 0))),
             duration_s=duration_s,
             color=self._color,
-            primaries=self._stream.codec_context.color_primaries,
-            transfer=self._stream.codec_context.color_trc,
+            primaries=self._tags.primaries,
+            transfer=self._tags.transfer,
             codec=self._stream.codec_context.name,
             audio_stream_count=len(self._container.streams.audio),
             notes=tuple(self._notes(first)),
@@ -185,7 +187,7 @@ class PyavSource:
             yield f"sample aspect ratio {aspect} is scaled to square pixels"
         if first.interlaced_frame:
             yield "interlaced: deinterlaced" if self._deinterlace else "interlaced: left as it is"
-        hdr = hdr_note(self._stream.codec_context.color_trc)
+        hdr = hdr_note(first.color_trc)
         if hdr:
             yield hdr
         if self._truncated is not None:
@@ -334,9 +336,18 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     raise SourceError(f"{path}: has no video stream; {_REMEDY_NOT_VIDEO}")
 
 
-def _converter(stream: VideoStream, first: av.VideoFrame) -> Nv12Converter:
+def _converter(
+    stream: VideoStream, first: av.VideoFrame, tone_mapper: ToneMapper | None
+) -> Nv12Converter:
     size = first.width, first.height
-    return Nv12Converter(size, _sample_aspect(stream), round(first.rotation / 90))
+    turns = round(first.rotation / 90)
+    return Nv12Converter(size, _sample_aspect(stream), turns, tone_mapper=tone_mapper)
+
+
+def _tone_mapper_of(frame: av.VideoFrame) -> ToneMapper | None:
+    """What converts a source with such pictures; None if it has no high dynamic range."""
+    transfer = frame.color_trc
+    return ToneMapper(transfer, peak_nits(frame, transfer)) if transfer in TRANSFERS_HDR else None
 
 
 def _sample_aspect(stream: VideoStream) -> Fraction:
