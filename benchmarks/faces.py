@@ -271,13 +271,13 @@ SHARES = ("equal_error_rate", "same_refused", "same_rejected", "accepted", "wors
 def show(result: dict[str, Any]) -> None:
     """Prints the table: cosines, then shares in percent."""
     titles = [title for title, *_ in COSINES] + [name.replace("_", " ") for name in SHARES]
-    print(f"{'':40}" + "".join(f"{title:>{len(title) + 2}}" for title in titles))
+    widths = [max(len(title), len("0.000 %")) + 2 for title in titles]
+    print(f"{'':40}" + "".join(map(str.rjust, titles, widths)))
     for name, ways in result.items():
         for label, row in zip((name, "   against itself"), ways.values(), strict=True):
             cells = [f"{row[part][figure]:.3f}" for _, part, figure in COSINES]
             cells += [f"{100 * row[share]:.3f} %" for share in SHARES]
-            line = zip(titles, cells, strict=True)
-            print(f"{label:40}" + "".join(f"{cell:>{len(title) + 2}}" for title, cell in line))
+            print(f"{label:40}" + "".join(map(str.rjust, cells, widths)))
 
 
 def main() -> int:

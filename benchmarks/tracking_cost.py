@@ -10,19 +10,23 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections import deque
 from collections.abc import Callable
 from math import cos, sin
 from time import perf_counter
 
 import numpy as np
 
-from dualface_client.framing.camera import CameraPair
+from dualface_client.framing.layouts import Moment
+from dualface_client.framing.studio import Studio
 from dualface_client.tracking.bytetrack import ByteTracker
 from dualface_client.tracking.director import Director
 from dualface_client.tracking.risk import RiskMeter
-from dualface_client.types import Faces, FloatArray, TileLayout
+from dualface_client.types import Faces, FloatArray, PictureFacts, TileLayout
 
 SOURCE = (1920, 1080)
+#: Frames that wait: half a second.
+_AHEAD = 15
 
 
 def scene(frames: int, crossing: bool) -> list[Faces]:
@@ -63,16 +67,19 @@ def association(faces: list[Faces]) -> Callable[[int], object]:
 
 
 def whole(faces: list[Faces]) -> Callable[[int], object]:
-    """The director with scene cuts, and both cameras; ReID costs nothing here."""
-    director, cameras = Director(None, SOURCE), CameraPair(TileLayout(), SOURCE)
-    thumbnail = np.random.default_rng(0).integers(0, 255, (18, 32)).astype(np.uint8)
+    """The director with scene cuts, and framing with half a second ahead; ReID costs nothing."""
+    director, studio = Director(None, SOURCE), Studio(TileLayout(), SOURCE)
+    picture = PictureFacts((0.0, 0.0, float(SOURCE[0]), float(SOURCE[1])))
+    window: deque[Moment] = deque(maxlen=_AHEAD)
+    thumbnail = np.random.default_rng(0).integers(0, 255, (36, 64, 3)).astype(np.uint8)
     looks: FloatArray = np.eye(2, 128, dtype=np.float32)
 
     def step(index: int) -> object:
         request = director.observe(faces[index], thumbnail, index / 30)
         # Rows come as people, so the row number is the person.
         embeddings = looks[request.face_rows] if len(request.face_rows) else None
-        return cameras.update(director.decide(embeddings, "1"), index / 30)
+        window.append(Moment(index / 30, director.decide(embeddings, "1"), picture))
+        return studio.update(list(window))
 
     return step
 

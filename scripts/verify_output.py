@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dualface_client.errors import DualfaceError
 from dualface_client.settings import paths
+from dualface_client.settings.kinds import Size
+from dualface_client.settings.stream import OutputSettings
+from dualface_client.types import TileLayout
 from scripts.clips.tiles import (
     Eyes,
     References,
@@ -51,7 +54,7 @@ class Demands:
         min_right: Share of frames in which both tiles hold their own person.
         min_centred: Share of tiles with the face in the middle 40 %.
         tone_tolerance_s: How far a tone may be off.
-        size_wh: The output's picture size.
+        layout: The output's size and tiles.
     """
 
     every: int = 2
@@ -59,7 +62,7 @@ class Demands:
     min_right: float = 0.99
     min_centred: float = 0.0
     tone_tolerance_s: float = 0.02
-    size_wh: tuple[int, int] = (1920, 1080)
+    layout: TileLayout = field(default_factory=TileLayout)
 
 
 def verify(
@@ -79,7 +82,7 @@ def verify(
         SourceError: A file cannot be decoded.
     """
     wanted = frames_to_check(truth, demands.every, demands.min_visible)
-    tally = TileTally((truth.expected_left, truth.expected_right))
+    tally = TileTally((truth.expected_left, truth.expected_right), demands.layout)
     times_s: list[Fraction] = []
     for time_s, frame in video_frames(output):
         times_s.append(time_s)
@@ -87,7 +90,7 @@ def verify(
             tally.look(bgr_of(frame), float(time_s), eyes, references)
     facts = video_facts(output, tuple(times_s))
     return [
-        *check_video(facts, video_facts(source), demands.size_wh),
+        *check_video(facts, video_facts(source), demands.layout.canvas_wh_px),
         check_audio_packets(output, source),
         check_tones(output, truth, demands.tone_tolerance_s),
         *tally.checks(demands.min_right, demands.min_centred),
@@ -121,21 +124,26 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--min-tiles", type=float, default=default.min_right)
     parser.add_argument("--min-centred", type=float, default=default.min_centred)
     parser.add_argument("--tone-tolerance", type=float, default=default.tone_tolerance_s)
-    parser.add_argument("--size", default="1920x1080", metavar="WxH", help="of the output")
+    parser.add_argument(
+        "--size", metavar="WxH", help="of the output, if not its layout's usual one"
+    )
+    parser.add_argument("--layout", default="side-by-side", choices=("side-by-side", "stacked"))
+    parser.add_argument("--gap", type=int, default=0, metavar="PX", help="between the tiles")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = _options(arguments)
-    width, _, height = options.size.partition("x")
+    size = Size().read(options.size) if options.size else None
+    output = OutputSettings(layout=options.layout, canvas_wh_px=size, gap_px=options.gap)
     demands = Demands(
         options.every,
         options.min_visible,
         options.min_tiles,
         options.min_centred,
         options.tone_tolerance,
-        (int(width), int(height)),
+        output.tile_layout,
     )
     try:
         truth = Truth.load(options.truth)

@@ -26,7 +26,7 @@ import av
 
 from dualface_client.cuda.stream import CudaStream
 from dualface_client.imaging.cuda import CudaImaging
-from dualface_client.types import Crop, Frame, Letterbox, TileLayout
+from dualface_client.types import Crop, Frame, Letterbox, Side, TileLayout, View
 from dualface_client.video.nvdec import NvdecSource
 
 BATCH = 8
@@ -63,6 +63,7 @@ def pixels(clip: Path, seconds: float, start: Any, counts: list[int]) -> None:
     with stream:
         slots = stream.cupy.empty((BATCH, 640, 640, 3), "u1")
     fit, layout = Letterbox.fit((1920, 1080), (640, 640)), TileLayout()
+    views = [View(crop, layout.area(side)) for crop, side in zip(CROPS, Side, strict=True)]
     count = 0
     batch: list[Frame] = []
     for frame in frames_of(clip, stream, seconds, start):
@@ -72,7 +73,7 @@ def pixels(clip: Path, seconds: float, start: Any, counts: list[int]) -> None:
             imaging.finish()
             for done in batch:
                 imaging.thumbnail(done.image)
-                imaging.compose([done.image], [CROPS], layout)
+                imaging.compose([done.image], [views], layout)
             count += len(batch)
             batch = []
     stream.finish()

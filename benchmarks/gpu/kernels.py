@@ -23,7 +23,9 @@ from dualface_client.types import (
     Crop,
     Letterbox,
     Nv12Image,
+    Side,
     TileLayout,
+    View,
 )
 
 PICTURES = 40  # 124 MB of frames: more than the L2 cache holds
@@ -105,8 +107,13 @@ def main() -> None:
     fit = Letterbox.fit((1920, 1080), (640, 640))
     points = np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32) * np.float32(2) + np.float32(300)
     layout = TileLayout()
-    enlarged = Crop(300.3, 200.2, 480.0, 540.0), Crop(1000.7, 200.9, 480.0, 540.0)
-    shrunk = Crop(0.3, 0.2, 959.0, 1078.9), Crop(900.7, 0.9, 1400.0, 1575.0)
+
+    def views(*crops: Crop) -> list[View]:
+        return [View(crop, layout.area(side)) for crop, side in zip(crops, Side, strict=True)]
+
+    enlarged = views(Crop(300.3, 200.2, 480.0, 540.0), Crop(1000.7, 200.9, 480.0, 540.0))
+    shrunk = views(Crop(0.3, 0.2, 959.0, 1078.9), Crop(500.7, 0.9, 1300.0, 1078.9))
+    fitted = views(Crop(300.3, 200.2, 480.0, 270.0), Crop(1000.7, 200.9, 480.0, 270.0))
     works: dict[str, Callable[[int], Any]] = {
         "letterbox+thumbnail": lambda n: imaging.letterbox([pictures[n % PICTURES]], [fit], slot),
         "letterbox+thumbnail of 8": lambda n: imaging.letterbox(eight(n), [fit] * 8, slots),
@@ -116,6 +123,9 @@ def main() -> None:
         ),
         "compose, both enlarged 2x": lambda n: imaging.compose(
             [pictures[n % PICTURES]], [enlarged], layout
+        ),
+        "compose, both fitted over a backdrop": lambda n: imaging.compose(
+            [pictures[n % PICTURES]], [fitted], layout
         ),
         "compose, one as it is, one shrunk": lambda n: imaging.compose(
             [pictures[n % PICTURES]], [shrunk], layout

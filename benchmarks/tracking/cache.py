@@ -36,7 +36,7 @@ from scripts.make_clips import make_clip
 from scripts.reference_models import ReferenceModels
 
 #: Raised whenever the content of a cache file changes its meaning.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Sight:
         faces: All detections, as the program's detector call returns them.
         embeddings: Shape `(n, 128)`, float32, one per detection.
         sharpness: Shape `(n,)`, float32, see `imaging.sharpness`.
-        thumbnail: Shape `(18, 32)`, uint8 luma.
+        thumbnail: Shape `(36, 64, 3)`, uint8 Y, Cb, Cr.
     """
 
     time_s: float

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from benchmarks.tracking.cache import Seen, Sight
-from dualface_client.framing.camera import CameraPair
-from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.framing.studio import Studio
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.settings.tracking import TrackingSettings
 from dualface_client.stream.loop import Decided, windows
@@ -21,6 +20,7 @@ from dualface_client.types import (
     Frame,
     IntArray,
     Nv12Image,
+    PictureFacts,
     SeatAssignment,
     TileLayout,
 )
@@ -64,27 +64,28 @@ def play(
         seen: The clip's cache.
         tracker: One of `TRACKERS`.
         tracking: Settings to try; the default ones otherwise.
-        framing: The same for the cameras.
+        framing: The same for the cameras; both tiles are always shown.
     """
     policy = {"bytetrack": "never"}.get(tracker, tracker)
     tracking = replace(tracking or TrackingSettings(), reid=policy)
-    framing = framing or FramingSettings()
+    framing = replace(framing or FramingSettings(), alone="tile")
     played = Played()
     director = Director(tracking, seen.truth.size)
-    cameras = CameraPair(TileLayout(), seen.truth.size, framing)
+    studio = Studio(TileLayout(), seen.truth.size, framing)
+    width, height = seen.truth.size
+    picture = PictureFacts((0.0, 0.0, float(width), float(height)))
     decided: list[Decided] = []
     for index, sight in enumerate(seen.sights):
         assignment = _decide(director, sight, played)
         frame = Frame(index, round(sight.time_s / TIME_BASE), TIME_BASE, NO_PIXELS)
-        decided.append(Decided(frame, assignment, director.relinks))
+        decided.append(Decided(frame, assignment, picture, director.relinks))
     for window in windows(decided, framing.lookahead_s):
-        lead = lead_assignment([entry.assignment for entry in window])
         played.shown.append(window[0].assignment)
         named = [view for view in window[0].assignment.tracks if view.score > 0 and view.identity]
         played.ids.append(np.array([view.identity for view in named], np.int64))
         boxes = [view.box_xyxy_px for view in named]
         played.boxes.append(np.array(boxes, np.float32).reshape(-1, 4))
-        left, right = cameras.update(lead, window[0].frame.time_s)
+        left, right = studio.update([entry.moment for entry in window]).views
         played.crops.append((left.crop, right.crop))
     if tracker == "bytetrack":
         played.ids, played.boxes = _tracks(seen.sights, tracking)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -194,7 +194,7 @@ class Letterbox:
     height_px: int
 
     @classmethod
-    def fit(cls, source_wh_px: tuple[int, int], target_wh_px: tuple[int, int]) -> Letterbox:
+    def fit(cls, source_wh_px: tuple[float, float], target_wh_px: tuple[int, int]) -> Letterbox:
         """The largest centred placement that keeps the aspect.
 
         Args:
@@ -353,19 +353,12 @@ class SeatAssignment:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """The rectangle of the source that one tile shows, in source pixels.
-
-    It has the tile's aspect. Parts outside the source are padding.
-    """
+    """A rectangle of the source, in source pixels, inside the source."""
 
     x_px: float
     y_px: float
     width_px: float
     height_px: float
-
-
-#: What the left and the right tile show.
-CropPair = tuple[Crop, Crop]
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,8 +375,8 @@ class Rect:
 class View:
     """A part of the source in a rectangle of the canvas.
 
-    The crop is enlarged until it touches two opposite edges of the rectangle, centred; what it
-    leaves free shows the same crop blurred, enlarged to cover the rectangle.
+    A crop of the rectangle's shape (within 1 %) fills it. Any other is fitted into its middle, and
+    what is left free shows the same crop enlarged to cover the rectangle, blurred and darker.
 
     Attributes:
         crop: Inside the source, of any shape.
@@ -412,30 +405,67 @@ class PictureFacts:
     motion_xy_px: tuple[float, float] = (0.0, 0.0)
 
 
+#: How two people share the canvas: beside or above each other, or in one picture.
+LayoutKind = Literal["side-by-side", "stacked", "solo"]
+
+
 @dataclass(frozen=True, slots=True)
 class TileLayout:
-    """Where the two tiles are on the canvas, all sizes even.
+    """Where the tiles are on the canvas, all sizes even.
 
     Attributes:
         canvas_wh_px: Output width and height.
+        kind: `side-by-side` has the left tile on the left, `stacked` has it above; `solo` always
+            shows one picture.
+        gap_px: Between the two tiles.
+        gap_color: What no view covers, R, G, B, each 0 to 255.
     """
 
     canvas_wh_px: tuple[int, int] = (1920, 1080)
+    kind: LayoutKind = "side-by-side"
+    gap_px: int = 0
+    gap_color: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         width, height = self.canvas_wh_px
-        if width % 4 or height % 2 or width < 4 or height < 2:
+        if min(width, height, *self.tile_wh_px) < 2 or width % 2 or height % 2 or self.gap_px < 0:
             raise ValueError(
-                f"canvas {width}x{height}: the width must be a positive multiple of 4 "
-                "and the height a positive multiple of 2"
+                f"canvas {width}x{height} with a gap of {self.gap_px}: expected even sizes of at "
+                "least 2 that leave room for the tiles"
+            )
+        if self.gap_px % 2 or any(size % 2 for size in self.tile_wh_px):
+            sizes = "x".join(str(size) for size in self.tile_wh_px)
+            raise ValueError(
+                f"canvas {width}x{height}, {self.kind}, with a gap of {self.gap_px}: each tile "
+                f"would be {sizes}; expected an even gap and even tiles"
             )
 
     @property
     def tile_wh_px(self) -> tuple[int, int]:
-        """Width and height of each tile."""
+        """Width and height of each tile; of the whole canvas if it shows one picture."""
         width, height = self.canvas_wh_px
-        return width // 2, height
+        if self.kind == "side-by-side":
+            return (width - self.gap_px) // 2, height
+        if self.kind == "stacked":
+            return width, (height - self.gap_px) // 2
+        return width, height
 
-    def tile_x_px(self, side: Side) -> int:
-        """Left edge of a side's tile."""
-        return 0 if side is Side.LEFT else self.tile_wh_px[0]
+    def area(self, side: Side) -> Rect:
+        """A person's tile; with `solo` the whole canvas."""
+        width, height = self.tile_wh_px
+        if self.kind == "solo" or side is Side.LEFT:
+            return Rect(0, 0, width, height)
+        if self.kind == "stacked":
+            return Rect(0, height + self.gap_px, width, height)
+        return Rect(width + self.gap_px, 0, width, height)
+
+    def side_of(self, area: Rect) -> Side | None:
+        """Whose tile a part of the canvas is; None for any other part, and with `solo`."""
+        if self.kind == "solo":
+            return None
+        return next((side for side in Side if self.area(side) == area), None)
+
+    @property
+    def whole(self) -> Rect:
+        """All of the canvas."""
+        return Rect(0, 0, *self.canvas_wh_px)

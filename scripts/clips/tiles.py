@@ -11,7 +11,7 @@ import numpy as np
 
 from dualface_client.errors import AssetError
 from dualface_client.tracking.assignment import best_pairs
-from dualface_client.types import ByteArray, Faces, FloatArray
+from dualface_client.types import ByteArray, Faces, FloatArray, Side, TileLayout
 from scripts.clips.sources import SOURCES, read_frames
 from scripts.clips.timing import Check
 from scripts.clips.truth import Truth
@@ -143,20 +143,20 @@ class TileTally:
 
     Attributes:
         expected: Person ids of the left and the right tile.
+        layout: Where the tiles are.
         times_s: Time of each frame looked at.
         sightings: Left and right sighting of each.
     """
 
     expected: tuple[int, int]
+    layout: TileLayout
     times_s: list[float] = field(default_factory=list)
     sightings: list[tuple[Sighting, Sighting]] = field(default_factory=list)
 
     def look(self, bgr: ByteArray, time_s: float, eyes: Eyes, references: References) -> None:
         """Adds one output frame, `(height, width, 3)` uint8."""
-        middle = bgr.shape[1] // 2
         left, right = (
-            look_at_tile(np.ascontiguousarray(tile), eyes, references)
-            for tile in (bgr[:, :middle], bgr[:, middle:])
+            look_at_tile(_tile(bgr, self.layout, side), eyes, references) for side in Side
         )
         self.times_s.append(time_s)
         self.sightings.append((left, right))
@@ -230,6 +230,19 @@ class TileTally:
                 {"centred_share": centred},
             ),
         ]
+
+
+def _tile(bgr: ByteArray, layout: TileLayout, side: Side) -> ByteArray:
+    """A side's tile, also of an output that has not the canvas's size."""
+    area = layout.area(side)
+    across, down = (
+        bgr.shape[1] / layout.canvas_wh_px[0],
+        bgr.shape[0] / layout.canvas_wh_px[1],
+    )
+    left, top = round(area.x_px * across), round(area.y_px * down)
+    right = round((area.x_px + area.width_px) * across)
+    bottom = round((area.y_px + area.height_px) * down)
+    return np.ascontiguousarray(bgr[top:bottom, left:right])
 
 
 def frames_to_check(truth: Truth, every: int, min_visible: float) -> set[Fraction]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from dualface_client.cuda.stream import CudaStream
 from dualface_client.errors import MemoryRegionError
 from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.imaging.cuda import CudaImaging
+from dualface_client.imaging.tiles import part_of
 from dualface_client.memory.cuda_region import BLOCK_BYTES, CudaRegion
 from dualface_client.memory.names import parse
 from dualface_client.memory.slots import SizeClass, SlotPool
@@ -22,7 +25,10 @@ from dualface_client.types import (
     FloatArray,
     Letterbox,
     Nv12Image,
+    Rect,
+    Side,
     TileLayout,
+    View,
 )
 from tests.gpu.pictures import download, natural_picture, psnr_db, upload
 
@@ -125,41 +131,95 @@ def test_letterbox_fills_a_leased_slot(
         lease.release()
 
 
+def tiles(layout: TileLayout, *crops: Crop) -> list[View]:
+    return [View(crop, layout.area(side)) for side, crop in zip(Side, crops, strict=True)]
+
+
+def assert_canvas_agrees(
+    imaging: CudaImaging,
+    stream: CudaStream,
+    image: Nv12Image,
+    views: Sequence[View],
+    layout: TileLayout,
+) -> None:
+    """Each view in each plane, and the whole canvas exactly where no view is."""
+    (expected,) = CpuImaging().compose([image], [views], layout)
+    (canvas,) = imaging.compose([upload(image, stream)], [views], layout)
+    assert canvas.color == expected.color
+    found = Nv12Image(download(canvas.y, stream), download(canvas.uv, stream), canvas.color)
+    for view in views:
+        part, wanted = part_of(found, view.area), part_of(expected, view.area)
+        assert psnr_db(part.y, wanted.y) >= COMPOSE_DB
+        assert psnr_db(part.uv, wanted.uv) >= COMPOSE_DB
+        part.y[:], part.uv[:] = wanted.y, wanted.uv
+    assert np.array_equal(found.y, expected.y)
+    assert np.array_equal(found.uv, expected.uv)
+
+
 @pytest.mark.parametrize(
     "crop",
     [
-        pytest.param(Crop(400.0, 40.0, 960.0, 1080.0 - 80.0), id="as-is-wide"),
+        pytest.param(Crop(400.0, 40.0, 960.0, 1080.0 - 80.0), id="fitted-as-is"),
         pytest.param(Crop(300.0, 0.0, 960.0, 1080.0), id="as-is"),
         pytest.param(Crop(300.37, 0.0, 960.0, 1080.0), id="between-pixels"),
+        pytest.param(Crop(300.37, 0.2, 960.3, 1079.7), id="one-axis-shrunk-by-a-hair"),
         pytest.param(Crop(700.2, 333.7, 320.0, 360.0), id="enlarged-threefold"),
         pytest.param(Crop(500.25, 120.6, 710.3, 799.09), id="enlarged"),
-        pytest.param(Crop(-120.5, -300.25, 1440.0, 1620.0), id="shrunk-with-border"),
-        pytest.param(Crop(1500.3, 700.7, 600.5, 675.56), id="beyond-the-corner"),
+        pytest.param(Crop(1919.0 - 66.6, 1080.0 - 74.9, 66.6, 74.9), id="at-the-corner"),
+        pytest.param(Crop(40.3, 20.2, 240.0, 135.0), id="small-and-wide"),
+        pytest.param(Crop(900.7, 100.4, 130.0, 900.0), id="tall"),
+        pytest.param(Crop(0.0, 0.0, 1920.0, 1080.0), id="all-of-it"),
     ],
 )
 def test_compose_agrees(
     imaging: CudaImaging, stream: CudaStream, picture: Nv12Image, crop: Crop
 ) -> None:
     layout = TileLayout((1920, 1080))
-    crops = crop, Crop(900.5, 100.25, 480.0, 540.0)
-    (expected,) = CpuImaging().compose([picture], [crops], layout)
-    (canvas,) = imaging.compose([upload(picture, stream)], [crops], layout)
-    assert canvas.color == expected.color
-    for found, wanted in ((canvas.y, expected.y), (canvas.uv, expected.uv)):
-        for half in (slice(None, found.shape[1] // 2), slice(found.shape[1] // 2, None)):
-            assert psnr_db(download(found, stream)[:, half], wanted[:, half]) >= COMPOSE_DB
+    views = tiles(layout, crop, Crop(900.5, 100.25, 480.0, 540.0))
+    assert_canvas_agrees(imaging, stream, picture, views, layout)
+
+
+@pytest.mark.parametrize("color", [ColorSpec(full_range=full) for full in (False, True)])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        TileLayout((1920, 1080), "side-by-side", 40, (200, 30, 60)),
+        TileLayout((1080, 1920), "stacked", 8, (255, 255, 255)),
+        TileLayout((1080, 1920), "stacked"),
+        TileLayout((1920, 1080), "solo"),
+        TileLayout((634, 358), "solo"),
+    ],
+    ids=["gap", "stacked-gap", "stacked", "solo", "small-solo"],
+)
+def test_layouts_agree(
+    imaging: CudaImaging, stream: CudaStream, layout: TileLayout, color: ColorSpec
+) -> None:
+    image = natural_picture(1920, 1080, color)
+    crops = Crop(300.3, 200.2, 600.0, 337.5), Crop(900.5, 100.25, 480.0, 540.0)
+    views = tiles(layout, *crops)
+    if layout.kind == "solo":
+        views = views[:1]
+    assert_canvas_agrees(imaging, stream, image, views, layout)
+
+
+def test_three_views_at_any_place_agree(
+    imaging: CudaImaging, stream: CudaStream, picture: Nv12Image
+) -> None:
+    layout = TileLayout((1000, 700), gap_color=(9, 200, 100))
+    views = [
+        View(Crop(10.5, 7.25, 300.0, 310.0), Rect(6, 4, 602, 622)),
+        View(Crop(600.1, 500.9, 500.0, 200.0), Rect(610, 10, 380, 300)),
+        View(Crop(5.0, 5.0, 1700.0, 1000.0), Rect(630, 330, 350, 350)),
+    ]
+    assert_canvas_agrees(imaging, stream, picture, views, layout)
 
 
 def test_compose_shrinks_a_large_picture_without_aliasing(
     imaging: CudaImaging, stream: CudaStream
 ) -> None:
-    image = natural_picture(3840, 2160)
-    crops = Crop(100.3, 0.0, 1920.0, 2160.0), Crop(1700.7, 50.4, 1700.0, 1912.5)
     layout = TileLayout((640, 360))
-    (expected,) = CpuImaging().compose([image], [crops], layout)
-    (canvas,) = imaging.compose([upload(image, stream)], [crops], layout)
-    assert psnr_db(download(canvas.y, stream), expected.y) >= COMPOSE_DB
-    assert psnr_db(download(canvas.uv, stream), expected.uv) >= COMPOSE_DB
+    views = tiles(layout, Crop(100.3, 0.0, 1920.0, 2160.0), Crop(1700.7, 50.4, 1700.0, 1912.5))
+    assert_canvas_agrees(imaging, stream, natural_picture(3840, 2160), views, layout)
 
 
 @pytest.mark.parametrize("count", [2, 16, 19])
@@ -170,13 +230,17 @@ def test_canvases_drawn_together_are_as_one_after_the_other(
     sizes = [(1920, 1080), (640, 480), (320, 180)]
     images = [upload(natural_picture(*sizes[n % 3]), stream) for n in range(count)]
     layout = TileLayout(canvas_wh)
-    crops = [
-        (Crop(n + 0.3, 2.0 * n, 90.0, 100.0), Crop(50.0 - 9 * n, -20.0, 1900.0, 2000.0))
+    views = [  # every third canvas with a backdrop, every fifth with one view alone
+        tiles(
+            layout,
+            Crop(n + 0.3, 2.0 * n, 90.0, 100.0),
+            Crop(3.0 * n, 0.5, 250.0, 50.0 if n % 3 == 0 else 270.0),
+        )[: 1 if n % 5 == 0 else 2]
         for n in range(count)
     ]
-    together = imaging.compose(images, crops, layout)
+    together = imaging.compose(images, views, layout)
     for n in range(count):
-        (alone,) = imaging.compose([images[n]], [crops[n]], layout)
+        (alone,) = imaging.compose([images[n]], [views[n]], layout)
         assert np.array_equal(download(together[n].y, stream), download(alone.y, stream))
         assert np.array_equal(download(together[n].uv, stream), download(alone.uv, stream))
 
@@ -184,9 +248,24 @@ def test_canvases_drawn_together_are_as_one_after_the_other(
 def test_canvas_planes_lie_behind_one_another(
     imaging: CudaImaging, stream: CudaStream, picture: Nv12Image
 ) -> None:
-    crop = Crop(0.0, 0.0, 960.0, 1080.0)
-    (canvas,) = imaging.compose([upload(picture, stream)], [(crop, crop)], TileLayout())
+    layout, crop = TileLayout(), Crop(0.0, 0.0, 960.0, 1080.0)
+    (canvas,) = imaging.compose([upload(picture, stream)], [tiles(layout, crop, crop)], layout)
     assert canvas.uv.data.ptr == canvas.y.data.ptr + 1920 * 1080
+
+
+def test_parts_of_a_canvas_are_kept_and_put_back(
+    imaging: CudaImaging, stream: CudaStream, picture: Nv12Image
+) -> None:
+    canvas, area = upload(picture, stream), Rect(100, 200, 300, 50)
+    kept = imaging.copy_tile(canvas, area)
+    with stream:
+        canvas.y[:], canvas.uv[:] = 7, 9
+    imaging.put_tile(canvas, area, kept)
+    wanted = Nv12Image(np.full_like(picture.y, 7), np.full_like(picture.uv, 9))
+    part = part_of(wanted, area)
+    part.y[:], part.uv[:] = part_of(picture, area).y, part_of(picture, area).uv
+    assert np.array_equal(download(canvas.y, stream), wanted.y)
+    assert np.array_equal(download(canvas.uv, stream), wanted.uv)
 
 
 def landmarks(scale: float, angle: float, shift: tuple[float, float]) -> FloatArray:
@@ -213,12 +292,17 @@ def test_face_chips_agree(
     assert mean_difference(download(out, stream), expected) <= CHIP_LEVELS
 
 
-@pytest.mark.parametrize("size", [(1920, 1080), (1280, 720), (720, 576), (500, 300), (64, 48)])
+@pytest.mark.parametrize(
+    "size", [(3840, 2160), (1920, 1080), (1280, 720), (720, 576), (500, 300), (64, 48)]
+)
 def test_thumbnails_agree(imaging: CudaImaging, stream: CudaStream, size: tuple[int, int]) -> None:
     image = natural_picture(*size)
     found = imaging.thumbnail(upload(image, stream))
-    assert found.shape == (18, 32)
-    assert mean_difference(found, CpuImaging().thumbnail(image)) <= THUMBNAIL_LEVELS
+    assert found.shape == (36, 64, 3)
+    expected = CpuImaging().thumbnail(image)
+    for channel in range(3):
+        difference = mean_difference(found[..., channel], expected[..., channel])
+        assert difference <= THUMBNAIL_LEVELS
 
 
 def test_thumbnail_made_with_the_letterbox_belongs_to_its_picture(
@@ -237,9 +321,9 @@ def test_thumbnail_made_with_the_letterbox_belongs_to_its_picture(
     first = frame(50)
     imaging.letterbox([first], [fit], out[None])
     second = frame(90)  # the same memory, another frame
-    assert set(imaging.thumbnail(second).ravel()) == {90}
+    assert set(imaging.thumbnail(second)[..., 0].ravel()) == {90}
     imaging.letterbox([first], [fit], out[None])
-    assert set(imaging.thumbnail(first).ravel()) == {90}
+    assert set(imaging.thumbnail(first)[..., 0].ravel()) == {90}
 
 
 def test_pictures_with_gaps_between_samples_are_refused(

@@ -111,6 +111,23 @@ def test_frames_times_and_pixels_are_those_of_the_cpu(
             assert np.array_equal(uv, expected.image.uv)
 
 
+@pytest.mark.parametrize("transfer", [16, 18])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_hdr_is_tone_mapped_as_on_the_cpu(
+    tmp_path: Path, stream: CudaStream, transfer: int, samples: int
+) -> None:
+    color = (9, samples, 9, transfer)
+    hdr = clip(codec="libx265", pix_fmt="yuv420p10le", color=color, frames=6)
+    path = media.rotate(media.make(tmp_path / "hdr.mp4", hdr), 90)
+    cpu, gpu, source = both(path, stream)
+    assert any("tone-mapped" in note for note in source.info.notes)
+    for expected, found in zip(cpu, gpu, strict=True):
+        assert found.image.color == expected.image.color
+        # The CPU filters chroma a little differently, see `tonemap.cu`.
+        assert psnr_db(download(found.image.y, stream), expected.image.y) > 45
+        assert psnr_db(download(found.image.uv, stream), expected.image.uv) > 45
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotated_files_stand_upright(tmp_path: Path, stream: CudaStream, degrees: int) -> None:
     path = media.rotate(media.make(tmp_path / "phone.mp4", clip(frames=4)), degrees)

@@ -43,6 +43,12 @@ def test_what_is_typed_comes_out_as_it_went_in() -> None:
     assert check_settings(program) == program
 
 
+def test_a_colour_is_three_numbers_or_as_in_a_file() -> None:
+    for color in ((26, 43, 60), [26, 43, 60], "#1A2B3C", "1a2b3c"):
+        output = check_settings({"output.gap_color": color}).stream.output
+        assert output.gap_color == (26, 43, 60)
+
+
 def test_none_is_the_word_that_leaves_the_choice_to_the_program() -> None:
     program = check_settings({"run.workers": None, "server.address": None, "run.streams": 2})
     assert program.run == RunSettings(workers=None, streams=2)
@@ -57,7 +63,8 @@ def test_none_is_the_word_that_leaves_the_choice_to_the_program() -> None:
         ({"output.crf": None}, "output.crf: has no value; expected a whole number"),
         ({"output.crf": [20]}, "output.crf: a list: expected a whole number"),
         ({"output.crf": 20, "output": {"crf": 21}}, "output.crf: given twice; keep one"),
-        ({"output.size": (1280,)}, "output.size: 1280: expected WIDTHxHEIGHT"),
+        ({"output.size": (1280,)}, "output.size: 1280: expected auto, or WIDTHxHEIGHT"),
+        ({"output.gap_color": (300, 0, 0)}, "output.gap_color: 12C0000: expected six hexa"),
         ({"output": 5}, "output: a single value: expected a section"),
         ({"framing.zoom_rate": math.nan}, "framing.zoom_rate: nan: expected a number"),
         ({5: 3}, "settings: 5: unknown setting"),

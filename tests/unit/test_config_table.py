@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import click
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from dualface_client.config.stack import build, merged
 from dualface_client.config.table import settings_table
 from dualface_client.config.values import Given, Layer, Origin
 from dualface_client.memory.vram import DEFAULT_LIMIT
-from dualface_client.settings.kinds import Choice, Integer, Kind, Real, Size, Switch
+from dualface_client.settings.kinds import Choice, Color, Integer, Kind, Real, Size, Switch
 from dualface_client.settings.program import LimitSettings, ProgramSettings, RunSettings
 from dualface_client.triton.description import FACE_DETECT
 from scripts.render_configuration import PAGE, rendered
@@ -156,6 +157,7 @@ def other_value(key: str) -> Given:
         "7",
         "0.77",
         "64x64",
+        "1A2B3C",
         "a:1",
         "true",
         "false",
@@ -198,9 +200,25 @@ def test_what_a_number_shows_reads_back(value: float) -> None:
     assert kind.read(kind.show(value)) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "color", "shown"),
+    [
+        ("black", (0, 0, 0), "black"),
+        ("White", (255, 255, 255), "white"),
+        ("#1a2B3c", (26, 43, 60), "1A2B3C"),
+        ("000000", (0, 0, 0), "black"),
+    ],
+)
+def test_colours_have_names_or_six_digits(
+    text: str, color: tuple[int, int, int], shown: str
+) -> None:
+    assert Color().read(text) == color
+    assert Color().show(color) == shown
+
+
 @given(st.text(max_size=12))
 def test_any_text_is_read_or_refused_with_what_was_expected(text: str) -> None:
-    for kind in (Integer(1, 9), Real(0, 1), Switch(), Size()):
+    for kind in (Integer(1, 9), Real(0, 1), Switch(), Size(), Color()):
         outcome = attempt(kind, text)
         assert outcome is None or outcome.startswith("expected ")
 

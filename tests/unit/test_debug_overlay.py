@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 
 from dualface_client.batch.outputs import overlay_files
 from dualface_client.errors import UsageError
-from dualface_client.framing.camera import Shot
 from dualface_client.imaging.overlay import draw_overlay
 from dualface_client.stream.job import Job
 from dualface_client.stream.overlay import DebugOverlay, overlay_path
@@ -21,12 +21,15 @@ from dualface_client.types import (
     Nv12Image,
     Person,
     SeatAssignment,
+    Side,
+    TileLayout,
     TrackView,
     VideoInfo,
+    View,
 )
 
 WH = (640, 360)
-CROPS = (Crop(20, 40, 240, 270), Crop(340, 40, 240, 270))
+CROPS = ((Side.LEFT, Crop(20, 40, 240, 270)), (Side.RIGHT, Crop(340, 40, 240, 270)))
 LEFT_BOX = np.array([80, 120, 160, 220], np.float32)
 STRANGER_BOX = np.array([280, 200, 320, 250], np.float32)
 
@@ -50,7 +53,9 @@ def decided(risk: float = 0.0, score: float = 0.9) -> SeatAssignment:
     )
 
 
-def drawn(assignment: SeatAssignment, crops: tuple[Crop, Crop] = CROPS) -> Nv12Image:
+def drawn(
+    assignment: SeatAssignment, crops: Sequence[tuple[Side | None, Crop]] = CROPS
+) -> Nv12Image:
     image = grey()
     draw_overlay(image, assignment, crops, frame_index=3, time_s=0.12)
     return image
@@ -70,6 +75,15 @@ def test_a_face_has_its_sides_colour_and_a_stranger_none() -> None:
     assert image.y[230, 280] != 100
     # What is not drawn on is the source's.
     assert (image.y[150:200, 100:140] == 100).all()
+
+
+def test_what_the_whole_canvas_shows_is_neither_sides() -> None:
+    tiles, one = drawn(decided()), drawn(decided(), [(None, Crop(20, 40, 600, 300))])
+    places = [chroma_at(tiles, 24, 150), chroma_at(tiles, 344, 150), chroma_at(one, 24, 150)]
+    assert len({*places, (128, 128)}) == 4
+    solo = TileLayout(kind="solo")
+    assert [solo.side_of(solo.whole), LAYOUT.side_of(LAYOUT.whole)] == [None, None]
+    assert [LAYOUT.side_of(view.area) for view in VIEWS] == [Side.LEFT, Side.RIGHT]
 
 
 def test_a_predicted_box_has_corners_alone() -> None:
@@ -94,7 +108,7 @@ def test_small_pictures_and_places_outside_are_no_trouble(wh: tuple[int, int]) -
     image = Nv12Image(
         np.zeros((wh[1], wh[0]), np.uint8), np.zeros((wh[1] // 2, wh[0] // 2, 2), np.uint8)
     )
-    far = (Crop(-900, -900, 10, 10), Crop(5000, 5000, 90, 90))
+    far = [(Side.LEFT, Crop(-900, -900, 10, 10)), (None, Crop(5000, 5000, 90, 90))]
     draw_overlay(image, decided(0.9, 0.0), far, frame_index=10**9, time_s=1e6)
 
 
@@ -103,7 +117,8 @@ def frame(index: int) -> Frame:
 
 
 INFO = VideoInfo(*WH, Fraction(25), Fraction(1, 25))
-SHOTS = (Shot(CROPS[0], True, False), Shot(CROPS[1], False, True))
+LAYOUT = TileLayout()
+VIEWS = [View(crop, LAYOUT.area(side)) for side, crop in CROPS]
 
 
 def copied(image: Nv12Image) -> Nv12Image:
@@ -112,10 +127,10 @@ def copied(image: Nv12Image) -> Nv12Image:
 
 def test_the_file_has_the_sources_size_times_and_frames(tmp_path: Path) -> None:
     notes: list[str] = []
-    overlay = DebugOverlay(tmp_path / "o.mp4", INFO, copied, notes.append)
+    overlay = DebugOverlay(tmp_path / "o.mp4", INFO, LAYOUT, copied, notes.append)
     first = frame(0)
     for one in (first, *map(frame, (1, 4, 5))):
-        overlay.add(one, decided(), SHOTS)
+        overlay.add(one, decided(), VIEWS)
     overlay.close(complete=True)
     assert (first.image.y == 100).all()  # the source's picture goes on to the tiles
     with av.open(str(tmp_path / "o.mp4")) as container:
@@ -131,13 +146,13 @@ def test_a_failure_is_said_once_and_goes_no_further(tmp_path: Path) -> None:
     def broken(image: Nv12Image) -> Nv12Image:
         raise MemoryError("no picture today")
 
-    overlay = DebugOverlay(tmp_path / "o.mp4", INFO, broken, notes.append)
+    overlay = DebugOverlay(tmp_path / "o.mp4", INFO, LAYOUT, broken, notes.append)
     for index in range(3):
-        overlay.add(frame(index), decided(), SHOTS)
+        overlay.add(frame(index), decided(), VIEWS)
     overlay.close(complete=True)
     assert notes == ["the debug overlay ends here, the output continues: no picture today"]
-    nowhere = DebugOverlay(tmp_path / "no" / "o.mp4", INFO, copied, notes.append)
-    nowhere.add(frame(0), decided(), SHOTS)
+    nowhere = DebugOverlay(tmp_path / "no" / "o.mp4", INFO, LAYOUT, copied, notes.append)
+    nowhere.add(frame(0), decided(), VIEWS)
     nowhere.close(complete=False)
     assert len(notes) == 2
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What the virtual cameras show."""
+"""What a virtual camera shows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualface_client.framing.camera import CameraPair
+from dualface_client.framing.camera import Camera
+from dualface_client.framing.room import Surroundings
 from dualface_client.framing.spring import Spring
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.types import Crop, FloatArray, Person, SeatAssignment, Side, TileLayout
+from dualface_client.types import Box, Crop, FloatArray, Person
 
 Array = npt.NDArray[np.float64]
 #: Centre x, centre y and height of a face at a time; None while it is missing.
 Path = Callable[[float], tuple[float, float, float] | None]
-LAYOUT = TileLayout()
+TILE = (960, 1080)
 HD = (1920, 1080)
+
+
+def make_camera(source: tuple[int, int] = HD, **changes: Any) -> Camera:
+    return Camera(0.25, TILE, source, FramingSettings(**changes))
 
 
 def make_box(x: float, y: float, height: float) -> FloatArray:
@@ -40,14 +45,14 @@ def film(
 ) -> Array:
     """Rows of time, crop x, y, width, height and the true face's centre (NaN while missing)."""
     rng = np.random.default_rng(0)
-    cameras = CameraPair(LAYOUT, source, FramingSettings(**changes))
+    camera = make_camera(source, **changes)
     rows = []
     for time_s in times or (frame / fps for frame in range(round(seconds * fps))):
         place = path(time_s)
         box = None
         if place is not None:
             box = (make_box(*place) + rng.normal(0, noise_px, 4)).astype(np.float32)
-        crop = cameras.update(SeatAssignment(Person(1, box), Person()), time_s)[0].crop
+        crop = camera.update(Person(1, box), time_s)
         centre = place[:2] if place else (np.nan, np.nan)
         rows.append((time_s, crop.x_px, crop.y_px, crop.width_px, crop.height_px, *centre))
     return np.array(rows)
@@ -166,7 +171,7 @@ def test_zoom_waits_for_a_clear_change_of_size() -> None:
 
 
 def test_a_missing_face_is_held_then_shown_wide_then_found_again() -> None:
-    rows = film(lambda t: None if 2 <= t < 6 else (600.0, 420.0, 200.0), seconds=10)
+    rows = film(lambda t: None if 2 <= t < 6 else (600.0, 420.0, 200.0), 10, alone="tile")
     held, wide, back = rows[int(2.9 * 30)], rows[int(5.9 * 30)], rows[-1]
     assert held[4] == pytest.approx(600)
     assert wide[4] == pytest.approx(1080, rel=0.01)
@@ -177,21 +182,23 @@ def test_a_missing_face_is_held_then_shown_wide_then_found_again() -> None:
 
 @pytest.mark.parametrize("missing", ["hold", "freeze", "placeholder"])
 def test_other_policies_than_wide_leave_the_crop_alone(missing: str) -> None:
-    rows = film(lambda t: None if 2 <= t < 6 else (600.0, 420.0, 200.0), seconds=7, missing=missing)
+    rows = film(
+        lambda t: None if 2 <= t < 6 else (600.0, 420.0, 200.0), 7, alone="tile", missing=missing
+    )
     assert np.ptp(rows[:, 1:5], axis=0).max() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_face_is_away_after_the_hold_and_seen_at_once() -> None:
-    cameras = CameraPair(LAYOUT, HD, FramingSettings(hold_s=1.0))
+    camera = make_camera(hold_s=1.0)
     marks = []
     for frame in range(120):
         box = None if 30 <= frame < 90 else make_box(600, 420, 200)
-        left, right = cameras.update(SeatAssignment(Person(1, box), Person()), frame / 30)
-        marks.append((left.seen, left.away, right.seen, right.away))
-    assert marks[29] == (True, False, False, False)
-    assert marks[45] == (False, False, False, True)
-    assert marks[75] == (False, True, False, True)
-    assert marks[90] == (True, False, False, True)
+        camera.update(Person(1, box), frame / 30)
+        marks.append((camera.is_seen(), camera.is_away(frame / 30)))
+    assert marks[29] == (True, False)
+    assert marks[45] == (False, False)
+    assert marks[75] == (False, True)
+    assert marks[90] == (True, False)
 
 
 def test_who_returns_elsewhere_is_cut_to_and_not_panned_to() -> None:
@@ -207,14 +214,11 @@ def test_a_short_gap_moves_nothing() -> None:
     assert np.ptp(rows[:, 1:5], axis=0).max() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_nobody_ever_shows_the_sources_halves() -> None:
-    cameras = CameraPair(LAYOUT, HD)
-    for frame in range(90):
-        shots = cameras.update(SeatAssignment(Person(), Person()), frame / 30)
-    crops = [shot.crop for shot in shots]
-    assert crops[0].x_px == pytest.approx(0, abs=1e-6)
-    assert crops[1].x_px == pytest.approx(960)
-    assert all((crop.y_px, crop.height_px) == pytest.approx((0, 1080)) for crop in crops)
+def test_nobody_yet_shows_the_home_half() -> None:
+    camera = make_camera()
+    crops = [camera.update(Person(), frame / 30) for frame in range(90)]
+    assert crops[-1].x_px == pytest.approx(0, abs=1e-6)
+    assert (crops[-1].y_px, crops[-1].height_px) == pytest.approx((0, 1080))
 
 
 def test_a_first_face_is_jumped_to_early_and_eased_to_late() -> None:
@@ -225,11 +229,8 @@ def test_a_first_face_is_jumped_to_early_and_eased_to_late() -> None:
     assert late[-1, 4] == pytest.approx(600, rel=0.02)
 
 
-def update(
-    cameras: CameraPair, x: float, time_s: float, identity: int = 1, cut: bool = False
-) -> Crop:
-    person = Person(identity, make_box(x, 420, 200), 0.9)
-    return cameras.update(SeatAssignment(person, Person(), scene_cut=cut), time_s)[0].crop
+def update(camera: Camera, x: float, time_s: float, identity: int = 1, cut: bool = False) -> Crop:
+    return camera.update(Person(identity, make_box(x, 420, 200), 0.9), time_s, cut)
 
 
 @pytest.mark.parametrize(
@@ -243,22 +244,22 @@ def update(
     ids=["moves", "scene cut", "another person", "far away"],
 )
 def test_jumps(x: float, identity: int, cut: bool, jumps: bool) -> None:
-    cameras = CameraPair(LAYOUT, HD)
+    camera = make_camera()
     for frame in range(60):
-        update(cameras, 500, frame / 30)
-    crop = update(cameras, x, 2.0, identity, cut)
+        update(camera, 500, frame / 30)
+    crop = update(camera, x, 2.0, identity, cut)
     centred = crop.x_px + crop.width_px / 2 == pytest.approx(x)
     assert centred == jumps
 
 
 def test_a_cut_without_a_face_starts_at_the_half() -> None:
-    cameras = CameraPair(LAYOUT, HD)
+    camera = make_camera()
     for frame in range(60):
-        update(cameras, 1500, frame / 30)
-    crop = cameras.update(SeatAssignment(Person(1), Person(), scene_cut=True), 2.0)[0].crop
+        update(camera, 1500, frame / 30)
+    crop = camera.update(Person(1), 2.0, scene_cut=True)
     assert crop.x_px == pytest.approx(0, abs=1e-6)
     assert crop.height_px == pytest.approx(1080)
-    assert update(cameras, 600, 2.1).height_px == pytest.approx(600)
+    assert update(camera, 600, 2.1).height_px == pytest.approx(600)
 
 
 def test_a_tiny_face_is_not_blown_up_beyond_the_limit() -> None:
@@ -275,35 +276,42 @@ def test_every_source_allows_a_crop_without_padding(source: tuple[int, int]) -> 
     assert np.all(rows[:, 2] + rows[:, 4] <= height + 1e-6)
 
 
-def test_a_source_without_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="source size"):
-        CameraPair(LAYOUT, (0, 1080))
-
-
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
-def test_the_crop_has_the_tiles_aspect_and_lies_inside_whatever_happens(
-    data: st.DataObject,
-) -> None:
+def test_the_crop_lies_inside_its_room_whatever_happens(data: st.DataObject) -> None:
     source = data.draw(st.tuples(st.integers(1, 8000), st.integers(1, 8000)))
-    layout = TileLayout(data.draw(st.sampled_from([(1920, 1080), (1280, 720), (640, 1080)])))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    cameras, time_s = CameraPair(layout, source), 0.0
-    tile_w, tile_h = layout.tile_wh_px
+    camera, time_s = make_camera(source), 0.0
     for _ in range(30):
         time_s += float(rng.choice([0.0, 0.01, 0.04, 1.5, 60.0]))
-        people = []
-        for _side in Side:
-            box = rng.uniform(-500, 8500, 4).astype(np.float32) if rng.random() < 0.8 else None
-            people.append(Person(int(rng.integers(0, 3)), box))
-        assignment = SeatAssignment(people[0], people[1], scene_cut=bool(rng.random() < 0.1))
-        for crop in (shot.crop for shot in cameras.update(assignment, time_s)):
-            assert crop.width_px > 0
-            assert crop.width_px / crop.height_px == pytest.approx(tile_w / tile_h)
-            assert crop.x_px >= 0
-            assert crop.y_px >= 0
-            assert crop.x_px + crop.width_px <= source[0] + 1e-6
-            assert crop.y_px + crop.height_px <= source[1] + 1e-6
+        box = rng.uniform(-500, 8500, 4).astype(np.float32) if rng.random() < 0.8 else None
+        room = a_room(rng, source)
+        others = tuple(a_box(rng) for _ in range(rng.integers(0, 4)))
+        cut, jump = bool(rng.random() < 0.1), bool(rng.random() < 0.1)
+        if rng.random() < 0.2:
+            crop = camera.show_all(time_s, cut, room, jump)
+        else:
+            person = Person(int(rng.integers(0, 3)), box)
+            around = Surroundings(room, others, others)
+            crop = camera.update(person, time_s, cut, around, jump=jump)
+        assert min(crop.width_px, crop.height_px) > 0
+        assert crop.x_px >= room[0] - 1e-6
+        assert crop.y_px >= room[1] - 1e-6
+        assert crop.x_px + crop.width_px <= room[2] + 1e-6
+        assert crop.y_px + crop.height_px <= room[3] + 1e-6
+
+
+def a_room(rng: np.random.Generator, source: tuple[int, int]) -> Box:
+    if rng.random() < 0.5:
+        return 0.0, 0.0, float(source[0]), float(source[1])
+    left, right = sorted(rng.uniform(0, source[0], 2).tolist())
+    top, bottom = sorted(rng.uniform(0, source[1], 2).tolist())
+    return left, top, max(right, left + 1.0), max(bottom, top + 1.0)
+
+
+def a_box(rng: np.random.Generator) -> Box:
+    x, y, width, height = rng.uniform(0, 8000, 4).tolist()
+    return x, y, x + width / 8, y + height / 8
 
 
 @settings(max_examples=60, deadline=None)
@@ -330,9 +338,9 @@ def test_a_spring_that_is_clamped_stops() -> None:
 
 @pytest.mark.parametrize("box", [(np.nan,) * 4, (700, 500, 600, 300), (600, 300, 600, 300)])
 def test_a_box_without_area_counts_as_missing(box: tuple[float, ...]) -> None:
-    cameras = CameraPair(LAYOUT, HD)
-    before = update(cameras, 600, 0.0)
+    camera = make_camera()
+    before = update(camera, 600, 0.0)
     person = Person(1, np.array(box, np.float32))
     for frame in range(1, 20):
-        after = cameras.update(SeatAssignment(person, Person()), frame / 30)[0].crop
+        after = camera.update(person, frame / 30)
     assert after == before

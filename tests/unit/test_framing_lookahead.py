@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from dualface_client.framing.camera import CameraPair
+from dualface_client.framing.camera import Camera
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.stream.load import MAX_LOOKAHEAD_FRAMES
@@ -16,12 +16,14 @@ from dualface_client.types import (
     Frame,
     Nv12Image,
     Person,
+    PictureFacts,
     SeatAssignment,
-    TileLayout,
     TrackView,
 )
 
 TINY = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
+
+FACTS = PictureFacts((0.0, 0.0, 1920.0, 1080.0))
 
 
 def at(x: float | None, identity: int = 1) -> Person:
@@ -46,6 +48,16 @@ def test_the_last_known_place_of_the_same_person_leads() -> None:
     assert lead_x(frame_with(at(None)), frame_with(at(None))) is None
 
 
+def test_somebody_who_is_not_near_in_time_is_looked_for_in_the_whole_window() -> None:
+    frames = [frame_with(at(x)) for x in (None, None, 300, 310)]
+    box = lead_assignment(frames, near=1).left.box_xyxy_px
+    assert box is not None
+    assert box[0] + 50 == 300
+    seen = lead_assignment([frame_with(at(100)), *frames], near=1).left.box_xyxy_px
+    assert seen is not None
+    assert seen[0] + 50 == 100
+
+
 def test_no_shot_and_no_person_is_left_early() -> None:
     assert lead_x(frame_with(at(100)), frame_with(at(900), cut=True)) == 100
     assert lead_x(frame_with(at(100)), frame_with(at(900, identity=2))) == 100
@@ -58,23 +70,24 @@ def test_no_shot_and_no_person_is_left_early() -> None:
 def test_the_camera_no_longer_lags_behind_a_walking_person(fps: int) -> None:
     """300 px/s through a 1920 px picture: the face stays near the middle of its tile."""
     worst = {}
-    for lookahead_s in (0.0, FramingSettings().lookahead_s):
-        cameras = CameraPair(TileLayout(), (1920, 1080), FramingSettings(lookahead_s=lookahead_s))
+    for lead_s in (0.0, FramingSettings().lead_s):
+        camera = Camera(0.25, (960, 1080), (1920, 1080), FramingSettings())
         walk = [frame_with(at(500 + 300 * n / fps)) for n in range(3 * fps)]
-        ahead = round(lookahead_s * fps)
+        ahead = round(lead_s * fps)
         offsets = []
         for n, entry in enumerate(walk[: 2 * fps]):
             lead = lead_assignment([entry, *walk[n + 1 : n + 1 + ahead]])
-            crop = cameras.update(lead, n / fps)[0].crop
+            crop = camera.update(lead.left, n / fps)
             offsets.append(abs((500 + 300 * n / fps - crop.x_px) / crop.width_px - 0.5))
-        worst[lookahead_s] = max(offsets[fps:])
-    assert worst[FramingSettings().lookahead_s] < 0.06
-    assert worst[0.0] > 2 * worst[FramingSettings().lookahead_s]
+        worst[lead_s] = max(offsets[fps:])
+    assert worst[FramingSettings().lead_s] < 0.06
+    assert worst[0.0] > 2 * worst[FramingSettings().lead_s]
 
 
 def entries(count: int, fps: int = 25) -> list[Decided]:
     return [
-        Decided(Frame(n, n, Fraction(1, fps), TINY), frame_with(at(None))) for n in range(count)
+        Decided(Frame(n, n, Fraction(1, fps), TINY), frame_with(at(None)), FACTS)
+        for n in range(count)
     ]
 
 

@@ -2,45 +2,76 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from dualface_client.imaging.cuda_structs import (
+    BACKDROP_BATCH,
     CHIP,
     COMPOSE_BATCH,
     LETTERBOX_BATCH,
-    tile_of,
+    view_of,
     warp_of,
 )
-from dualface_client.types import Crop
+from dualface_client.imaging.geometry import MOST_CELLS, backdrop_of
+from dualface_client.types import Crop, Nv12Image, Rect, View
 
-SOURCE, TILE = (1920, 1080), (960, 1080)
+AREA = Rect(960, 0, 960, 1080)
+
+
+def picture(width: int = 1920, height: int = 1080) -> Nv12Image:
+    """Only its size matters here."""
+    return Nv12Image(
+        np.empty((height, width), np.uint8), np.empty((height // 2, width // 2, 2), np.uint8)
+    )
 
 
 def test_sizes_are_those_of_the_compiler() -> None:
-    picture, warp, tile = 2 * 8 + 4 * 4, 7 * 4, 4 * 16 + 5 * 4
-    assert CHIP.itemsize == picture + 8 + 2 * 4 + 2 * warp + 12 * 4
+    image, warp, view = 2 * 8 + 4 * 4, 7 * 4, 6 * 4 + 12 * 2 + 8 + 2 * 2 + 4
+    assert CHIP.itemsize == image + 8 + 2 * 4 + 2 * warp + 12 * 4
     end = 4  # to a multiple of 8, as there are pointers in them
-    assert COMPOSE_BATCH.itemsize == 16 * (picture + 2 * 8 + 3 * 4 + 2 * tile + end)
-    assert COMPOSE_BATCH.itemsize <= 4096  # of parameters, at most, for one kernel
-    assert LETTERBOX_BATCH.itemsize == 16 * (picture + 8 + 7 * 4 + 12 * 4 + end)
+    assert COMPOSE_BATCH.itemsize == 2 * 4 + 16 * (image + 2 * 8 + 4 + end) + 16 * 3 * view
+    assert LETTERBOX_BATCH.itemsize == 16 * (image + 8 + 7 * 4 + 12 * 4 + end)
+    assert BACKDROP_BATCH.itemsize == 48 * (image + 8 + 4 * 4 + 6 * 2 + 4)
+    for parameters in (COMPOSE_BATCH, LETTERBOX_BATCH, BACKDROP_BATCH):
+        assert parameters.itemsize <= 4096  # at most, for one kernel
 
 
-def test_a_tile_that_shows_its_part_as_it_is_and_one_twice_as_large() -> None:
-    args = np.zeros((), COMPOSE_BATCH)["items"][0]
-    crops = (Crop(480, 0, 960, 1080), Crop(-240, 100, 480, 540))
-    args["tiles"] = [tile_of(crop, SOURCE, TILE) for crop in crops]
-    plain, doubled = args["tiles"]
-    assert plain["axes"].tolist() == [
-        (480, 0, 1, 961),
-        (0, 0, 1, 1081),
-        (240, 0, 1, 481),
-        (0, 0, 1, 541),
-    ]
-    assert plain["covered"].tolist() == [0, 0, 960, 1080]
-    assert doubled["axes"]["step"].tolist() == [0.5] * 4
-    assert doubled["axes"]["fraction"].tolist() == [0, 0, 0.125, 0]  # chroma sits left
-    assert doubled["covered"].tolist() == [480, 0, 960, 1080]  # half of it lies off the picture
-    assert (plain["shrinks"], doubled["shrinks"]) == (0, 0)
+def viewed(view: View, cells: int = 0) -> Any:
+    args, image = np.zeros((), COMPOSE_BATCH)["views"][0], picture()
+    args[0] = view_of(view, image, backdrop_of(view, image), cells)
+    return args[0]
+
+
+def test_a_view_that_shows_its_part_as_it_is() -> None:
+    found = viewed(View(Crop(480, 0, 960, 1080), AREA))
+    assert found["starts"].tolist() == [480, 0, 240, 0]
+    assert found["steps"].tolist() == [1, 1]
+    assert found["reach"].tolist() == [480, 1439, 0, 1079]
+    assert found["content"].tolist() == found["area"].tolist() == [960, 0, 960, 1080]
+    assert (found["shrinks"], found["cells"]) == (0, 0)
+
+
+def test_a_view_twice_as_large_whose_chroma_sits_left() -> None:
+    found = viewed(View(Crop(100.25, 50.5, 480, 540), AREA))
+    assert found["starts"].tolist() == [100.25, 50.5, 50.125 + 0.125, 25.25]
+    assert found["steps"].tolist() == [0.5, 0.5]
+    assert found["reach"].tolist() == [100, 580, 50, 590]
+
+
+def test_a_fitted_view_has_cells_behind_it() -> None:
+    image, view = picture(), View(Crop(200, 100, 480, 270), AREA)
+    found = viewed(view, cells=4096)
+    assert found["content"].tolist() == [960, 270, 960, 540]
+    assert (found["cells"], found["cells_wh"].tolist()) == (4096, [14, 16])
+    backdrop = backdrop_of(view, image)
+    assert backdrop is not None
+    # The part that covers 960x1080: all of the height and the middle of the width.
+    across, down = backdrop.luma
+    assert (across.start, across.step) == (200 + 480 / 2 - 120, 240 / 14)
+    assert (down.start, down.step) == (100, 270 / 16)
+    assert across.count * down.count <= MOST_CELLS**2
 
 
 def test_a_warp_to_half_the_size_takes_two_samples_each_way() -> None:

@@ -7,16 +7,27 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from dualface_client.framing.camera import Shot
+from dualface_client.framing.layouts import Layout
+from dualface_client.framing.studio import Plan, TileShot
 from dualface_client.imaging.cpu import CpuImaging
+from dualface_client.imaging.tiles import placeholder
 from dualface_client.stream.canvases import MAX_FAILURES_IN_A_ROW, CanvasMaker
-from dualface_client.types import Crop, CropPair, Nv12Image, Side, TileLayout
+from dualface_client.types import Crop, Nv12Image, Rect, Side, TileLayout, View
 
 LAYOUT = TileLayout((320, 180))
 CROP = Crop(0, 0, 160, 180)
-SEEN = Shot(CROP, seen=True, away=False)
-HELD = Shot(CROP, seen=False, away=False)
-AWAY = Shot(CROP, seen=False, away=True)
+VIEWS = tuple(View(CROP, LAYOUT.area(side)) for side in Side)
+#: Whether a tile's face is there, and whether it is away.
+Shot = tuple[bool, bool]
+SEEN, HELD, AWAY = (True, False), (False, False), (False, True)
+
+
+def plan_of(left: Shot, right: Shot) -> Plan:
+    shots = tuple(
+        TileShot(side, LAYOUT.area(side), *shot)
+        for side, shot in zip(Side, (left, right), strict=True)
+    )
+    return Plan(Layout.PAIR, VIEWS, shots)
 
 
 def picture(luma: int) -> Nv12Image:
@@ -27,11 +38,11 @@ class Brittle(CpuImaging):
     """Real pixel work that cannot draw black pictures."""
 
     def compose(
-        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
     ) -> list[Nv12Image]:
         if not all(image.y.any() for image in images):
             raise ValueError("nothing to draw")
-        return super().compose(images, crops, layout)
+        return super().compose(images, views, canvas)
 
 
 def maker(missing: str = "wide") -> tuple[CanvasMaker, list[str]]:
@@ -40,7 +51,7 @@ def maker(missing: str = "wide") -> tuple[CanvasMaker, list[str]]:
 
 
 def draw(canvases: CanvasMaker, luma: int, left: Shot, right: Shot) -> Nv12Image:
-    (canvas,) = canvases.draw([picture(luma)], [(left, right)])
+    (canvas,) = canvases.draw([picture(luma)], [plan_of(left, right)])
     return canvas
 
 
@@ -97,7 +108,7 @@ def test_a_frame_that_cannot_be_drawn_shows_the_last_good_one_and_is_counted() -
 def test_of_frames_drawn_together_those_that_can_be_drawn_are() -> None:
     canvases, warnings = maker()
     pictures = [picture(luma) for luma in (50, 0, 60)]
-    drawn = canvases.draw(pictures, [(SEEN, SEEN)] * 3)
+    drawn = canvases.draw(pictures, [plan_of(SEEN, SEEN)] * 3)
     assert [tiles(canvas) for canvas in drawn] == [(50, 50), (50, 50), (60, 60)]
     assert (canvases.failures, len(warnings)) == (1, 1)
 
@@ -105,7 +116,7 @@ def test_of_frames_drawn_together_those_that_can_be_drawn_are() -> None:
 def test_a_tile_freezes_within_frames_drawn_together() -> None:
     canvases, _ = maker("freeze")
     pictures = [picture(luma) for luma in (50, 70, 90)]
-    drawn = canvases.draw(pictures, [(SEEN, SEEN), (SEEN, HELD), (SEEN, AWAY)])
+    drawn = canvases.draw(pictures, [plan_of(SEEN, shot) for shot in (SEEN, HELD, AWAY)])
     assert [tiles(canvas) for canvas in drawn] == [(50, 50), (70, 70), (90, 50)]
 
 
@@ -120,10 +131,33 @@ def test_a_stream_that_can_draw_nothing_fails() -> None:
         draw(canvases, 0, SEEN, SEEN)
 
 
+def test_one_picture_has_no_tile_to_replace_and_keeps_none() -> None:
+    canvases, _ = maker("freeze")
+    draw(canvases, 90, SEEN, SEEN)
+    whole = Plan(Layout.SOLO, (View(Crop(0, 0, 320, 180), LAYOUT.whole),))
+    (canvas,) = canvases.draw([picture(110)], [whole])
+    assert tiles(canvas) == (110, 110)
+    assert tiles(draw(canvases, 130, SEEN, AWAY)) == (130, 90)
+
+
 def test_a_kept_tile_is_a_copy() -> None:
     imaging, canvas = CpuImaging(), picture(50)
-    (canvas,) = imaging.compose([canvas], [(CROP, CROP)], LAYOUT)
-    kept = imaging.copy_tile(canvas, Side.RIGHT, LAYOUT)
-    canvas.y[:] = 0
+    area = LAYOUT.area(Side.RIGHT)
+    kept = imaging.copy_tile(canvas, area)
+    canvas.y[:], canvas.uv[:] = 0, 0
     assert (kept.y == 50).all()
+    assert (kept.uv == 100).all()
     assert (kept.width_px, kept.height_px) == LAYOUT.tile_wh_px
+    imaging.put_tile(canvas, area, kept)
+    assert tiles(canvas) == (0, 50)
+
+
+def test_a_part_is_put_where_it_belongs_in_both_planes() -> None:
+    imaging, canvas = CpuImaging(), picture(50)
+    area = Rect(40, 60, 100, 20)
+    imaging.put_tile(canvas, area, placeholder(100, 20))
+    changed = canvas.y != 50
+    assert changed[60:80, 40:140].all()
+    assert changed.sum() == 100 * 20
+    assert (canvas.uv[30:40, 20:70] == 128).all()
+    assert (canvas.uv == 128).sum() == 2 * 50 * 10

@@ -86,7 +86,7 @@ class Scene:
         return False
 
     def thumbnail(self, time_s: float) -> ByteArray:
-        shot = np.random.default_rng(self.shots(time_s)).integers(0, 255, (18, 32))
+        shot = np.random.default_rng(self.shots(time_s)).integers(0, 255, (36, 64, 3))
         return shot.astype(np.uint8)
 
 
@@ -508,7 +508,7 @@ def test_whatever_is_detected_both_sides_never_show_one_person(data: st.DataObje
         boxes = np.concatenate([corners, corners + rng.uniform(1, 400, (count, 2))], axis=1)
         marks = rng.uniform(0, 1900, (count, 5, 2)).astype(np.float32)
         faces = Faces(boxes.astype(np.float32), rng.random(count).astype(np.float32), marks)
-        thumbnail = rng.integers(0, 255, (18, 32)).astype(np.uint8)
+        thumbnail = rng.integers(0, 255, (36, 64, 3)).astype(np.uint8)
         request = director.observe(faces, thumbnail if rng.random() < 0.5 else None, time_s)
         known = len(request.face_rows) and rng.random() < 0.8
         looks = np.array([_looks(rng.choice(list("abc")), rng) for _ in request.face_rows])

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dualface_client.errors import DualfaceError
 from dualface_client.settings import paths
-from dualface_client.types import ByteArray
+from dualface_client.types import ByteArray, TileLayout
 from scripts.clips.tiles import (
     References,
     Sighting,
@@ -50,7 +50,7 @@ class Case:
     references: References
 
     def judge(self, output: Path, every: int = 3) -> dict[str, Check]:
-        demands = Demands(every=every, size_wh=SIZE)
+        demands = Demands(every=every, layout=TileLayout(SIZE))
         checks = verify(output, self.source, self.truth, self.models, self.references, demands)
         return {check.name: check for check in checks}
 
@@ -163,7 +163,7 @@ def test_late_sound_is_heard(late_s: float, case: Case, produce: Callable[..., P
 
 def test_another_picture_size_is_seen(case: Case) -> None:
     """The source itself is no output: it has no tiles, but its frames and sound fit."""
-    demands = Demands(every=SELDOM, size_wh=(1920, 1080))
+    demands = Demands(every=SELDOM, layout=TileLayout())
     found = verify(case.source, case.source, case.truth, case.models, case.references, demands)
     checks = {check.name: check for check in found}
     assert not checks["format"].ok
@@ -223,7 +223,7 @@ def test_an_empty_tile_shows_nobody(case: Case) -> None:
 
 
 def test_no_face_counts_as_wrong_and_runs_are_merged() -> None:
-    tally = TileTally((2, 1))
+    tally = TileTally((2, 1), TileLayout())
     right, nobody = (Sighting(2, True, 0.1), Sighting(1)), (Sighting(0), Sighting(1))
     for index, pair in enumerate([right, nobody, nobody, right]):
         tally.times_s.append(index / 4)
@@ -238,7 +238,7 @@ def test_no_face_counts_as_wrong_and_runs_are_merged() -> None:
 
 
 def test_nothing_looked_at_is_no_success() -> None:
-    assert not TileTally((1, 2)).checks(0.0, 0.0)[0].ok
+    assert not TileTally((1, 2), TileLayout()).checks(0.0, 0.0)[0].ok
 
 
 def test_only_frames_with_both_faces_are_looked_at(case: Case) -> None:

@@ -19,8 +19,9 @@ from dualface_client.errors import DiskFullError, SinkError, SourceError, UsageE
 from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
 from dualface_client.video.null_sink import NullSink
 from dualface_client.video.outfile import OutputFile
-from dualface_client.video.sink import PyavSink, x264_params
+from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
+from dualface_client.video.x264_params import x264_params
 from tests import media
 from tests.media import Audio, Clip
 from tests.users import give_away, unprivileged
@@ -183,12 +184,12 @@ def test_color_tags_are_the_sources(tmp_path: Path, matrix: ColorMatrix, full_ra
 
 
 def test_primaries_and_transfer_follow_the_source(tmp_path: Path) -> None:
-    source = media.make(tmp_path / "in.mp4", Clip(color=(9, 1, 9, 16)))
+    source = media.make(tmp_path / "in.mp4", Clip(color=(9, 1, 9, 14)))
     copy_through(source, tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
         context: Any = container.streams.video[0].codec_context
         tags = (context.colorspace, context.color_range, context.color_primaries)
-        assert (*tags, context.color_trc) == (9, 1, 9, 16)
+        assert (*tags, context.color_trc) == (9, 1, 9, 14)
 
 
 def test_a_cover_picture_lends_no_color_tags(tmp_path: Path) -> None:

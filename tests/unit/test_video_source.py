@@ -131,7 +131,7 @@ def test_hdr_is_processed_and_said(tmp_path: Path) -> None:
     clip = Clip(codec="libx265", pix_fmt="yuv420p10le", color=(9, 1, 9, 16), frames=3)
     source, frames = read(media.make(tmp_path / "hdr.mkv", clip))
     assert len(frames) == 3
-    assert any("tone mapping" in note for note in source.info.notes)
+    assert any("tone-mapped" in note for note in source.info.notes)
 
 
 @pytest.mark.parametrize("size", [(63, 47), (64, 47), (63, 48), (1, 1), (1, 3), (3, 1)])

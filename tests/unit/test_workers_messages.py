@@ -10,7 +10,7 @@ import pytest
 from dualface_client.memory.figures import Leak, PoolReport, SlotCounts
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.stage_clock import StageTime
-from dualface_client.observe.timeline import Seating, Timeline
+from dualface_client.observe.timeline import LayoutChange, Seating, Timeline
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.job import Job
 from dualface_client.stream.setup import WorkerSetup
@@ -46,7 +46,14 @@ REPORT = StreamReport(
     sides={1: "left", 2: "right"},
     warnings=("one", "two"),
     stages={"decode": StageTime(1.5, 1.0, 99)},
-    timeline=Timeline((Seating(0.0, 1, 2), Seating(1.5, 1, 0)), (0, 3), 0.25, 0.0, 4.0),
+    timeline=Timeline(
+        (Seating(0.0, 1, 2), Seating(1.5, 1, 0)),
+        (LayoutChange(0.0, "pair"),),
+        (0, 3),
+        0.25,
+        0.0,
+        4.0,
+    ),
 )
 POOL = PoolReport(
     "dualface-x",
@@ -134,5 +141,9 @@ def test_a_message_that_differs_is_refused_by_its_field(
 def test_a_message_is_bounded() -> None:
     with pytest.raises(ProtocolError, match="limit"):
         encode(LogLine(20, "note", "", "x" * LINE_LIMIT_BYTES, ""))
-    day = Timeline(tuple(Seating(i / 3, 1_000_000, 2) for i in range(2000)), (9999,) * 240)
+    day = Timeline(
+        tuple(Seating(i / 3, 1_000_000, 2) for i in range(2000)),
+        tuple(LayoutChange(i / 3, "together") for i in range(2000)),
+        (9999,) * 240,
+    )
     assert len(encode(Progress(replace(REPORT, timeline=day)))) < LINE_LIMIT_BYTES / 10

@@ -142,7 +142,10 @@ def metavar_of(setting: Setting) -> str:
     kind = setting.kind.kind if isinstance(setting.kind, Or) else setting.kind
     if isinstance(kind, Choice):
         return "|".join(kind.options) if len(kind.options) < _OPTIONS_SHOWN else "NAME"
-    words = {"Integer": "N", "Real": "X", "Size": "WxH", "Address": "HOST:PORT", "Host": "HOST"}
+    words = {
+        **{"Integer": "N", "Real": "X", "Size": "WxH", "Color": "RRGGBB"},
+        **{"Address": "HOST:PORT", "Host": "HOST"},
+    }
     return words.get(type(kind).__name__, "FILE")
 
 

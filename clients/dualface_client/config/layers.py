@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dualface_client.config.table import ENV_PREFIX, Setting, settings_table
 from dualface_client.config.values import Given, Layer, Origin, Problem, quoted
 from dualface_client.config.yaml_tree import Node, TreeError, read_tree
-from dualface_client.settings.kinds import Or, Size, did_you_mean
+from dualface_client.settings.kinds import Color, Kind, Or, Size, did_you_mean
 
 #: Environment variables of the project that are not settings: places, secrets, the bundle's own.
 OTHER_VARIABLES = frozenset(
@@ -183,10 +183,18 @@ def _program_node(value: object, key: str, origin: Origin, table: Mapping[str, S
     if isinstance(value, bool):
         return Node(origin, str(value).lower())
     if isinstance(value, list | tuple):
-        if isinstance(kind, Size):
-            return Node(origin, "x".join(map(str, value)))
-        return Node(origin, [_program_node(item, "", origin, table) for item in value])
+        text = _text_of(value, kind.kind if isinstance(kind, Or) else kind)
+        return Node(origin, text or [_program_node(item, "", origin, table) for item in value])
     return Node(origin, str(value))
+
+
+def _text_of(parts: Sequence[object], kind: Kind | None) -> str:
+    """How a file would write a value of several parts; nothing for a list."""
+    if isinstance(kind, Size):
+        return "x".join(map(str, parts))
+    if isinstance(kind, Color):
+        return "".join(f"{part:02X}" if isinstance(part, int) else str(part) for part in parts)
+    return ""
 
 
 def read_value(setting: Setting, text: str, origin: Origin) -> Given | Problem:

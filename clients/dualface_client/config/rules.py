@@ -8,6 +8,8 @@ from typing import Any
 
 from dualface_client.config.table import settings_table
 from dualface_client.config.values import LAYERS, Given, Problem
+from dualface_client.settings.stream import DEFAULT_CANVAS_WH_PX
+from dualface_client.types import LayoutKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class AtMost:
     strict: bool = False
 
 
+#: Narrowest tile, along the axis that the two tiles share.
+_LEAST_TILE_PX = 8
 _HYSTERESIS = "what begins at the upper value ends below the lower one"
 _ASSOCIATION = "tracking.association"
 _IDENTITY = "tracking.identity"
@@ -74,7 +78,7 @@ def broken_rules(values: Mapping[str, Given]) -> list[Problem]:
         values: Every setting.
     """
     found = [problem for rule in ORDERED if (problem := _out_of_order(rule, values))]
-    return [*found, *_nvenc(values), *_own_models(values), *_pins(values)]
+    return [*found, *_layout(values), *_nvenc(values), *_own_models(values), *_pins(values)]
 
 
 def _out_of_order(rule: AtMost, values: Mapping[str, Given]) -> Problem | None:
@@ -87,6 +91,31 @@ def _out_of_order(rule: AtMost, values: Mapping[str, Given]) -> Problem | None:
     else:
         blamed, other, side = rule.upper, rule.lower, "more than" if rule.strict else "at least"
     return _problem(values, blamed, f"expected {side} {_named(values, other)}: {rule.why}")
+
+
+def _layout(values: Mapping[str, Given]) -> list[Problem]:
+    """Canvas, layout and gap leave two tiles of even sizes."""
+    layout, gap, size = (values[f"output.{name}"] for name in ("layout", "gap_px", "size"))
+    kind: LayoutKind = layout.value
+    if kind == "solo":
+        text = f"has no effect with {_named(values, 'output.layout')}; remove one of them"
+        return [_problem(values, "output.gap_px", text)] if gap.value else []
+    width, height = size.value or DEFAULT_CANVAS_WH_PX[kind]
+    along, word = (width, "width") if kind == "side-by-side" else (height, "height")
+    blamed = "output.gap_px" if gap.value else "output.size"
+    room = along - gap.value
+    if gap.value % 2:
+        text = f"expected an even number; nearest: {gap.value - 1} and {gap.value + 1}"
+    elif room < 2 * _LEAST_TILE_PX:
+        text = f"expected at most {along - 2 * _LEAST_TILE_PX}: the {word} is {along}"
+    elif room % 4:
+        use = f"a gap of {gap.value - 2} or {gap.value + 2}" if gap.value else f"{along - 2}"
+        text = (
+            f"two tiles ({kind}) of {room / 2:g} px of {word} each; expected even ones: use {use}"
+        )
+    else:
+        return []
+    return [_problem(values, blamed, text)]
 
 
 def _nvenc(values: Mapping[str, Given]) -> list[Problem]:

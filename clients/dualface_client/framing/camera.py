@@ -1,40 +1,40 @@
-"""Virtual cameras: which part of the source each tile shows.
+"""A virtual camera: which part of the source one tile shows.
 
-A camera has an aim (the face it follows, with a dead zone around it) and three critically damped
-springs: horizontal and vertical centre of the crop, and the logarithm of its height. The crop
-always has the tile's aspect and is always inside the source, so there is never any padding: if the
-source is too narrow or too low for the wanted crop, the crop shrinks.
+A camera has an aim (the face it follows, with a dead zone around it) and critically damped springs:
+horizontal and vertical centre of the crop, and the logarithms of its height and of its shape. The
+crop is always inside its room (`framing.room`), so a bar or a border is never shown: if the room is
+too narrow or too low for the wanted crop, the crop shrinks. It keeps clear of other faces: it
+shifts, and where that is not enough it tightens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import exp, log, log1p
 
+from dualface_client.framing.aim import Aim, drag
+from dualface_client.framing.room import TIGHTER, Surroundings, place, shows_part, size_for
 from dualface_client.framing.spring import Spring
-from dualface_client.framing.two_shot import TwoShot
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.types import Crop, Person, SeatAssignment, Side, TileLayout
+from dualface_client.types import Box, Crop, Person
 
 #: Distance to the wanted value, on a logarithmic scale or as a share of the crop, that counts as
 #: "arrived" when a camera returns from a wide crop.
 _ARRIVED = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """What a tile shows in one frame.
-
-    Attributes:
-        crop: Part of the source, with the tile's aspect, inside the source.
-        seen: The face is there now.
-        away: The face has been missing for longer than `FramingSettings.hold_s`, or was never seen
-            in this shot.
-    """
-
-    crop: Crop
-    seen: bool
-    away: bool
+#: Space that the crop keeps from another face, in that face's widths: where it is aimed, and where
+#: it is moved at once. The first is larger, so that a resting camera does not tremble with the
+#: other face's box.
+_AIMED_MARGIN, _LEAST_MARGIN = 0.14, 0.06
+#: A camera that had to tighten for another face opens again after this long without need.
+_OPEN_AFTER_S = 1.0
+#: A target that other faces push moves only by more than this share of the crop's width.
+_PUSH_SLACK = 0.01
+#: Steps by which a crop tightens at once if another face would be cut by it, down to this share of
+#: itself without a face of its own.
+_SQUEEZE, _LEAST_EMPTY = 0.96, 0.35
+#: No tile tightens for others further than to this share of its face in its height; the one
+#: picture of whoever is alone may become a close-up.
+TIGHTEST_TILE, TIGHTEST_PICTURE = 0.52, 0.66
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class _Face:
     x_px: float
     y_px: float
     height_px: float
+    box: Box
 
     @classmethod
     def of(cls, person: Person) -> _Face | None:
@@ -52,85 +53,141 @@ class _Face:
         left, top, right, bottom = (float(value) for value in person.box_xyxy_px)
         if not (right > left and bottom > top):
             return None
-        return cls((left + right) / 2, (top + bottom) / 2, bottom - top)
+        return cls((left + right) / 2, (top + bottom) / 2, bottom - top, (left, top, right, bottom))
 
 
 class Camera:
-    """The camera of one tile.
+    """The camera of one tile, or of the whole canvas.
 
     Args:
-        side: Whose half of the source is shown until somebody is seen.
-        tile_wh_px: Width and height of the tile.
-        source_wh_px: Width and height of the source.
+        home_share: Where it looks until somebody is seen, as a share of the room's width.
+        area_wh_px: Width and height of the rectangle of the canvas that it fills.
+        source_wh_px: Width and height of the source, both positive.
         settings: How it frames and moves.
+        tightest_share: Largest share of the area's height to which its face may grow so that other
+            faces stay out.
     """
 
     def __init__(
         self,
-        side: Side,
-        tile_wh_px: tuple[int, int],
+        home_share: float,
+        area_wh_px: tuple[int, int],
         source_wh_px: tuple[int, int],
         settings: FramingSettings,
+        tightest_share: float = TIGHTEST_TILE,
     ) -> None:
         self._settings = settings
-        self._source_w, self._source_h = float(source_wh_px[0]), float(source_wh_px[1])
-        self._aspect = tile_wh_px[0] / tile_wh_px[1]
-        #: Height of the largest crop of the tile's aspect that fits into the source.
-        self._widest_px = min(self._source_h, self._source_w / self._aspect)
-        self._closest_px = min(self._widest_px, tile_wh_px[1] / settings.max_upscale)
-        self._home_x_px = self._source_w * (0.25 if side is Side.LEFT else 0.75)
-        self._x = Spring(self._home_x_px)
-        self._y = Spring(self._source_h / 2)
-        self._zoom = Spring(log(self._widest_px))
+        self._tightest_share = tightest_share
+        source_w, source_h = float(source_wh_px[0]), float(source_wh_px[1])
+        self._around = Surroundings((0.0, 0.0, source_w, source_h))
+        self._aspect = area_wh_px[0] / area_wh_px[1]
+        self._closest_px = area_wh_px[1] / settings.max_upscale
+        self._home_share = home_share
+        self._x = Spring(0.0)
+        self._y = Spring(0.0)
+        self._zoom = Spring(0.0)  # logarithm of the crop's height
+        self._shape = Spring(0.0)  # logarithm of its aspect over the area's
         self._size_log: float | None = None  # the face's smoothed height
-        self._aim = (self._home_x_px, self._source_h / 2)
-        self._zoom_aim = log(self._widest_px)
+        self._share = settings.face_share
+        self._aim = Aim(settings)
+        self._zoom_aim = self._shape_aim = 0.0
         self._time_s: float | None = None
         self._seen_s: float | None = None  # when this shot's face was last seen
         self._shot_s = 0.0
         self._identity = 0
+        self._face: _Face | None = None  # this frame's, or None
+        self._whole = False
+        self._widens = settings.alone == "tile" and settings.missing == "wide"
         self._easing = False
-        self._widens = settings.missing == "wide"
-        self._resting = True
-        self._still_since_s = 0.0
-        self._still_at = self._aim
+        self._tighter = 1.0
+        self._tight_s = 0.0
+        self._pushed: tuple[float, float] | None = None
+        #: Whether the last crop shows part of another face that it could not keep clear of.
+        self.is_crowded = False
         self._go_home()
 
     @property
     def crop(self) -> Crop:
         """What the tile shows at present."""
-        height = min(exp(self._zoom.value), self._widest_px)
-        width = height * self._aspect
-        # Rounding may leave the crop slightly outside, so it is clamped to the source's edge.
-        x_px = min(max(self._x.value - width / 2, 0.0), max(0.0, self._source_w - width))
-        y_px = min(max(self._y.value - height / 2, 0.0), max(0.0, self._source_h - height))
+        width, height = self._size()
+        left, top, right, bottom = self._around.room_xyxy_px
+        # Rounding may leave the crop slightly outside, so it is clamped to the room's edge.
+        x_px = min(max(self._x.value - width / 2, left), max(left, right - width))
+        y_px = min(max(self._y.value - height / 2, top), max(top, bottom - height))
         return Crop(x_px, y_px, width, height)
 
-    def update(self, person: Person, time_s: float, scene_cut: bool = False) -> Crop:
+    @property
+    def face_share(self) -> float:
+        """Height of the face as a share of the tile's once the zoom has settled; 0 if unknown."""
+        if self._size_log is None or self._whole:
+            return 0.0
+        width, height = self._aimed_size()
+        return exp(self._size_log) * min(self._aspect / width, 1.0 / height)
+
+    def update(
+        self,
+        person: Person,
+        time_s: float,
+        scene_cut: bool = False,
+        around: Surroundings | None = None,
+        share: float | None = None,
+        jump: bool = False,
+    ) -> Crop:
         """Moves on to the next frame.
 
         Args:
             person: Whom the tile shows, and where the face is.
             time_s: Presentation time in seconds, not decreasing.
             scene_cut: True on the first frame of a new shot: the camera jumps.
+            around: Room and other faces; the last room and nobody if not given.
+            share: Height of the face as a share of the tile's; as set if not given.
+            jump: The camera is not on air: it goes where it should be at once.
 
         Returns:
-            The part of the source to show, with the tile's aspect, inside the source.
+            The part of the source to show, inside the room.
         """
+        self._around = around or Surroundings(self._around.room_xyxy_px)
+        self._share = share or self._settings.face_share
+        self._whole = False
         dt_s = self._advance(time_s, scene_cut)
-        face = _Face.of(person)
-        if face is not None:
-            self._follow(face, person.identity, time_s, dt_s)
-        elif self._seen_s is not None and self._widens and self._is_away(time_s):
+        self._face = _Face.of(person)
+        if self._face is not None:
+            self._follow(self._face, person.identity, time_s, dt_s, jump)
+        elif self._seen_s is None:
+            self._go_home()
+        elif self._widens and self.is_away(time_s):
             self._widen()
         self._move(dt_s)
         return self.crop
 
-    def shot(self, person: Person, time_s: float) -> Shot:
-        """What `update` has just settled for this person and time."""
-        return Shot(self.crop, _Face.of(person) is not None, self._is_away(time_s))
+    def show_all(self, time_s: float, scene_cut: bool, room: Box, jump: bool = False) -> Crop:
+        """Moves on towards the whole room, whatever its shape.
 
-    def _is_away(self, time_s: float) -> bool:
+        Args:
+            time_s: Presentation time in seconds, not decreasing.
+            scene_cut: True on the first frame of a new shot: the camera jumps.
+            room: What to show.
+            jump: The camera is not on air: it goes there at once.
+        """
+        self._around = Surroundings(room)
+        self._whole, self._face, self._identity = True, None, 0
+        dt_s = self._advance(time_s, scene_cut)
+        width, height = self._around.room_wh_px
+        self._aim.at = (room[0] + room[2]) / 2, (room[1] + room[3]) / 2
+        self._zoom_aim, self._shape_aim = log(height), log(width / height / self._aspect)
+        self._size_log = None
+        self._easing = True
+        if jump or scene_cut:
+            self._jump()
+        self._move(dt_s)
+        return self.crop
+
+    def is_seen(self) -> bool:
+        """Whether the face is there in this frame."""
+        return self._face is not None
+
+    def is_away(self, time_s: float) -> bool:
+        """Whether the face has been missing for longer than `hold_s`, or was not seen yet."""
         since_s = self._shot_s if self._seen_s is None else self._seen_s
         return time_s - since_s > self._settings.hold_s
 
@@ -143,36 +200,50 @@ class Camera:
             self._shot_s = time_s
             self._seen_s = None
             self._size_log = None
+            self._tighter = 1.0
             self._go_home()
         return dt_s
 
     def _go_home(self) -> None:
-        self._aim = (self._home_x_px, self._source_h / 2)
-        self._zoom_aim = log(self._widest_px)
+        """Shows the largest crop of the tile's shape around the home place."""
+        left, top, right, bottom = self._around.room_xyxy_px
+        self._aim.at = (left + self._home_share * (right - left), (top + bottom) / 2)
+        self._zoom_aim, self._shape_aim = log(self._widest_px()), 0.0
         self._easing = False
         self._jump()
 
     def _widen(self) -> None:
         """Aims at a wide crop around the last place."""
-        self._zoom_aim = log(self._widest_px)
+        self._zoom_aim, self._shape_aim = log(self._widest_px()), 0.0
         self._size_log = None
         self._easing = True
 
-    def _follow(self, face: _Face, identity: int, time_s: float, dt_s: float) -> None:
-        jump = self._must_jump(face, identity, time_s)
+    def _widest_px(self) -> float:
+        """Height of the largest crop of the area's aspect that fits into the room."""
+        width, height = self._around.room_wh_px
+        return min(height, width / self._aspect)
+
+    def _follow(
+        self, face: _Face, identity: int, time_s: float, dt_s: float, off_air: bool
+    ) -> None:
+        jump = off_air or self._must_jump(face, identity, time_s)
         away = self._seen_s is None or self._size_log is None
-        wanted = self._wanted_zoom_log(self._smooth_size(face, jump or away, dt_s))
+        self._smooth_size(face, jump or away, dt_s)
+        width, height = self._wanted_size(face, time_s, jump)
+        wanted = log(height)
         if jump or away:
             self._zoom_aim = wanted
         else:
-            self._zoom_aim = _drag(self._zoom_aim, wanted, log1p(self._settings.zoom_dead_zone))
+            self._zoom_aim = drag(self._zoom_aim, wanted, log1p(self._settings.zoom_dead_zone))
+        self._shape_aim = log(width / height / self._aspect)
         self._seen_s, self._identity = time_s, identity
         if jump:
-            self._aim = (face.x_px, face.y_px)
-        else:
-            self._aim_at(face, time_s, dt_s)
-        if jump:
+            self._aim.at = (face.x_px, face.y_px)
             self._jump()
+        else:
+            height = exp(self._zoom_aim)
+            size = height * self._aspect, height
+            self._aim.follow((face.x_px, face.y_px), size, time_s, dt_s)
         self._easing = not jump and (away or self._easing) and not self._arrived()
 
     def _must_jump(self, face: _Face, identity: int, time_s: float) -> bool:
@@ -182,8 +253,8 @@ class Camera:
             return True
         if time_s - self._seen_s > self._settings.hold_s and not self._shows(face):
             return True  # panning from where the person left would show everybody else
-        width = exp(self._zoom.value) * self._aspect
-        distance = max(abs(face.x_px - self._aim[0]), abs(face.y_px - self._aim[1]))
+        width = self._size()[0]
+        distance = max(abs(face.x_px - self._aim.at[0]), abs(face.y_px - self._aim.at[1]))
         return distance > self._settings.jump_distance * width
 
     def _shows(self, face: _Face) -> bool:
@@ -191,132 +262,170 @@ class Camera:
         across = 0 <= face.x_px - crop.x_px <= crop.width_px
         return across and 0 <= face.y_px - crop.y_px <= crop.height_px
 
-    def _smooth_size(self, face: _Face, restart: bool, dt_s: float) -> float:
+    def _smooth_size(self, face: _Face, restart: bool, dt_s: float) -> None:
         size_log = log(max(face.height_px, 1.0))
         if not restart and self._size_log is not None:
             weight = 1.0 - exp(-dt_s / self._settings.size_smoothing_s)
             size_log = self._size_log + weight * (size_log - self._size_log)
         self._size_log = size_log
-        return size_log
 
-    def _wanted_zoom_log(self, size_log: float) -> float:
-        height = exp(size_log) / self._settings.face_share
-        return log(min(max(height, self._closest_px), self._widest_px))
-
-    def _aim_at(self, face: _Face, time_s: float, dt_s: float) -> None:
-        """Lets a resting camera rest, and a following one keep up."""
-        height = exp(self._zoom_aim)
-        away = max(
-            abs(face.x_px - self._aim[0]) / (height * self._aspect),
-            abs(face.y_px - self._aim[1]) / height,
+    def _wanted_size(self, face: _Face, time_s: float, at_once: bool) -> tuple[float, float]:
+        """Of the crop: for the face's share, and tighter where that keeps other faces out."""
+        height_px = exp(self._size_log or 0.0)
+        share = min(self._share, height_px / min(self._closest_px, self._widest_px()))
+        width, height = size_for(
+            height_px,
+            share,
+            self._aspect,
+            self._around.room_wh_px,
+            self._around.largest_share(self._settings),
         )
-        if self._resting and away <= self._settings.rest_zone:
-            drift = 1.0 - exp(-dt_s / self._settings.recentre_s)
-            self._aim = (
-                self._aim[0] + drift * (face.x_px - self._aim[0]),
-                self._aim[1] + drift * (face.y_px - self._aim[1]),
+        self._tighten(face, (width, height), time_s, at_once)
+        return width * self._tighter, height * self._tighter
+
+    def _tighten(
+        self, face: _Face, size: tuple[float, float], time_s: float, at_once: bool
+    ) -> None:
+        """Chooses how much tighter the crop must be; opens again only after a while."""
+        wanted = 1.0
+        if self._around.coming:
+            least = exp(self._size_log or 0.0) / self._tightest_share / size[1]
+            factors = [max(factor, min(least, 1.0)) for factor in TIGHTER]
+            wanted = next(
+                (
+                    factor
+                    for factor in factors
+                    if self._place(
+                        (face.x_px, face.y_px + self._drop(size[1] * factor)),
+                        (size[0] * factor, size[1] * factor),
+                        self._around.coming,
+                        _AIMED_MARGIN,
+                    )
+                ),
+                factors[-1],
             )
-            return
-        if self._resting:
-            self._resting, self._still_since_s, self._still_at = False, time_s, self._aim
-        slack = self._settings.dead_zone * height
-        self._aim = (
-            _drag(self._aim[0], face.x_px, slack * self._aspect),
-            _drag(self._aim[1], face.y_px, slack),
-        )
-        moved = max(abs(self._aim[0] - self._still_at[0]), abs(self._aim[1] - self._still_at[1]))
-        if moved > slack:
-            self._still_since_s, self._still_at = time_s, self._aim
-        elif time_s - self._still_since_s >= self._settings.rest_after_s:
-            self._resting = True
+        if wanted <= self._tighter:
+            self._tighter, self._tight_s = wanted, time_s
+        elif at_once or time_s - self._tight_s >= _OPEN_AFTER_S:
+            self._tighter = wanted
 
-    def _targets(self, height: float) -> tuple[float, float]:
-        """Centre of a crop of this height with the aim in its place, inside the source."""
-        width = height * self._aspect
-        drop = (0.5 - self._settings.centre_y) * height if self._seen_s is not None else 0.0
-        x_px = min(max(self._aim[0], width / 2), self._source_w - width / 2)
-        y_px = min(max(self._aim[1] + drop, height / 2), self._source_h - height / 2)
-        return x_px, y_px
+    # -- size and place -----------------------------------------------------------------------
+
+    def _size(self) -> tuple[float, float]:
+        """Width and height of the crop now, within the room."""
+        return self._fitting(self._zoom.value, self._shape.value)
+
+    def _aimed_size(self) -> tuple[float, float]:
+        return self._fitting(self._zoom_aim, self._shape_aim)
+
+    def _fitting(self, zoom: float, shape: float) -> tuple[float, float]:
+        """Of this height and shape, shrunk into the room without changing the shape."""
+        room_w, room_h = self._around.room_wh_px
+        height = exp(zoom)
+        width = height * self._aspect * exp(shape)
+        scale = min(1.0, room_w / width, room_h / height)
+        return width * scale, height * scale
+
+    def _drop(self, height: float) -> float:
+        """How far the crop's centre is below the face's, for head room."""
+        return (0.5 - self._settings.centre_y) * height
+
+    def _targets(self, size: tuple[float, float]) -> tuple[float, float]:
+        """Centre of a crop of this size with the aim in its place, in the room, clear of faces."""
+        width, height = size
+        drop = self._drop(height) if self._seen_s is not None and not self._whole else 0.0
+        centre = self._aim.at[0], self._aim.at[1] + drop
+        if self._around.coming:
+            found = self._place(centre, size, self._around.coming, _AIMED_MARGIN)
+            if found is not None:
+                return self._calm(found, centre, width)
+        self._pushed = None
+        left, top, right, bottom = self._around.room_xyxy_px
+        return (
+            min(max(centre[0], left + width / 2), max(left + width / 2, right - width / 2)),
+            min(max(centre[1], top + height / 2), max(top + height / 2, bottom - height / 2)),
+        )
+
+    def _calm(
+        self, found: tuple[float, float], centre: tuple[float, float], width: float
+    ) -> tuple[float, float]:
+        """The same place while another face that pushes the crop only trembles."""
+        if found == centre:
+            self._pushed = None
+            return found
+        slack = _PUSH_SLACK * width
+        last = self._pushed or found
+        self._pushed = drag(last[0], found[0], slack), drag(last[1], found[1], slack)
+        return self._pushed
+
+    def _place(
+        self,
+        centre: tuple[float, float],
+        size: tuple[float, float],
+        faces: tuple[Box, ...],
+        margin: float,
+    ) -> tuple[float, float] | None:
+        box = None if self._face is None else self._face.box
+        return place(centre, size, box, self._around, faces, margin)
 
     def _jump(self) -> None:
-        self._resting = True
+        self._aim.rest()
+        self._pushed = None
         self._zoom.jump(self._zoom_aim)
-        x_px, y_px = self._targets(exp(self._zoom_aim))
+        self._shape.jump(self._shape_aim)
+        x_px, y_px = self._targets(self._size())
         self._x.jump(x_px)
         self._y.jump(y_px)
 
     def _move(self, dt_s: float) -> None:
         settings = self._settings
         zoom_rate = settings.ease_rate if self._easing else settings.zoom_rate
-        height = exp(self._zoom.step(self._zoom_aim, dt_s, zoom_rate, settings.max_zoom_speed))
-        height = min(height, self._widest_px)
-        x_px, y_px = self._targets(height)
+        self._zoom.step(self._zoom_aim, dt_s, zoom_rate, settings.max_zoom_speed)
+        self._shape.step(self._shape_aim, dt_s, zoom_rate, settings.max_zoom_speed)
+        self._zoom.clamp(log(1.0), log(self._around.room_wh_px[1]))
+        width, height = self._size()
+        x_px, y_px = self._targets((width, height))
         rate = settings.ease_rate if self._easing else settings.pan_rate
-        self._x.step(x_px, dt_s, rate, settings.max_speed * height * self._aspect)
+        self._x.step(x_px, dt_s, rate, settings.max_speed * width)
         self._y.step(y_px, dt_s, rate, settings.max_speed * height)
-        self._keep_inside(height)
+        self._keep_inside(width, height)
+        self._keep_clear()
 
-    def _keep_inside(self, height: float) -> None:
-        half = height * self._aspect / 2
-        self._x.clamp(min(half, self._source_w / 2), max(self._source_w - half, self._source_w / 2))
-        half = height / 2
-        self._y.clamp(min(half, self._source_h / 2), max(self._source_h - half, self._source_h / 2))
+    def _keep_inside(self, width: float, height: float) -> None:
+        left, top, right, bottom = self._around.room_xyxy_px
+        self._x.clamp(left + width / 2, max(left + width / 2, right - width / 2))
+        self._y.clamp(top + height / 2, max(top + height / 2, bottom - height / 2))
+
+    def _keep_clear(self) -> None:
+        """Moves the crop at once, or tightens it, where it would show part of another face."""
+        self.is_crowded = False
+        crop = self.crop
+        edges = crop.x_px, crop.y_px, crop.width_px, crop.height_px
+        if self._whole or not any(shows_part(edges, face) for face in self._around.faces):
+            return
+        width, height = self._size()
+        scale, least = 1.0, _LEAST_EMPTY
+        if self._face is not None:
+            least = min(1.0, self._face.height_px / self._tightest_share / height)
+        while scale >= least:
+            size = width * scale, height * scale
+            found = self._place(
+                (self._x.value, self._y.value), size, self._around.faces, _LEAST_MARGIN
+            )
+            if found is not None:
+                self._x.clamp(found[0], found[0])
+                self._y.clamp(found[1], found[1])
+                if scale < 1.0:
+                    self._zoom.clamp(0.0, log(size[1]))
+                return
+            scale *= _SQUEEZE
+        self.is_crowded = True
 
     def _arrived(self) -> bool:
-        height = exp(self._zoom.value)
-        x_px, y_px = self._targets(height)
+        width, height = self._size()
+        x_px, y_px = self._targets((width, height))
         return (
             abs(self._zoom.value - self._zoom_aim) < _ARRIVED
             and abs(self._x.value - x_px) < _ARRIVED * height
             and abs(self._y.value - y_px) < _ARRIVED * height
         )
-
-
-class CameraPair:
-    """The cameras of both tiles.
-
-    Args:
-        layout: Sizes of the canvas and its tiles.
-        source_wh_px: Width and height of the source, both positive.
-        settings: How the cameras frame and move.
-    """
-
-    def __init__(
-        self,
-        layout: TileLayout,
-        source_wh_px: tuple[int, int],
-        settings: FramingSettings | None = None,
-    ) -> None:
-        if min(source_wh_px) < 1:
-            raise ValueError(f"source size {source_wh_px}: expected a positive width and height")
-        settings = settings or FramingSettings()
-        self._left = Camera(Side.LEFT, layout.tile_wh_px, source_wh_px, settings)
-        self._right = Camera(Side.RIGHT, layout.tile_wh_px, source_wh_px, settings)
-        self._common = Camera(Side.LEFT, layout.tile_wh_px, source_wh_px, settings)
-        aspect = layout.tile_wh_px[0] / layout.tile_wh_px[1]
-        self._two_shot = (
-            TwoShot(settings, aspect, self._common.update) if settings.two_shot else None
-        )
-
-    def update(self, assignment: SeatAssignment, time_s: float) -> tuple[Shot, Shot]:
-        """What the left and the right tile show in one frame.
-
-        Args:
-            assignment: Who sits where.
-            time_s: Presentation time in seconds, not decreasing.
-        """
-        for camera, person in ((self._left, assignment.left), (self._right, assignment.right)):
-            camera.update(person, time_s, assignment.scene_cut)
-        left = self._left.shot(assignment.left, time_s)
-        right = self._right.shot(assignment.right, time_s)
-        if self._two_shot is None:
-            return left, right
-        crops = self._two_shot.update(assignment, (left.crop, right.crop), time_s)
-        if self._two_shot.is_on:  # nobody is away from a shot of both
-            return Shot(crops[0], left.seen, False), Shot(crops[1], right.seen, False)
-        return replace(left, crop=crops[0]), replace(right, crop=crops[1])
-
-
-def _drag(aim: float, wanted: float, slack: float) -> float:
-    """Moves `aim` only as far as needed to be within `slack` of `wanted`."""
-    return min(max(aim, wanted - slack), wanted + slack)

@@ -1,40 +1,46 @@
-"""Pixel work on the host with OpenCV, by the rules of `imaging.geometry`."""
+"""Pixel work on the host with OpenCV and NumPy, by the rules of `imaging.geometry`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor
 
 import cv2
 import numpy as np
 
 from dualface_client.imaging.geometry import (
+    BACKDROP_GAIN,
     THUMBNAIL_WH_PX,
+    Backdrop,
     Matrix,
+    backdrop_axes,
+    backdrop_of,
     black,
-    chroma_origin,
-    covered_part,
-    grid_size,
-    luma_origin,
+    chroma_axes,
+    content_of,
+    luma_axes,
     refine,
     rgb_matrix,
+    shrinks,
     similarity_matrix,
     supersampling,
-    tile_scale,
+    thumbnail_of,
+    thumbnail_rows,
+    ycbcr_of,
 )
+from dualface_client.imaging.resample import LANCZOS, LINEAR, SPLINE, bands, draw, resample
 from dualface_client.imaging.sharpness import face_sharpness
-from dualface_client.imaging.tiles import copy_tile, put_tile
+from dualface_client.imaging.tiles import copy_tile, part_of, put_tile
 from dualface_client.types import (
     FACE_CHIP_TEMPLATE_PX,
     ByteArray,
     ColorSpec,
     Crop,
-    CropPair,
     FloatArray,
     Letterbox,
     Nv12Image,
-    Side,
+    Rect,
     TileLayout,
+    View,
 )
 
 
@@ -86,107 +92,84 @@ class CpuImaging:
         )
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
-        """Luma averaged to `(18, 32)` uint8."""
-        return np.asarray(cv2.resize(image.y, THUMBNAIL_WH_PX, interpolation=cv2.INTER_AREA))
+        """The picture averaged to `(36, 64, 3)` uint8: Y, Cb, Cr."""
+        rows = thumbnail_rows(image)
+        width, height = THUMBNAIL_WH_PX
+        luma = _resize_to(rows.y, (width, height))
+        chroma = _resize_to(rows.uv, (width // 2, height // 2))
+        return thumbnail_of(np.vstack([luma, chroma.reshape(height // 2, width)]))
 
     def compose(
-        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
     ) -> list[Nv12Image]:
-        """Draws the two tiles of each canvas.
+        """Draws the views of each canvas.
 
         Args:
             images: Host pictures.
-            crops: What the left and the right tile show of each; parts outside it are black.
-            layout: Sizes.
+            views: What each canvas shows of its picture, one to three.
+            canvas: Size, and the colour of what no view covers.
 
         Returns:
             New pictures of the canvas's size with their source's colour description.
         """
-        return [_canvas(image, pair, layout) for image, pair in zip(images, crops, strict=True)]
+        return [_canvas(image, each, canvas) for image, each in zip(images, views, strict=True)]
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         """How sharp a face is, see `imaging.sharpness`."""
         return face_sharpness(image, box_xyxy_px)
 
-    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
-        """A copy of one tile."""
-        return copy_tile(canvas, side, layout)
+    def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
+        """A copy of a part of a canvas."""
+        return copy_tile(canvas, area)
 
-    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
-        """Replaces one tile of a canvas."""
-        put_tile(canvas, side, layout, tile)
+    def put_tile(self, canvas: Nv12Image, area: Rect, tile: Nv12Image) -> None:
+        """Replaces a part of a canvas."""
+        put_tile(canvas, area, tile)
 
     def upload_tile(self, tile: Nv12Image) -> Nv12Image:
         """The picture itself."""
         return tile
 
 
-def _canvas(image: Nv12Image, crops: CropPair, layout: TileLayout) -> Nv12Image:
-    canvas_w, canvas_h = layout.canvas_wh_px
-    y = np.empty((canvas_h, canvas_w), np.uint8)
-    uv = np.empty((canvas_h // 2, canvas_w // 2, 2), np.uint8)
-    width, height = layout.tile_wh_px
-    for side, crop in zip((Side.LEFT, Side.RIGHT), crops, strict=True):
-        x = layout.tile_x_px(side)
-        tile_y = y[:, x : x + width]
-        tile_uv = uv[:, x // 2 : (x + width) // 2]
-        _draw_tile(image, crop, tile_y, tile_uv)
-        covered = covered_part(crop, (image.width_px, image.height_px), (width, height))
-        _blacken_outside(tile_y, tile_uv, covered, image.color)
-    return Nv12Image(y, uv, image.color)
+def _canvas(image: Nv12Image, views: Sequence[View], layout: TileLayout) -> Nv12Image:
+    width, height = layout.canvas_wh_px
+    luma, *chroma = ycbcr_of(layout.gap_color, image.color)
+    y = np.full((height, width), luma, np.uint8)
+    uv = np.full((height // 2, width // 2), np.array(chroma, np.uint8).view(np.uint16)[0])
+    canvas = Nv12Image(y, uv.view(np.uint8).reshape(height // 2, width // 2, 2), image.color)
+    for view in views:
+        backdrop = backdrop_of(view, image)
+        if backdrop is not None:
+            _draw_backdrop(image, backdrop, part_of(canvas, view.area))
+        _draw_crop(image, view.crop, part_of(canvas, content_of(view)))
+    return canvas
 
 
-def _draw_tile(image: Nv12Image, crop: Crop, y: ByteArray, uv: ByteArray) -> None:
-    scale = tile_scale(crop, (y.shape[1], y.shape[0]))
-    grid_wh = grid_size(crop.width_px), grid_size(crop.height_px)
-    shifted: ByteArray = np.asarray(
-        cv2.getRectSubPix(image.y, grid_wh, _centre(luma_origin(crop), grid_wh)), np.uint8
+def _draw_crop(image: Nv12Image, crop: Crop, target: Nv12Image) -> None:
+    luma = luma_axes(crop, (target.width_px, target.height_px), image)
+    chroma = chroma_axes(luma)
+    method, chroma_method = (None, None) if shrinks(luma) else (LANCZOS, LINEAR)
+    draw(image.y, bands(luma[0], method), bands(luma[1], method), target.y)
+    across = bands(chroma[0], chroma_method, pairs=True)
+    draw(_pairs(image.uv), across, bands(chroma[1], chroma_method), _pairs(target.uv))
+
+
+def _draw_backdrop(image: Nv12Image, backdrop: Backdrop, target: Nv12Image) -> None:
+    planes = (
+        (image.y, target.y, backdrop.luma),
+        (_pairs(image.uv), _pairs(target.uv), backdrop.chroma),
     )
-    y[...] = _resize_by(shifted, scale, y.shape, cv2.INTER_CUBIC)
-    grid_wh = grid_size(crop.width_px / 2), grid_size(crop.height_px / 2)
-    planes = _shift_chroma(image.uv, chroma_origin(crop, scale), grid_wh)
-    merged: ByteArray = np.asarray(cv2.merge(planes), np.uint8)
-    uv[...] = _resize_by(merged, scale, uv.shape, cv2.INTER_LINEAR)
+    for pairs, (source, out, (across, down)) in zip((False, True), planes, strict=True):
+        cells = resample(source, bands(across, pairs=pairs), bands(down))
+        base = 128.0 if pairs else float(black(image.color))
+        cells = base + np.float32(BACKDROP_GAIN) * (cells - base)
+        wide, high = backdrop_axes(backdrop.cells_wh, (out.shape[1] // (1 + pairs), len(out)))
+        draw(cells, bands(wide, SPLINE, pairs=pairs), bands(high, SPLINE), out)
 
 
-def _shift_chroma(
-    uv: ByteArray, origin: tuple[float, float], grid_wh: tuple[int, int]
-) -> list[ByteArray]:
-    """Cb and Cr on the shifted grid; getRectSubPix takes one channel or three, never two.
-
-    Only the part that is read is split. Where indices clamp, its edges are the picture's own.
-    """
-    height, width = uv.shape[:2]
-    left, right = _reach(origin[0], grid_wh[0], width)
-    top, bottom = _reach(origin[1], grid_wh[1], height)
-    centre = _centre((origin[0] - left, origin[1] - top), grid_wh)
-    planes = cv2.split(uv[top:bottom, left:right])
-    return [np.asarray(cv2.getRectSubPix(plane, grid_wh, centre)) for plane in planes]
-
-
-def _reach(origin: float, count: int, limit: int) -> tuple[int, int]:
-    """Indices that `count` bilinear samples starting at `origin` touch, at least one, inside."""
-    low = min(limit - 1, max(0, floor(origin)))
-    high = min(limit, max(1, floor(origin) + count + 1))
-    return low, max(low + 1, high)
-
-
-def _centre(origin: tuple[float, float], grid_wh: tuple[int, int]) -> tuple[float, float]:
-    """The index of the grid's centre, which is what getRectSubPix wants."""
-    return origin[0] + (grid_wh[0] - 1) / 2, origin[1] + (grid_wh[1] - 1) / 2
-
-
-def _resize_by(
-    grid: ByteArray, scale: tuple[float, float], shape: tuple[int, ...], enlarge: int
-) -> ByteArray:
-    """Resizes by exactly `scale` and keeps the part of the wanted shape.
-
-    Without `dsize` OpenCV uses the factors as given; with it, it would derive rounded ones.
-    """
-    shrinks = min(scale) < 1.0
-    method = cv2.INTER_AREA if shrinks else enlarge
-    scaled = cv2.resize(grid, None, fx=scale[0], fy=scale[1], interpolation=method)
-    return np.asarray(scaled[: shape[0], : shape[1]])
+def _pairs(uv: ByteArray) -> ByteArray:
+    """Chroma with Cb and Cr side by side in each row."""
+    return uv.reshape(uv.shape[0], -1)
 
 
 def _resize_to(plane: ByteArray, size_wh: tuple[int, int]) -> ByteArray:
@@ -211,23 +194,3 @@ def _warp(plane: ByteArray, matrix: Matrix, size_wh: tuple[int, int]) -> ByteArr
 def _to_rgb(y: ByteArray, uv: ByteArray, color: ColorSpec) -> ByteArray:
     """Converts planes of equal size; rounds and saturates."""
     return np.asarray(cv2.transform(cv2.merge([y, uv]), rgb_matrix(color)))
-
-
-def _blacken_outside(
-    y: ByteArray, uv: ByteArray, covered: tuple[int, int, int, int], color: ColorSpec
-) -> None:
-    """Paints what the source does not cover."""
-    left, top, right, bottom = covered
-    height, width = y.shape
-    for rows, columns in (
-        (slice(0, top), slice(0, width)),
-        (slice(bottom, height), slice(0, width)),
-        (slice(top, bottom), slice(0, left)),
-        (slice(top, bottom), slice(right, width)),
-    ):
-        y[rows, columns] = black(color)
-        uv[_half(rows), _half(columns)] = 128
-
-
-def _half(part: slice) -> slice:
-    return slice(part.start // 2, part.stop // 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,28 @@ import numpy as np
 
 from dualface_client.cuda.stream import CudaStream
 from dualface_client.imaging.cuda_structs import (
+    BACKDROP_BATCH,
     BATCH,
     CHIP,
     COMPOSE_BATCH,
     LETTERBOX_BATCH,
     THUMBNAIL_BATCH,
+    cells_of,
     picture_of,
     row_pitch_of,
-    tile_of,
+    view_of,
     warp_of,
 )
 from dualface_client.imaging.geometry import (
+    MOST_CELLS,
     THUMBNAIL_WH_PX,
-    black,
+    Backdrop,
+    backdrop_of,
     rgb_matrix,
     similarity_matrix,
+    thumbnail_of,
+    thumbnail_rows,
+    ycbcr_of,
 )
 from dualface_client.imaging.sharpness import face_sharpness
 from dualface_client.imaging.tiles import copy_tile, put_tile
@@ -41,22 +48,25 @@ from dualface_client.types import (
     ByteArray,
     ColorSpec,
     Crop,
-    CropPair,
     FloatArray,
     Letterbox,
     Nv12Image,
+    Rect,
     Side,
     TileLayout,
+    View,
 )
 
-_THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * THUMBNAIL_WH_PX[1]
+# Rows of 64 bytes: those of luma, then those of chroma at half size.
+_THUMBNAIL_ROWS = THUMBNAIL_WH_PX[1] * 3 // 2
+_THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * _THUMBNAIL_ROWS
 # Thumbnails in pinned host memory at once; each is overwritten after this many more.
 _THUMBNAIL_SLOTS = 256
 _BLOCK = (32, 8)
-# One block of `compose`, and the samples of a tile that it computes; as in kernels.cu.
-_TILE_BLOCK = (16, 16)
-_TILE_BLOCK_SAMPLES = (64, 16)
-_THUMBNAIL_THREADS = 128
+# One block of `compose`, and the samples of a canvas that it computes; as in kernels.cu.
+_DRAWN_BLOCK = (16, 16)
+_DRAWN_SAMPLES = (64, 16)
+_THUMBNAIL_THREADS = _CELL_THREADS = 128
 
 
 class PendingThumbnail:
@@ -68,9 +78,9 @@ class PendingThumbnail:
         self._done = done
 
     def result(self) -> ByteArray:
-        """Waits and copies, within the next 256 thumbnails: shape `(18, 32)`, uint8."""
+        """Waits and copies, within the next 256 thumbnails: shape `(36, 64, 3)`, uint8."""
         self._done.synchronize()
-        return self._pixels.copy()
+        return thumbnail_of(self._pixels)
 
 
 class CudaImaging:
@@ -95,13 +105,12 @@ class CudaImaging:
                 code=Path(__file__).with_name("kernels.cu").read_text(),
                 options=("--std=c++17",),
             )
-            names = ("letterbox", "thumbnail", "face_chip", "compose")
+            names = ("letterbox", "thumbnail", "face_chip", "compose", "backdrops")
             self._kernels = {name: module.get_function(name) for name in names}
             pinned = cupy.cuda.alloc_pinned_memory(_THUMBNAIL_SLOTS * _THUMBNAIL_BYTES)
-        width, height = THUMBNAIL_WH_PX
         self._thumbnails: ByteArray = np.frombuffer(
             pinned, np.uint8, _THUMBNAIL_SLOTS * _THUMBNAIL_BYTES
-        ).reshape(_THUMBNAIL_SLOTS, height, width)
+        ).reshape(_THUMBNAIL_SLOTS, _THUMBNAIL_ROWS, THUMBNAIL_WH_PX[0])
         self._next_thumbnail = 0
         self._early: tuple[dict[int, tuple[Any, PendingThumbnail]], int] = ({}, _THUMBNAIL_SLOTS)
 
@@ -119,8 +128,10 @@ class CudaImaging:
             chip = cupy.empty((FACE_CHIP_PX, FACE_CHIP_PX, 3), np.uint8)
         self.letterbox([picture], [Letterbox.fit((128, 64), (64, 64))], out)
         self.face_chip(picture, np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32), chip)
-        crop = Crop(0.0, 0.0, 32.0, 32.0)
-        self.compose([picture], [(crop, crop)], TileLayout((64, 32)))
+        canvas = TileLayout((64, 32))
+        crops = Crop(0.0, 0.0, 32.0, 32.0), Crop(0.0, 0.0, 64.0, 32.0)  # with a backdrop
+        views = [View(crop, canvas.area(side)) for crop, side in zip(crops, Side, strict=True)]
+        self.compose([picture], [views], canvas)
         self.thumbnail(picture)
         self.finish()
 
@@ -185,21 +196,21 @@ class CudaImaging:
         self._launch("face_chip", _grid(size, size), _BLOCK, args)
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
-        """Luma averaged to `(18, 32)` uint8, on the host; waits for the GPU."""
+        """The picture averaged to `(36, 64, 3)` uint8, on the host; waits for the GPU."""
         return self._take_early(image).result()
 
     def thumbnail_async(self, image: Nv12Image) -> PendingThumbnail:
-        """Starts a thumbnail: 576 bytes, written into pinned host memory without a copy."""
+        """Starts a thumbnail: 3456 bytes, written into pinned host memory without a copy."""
         return self._thumbnails_of([image])[0]
 
     def _thumbnails_of(self, images: Sequence[Nv12Image]) -> list[PendingThumbnail]:
         rows = [self._next_row() for _ in images]
         args = np.zeros((), THUMBNAIL_BATCH)
         items = args["items"][: len(images)]
-        items["source"] = [picture_of(image) for image in images]
+        items["source"] = [picture_of(thumbnail_rows(image)) for image in images]
         items["out"] = [pixels.ctypes.data for pixels in rows]
         items["wh"] = THUMBNAIL_WH_PX
-        grid = (*THUMBNAIL_WH_PX, len(images))
+        grid = (THUMBNAIL_WH_PX[0], _THUMBNAIL_ROWS, len(images))
         self._launch("thumbnail", grid, (_THUMBNAIL_THREADS,), args)
         done = self._stream.record()
         return [PendingThumbnail(pixels, done) for pixels in rows]
@@ -211,14 +222,16 @@ class CudaImaging:
         return row
 
     def compose(
-        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
     ) -> list[Nv12Image]:
-        """Draws the two tiles of each canvas, in one launch for up to 16 pictures.
+        """Draws the views of each canvas, in one launch for up to 16 canvases.
+
+        One more launch makes what is behind the crops that do not fill their areas.
 
         Args:
             images: Device pictures.
-            crops: What the left and the right tile show of each; parts outside it are black.
-            layout: Sizes.
+            views: What each canvas shows of its picture, one to three.
+            canvas: Size, and the colour of what no view covers.
 
         Returns:
             New device pictures of the canvas's size with their source's colour description. The
@@ -227,28 +240,60 @@ class CudaImaging:
         canvases: list[Nv12Image] = []
         for first in range(0, len(images), BATCH):
             part = slice(first, first + BATCH)
-            canvases += self._compose(images[part], crops[part], layout)
+            canvases += self._compose(images[part], views[part], canvas)
         return canvases
 
     def _compose(
-        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], layout: TileLayout
     ) -> list[Nv12Image]:
         canvases = [self._empty(layout.canvas_wh_px, image.color) for image in images]
         args = np.zeros((), COMPOSE_BATCH)
+        args["wh"] = layout.canvas_wh_px
         items = args["items"][: len(images)]
         items["source"] = [picture_of(image) for image in images]
         items["y"] = [canvas.y.data.ptr for canvas in canvases]
         items["uv"] = [canvas.uv.data.ptr for canvas in canvases]
-        items["wh"] = layout.canvas_wh_px
-        items["black"] = [black(image.color) for image in images]
-        items["tiles"] = [
-            [tile_of(crop, (image.width_px, image.height_px), layout.tile_wh_px) for crop in pair]
-            for image, pair in zip(images, crops, strict=True)
+        items["background"] = [ycbcr_of(layout.gap_color, image.color) for image in images]
+        items["views"] = [len(each) for each in views]
+        backdrops = [
+            [backdrop_of(view, image) for view in each]
+            for image, each in zip(images, views, strict=True)
         ]
-        across, down = _grid(*layout.tile_wh_px, _TILE_BLOCK_SAMPLES)
-        grid = (2 * across, down + ceil(down / 2), len(images))
-        self._launch("compose", grid, _TILE_BLOCK, args)
+        cells = self._cells(images, backdrops)  # held until `compose` is queued
+        places = iter(() if cells is None else cells)
+        for structs, image, each, behind in zip(
+            args["views"], images, views, backdrops, strict=False
+        ):
+            structs[: len(each)] = [
+                view_of(view, image, backdrop, next(places).data.ptr if backdrop else 0)
+                for view, backdrop in zip(each, behind, strict=True)
+            ]
+        across, down = _grid(*layout.canvas_wh_px, _DRAWN_SAMPLES)
+        self._launch("compose", (across, down + ceil(down / 2), len(images)), _DRAWN_BLOCK, args)
         return canvases
+
+    def _cells(
+        self, images: Sequence[Nv12Image], backdrops: Sequence[Sequence[Backdrop | None]]
+    ) -> Any:
+        """Makes the cells of every backdrop there is, in order; None if there is none."""
+        wanted = [
+            (image, backdrop)
+            for image, each in zip(images, backdrops, strict=True)
+            for backdrop in each
+            if backdrop
+        ]
+        if not wanted:
+            return None
+        with self._stream:
+            cells = self._stream.cupy.empty((len(wanted), MOST_CELLS**2, 3), np.float32)
+        args = np.zeros((), BACKDROP_BATCH)
+        args["items"][: len(wanted)] = [
+            cells_of(backdrop, image, place.data.ptr)
+            for (image, backdrop), place in zip(wanted, cells, strict=True)
+        ]
+        most = max(prod(backdrop.cells_wh) for _, backdrop in wanted)
+        self._launch("backdrops", (most, 1, len(wanted)), (_CELL_THREADS,), args)
+        return cells
 
     def _empty(self, size_wh_px: tuple[int, int], color: ColorSpec) -> Nv12Image:
         width, height = size_wh_px
@@ -263,15 +308,15 @@ class CudaImaging:
         with self._stream:
             return face_sharpness(image, box_xyxy_px)
 
-    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
-        """A copy of one tile."""
+    def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
+        """A copy of a part of a canvas."""
         with self._stream:
-            return copy_tile(canvas, side, layout)
+            return copy_tile(canvas, area)
 
-    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
-        """Replaces one tile of a canvas."""
+    def put_tile(self, canvas: Nv12Image, area: Rect, tile: Nv12Image) -> None:
+        """Replaces a part of a canvas."""
         with self._stream:
-            put_tile(canvas, side, layout, tile)
+            put_tile(canvas, area, tile)
 
     def upload_tile(self, tile: Nv12Image) -> Nv12Image:
         """The picture in device memory."""

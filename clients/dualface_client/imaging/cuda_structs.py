@@ -1,26 +1,29 @@
-"""The structs of `kernels.cu`, and how pictures, warps and tiles are put into them."""
+"""The structs of `kernels.cu`, and how pictures, warps and views are put into them."""
 
 from __future__ import annotations
 
-from math import floor
 from typing import Any
 
 import numpy as np
 
 from dualface_client.imaging.geometry import (
+    Axes,
+    Backdrop,
     Matrix,
-    chroma_origin,
-    covered_part,
-    grid_size,
-    luma_origin,
+    black,
+    chroma_axes,
+    content_of,
+    luma_axes,
     refine,
+    shrinks,
     supersampling,
-    tile_scale,
 )
-from dualface_client.types import Crop, Nv12Image
+from dualface_client.types import Nv12Image, Rect, View
 
 #: Most pictures in one launch; as in kernels.cu.
 BATCH = 16
+#: Most views of a canvas; as in kernels.cu.
+VIEWS = 3
 
 
 def _struct(*fields: tuple[Any, ...]) -> np.dtype[np.void]:
@@ -57,17 +60,36 @@ CHIP = _struct(
     ("chroma", _WARP),
     ("rgb", "f4", (3, 4)),
 )
-_AXIS = _struct(("origin", "i4"), ("fraction", "f4"), ("step", "f4"), ("grid", "i4"))
-_TILE = _struct(("axes", _AXIS, (4,)), ("covered", "i4", (4,)), ("shrinks", "i4"))
+_VIEW = _struct(
+    ("starts", "f4", (4,)),
+    ("steps", "f4", (2,)),
+    ("reach", "i2", (4,)),
+    ("area", "i2", (4,)),
+    ("content", "i2", (4,)),
+    ("cells", "u8"),
+    ("cells_wh", "i2", (2,)),
+    ("shrinks", "i4"),
+)
 _COMPOSE = _struct(
     ("source", _PICTURE),
     ("y", "u8"),
     ("uv", "u8"),
-    ("wh", "i4", (2,)),
-    ("black", "i4"),
-    ("tiles", _TILE, (2,)),
+    ("background", "u1", (3,)),
+    ("views", "u1"),
 )
-COMPOSE_BATCH = _struct(("items", _COMPOSE, (BATCH,)))
+COMPOSE_BATCH = _struct(
+    ("wh", "i4", (2,)), ("items", _COMPOSE, (BATCH,)), ("views", _VIEW, (BATCH, VIEWS))
+)
+_BACKDROP = _struct(
+    ("source", _PICTURE),
+    ("cells", "u8"),
+    ("starts", "f4", (2,)),
+    ("steps", "f4", (2,)),
+    ("reach", "i2", (4,)),
+    ("cells_wh", "i2", (2,)),
+    ("black", "f4"),
+)
+BACKDROP_BATCH = _struct(("items", _BACKDROP, (BATCH * VIEWS,)))
 
 
 def picture_of(image: Nv12Image) -> tuple[int, ...]:
@@ -105,22 +127,51 @@ def warp_of(matrix: Matrix) -> tuple[Matrix, int]:
     return refine(matrix, samples), samples
 
 
-def tile_of(
-    crop: Crop, source_wh_px: tuple[int, int], tile_wh_px: tuple[int, int]
-) -> tuple[Any, ...]:
-    """A tile of the canvas as a `_TILE`: where its pixels come from, and which part is covered."""
-    scale = tile_scale(crop, tile_wh_px)
-    luma, chroma = luma_origin(crop), chroma_origin(crop, scale)
-    width, height = crop.width_px, crop.height_px
-    axes = [
-        _axis(luma[0], scale[0], width),
-        _axis(luma[1], scale[1], height),
-        _axis(chroma[0], scale[0], width / 2),
-        _axis(chroma[1], scale[1], height / 2),
-    ]
-    return axes, covered_part(crop, source_wh_px, tile_wh_px), min(scale) < 1.0
+def view_of(view: View, image: Nv12Image, backdrop: Backdrop | None, cells: int) -> tuple[Any, ...]:
+    """A view as a `_VIEW`.
+
+    Args:
+        view: Of the picture.
+        image: The picture.
+        backdrop: Of the view.
+        cells: Address of the backdrop's cells, 0 if there are none.
+    """
+    content = content_of(view)
+    luma = luma_axes(view.crop, (content.width_px, content.height_px), image)
+    return (
+        [axis.start for axis in (*luma, *chroma_axes(luma))],
+        [axis.step for axis in luma],
+        _reach(luma),
+        _box(view.area),
+        _box(content),
+        cells,
+        (0, 0) if backdrop is None else backdrop.cells_wh,
+        shrinks(luma),
+    )
 
 
-def _axis(origin: float, scale: float, size: float) -> tuple[int, float, float, int]:
-    whole = floor(origin)
-    return whole, origin - whole, 1.0 / scale, grid_size(size)
+def cells_of(backdrop: Backdrop, image: Nv12Image, cells: int) -> tuple[Any, ...]:
+    """A view's backdrop as a `_BACKDROP`.
+
+    Args:
+        backdrop: Of the view.
+        image: The picture.
+        cells: Address of its cells.
+    """
+    return (
+        picture_of(image),
+        cells,
+        [axis.start for axis in backdrop.luma],
+        [axis.step for axis in backdrop.luma],
+        _reach(backdrop.luma),
+        backdrop.cells_wh,
+        black(image.color),
+    )
+
+
+def _box(area: Rect) -> tuple[int, int, int, int]:
+    return area.x_px, area.y_px, area.width_px, area.height_px
+
+
+def _reach(axes: Axes) -> list[int]:
+    return [end for axis in axes for end in (axis.first, axis.last)]

@@ -3,10 +3,14 @@
 Letterbox: the picture is resized to the content rectangle (area mean when it shrinks, bilinear when
 it grows), chroma at half the content's size and then bilinearly to full.
 
-Tiles: the crop's top left corner lies between source pixels, so the source is first shifted to it
-by bilinear interpolation onto a grid of source-sized pixels, and that grid is resized by the exact
-scale (area mean when it shrinks, bicubic with a = -0.75 for luma and bilinear for chroma when it
-grows). Two cheap steps place a tile to a fraction of a pixel without a general warp.
+Views: each drawn sample is a weighted sum of the source samples around its place, first sideways,
+then downwards, with the place taken exactly. Luma is enlarged by Lanczos with a = 4, chroma by
+linear interpolation (it has half the detail, and coloured edges must not ring); both shrink to area
+means. Samples beyond the crop are never read: its outermost ones are repeated.
+
+A crop that has not its area's shape is fitted into it. The rest of the area shows the backdrop: the
+part of the crop that covers the area, averaged to a coarse grid of cells, darkened, and enlarged by
+a cubic B-spline, which passes through none of the cells and so blurs and enlarges in one step.
 
 Face chips: a rotated grid. A *sampling matrix* `m`, shape `(2, 3)`, maps the integer index `(i, j)`
 of an output sample to the fractional index of the source sample. Scaling down by `s` would alias,
@@ -17,21 +21,48 @@ Indices outside the source are clamped to its border everywhere.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 import numpy.typing as npt
 
-from dualface_client.types import ColorMatrix, ColorSpec, Crop, FloatArray
+from dualface_client.types import (
+    ByteArray,
+    ColorMatrix,
+    ColorSpec,
+    Crop,
+    FloatArray,
+    Letterbox,
+    Nv12Image,
+    Rect,
+    View,
+)
 
 Matrix = npt.NDArray[np.float64]
 
-#: Of the luma picture by which scene cuts are found.
-THUMBNAIL_WH_PX = (32, 18)
+#: Of the picture by which scene cuts are found.
+THUMBNAIL_WH_PX = (64, 36)
+#: Luma rows from which thumbnails are averaged: of a larger picture every n-th row is left, because
+#: reading all rows of 1080p takes a CPU three times as long and changes no decision.
+_THUMBNAIL_ROWS = 360
 
 #: Samples per axis and chip pixel, at most: a face higher than 1000 px may alias a little.
 MAX_SUPERSAMPLING = 12
+
+#: A crop fills its area if their aspects differ by at most this share.
+SAME_SHAPE = 0.01
+
+#: Up to this many source samples per drawn one, a plane is enlarged, so that a picture shown at its
+#: own size stays sharp however its size was rounded.
+LARGEST_ENLARGED_STEP = 1.05
+
+#: Cells of a backdrop along the longer side of its area, at most.
+MOST_CELLS = 16
+
+#: Brightness of a backdrop, of the picture's; as in kernels.cu.
+BACKDROP_GAIN = 0.6
 
 #: Kr and Kb of each YCbCr matrix (ITU-R BT.601-7, BT.709-6, BT.2020-2).
 LUMA_COEFFICIENTS: dict[ColorMatrix, tuple[float, float]] = {
@@ -39,6 +70,27 @@ LUMA_COEFFICIENTS: dict[ColorMatrix, tuple[float, float]] = {
     ColorMatrix.BT709: (0.2126, 0.0722),
     ColorMatrix.BT2020: (0.2627, 0.0593),
 }
+
+
+def thumbnail_rows(image: Nv12Image) -> Nv12Image:
+    """A view of the rows that a thumbnail is averaged from."""
+    step = max(1, image.height_px // _THUMBNAIL_ROWS)
+    rows = image.height_px // (2 * step) * step  # of chroma
+    return Nv12Image(image.y[: 2 * rows : step], image.uv[:rows:step], image.color)
+
+
+def thumbnail_of(planes: ByteArray) -> ByteArray:
+    """A thumbnail from its two planes.
+
+    Args:
+        planes: Shape `(54, 64)` uint8: 36 rows of luma, then 18 of interleaved Cb, Cr.
+
+    Returns:
+        Shape `(36, 64, 3)` uint8: Y, Cb, Cr.
+    """
+    width, height = THUMBNAIL_WH_PX
+    chroma = planes[height:].reshape(height // 2, width // 2, 2)
+    return np.dstack([planes[:height], chroma.repeat(2, axis=0).repeat(2, axis=1)])
 
 
 @lru_cache(maxsize=16)
@@ -73,35 +125,156 @@ def black(color: ColorSpec) -> int:
     return 0 if color.full_range else 16
 
 
-def tile_scale(crop: Crop, tile_wh_px: tuple[int, int]) -> tuple[float, float]:
-    """Output pixels per source pixel, horizontally and vertically."""
-    return tile_wh_px[0] / crop.width_px, tile_wh_px[1] / crop.height_px
+@lru_cache(maxsize=16)
+def ycbcr_of(rgb: tuple[int, int, int], color: ColorSpec) -> tuple[int, int, int]:
+    """8-bit Y, Cb, Cr of an 8-bit R, G, B."""
+    matrix = rgb_matrix(color)
+    samples = np.linalg.solve(matrix[:, :3], np.asarray(rgb) - matrix[:, 3])
+    y, cb, cr = (int(value) for value in np.rint(samples).clip(0, 255))
+    return y, cb, cr
 
 
-def luma_origin(crop: Crop) -> tuple[float, float]:
-    """Source index of the shifted grid's first luma sample.
+def content_of(view: View) -> Rect:
+    """Where a view's crop is drawn: all of its area, or the part of the crop's shape, centred."""
+    area = view.area
+    across, down = area.width_px / view.crop.width_px, area.height_px / view.crop.height_px
+    if abs(across / down - 1.0) <= SAME_SHAPE:
+        return area
+    crop_wh = view.crop.width_px, view.crop.height_px
+    fit = Letterbox.fit(crop_wh, (area.width_px, area.height_px))
+    return Rect(area.x_px + fit.x_px, area.y_px + fit.y_px, fit.width_px, fit.height_px)
 
-    Grid sample `k` is the source pixel whose left edge is at `x + k`, which is also its index.
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of one plane of what is drawn.
+
+    Attributes:
+        start: Left (upper) edge of the first drawn sample, in source samples.
+        step: Source samples per drawn sample.
+        count: Drawn samples.
+        first: First source sample that may be read.
+        last: Last one.
     """
-    return crop.x_px, crop.y_px
+
+    start: float
+    step: float
+    count: int
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, origin: float, size: float, count: int, limit: int) -> Axis:
+        """Draws `size` source samples from `origin` on as `count`, out of `limit` in all.
+
+        Source samples that are covered to less than a thousandth do not belong to it.
+        """
+        first = min(limit - 1, max(0, floor(origin + 1e-3)))
+        last = min(limit - 1, max(first, ceil(origin + size - 1e-3) - 1))
+        return cls(origin, size / count, count, first, last)
 
 
-def chroma_origin(crop: Crop, scale: tuple[float, float]) -> tuple[float, float]:
-    """Source index of the shifted grid's first 4:2:0 chroma sample.
+#: The axes of one plane: across and down.
+Axes = tuple[Axis, Axis]
+
+
+def luma_axes(crop: Crop, drawn_wh_px: tuple[int, int], image: Nv12Image) -> Axes:
+    """How luma of a crop is drawn.
+
+    Args:
+        crop: Source pixels.
+        drawn_wh_px: Size of what is drawn.
+        image: The source.
+    """
+    return (
+        Axis.of(crop.x_px, crop.width_px, drawn_wh_px[0], image.width_px),
+        Axis.of(crop.y_px, crop.height_px, drawn_wh_px[1], image.height_px),
+    )
+
+
+def chroma_axes(luma: Axes) -> Axes:
+    """How chroma is drawn where luma is drawn so: half as many samples, from the same pixels.
 
     Chroma lies on every second luma column and midway between two luma rows ("left" siting, the
-    default of H.264 and HEVC, ITU-T H.264 annex E), in the source and in the tile. With `s` source
-    pixels per tile pixel, tile chroma `i` is tile luma `2 i`, that is source luma
-    `x + (2 i + 1/2) s - 1/2`, source chroma half of that. A resize reads grid position
-    `(i + 1/2) s - 1/2` for output `i`, which leaves `(x + s / 2 - 1/2) / 2 - s / 2 + 1/2`.
+    default of H.264 and HEVC, ITU-T H.264 annex E), in the source and in what is drawn. With `s`
+    source pixels per drawn one, drawn chroma `i` is drawn luma `2 i`, that is source luma index
+    `x + (2 i + 1/2) s - 1/2`, source chroma index half of that. An axis reads index
+    `start + (i + 1/2) s - 1/2`, which leaves `x / 2 - s / 4 + 1/4` for its start.
     """
-    s = 1.0 / scale[0]
-    return (crop.x_px + 0.5 * s - 0.5) / 2 - 0.5 * s + 0.5, crop.y_px / 2
+    across, down = luma
+    start = across.start / 2 + (1.0 - across.step) / 4
+    return _halved(across, start), _halved(down, down.start / 2)
 
 
-def grid_size(crop_size_px: float) -> int:
-    """Samples of the shifted grid along one axis: the crop and one more for interpolation."""
-    return ceil(crop_size_px - 1e-6) + 1
+def _halved(axis: Axis, start: float) -> Axis:
+    return Axis(start, axis.step, axis.count // 2, axis.first // 2, axis.last // 2)
+
+
+def shrinks(axes: Axes) -> bool:
+    """Whether a plane is drawn as area means."""
+    return max(axis.step for axis in axes) > LARGEST_ENLARGED_STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Backdrop:
+    """The cells behind a fitted crop.
+
+    Attributes:
+        luma: Axes from the source's luma to the cells.
+        chroma: The same from its chroma, to as many cells.
+    """
+
+    luma: Axes
+    chroma: Axes
+
+    @property
+    def cells_wh(self) -> tuple[int, int]:
+        """Columns and rows of cells."""
+        return self.luma[0].count, self.luma[1].count
+
+
+def backdrop_of(view: View, image: Nv12Image) -> Backdrop | None:
+    """The cells behind a view's crop; None if the crop fills its area.
+
+    Args:
+        view: Of the source.
+        image: The source.
+    """
+    area = view.area
+    if content_of(view) == area:
+        return None
+    cover = _covering(view.crop, area.width_px / area.height_px)
+    scale = MOST_CELLS / max(area.width_px, area.height_px)
+    # At least two chroma samples a cell.
+    columns = min(round(area.width_px * scale), int(cover.width_px / 4))
+    rows = min(round(area.height_px * scale), int(cover.height_px / 4))
+    columns, rows = max(1, columns), max(1, rows)
+    luma = luma_axes(cover, (columns, rows), image)
+    # Where chroma lies between luma samples does not matter to a cell of several.
+    return Backdrop(luma, (_coarse(luma[0]), _coarse(luma[1])))
+
+
+def _coarse(axis: Axis) -> Axis:
+    return Axis(axis.start / 2, axis.step / 2, axis.count, axis.first // 2, axis.last // 2)
+
+
+def _covering(crop: Crop, aspect: float) -> Crop:
+    """The largest part of a crop with this aspect, from its middle."""
+    width = min(crop.width_px, crop.height_px * aspect)
+    height = min(crop.height_px, crop.width_px / aspect)
+    x_px = crop.x_px + (crop.width_px - width) / 2
+    return Crop(x_px, crop.y_px + (crop.height_px - height) / 2, width, height)
+
+
+def backdrop_axes(cells_wh: tuple[int, int], drawn_wh: tuple[int, int]) -> Axes:
+    """How cells are enlarged to a plane of the area.
+
+    Args:
+        cells_wh: Columns and rows of cells.
+        drawn_wh: Samples of the plane.
+    """
+    (columns, rows), (width, height) = cells_wh, drawn_wh
+    return Axis.of(0.0, columns, width, columns), Axis.of(0.0, rows, height, rows)
 
 
 def similarity_matrix(points_px: FloatArray, template_px: FloatArray) -> Matrix:
@@ -140,26 +313,3 @@ def refine(matrix: Matrix, samples: int) -> Matrix:
     centre = 0.5 * step - 0.5
     to_coarse = np.array([[step, 0.0, centre], [0.0, step, centre], [0.0, 0.0, 1.0]])
     return np.asarray(matrix @ to_coarse)
-
-
-def covered_part(
-    crop: Crop, source_wh_px: tuple[int, int], tile_wh_px: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """The part of a tile that the source covers: left, top, right, bottom in tile pixels, even.
-
-    Where the crop lies inside the source this is the whole tile.
-    """
-    edges = []
-    for origin, size, source, tile in (
-        (crop.x_px, crop.width_px, source_wh_px[0], tile_wh_px[0]),
-        (crop.y_px, crop.height_px, source_wh_px[1], tile_wh_px[1]),
-    ):
-        low = (0.0 - origin) / size * tile
-        high = (source - origin) / size * tile
-        edges.append((_even(low, tile), _even(high, tile)))
-    (left, right), (top, bottom) = edges
-    return left, top, right, bottom
-
-
-def _even(value: float, limit: int) -> int:
-    return int(min(limit, max(0, 2 * round(value / 2))))

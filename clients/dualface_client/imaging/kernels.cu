@@ -278,7 +278,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
 
 struct ThumbnailArgs {
     Picture source;
-    u8* out;  // rows without padding
+    u8* out;  // rows without padding: luma, then interleaved chroma at half size
     int width;
     int height;
 };
@@ -287,25 +287,41 @@ struct ThumbnailBatch {
     ThumbnailArgs items[BATCH];
 };
 
-// One block per cell, 128 threads: the mean luma of the part of the picture it stands for.
+// One block per cell, 128 threads: the mean of the part of the picture it stands for, of luma in the
+// first rows of the grid and of both chroma samples in the rows below.
 extern "C" __global__ void thumbnail(const __grid_constant__ ThumbnailBatch batch) {
     const ThumbnailArgs& a = batch.items[blockIdx.z];
-    __shared__ float sums[4];
-    const Axis h(blockIdx.x, (float)a.source.width / a.width, a.source.width);
-    const Axis v(blockIdx.y, (float)a.source.height / a.height, a.source.height);
-    float sum = 0.f;
+    __shared__ float2 sums[4];
+    const bool chroma = blockIdx.y >= a.height;
+    const int parts = chroma ? 2 : 1;  // chroma is half as large in the source and in the thumbnail
+    if (blockIdx.x >= a.width / parts) return;  // the whole block: none waits below
+    const int row = chroma ? blockIdx.y - a.height : blockIdx.y;
+    const Axis h(blockIdx.x, (float)a.source.width / a.width, a.source.width / parts);
+    const Axis v(row, (float)a.source.height / a.height, a.source.height / parts);
+    float2 sum = make_float2(0.f, 0.f);
     for (int i = h.first + threadIdx.x % 32; i <= h.last; i += 32) {
-        float column = 0.f;
+        float2 column = make_float2(0.f, 0.f);
 #pragma unroll 4  // loads that do not wait for one another
-        for (int j = v.first + threadIdx.x / 32; j <= v.last; j += 4)
-            column += v.weight(j) * luma_at(a.source, i, j);
-        sum += h.weight(i) * column;
+        for (int j = v.first + threadIdx.x / 32; j <= v.last; j += 4) {
+            const float2 sample =
+                chroma ? chroma_at(a.source, i, j) : make_float2(luma_at(a.source, i, j), 0.f);
+            column.x += v.weight(j) * sample.x;
+            column.y += v.weight(j) * sample.y;
+        }
+        sum.x += h.weight(i) * column.x;
+        sum.y += h.weight(i) * column.y;
     }
-    for (int offset = 16; offset; offset /= 2) sum += __shfl_down_sync(~0u, sum, offset);
+    for (int offset = 16; offset; offset /= 2) {
+        sum.x += __shfl_down_sync(~0u, sum.x, offset);
+        sum.y += __shfl_down_sync(~0u, sum.y, offset);
+    }
     if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
     __syncthreads();
-    if (threadIdx.x == 0)
-        a.out[blockIdx.y * a.width + blockIdx.x] = to_u8(sums[0] + sums[1] + sums[2] + sums[3]);
+    if (threadIdx.x == 0) {
+        u8* out = a.out + blockIdx.y * a.width + parts * blockIdx.x;
+        out[0] = to_u8(sums[0].x + sums[1].x + sums[2].x + sums[3].x);
+        if (chroma) out[1] = to_u8(sums[0].y + sums[1].y + sums[2].y + sums[3].y);
+    }
 }
 
 // Sampling matrix of the finer grid whose block means are the output samples.
@@ -380,34 +396,40 @@ extern "C" __global__ void face_chip(const ChipArgs a) {
               chip_chroma(a, x, y));
 }
 
-// One axis of one plane of one tile. The source is shifted by bilinear interpolation to a grid that
-// begins at source index `origin + fraction`, and the grid is resized by `step` grid samples per
-// tile sample. Both are linear, so a tile sample is a weighted sum of a few source samples.
-struct TileAxis {
-    int origin;
-    float fraction;
-    float step;
-    int grid;  // samples of the grid
+// A rectangle of the canvas, luma samples, all even.
+struct Box {
+    short x, y, width, height;
 };
 
-struct Tile {
-    TileAxis luma_x, luma_y, chroma_x, chroma_y;
-    int left, top, right, bottom;  // the part that the source covers, tile pixels
+// A part of the source in a rectangle of the canvas. Chroma has half as many samples, drawn with the
+// same step from its own start.
+struct View {
+    float start_x, start_y;    // edges of the first drawn sample, source samples
+    float chroma_x, chroma_y;  // the same of chroma
+    float step_x, step_y;      // source samples per drawn sample
+    short first_x, last_x;     // source samples that may be read, of luma
+    short first_y, last_y;
+    Box area, content;
+    const float* cells;        // what the area shows around its content: Y, Cb, Cr of each cell
+    short columns, rows;       // of cells
     int shrinks;
 };
+
+const int VIEWS = 3;  // of a canvas
 
 struct ComposeArgs {
     Picture source;
     u8* y;   // the canvas, without row padding
     u8* uv;
-    int width;
-    int height;
-    int black;
-    Tile tiles[2];
+    u8 background[3];
+    u8 views;
 };
 
 struct ComposeBatch {
+    int width;
+    int height;
     ComposeArgs items[BATCH];
+    View views[BATCH][VIEWS];
 };
 
 static __device__ __forceinline__ void add(float& sum, float weight, float value) {
@@ -419,33 +441,86 @@ static __device__ __forceinline__ void add(float2& sum, float weight, float2 val
     sum.y += weight * value.y;
 }
 
-// A plane of a picture and how it is enlarged: TAPS is 4 for bicubic and 2 for bilinear.
+// How samples are interpolated: the weights of TAPS neighbours for a place between the middle two, at
+// the share f of the way from the left one to the right one.
+struct Lanczos {  // a = 4
+    static const int TAPS = 8;
+
+    static __device__ __forceinline__ void weigh(float (&w)[TAPS], float f) {
+        // Of sin(pi d) sin(pi d / 4) / d^2 the first factor is the same for all but for its sign, and
+        // the second follows from the angle of f by eighths of a turn.
+        const float h = 0.70710678f;
+        const float turns[TAPS][2] = {{-h, h}, {0, 1},  {h, h},   {1, 0},
+                                      {h, -h}, {0, -1}, {-h, -h}, {-1, 0}};
+        float sine, cosine, sum = 0.f;
+        f = fmaxf(f, 1e-6f);
+        sincospif(f / 4.f, &sine, &cosine);
+#pragma unroll
+        for (int k = 0; k < TAPS; ++k) {
+            const float d = f + 3 - k, sign = k % 2 ? -1.f : 1.f;
+            w[k] = __fdividef(sign * (sine * turns[k][0] + cosine * turns[k][1]), d * d);
+            sum += w[k];
+        }
+        const float scale = 1.f / sum;
+#pragma unroll
+        for (int k = 0; k < TAPS; ++k) w[k] *= scale;
+    }
+};
+
+struct Linear {
+    static const int TAPS = 2;
+
+    static __device__ __forceinline__ void weigh(float (&w)[TAPS], float f) {
+        w[0] = 1.f - f;
+        w[1] = f;
+    }
+};
+
+struct Spline {  // cubic B-spline
+    static const int TAPS = 4;
+
+    static __device__ __forceinline__ void weigh(float (&w)[TAPS], float f) {
+        const float g = 1.f - f;
+        w[0] = g * g * g / 6.f;
+        w[1] = (4.f - 3.f * f * f * (1.f + g)) / 6.f;
+        w[3] = f * f * f / 6.f;
+        w[2] = 1.f - w[0] - w[1] - w[3];
+    }
+};
+
+// A plane of a picture: how its samples are read, enlarged and written.
 struct Luma {
     typedef float Value;
-    static const int TAPS = 4, BYTES = 1;
+    typedef Lanczos Filter;
+    static const int HALVED = 0, BYTES = 1;
     const u8* data;
-    int pitch, width, height;
+    int pitch;
 
-    __device__ __forceinline__ Luma(const Picture& p)
-        : data(p.y), pitch(p.y_pitch), width(p.width), height(p.height) {}
+    __device__ __forceinline__ Luma(const Picture& p) : data(p.y), pitch(p.y_pitch) {}
 
     static __device__ __forceinline__ Value at(const u8* row, int x) { return row[x]; }
+
+    static __device__ __forceinline__ Value of_cell(const float* cell) { return cell[0]; }
 
     static __device__ __forceinline__ void write(u8* out, Value v) { out[0] = to_u8(v); }
 };
 
 struct Chroma {
     typedef float2 Value;
-    static const int TAPS = 2, BYTES = 2;
+    typedef Linear Filter;
+    static const int HALVED = 1, BYTES = 2;
     const u8* data;
-    int pitch, width, height;
+    int pitch;
 
-    __device__ __forceinline__ Chroma(const Picture& p)
-        : data(p.uv), pitch(p.uv_pitch), width(p.width / 2), height(p.height / 2) {}
+    __device__ __forceinline__ Chroma(const Picture& p) : data(p.uv), pitch(p.uv_pitch) {}
 
     static __device__ __forceinline__ Value at(const u8* row, int x) {
         const uchar2 c = ((const uchar2*)row)[x];
         return make_float2(c.x, c.y);
+    }
+
+    static __device__ __forceinline__ Value of_cell(const float* cell) {
+        return make_float2(cell[1], cell[2]);
     }
 
     static __device__ __forceinline__ void write(u8* out, Value v) {
@@ -454,126 +529,176 @@ struct Chroma {
     }
 };
 
-template <class Plane>
-static __device__ __forceinline__ const u8* row_of(const Plane& plane, int y) {
-    return plane.data + (size_t)clamp_to(y, 0, plane.height - 1) * plane.pitch;
-}
+// One axis of one plane of a view, as in geometry.py.
+struct Line {
+    float start, step;
+    int first, last;
 
-static __device__ __forceinline__ void coefficients(float (&c)[4], float f) {
-    const float a = -0.75f, g = 1.f - f;
-    c[0] = ((a * (f + 1.f) - 5.f * a) * (f + 1.f) + 8.f * a) * (f + 1.f) - 4.f * a;
-    c[1] = ((a + 2.f) * f - (a + 3.f)) * f * f + 1.f;
-    c[2] = ((a + 2.f) * g - (a + 3.f)) * g * g + 1.f;
-    c[3] = 1.f - c[0] - c[1] - c[2];
-}
+    template <class Plane>
+    static __device__ __forceinline__ Line across(const View& v) {
+        return {Plane::HALVED ? v.chroma_x : v.start_x, v.step_x, v.first_x >> Plane::HALVED,
+                v.last_x >> Plane::HALVED};
+    }
 
-static __device__ __forceinline__ void coefficients(float (&c)[2], float f) {
-    c[0] = 1.f - f;
-    c[1] = f;
-}
+    template <class Plane>
+    static __device__ __forceinline__ Line down(const View& v) {
+        return {Plane::HALVED ? v.chroma_y : v.start_y, v.step_y, v.first_y >> Plane::HALVED,
+                v.last_y >> Plane::HALVED};
+    }
 
-// Source samples and weights of an enlarged axis.
-template <int TAPS>
+    __device__ __forceinline__ int clamp(int k) const { return clamp_to(k, first, last); }
+};
+
+// Samples and weights of an enlarged axis; samples beyond its ends are not yet clamped.
+template <class Filter>
 struct Window {
+    float weights[Filter::TAPS];
     int first;
-    float weights[TAPS + 1];
 
-    __device__ __forceinline__ Window(const TileAxis& axis, int output) {
-        const float position = (output + 0.5f) * axis.step - 0.5f;
-        const int base = (int)floorf(position);
-        float taps[TAPS];
-        coefficients(taps, position - base);
-        first = clamp_to(base + 1 - TAPS / 2, 0, axis.grid - 1);
-#pragma unroll
-        for (int k = 0; k <= TAPS; ++k) weights[k] = 0.f;
-#pragma unroll
-        for (int t = 0; t < TAPS; ++t) {
-            // At the grid's border several taps fall onto one grid sample.
-            const int at = clamp_to(base + 1 - TAPS / 2 + t, 0, axis.grid - 1) - first;
-#pragma unroll
-            for (int k = 0; k < TAPS; ++k) {
-                if (at == k) {
-                    weights[k] += taps[t] * (1.f - axis.fraction);
-                    weights[k + 1] += taps[t] * axis.fraction;
-                }
-            }
-        }
-        first += axis.origin;
+    __device__ __forceinline__ void set(const Line& line, int drawn) {
+        const float position = line.start + (drawn + 0.5f) * line.step - 0.5f;
+        const float base = floorf(position);
+        Filter::weigh(weights, position - base);
+        first = (int)base + 1 - Filter::TAPS / 2;
     }
 };
 
-// Source samples and weights of a shrunk axis: means of grid cells.
+// Samples and weights of a shrunk axis: means of what lies under a drawn sample.
 struct Span {
-    int origin, first, last;
-    float low, high, fraction, scale;
+    float low, high, scale;
+    int first, last;
 
-    __device__ __forceinline__ Span(const TileAxis& axis, int output) {
-        low = output * axis.step;
-        high = fminf(low + axis.step, (float)axis.grid);
-        origin = axis.origin;
-        fraction = axis.fraction;
-        scale = 1.f / (high - low);
+    __device__ __forceinline__ Span(const Line& line, int drawn) {
+        low = line.start + drawn * line.step;
+        high = low + line.step;
+        scale = 1.f / line.step;
         first = (int)floorf(low);
-        last = (int)ceilf(high);  // one more than the last grid cell, for the shift
+        last = (int)ceilf(high) - 1;
     }
 
-    __device__ __forceinline__ float weight(int k) const {
-        return ((1.f - fraction) * overlap(k, low, high) +
-                fraction * overlap(k - 1, low, high)) * scale;
-    }
+    __device__ __forceinline__ float weight(int k) const { return overlap(k, low, high) * scale; }
 };
 
-// What one block makes of a tile's plane; every thread makes RUN neighbours of one row.
-const int RUN = 4, TILE_COLUMNS = 64, TILE_ROWS = 16;
-const int TILE_THREADS = TILE_COLUMNS * TILE_ROWS / RUN;
+// What one block draws of a plane; every thread draws RUN neighbours of one row.
+const int RUN = 4, DRAWN_COLUMNS = 64, DRAWN_ROWS = 16;
+const int DRAWN_THREADS = DRAWN_COLUMNS * DRAWN_ROWS / RUN;
 
 // Both directions one after the other: the rows that the block reads are enlarged sideways once.
+// Weights are made once for each column and row, as they cost more than the sums.
+// x0, y0: the block's corner, drawn samples of the view.
 template <class Plane>
-static __device__ void enlarge(
-    typename Plane::Value (&found)[RUN], const Plane& plane, const TileAxis& across,
-    const TileAxis& down, int x0, int y0) {
+static __device__ __forceinline__ void enlarge(
+    typename Plane::Value (&found)[RUN], const Plane& plane, const View& view, int x0, int y0) {
     typedef typename Plane::Value Value;
-    const int TAPS = Plane::TAPS;
-    // At most one source row per output row; one more where a position rounds up.
-    __shared__ Value rows[TILE_ROWS + TAPS + 1][TILE_COLUMNS];
+    typedef typename Plane::Filter Filter;
+    const int TAPS = Filter::TAPS, WINDOWS = DRAWN_COLUMNS + DRAWN_ROWS;
+    // At most 1.05 source rows per drawn row; one more where a position rounds up.
+    __shared__ Value rows[DRAWN_ROWS + TAPS + 1][DRAWN_COLUMNS];
+    __shared__ Window<Filter> windows[WINDOWS];  // of the columns, then of the rows
+    const Line across = Line::across<Plane>(view), down = Line::down<Plane>(view);
     const int thread = threadIdx.y * blockDim.x + threadIdx.x;
-    const int top = Window<TAPS>(down, y0).first;
-    const int count = Window<TAPS>(down, y0 + TILE_ROWS - 1).first - top + TAPS + 1;
-    const int column = thread % TILE_COLUMNS;
-    const Window<TAPS> h(across, x0 + column);
-    int xs[TAPS + 1];
+    __syncthreads();  // those of the view before are no longer needed
+    if (thread < DRAWN_COLUMNS)
+        windows[thread].set(across, x0 + thread);
+    else if (thread < WINDOWS)
+        windows[thread].set(down, y0 + thread - DRAWN_COLUMNS);
+    __syncthreads();
+    const int top = windows[DRAWN_COLUMNS].first;
+    const int count = windows[WINDOWS - 1].first - top + TAPS;
+    const int column = thread % DRAWN_COLUMNS;
+    const Window<Filter> h = windows[column];
+    int xs[TAPS];
 #pragma unroll
-    for (int k = 0; k <= TAPS; ++k) xs[k] = clamp_to(h.first + k, 0, plane.width - 1);
-    for (int r = thread / TILE_COLUMNS; r < count; r += TILE_THREADS / TILE_COLUMNS) {
-        const u8* row = row_of(plane, top + r);
+    for (int k = 0; k < TAPS; ++k) xs[k] = across.clamp(h.first + k);
+    for (int r = thread / DRAWN_COLUMNS; r < count; r += DRAWN_THREADS / DRAWN_COLUMNS) {
+        const u8* row = plane.data + (size_t)down.clamp(top + r) * plane.pitch;
         Value sum = Value();
 #pragma unroll
-        for (int k = 0; k <= TAPS; ++k) add(sum, h.weights[k], Plane::at(row, xs[k]));
+        for (int k = 0; k < TAPS; ++k) add(sum, h.weights[k], Plane::at(row, xs[k]));
         rows[r][column] = sum;
     }
     __syncthreads();
-    const Window<TAPS> v(down, y0 + threadIdx.y);
+    const Window<Filter>& v = windows[DRAWN_COLUMNS + threadIdx.y];
 #pragma unroll
-    for (int k = 0; k <= TAPS; ++k)
+    for (int k = 0; k < TAPS; ++k)
 #pragma unroll
         for (int n = 0; n < RUN; ++n)
             add(found[n], v.weights[k], rows[v.first - top + k][threadIdx.x * RUN + n]);
 }
 
 template <class Plane>
-static __device__ typename Plane::Value shrunk(
-    const Plane& plane, const TileAxis& across, const TileAxis& down, int x, int y) {
+static __device__ typename Plane::Value shrunk(const Plane& plane, const View& view, int x, int y) {
     typedef typename Plane::Value Value;
+    const Line across = Line::across<Plane>(view), down = Line::down<Plane>(view);
     const Span h(across, x), v(down, y);
     Value sum = Value();
     for (int j = v.first; j <= v.last; ++j) {
-        const u8* row = row_of(plane, v.origin + j);
+        const u8* row = plane.data + (size_t)down.clamp(j) * plane.pitch;
         Value mean = Value();
         for (int i = h.first; i <= h.last; ++i)
-            add(mean, h.weight(i), Plane::at(row, clamp_to(h.origin + i, 0, plane.width - 1)));
+            add(mean, h.weight(i), Plane::at(row, across.clamp(i)));
         add(sum, v.weight(j), mean);
     }
     return sum;
+}
+
+// What an area shows around its content. x, y: drawn samples of the area.
+template <class Plane>
+static __device__ typename Plane::Value backdrop(const View& view, int x, int y) {
+    typedef typename Plane::Value Value;
+    const float wide = view.area.width >> Plane::HALVED, high = view.area.height >> Plane::HALVED;
+    const Line across = {0.f, view.columns / wide, 0, view.columns - 1};
+    const Line down = {0.f, view.rows / high, 0, view.rows - 1};
+    Window<Spline> h, v;
+    h.set(across, x);
+    v.set(down, y);
+    Value sum = Value();
+#pragma unroll
+    for (int j = 0; j < Spline::TAPS; ++j) {
+        const float* row = view.cells + 3 * view.columns * down.clamp(v.first + j);
+        Value part = Value();
+#pragma unroll
+        for (int i = 0; i < Spline::TAPS; ++i)
+            add(part, h.weights[i], Plane::of_cell(row + 3 * across.clamp(h.first + i)));
+        add(sum, v.weights[j], part);
+    }
+    return sum;
+}
+
+// Whether a rectangle of the canvas holds a sample of a plane.
+template <class Plane>
+static __device__ __forceinline__ bool holds(const Box& box, int x, int y) {
+    x = (x << Plane::HALVED) - box.x;
+    y = (y << Plane::HALVED) - box.y;
+    return x >= 0 && x < box.width && y >= 0 && y < box.height;
+}
+
+// Whether it meets the block of samples that begins there: the same for all threads of the block.
+template <class Plane>
+static __device__ __forceinline__ bool meets(const Box& box, int x0, int y0) {
+    x0 = (x0 << Plane::HALVED) - box.x;
+    y0 = (y0 << Plane::HALVED) - box.y;
+    return x0 < box.width && x0 + (DRAWN_COLUMNS << Plane::HALVED) > 0 && y0 < box.height &&
+           y0 + (DRAWN_ROWS << Plane::HALVED) > 0;
+}
+
+// Draws the block's part of a view. x0, y0: the block's corner, samples of the canvas.
+template <class Plane>
+static __device__ __forceinline__ void draw_view(
+    typename Plane::Value (&found)[RUN], const Plane& plane, const View& view, int x0, int y0) {
+    const int left = view.content.x >> Plane::HALVED, top = view.content.y >> Plane::HALVED;
+    typename Plane::Value content[RUN] = {};
+    if (!view.shrinks && meets<Plane>(view.content, x0, y0))
+        enlarge(content, plane, view, x0 - left, y0 - top);
+    const int x = x0 + threadIdx.x * RUN, y = y0 + threadIdx.y;
+#pragma unroll
+    for (int n = 0; n < RUN; ++n) {
+        if (holds<Plane>(view.content, x + n, y))
+            found[n] = view.shrinks ? shrunk(plane, view, x + n - left, y - top) : content[n];
+        else if (holds<Plane>(view.area, x + n, y))
+            found[n] = backdrop<Plane>(view, x + n - (view.area.x >> Plane::HALVED),
+                                       y - (view.area.y >> Plane::HALVED));
+    }
 }
 
 // Writes COUNT bytes, a multiple of four, in words where they lie so.
@@ -591,49 +716,93 @@ static __device__ __forceinline__ void store(u8* out, const u8 (&bytes)[COUNT], 
         if (n < count) out[n] = bytes[n];
 }
 
-// Draws the block's part of one plane of one tile.
-// x0, y0: its corner, samples of the tile; out: the tile's plane, width x height samples.
+// Draws the block's part of one plane of a canvas, width x height samples.
 template <class Plane>
 static __device__ __forceinline__ void draw(
-    const Plane& plane, const Tile& tile, const TileAxis& across, const TileAxis& down,
-    int halved, int x0, int y0, int width, int height, typename Plane::Value black, u8* out,
-    int out_pitch) {
-    typename Plane::Value found[RUN] = {};
+    const ComposeArgs& a, const View* views, typename Plane::Value background, u8* out, int x0,
+    int y0, int width, int height) {
+    if (x0 >= width || y0 >= height) return;
+    const Plane plane(a.source);
+    typename Plane::Value found[RUN];
+#pragma unroll
+    for (int n = 0; n < RUN; ++n) found[n] = background;
+    for (int n = 0; n < a.views; ++n)
+        if (meets<Plane>(views[n].area, x0, y0)) draw_view(found, plane, views[n], x0, y0);
     const int x = x0 + threadIdx.x * RUN, y = y0 + threadIdx.y;
-    if (!tile.shrinks) enlarge(found, plane, across, down, x0, y0);
     if (x >= width || y >= height) return;
-    const bool rows = (y << halved) >= tile.top && (y << halved) < tile.bottom;
     u8 bytes[RUN * Plane::BYTES];
 #pragma unroll
-    for (int n = 0; n < RUN; ++n) {
-        const int at = (x + n) << halved;
-        if (!rows || at < tile.left || at >= tile.right)
-            found[n] = black;
-        else if (tile.shrinks)
-            found[n] = shrunk(plane, across, down, x + n, y);
-        Plane::write(bytes + n * Plane::BYTES, found[n]);
-    }
-    store(out + (size_t)y * out_pitch + x * Plane::BYTES, bytes, min(RUN, width - x) * Plane::BYTES);
+    for (int n = 0; n < RUN; ++n) Plane::write(bytes + n * Plane::BYTES, found[n]);
+    store(out + ((size_t)y * width + x) * Plane::BYTES, bytes, min(RUN, width - x) * Plane::BYTES);
 }
 
-// blockIdx.x: the blocks of the left tile, then those of the right one. blockIdx.y: the rows of luma,
-// then half as many of chroma. blockIdx.z: the picture.
-// Five blocks on a multiprocessor hide more waiting than the spilled registers cost (measured: 14 us
-// a canvas, 16 with four blocks and none spilled).
-extern "C" __global__ void __launch_bounds__(TILE_THREADS, 5)
+// blockIdx.x: columns. blockIdx.y: the rows of luma, then half as many of chroma. blockIdx.z: the
+// canvas.
+// Five blocks on a multiprocessor hide more waiting than the spilled registers cost (measured with
+// four taps: 14 us a canvas, 16 with four blocks and none spilled).
+extern "C" __global__ void __launch_bounds__(DRAWN_THREADS, 5)
     compose(const __grid_constant__ ComposeBatch batch) {
     const ComposeArgs& a = batch.items[blockIdx.z];
-    const int luma_rows = (a.height + TILE_ROWS - 1) / TILE_ROWS;
-    const int halved = (int)blockIdx.y >= luma_rows, side = blockIdx.x >= gridDim.x / 2;
-    const Tile& tile = a.tiles[side];
-    const int width = a.width / 2 >> halved, height = a.height >> halved;
-    const int x0 = (blockIdx.x - side * (gridDim.x / 2)) * TILE_COLUMNS;
-    const int y0 = (blockIdx.y - halved * luma_rows) * TILE_ROWS;
-    if (x0 >= width || y0 >= height) return;
-    if (halved)
-        draw(Chroma(a.source), tile, tile.chroma_x, tile.chroma_y, halved, x0, y0, width, height,
-             make_float2(128.f, 128.f), a.uv + 2 * side * width, a.width);
+    const View* views = batch.views[blockIdx.z];
+    const int luma_rows = (batch.height + DRAWN_ROWS - 1) / DRAWN_ROWS;
+    const int x0 = blockIdx.x * DRAWN_COLUMNS;
+    if ((int)blockIdx.y < luma_rows)
+        draw<Luma>(a, views, a.background[0], a.y, x0, blockIdx.y * DRAWN_ROWS, batch.width,
+                   batch.height);
     else
-        draw(Luma(a.source), tile, tile.luma_x, tile.luma_y, halved, x0, y0, width, height,
-             (float)a.black, a.y + side * width, a.width);
+        draw<Chroma>(a, views, make_float2(a.background[1], a.background[2]), a.uv, x0,
+                     (blockIdx.y - luma_rows) * DRAWN_ROWS, batch.width / 2, batch.height / 2);
+}
+
+struct BackdropArgs {
+    Picture source;
+    float* cells;  // Y, Cb, Cr of each
+    float start_x, start_y, step_x, step_y;
+    short first_x, last_x, first_y, last_y;
+    short columns, rows;
+    float black;
+};
+
+struct BackdropBatch {
+    BackdropArgs items[BATCH * VIEWS];
+};
+
+const float BACKDROP_GAIN = 0.6f;  // as in geometry.py
+const int CELL_THREADS = 128;
+
+// The thread's share of a cell's mean.
+template <class Plane>
+static __device__ __forceinline__ typename Plane::Value part_of_mean(
+    const Plane& plane, const Line& across, const Line& down, int column, int row) {
+    typename Plane::Value sum = typename Plane::Value();
+    const Span h(across, column), v(down, row);
+    for (int i = h.first + threadIdx.x % 32; i <= h.last; i += 32)
+        for (int j = v.first + threadIdx.x / 32; j <= v.last; j += CELL_THREADS / 32)
+            add(sum, h.weight(i) * v.weight(j),
+                Plane::at(plane.data + (size_t)down.clamp(j) * plane.pitch, across.clamp(i)));
+    return sum;
+}
+
+// One block per cell and view: the mean of the part of the picture that it stands for, darkened.
+extern "C" __global__ void backdrops(const __grid_constant__ BackdropBatch batch) {
+    const BackdropArgs& a = batch.items[blockIdx.z];
+    const int cell = blockIdx.x, column = cell % a.columns, row = cell / a.columns;
+    if (row >= a.rows) return;
+    __shared__ float sums[3][CELL_THREADS / 32];
+    const Line across = {a.start_x, a.step_x, a.first_x, a.last_x};
+    const Line down = {a.start_y, a.step_y, a.first_y, a.last_y};
+    const Line half_across = {a.start_x / 2, a.step_x / 2, a.first_x / 2, a.last_x / 2};
+    const Line half_down = {a.start_y / 2, a.step_y / 2, a.first_y / 2, a.last_y / 2};
+    const float2 chroma = part_of_mean(Chroma(a.source), half_across, half_down, column, row);
+    float parts[3] = {part_of_mean(Luma(a.source), across, down, column, row), chroma.x, chroma.y};
+    for (int n = 0; n < 3; ++n) {
+        for (int offset = 16; offset; offset /= 2)
+            parts[n] += __shfl_down_sync(~0u, parts[n], offset);
+        if (threadIdx.x % 32 == 0) sums[n][threadIdx.x / 32] = parts[n];
+    }
+    __syncthreads();
+    if (threadIdx.x >= 3) return;
+    const float* s = sums[threadIdx.x];
+    const float base = threadIdx.x ? 128.f : a.black;
+    a.cells[3 * cell + threadIdx.x] = base + BACKDROP_GAIN * (s[0] + s[1] + s[2] + s[3] - base);
 }

@@ -5,6 +5,8 @@ Drawn directly into both NV12 planes, so the rest of the picture stays the sourc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -32,7 +34,7 @@ _RISKY = 0.5
 def draw_overlay(
     image: Nv12Image,
     assignment: SeatAssignment,
-    crops: tuple[Crop, Crop],
+    crops: Sequence[tuple[Side | None, Crop]],
     *,
     frame_index: int,
     time_s: float,
@@ -42,12 +44,12 @@ def draw_overlay(
     Args:
         image: Host picture, changed.
         assignment: What was decided about this frame.
-        crops: What the left and the right tile show of it, in its pixels.
+        crops: What is shown of it, in its pixels, and in which tile; None is the whole canvas.
         frame_index: 0-based.
         time_s: Presentation time, seconds.
     """
     pen = _Pen(image)
-    for tile, crop in zip(Side, crops, strict=True):
+    for tile, crop in crops:
         pen.crop(crop, tile)
     sides = {assignment.of(side).identity: side for side in Side}
     for track in assignment.tracks:
@@ -84,15 +86,15 @@ class _Pen:
         self._scale = max(0.4, self._height / 1080 * 1.1)
         self._thin = max(2, round(self._height / 540) * 2)
 
-    def crop(self, crop: Crop, tile: Side) -> None:
-        """What a tile shows: a thick frame, its name in the lower corner of its side."""
-        colour, text = _colour_of(tile), f"{tile.value} tile"
+    def crop(self, crop: Crop, tile: Side | None) -> None:
+        """What a tile or the canvas shows: a thick frame, its name in the lower corner."""
+        colour, text = (_colour_of(tile), f"{tile.value} tile") if tile else (_GREEN, "canvas")
         left, top = crop.x_px, crop.y_px
         right, bottom = left + crop.width_px, top + crop.height_px
         inset = self._thin
         self._frame((left + inset, top + inset, right - inset, bottom - inset), colour, 2)
         width, height = self._size(text)
-        x = left + 2 * inset if tile is Side.LEFT else right - width - 4 * inset
+        x = right - width - 4 * inset if tile is Side.RIGHT else left + 2 * inset
         self._text(text, x, bottom - 2 * inset - height, colour)
 
     def box(self, track: TrackView, side: Side | None) -> None:

@@ -1,4 +1,4 @@
-"""Who sat where, and when ReID ran, over a stream's time; bounded in size for any length."""
+"""Who sat where, what the canvas was and when ReID ran, over a stream's time; bounded in size."""
 
 from __future__ import annotations
 
@@ -27,11 +27,25 @@ class Seating:
 
 
 @dataclass(frozen=True, slots=True)
+class LayoutChange:
+    """What the canvas is from one moment until the next.
+
+    Attributes:
+        start_s: Source time.
+        layout: `pair`, `solo`, `together` or `wide`.
+    """
+
+    start_s: float
+    layout: str
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """One stream's history.
 
     Attributes:
         seatings: Changes, in order; the first 2000.
+        layouts: Changes of the canvas, in order; the first 2000.
         reid_frames: Frames that cost a ReID request, per bin.
         bin_s: Length of a bin in seconds of the source.
         start_s: Source time of the first frame.
@@ -39,6 +53,7 @@ class Timeline:
     """
 
     seatings: tuple[Seating, ...] = ()
+    layouts: tuple[LayoutChange, ...] = ()
     reid_frames: tuple[int, ...] = ()
     bin_s: float = 1.0
     start_s: float = 0.0
@@ -50,17 +65,19 @@ class TimelineRecorder:
 
     def __init__(self) -> None:
         self._seatings: list[Seating] = []
+        self._layouts: list[LayoutChange] = []
         self._bins: list[int] = []
         self._bin_s = 0.25
         self._start_s: float | None = None
         self._end_s = 0.0
 
-    def add(self, time_s: float, assignment: SeatAssignment) -> None:
+    def add(self, time_s: float, assignment: SeatAssignment, layout: str) -> None:
         """Takes one frame.
 
         Args:
             time_s: Source time, not before the previous one.
             assignment: Who sits where in it.
+            layout: What the canvas is.
         """
         if self._start_s is None:
             self._start_s = time_s
@@ -70,6 +87,9 @@ class TimelineRecorder:
         changed = last is None or (last.left, last.right) != pair
         if changed and len(self._seatings) < _SEATINGS:
             self._seatings.append(Seating(time_s, *pair))
+        changed = not self._layouts or self._layouts[-1].layout != layout
+        if changed and len(self._layouts) < _SEATINGS:
+            self._layouts.append(LayoutChange(time_s, layout))
         if assignment.reid_ran:
             self._count(time_s - self._start_s)
 
@@ -84,7 +104,12 @@ class TimelineRecorder:
     def timeline(self) -> Timeline:
         """What was collected so far."""
         return Timeline(
-            tuple(self._seatings), tuple(self._bins), self._bin_s, self._start_s or 0.0, self._end_s
+            tuple(self._seatings),
+            tuple(self._layouts),
+            tuple(self._bins),
+            self._bin_s,
+            self._start_s or 0.0,
+            self._end_s,
         )
 
 

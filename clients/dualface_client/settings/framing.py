@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dualface_client.settings.field import setting
-from dualface_client.settings.kinds import RATE, SECONDS, SHARE, Choice, Real, Switch
+from dualface_client.settings.kinds import RATE, SECONDS, SHARE, Choice, Real
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +57,50 @@ class FramingSettings:
     max_zoom_speed: float = setting(
         0.8, RATE, "Fastest zoom, as the natural logarithm of the scale per second."
     )
-    max_upscale: float = setting(2.5, Real(1, 100), "How far source pixels may be enlarged.")
+    largest_share: float = setting(
+        0.62,
+        Real(0.05, 1),
+        "How large a face may become, as a share of its tile's height, where the picture has no "
+        "more around it; beyond that the tile has a blurred surround.",
+    )
+    window_share: float = setting(
+        0.42, Real(0.05, 1), "The same for a face in a window of a call or a split screen."
+    )
+    max_upscale: float = setting(
+        10.0, Real(1, 100), "How far source pixels may be enlarged; a face of 36 px fits with 10."
+    )
+    alone: str = setting(
+        "solo",
+        Choice(("solo", "tile")),
+        "While one of the two is alone, the canvas is one picture of that person (`solo`), or "
+        "the other one's tile stays (`tile`, see `missing`).",
+        flag="--alone",
+        common=True,
+    )
     missing: str = setting(
         "wide",
         Choice(("wide", "hold", "freeze", "placeholder")),
-        "What a tile shows once its face is missing for `hold_s`: a `wide` crop, the last crop "
-        "(`hold`), the last picture (`freeze`) or a `placeholder`.",
+        "With `--alone tile`, what the tile of a missing face shows after `hold_s`: a `wide` crop, "
+        "the last crop (`hold`), the last picture (`freeze`) or a `placeholder`.",
         flag="--missing-face",
         common=True,
     )
     hold_s: float = setting(1.0, SECONDS, "How long the crop of a missing face is held.")
     lookahead_s: float = setting(
+        0.5,
+        Real(0, 5),
+        "How long frames wait, so that a layout changes on the cut and cameras see ahead; 0 for "
+        "live sources.",
+    )
+    lead_s: float = setting(
         0.2,
         Real(0, 5),
-        "Cameras aim at where a face will be after this time; about `2 / pan_rate` cancels the "
-        "lag. 0 for live sources.",
+        "Cameras aim at where a face will be after this time, within `lookahead_s`; about "
+        "`2 / pan_rate` cancels the lag.",
+    )
+    least_layout_s: float = setting(1.0, SECONDS, "No layout stays for less than this.")
+    layout_ease_s: float = setting(
+        0.3, SECONDS, "How long a change of layout takes where there is no cut."
     )
     jump_window_s: float = setting(
         1.0, SECONDS, "Within this time after the start or a cut, a camera jumps to a first face."
@@ -79,12 +108,3 @@ class FramingSettings:
     jump_distance: float = setting(
         1.0, RATE, "A camera jumps to a face that is suddenly this many crop widths away."
     )
-    two_shot: bool = setting(
-        False,
-        Switch(),
-        "Both tiles glide to one common shot while the two faces touch.",
-        flag="--two-shot",
-        common=True,
-    )
-    two_shot_after_s: float = setting(0.6, SECONDS, "How long they must touch to begin it.")
-    two_shot_release_s: float = setting(1.5, SECONDS, "How long they must be apart to end it.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
+_COLORS = {"black": "000000", "white": "FFFFFF", "gray": "808080"}
 _WITH_UNIT = re.compile(r"[-+]?[\d.,]+\s*(%|[A-Za-z]+)")
 
 
@@ -151,21 +152,18 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`WIDTHxHEIGHT` in pixels, as two 4:2:0 tiles need it."""
+    """`WIDTHxHEIGHT` in pixels, as 4:2:0 needs it."""
 
     @property
     def expected(self) -> str:
         """What is accepted."""
-        return (
-            "WIDTHxHEIGHT such as 1920x1080, the width a multiple of 4, the height of 2, "
-            "each from 16 to 16384"
-        )
+        return "WIDTHxHEIGHT such as 1920x1080, two even numbers from 16 to 16384"
 
     def read(self, text: str) -> tuple[int, int]:
         """Width and height; see `Kind.read`."""
         match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
         size = (int(match[1]), int(match[2])) if match else (0, 0)
-        if size[0] % 4 or size[1] % 2 or not all(16 <= side <= 16384 for side in size):
+        if size[0] % 2 or size[1] % 2 or not all(16 <= side <= 16384 for side in size):
             nearest = f"; nearest: {_nearest_size(size)}" if match else ""
             raise ValueError(f"expected {self.expected}{nearest}")
         return size
@@ -173,6 +171,29 @@ class Size:
     def show(self, value: tuple[int, int]) -> str:
         """As `WIDTHxHEIGHT`."""
         return f"{value[0]}x{value[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Color:
+    """A colour as hexadecimal R, G, B, or by name."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return f"six hexadecimal digits such as 1A2B3C, or one of {', '.join(_COLORS)}"
+
+    def read(self, text: str) -> tuple[int, int, int]:
+        """R, G, B, each 0 to 255; see `Kind.read`."""
+        digits = _COLORS.get(text.lower(), text.removeprefix("#"))
+        if not re.fullmatch(r"[0-9A-Fa-f]{6}", digits):
+            raise ValueError(f"expected {self.expected}{did_you_mean(text, _COLORS)}")
+        red, green, blue = bytes.fromhex(digits)
+        return red, green, blue
+
+    def show(self, value: tuple[int, int, int]) -> str:
+        """The name if there is one, else the digits."""
+        digits = bytes(value).hex().upper()
+        return next((name for name, known in _COLORS.items() if known == digits), digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +323,7 @@ def _hint(text: str, *, whole: bool) -> str:
 
 def _nearest_size(size: tuple[int, int]) -> str:
     width, height = (min(16384, max(16, side)) for side in size)
-    return f"{width - width % 4}x{height - height % 2}"
+    return f"{width - width % 2}x{height - height % 2}"
 
 
 def _names_in(directory: Path) -> list[str]:

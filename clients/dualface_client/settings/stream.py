@@ -6,9 +6,16 @@ from dataclasses import dataclass, field
 
 from dualface_client.settings.field import setting
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.settings.kinds import SHARE, Choice, Integer, Or, Real, Size, Switch
+from dualface_client.settings.kinds import SHARE, Choice, Color, Integer, Or, Real, Size, Switch
 from dualface_client.settings.tracking import TrackingSettings
+from dualface_client.types import LayoutKind, TileLayout
 
+#: Size of the canvas by layout.
+DEFAULT_CANVAS_WH_PX: dict[LayoutKind, tuple[int, int]] = {
+    "side-by-side": (1920, 1080),
+    "stacked": (1080, 1920),
+    "solo": (1920, 1080),
+}
 #: x264's own names, from the quickest encoding to the smallest file.
 X264_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -62,13 +69,28 @@ class DetectionSettings:
 class OutputSettings:
     """What is written."""
 
-    canvas_wh_px: tuple[int, int] = setting(
-        (1920, 1080),
-        Size(),
-        "Output size; each tile has half the width.",
+    canvas_wh_px: tuple[int, int] | None = setting(
+        None,
+        Or("auto", Size()),
+        "Output size; the tiles share its width, or its height if stacked. `auto` is 1920x1080, "
+        "or 1080x1920 if stacked.",
         flag="--size",
         common=True,
         key="output.size",
+    )
+    layout: LayoutKind = setting(
+        "side-by-side",
+        Choice(tuple(DEFAULT_CANVAS_WH_PX)),
+        "The two tiles beside each other, above each other (`stacked`, the left one above), or "
+        "always one picture (`solo`).",
+        flag="--layout",
+        common=True,
+    )
+    gap_px: int = setting(
+        0, Integer(0, 1024), "Pixels between the two tiles, even.", flag="--gap", common=True
+    )
+    gap_color: tuple[int, int, int] = setting(
+        (0, 0, 0), Color(), "Colour of the gap.", flag="--gap-color", common=True
     )
     encoder: str = setting(
         "auto",
@@ -106,6 +128,16 @@ class OutputSettings:
         flag="--disk-wait",
         common=True,
     )
+
+    @property
+    def tile_layout(self) -> TileLayout:
+        """The canvas and its tiles.
+
+        Raises:
+            ValueError: The tiles would not have even sizes.
+        """
+        size = self.canvas_wh_px or DEFAULT_CANVAS_WH_PX[self.layout]
+        return TileLayout(size, self.layout, self.gap_px, self.gap_color)
 
 
 @dataclass(frozen=True, slots=True)

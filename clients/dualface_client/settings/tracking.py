@@ -94,33 +94,20 @@ class RiskSettings:
 
 @dataclass(frozen=True, slots=True)
 class SceneSettings:
-    """Scene-cut detection on `(18, 32)` thumbnails."""
+    """Scene-cut detection on `(36, 64, 3)` thumbnails; docs/quality.md has the measurements."""
 
-    min_difference: float = setting(
-        7.0,
+    min_new_share: float = setting(
+        0.64,
+        SHARE,
+        "A new shot begins where at least this share of a picture's detail cannot be explained by "
+        "the frames before, moved and lit otherwise.",
+    )
+    min_shot_s: float = setting(0.2, SECONDS, "No shot is shorter; a transition is one cut.")
+    min_detail: float = setting(
+        2.0,
         Real(0, 255),
-        "Least mean difference of a cut, in grey levels without the mean brightness and still "
-        "borders.",
-    )
-    min_contrast_share: float = setting(
-        0.45,
-        Real(0, 10),
-        "The same as a share of the picture's standard deviation; the smaller of the two counts.",
-    )
-    min_ratio: float = setting(
-        3.0,
-        Real(1, 1000),
-        "A cut differs at least this many times as much as the frames before it.",
-    )
-    max_correlation: float = setting(
-        0.92, Real(-1, 1), "A cut correlates at most this much with the frame before."
-    )
-    memory_s: float = setting(0.5, SECONDS, 'Time constant of "the frames before".')
-    flash_step: float = setting(
-        25.0,
-        Real(0, 255),
-        "Change of overall brightness, in grey levels, that may be a flash: the verdict waits one "
-        "frame.",
+        "Mean detail, in grey levels, below which a frame is black or plain and belongs to no "
+        "shot.",
     )
 
 
@@ -128,14 +115,14 @@ class SceneSettings:
 class IdentitySettings:
     """Gallery and matching of embeddings.
 
-    The cosines are for the bundled network and come from `benchmarks/faces.py` on 147 faces of 21
-    people, as they were and made worse (`docs/quality.md`). Faces at least 32 px high are compared
-    with good pictures: one person's lie above 0.48 in 99 % of the pairs (median 0.73 to 0.90),
-    different people's below 0.36 in 99 % (median 0.04), at most 0.516.
+    The cosines are for the bundled network and come from `benchmarks/faces.py`: 147 faces of 21
+    people, against themselves and made worse down to 32 px (`docs/quality.md`). One person's lie
+    above 0.42 in 99 % of the pairs of every condition (medians 0.66 to 0.90), different people's
+    below 0.37 in 99 % (median 0.04), at most at 0.516.
 
-    - `match_cosine` 0.52 is above all of these, in every group of people.
-    - `reject_cosine` less `margin` is 0.31: 97 % of strangers are below it, one in a thousand
-      pictures of the person is, if moving fast.
+    - `match_cosine` 0.52 is above all of the latter, in every group of people.
+    - `reject_cosine` 0.36: the own person falls below it in 0.1 % of the pairs where the face moves
+      fast, else never. A track is doubted `margin` below it, where 97 % of strangers lie.
     - `duplicate_cosine` 0.95: neighbouring frames of a head that rests.
     """
 

@@ -196,7 +196,7 @@ class CudaStreamDevice(StreamDevice):
                 return NvencSink(
                     job.output,
                     info,
-                    output.canvas_wh_px,
+                    output.tile_layout.canvas_wh_px,
                     self._stream,
                     audio_from=job.input,
                     audio=output.audio,

@@ -113,4 +113,4 @@ def load_of(settings: StreamSettings, frames_held: int) -> StreamLoad:
     output = settings.output
     behind = settings.queues.frames_behind
     drawn = composed_at_once(settings)
-    return StreamLoad(frames_held, slots, output.canvas_wh_px, behind, drawn)
+    return StreamLoad(frames_held, slots, output.tile_layout.canvas_wh_px, behind, drawn)

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError, StoppedError
-from dualface_client.framing.camera import CameraPair, Shot
-from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.framing.layouts import Moment
+from dualface_client.framing.studio import Plan, Studio
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
@@ -47,9 +47,9 @@ from dualface_client.types import (
     Faces,
     FloatArray,
     Frame,
+    PictureFacts,
     SeatAssignment,
     Side,
-    TileLayout,
 )
 
 _REPORT_EVERY_S = 0.1
@@ -89,14 +89,21 @@ class Decided:
     Attributes:
         frame: The source's frame.
         assignment: Who sits where in it.
+        picture: What it is made of.
         relinks: What it says about the tracks of earlier frames.
         seats: Who holds the sides of earlier frames too, if a photo was recognised in it.
     """
 
     frame: Frame
     assignment: SeatAssignment
+    picture: PictureFacts
     relinks: tuple[Relink, ...] = ()
     seats: Mapping[Side, int] = field(default_factory=dict)
+
+    @property
+    def moment(self) -> Moment:
+        """What framing needs of it."""
+        return Moment(self.frame.time_s, self.assignment, self.picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ class _Batch:
 @dataclass(frozen=True, slots=True)
 class _Framed:
     frame: Frame
-    shots: tuple[Shot, Shot]
+    plan: Plan
 
 
 class StreamLoop:
@@ -137,8 +144,9 @@ class StreamLoop:
         self._clock = clock
         info = parts.source.info
         self._director = Director(settings.tracking, (info.width_px, info.height_px), parts.pins)
-        layout = TileLayout(settings.output.canvas_wh_px)
-        self._cameras = CameraPair(layout, (info.width_px, info.height_px), settings.framing)
+        layout = settings.output.tile_layout
+        self._studio = Studio(layout, (info.width_px, info.height_px), settings.framing)
+        self._whole_picture = PictureFacts((0.0, 0.0, float(info.width_px), float(info.height_px)))
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
@@ -176,7 +184,7 @@ class StreamLoop:
             writer.close()
             self._report()
             self._status.update(timeline=self._timeline.timeline())
-            for note in self._director.notes:
+            for note in (*self._director.notes, *self._studio.notes):
                 self._status.warn(note)
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -221,32 +229,32 @@ class StreamLoop:
         with self._clock.stage("track"):
             assignment = self._decide(frame, faces)
         self._count(faces, assignment)
-        return Decided(frame, assignment, self._director.relinks, self._director.seats)
+        director = self._director
+        return Decided(frame, assignment, self._whole_picture, director.relinks, director.seats)
 
     def _framed(self, window: Sequence[Decided]) -> _Framed:
         """What the canvas of the window's first frame shows."""
         frame = window[0].frame
-        self._log(frame, window[0].assignment)
         with self._clock.stage("track"):
-            lead = lead_assignment([entry.assignment for entry in window])
-            shots = self._cameras.update(lead, frame.time_s)
+            plan = self._studio.update([entry.moment for entry in window])
+        self._log(frame, window[0].assignment, plan)
         if self._parts.overlay is not None:
             with self._clock.stage("overlay"):
-                self._parts.overlay.add(frame, window[0].assignment, shots)
-        return _Framed(frame, shots)
+                self._parts.overlay.add(frame, window[0].assignment, plan.views)
+        return _Framed(frame, plan)
 
     def _drawn(self, frames: Sequence[_Framed]) -> list[Frame]:
-        images, shots = [each.frame.image for each in frames], [each.shots for each in frames]
+        images, plans = [each.frame.image for each in frames], [each.plan for each in frames]
         with self._clock.stage("compose"):
-            canvases = self._canvases.draw(images, shots)
+            canvases = self._canvases.draw(images, plans)
         pairs = zip(frames, canvases, strict=True)
         return [replace(each.frame, image=canvas) for each, canvas in pairs]
 
-    def _log(self, frame: Frame, assignment: SeatAssignment) -> None:
+    def _log(self, frame: Frame, assignment: SeatAssignment, plan: Plan) -> None:
         """Records what is final: no later frame can change this one any more."""
         if self._parts.tracks is not None:
             self._parts.tracks.add(frame.index, assignment)
-        self._timeline.add(frame.time_s, assignment)
+        self._timeline.add(frame.time_s, assignment, plan.layout.value)
         self._counts["scene_cuts"] += assignment.scene_cut
 
     def _decide(self, frame: Frame, faces: Faces) -> SeatAssignment:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dualface_client.framing.camera import Shot
 from dualface_client.imaging.overlay import draw_overlay
 from dualface_client.stream.job import OUTPUT_TAG, Job
-from dualface_client.types import Frame, Nv12Image, SeatAssignment, VideoInfo
+from dualface_client.types import Frame, Nv12Image, SeatAssignment, TileLayout, VideoInfo, View
 from dualface_client.video.sink import PyavSink
 
 _PRESET, _CRF = "superfast", 23
@@ -35,6 +34,7 @@ class DebugOverlay:
     Args:
         path: Output; its suffix selects the container.
         info: The source's.
+        layout: Of the stream's canvases.
         download: A frame's picture on the host, with pixels of its own.
         warn: Gets the reason why there is no overlay.
     """
@@ -43,10 +43,12 @@ class DebugOverlay:
         self,
         path: Path,
         info: VideoInfo,
+        layout: TileLayout,
         download: Callable[[Nv12Image], Nv12Image],
         warn: Callable[[str], None],
     ) -> None:
         self._path = path
+        self._layout = layout
         self._download = download
         self._warn = warn
         self._sink: PyavSink | None = None
@@ -56,19 +58,19 @@ class DebugOverlay:
         except Exception as error:  # the main output continues, whatever this is
             self._fail(error)
 
-    def add(self, frame: Frame, assignment: SeatAssignment, shots: tuple[Shot, Shot]) -> None:
+    def add(self, frame: Frame, assignment: SeatAssignment, views: Sequence[View]) -> None:
         """Draws one frame.
 
         Args:
             frame: The source's; not changed.
             assignment: What was decided about it.
-            shots: What the tiles show of it.
+            views: What its canvas shows.
         """
         if self._sink is None:
             return
         try:
             image = self._download(frame.image)
-            crops = (shots[0].crop, shots[1].crop)
+            crops = [(self._layout.side_of(view.area), view.crop) for view in views]
             draw_overlay(image, assignment, crops, frame_index=frame.index, time_s=frame.time_s)
             self._sink.write(replace(frame, image=image))
         except Exception as error:

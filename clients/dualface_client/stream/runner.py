@@ -260,7 +260,8 @@ class Runner:
         if self._setup.overlay is None:
             return None
         path = overlay_path(self._setup.overlay, run.job)
-        return DebugOverlay(path, source.info, run.device.download, run.status.warn)
+        layout = run.settings.output.tile_layout
+        return DebugOverlay(path, source.info, layout, run.device.download, run.status.warn)
 
 
 def _tracks_path(tracks: Path, job: Job) -> Path:

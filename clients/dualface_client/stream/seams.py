@@ -11,16 +11,16 @@ from typing import Any, Protocol
 
 from dualface_client.types import (
     ByteArray,
-    CropPair,
     Embeddings,
     Faces,
     FloatArray,
     Frame,
     Letterbox,
     Nv12Image,
-    Side,
+    Rect,
     TileLayout,
     VideoInfo,
+    View,
 )
 
 
@@ -94,21 +94,21 @@ class Imaging(Protocol):
         """Warps one face, given its five landmarks, into `out_rgb` `(112, 112, 3)` uint8."""
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
-        """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
+        """The picture averaged to `(36, 64, 3)` uint8 Y, Cb, Cr on the host, for scene cuts."""
 
     def compose(
-        self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
+        self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
     ) -> list[Nv12Image]:
-        """The canvases: left crop in the left tile, right crop in the right one."""
+        """The canvases, each with one to three views of its picture."""
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         """How sharp a face is, see `imaging.sharpness`."""
 
-    def copy_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout) -> Nv12Image:
-        """A copy of one tile, on the same device."""
+    def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
+        """A copy of a part of a canvas, on the same device."""
 
-    def put_tile(self, canvas: Nv12Image, side: Side, layout: TileLayout, tile: Nv12Image) -> None:
-        """Replaces one tile of a canvas with one on the same device."""
+    def put_tile(self, canvas: Nv12Image, area: Rect, tile: Nv12Image) -> None:
+        """Replaces a part of a canvas with a picture of its size on the same device."""
 
     def upload_tile(self, tile: Nv12Image) -> Nv12Image:
         """A host picture on this device."""

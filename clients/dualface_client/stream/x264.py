@@ -29,7 +29,7 @@ def open_x264(
     return PyavSink(
         path,
         info,
-        output.canvas_wh_px,
+        output.tile_layout.canvas_wh_px,
         audio_from=source,
         audio=output.audio,
         preset=output.preset,

@@ -145,7 +145,7 @@ class Director:
 
         Args:
             faces: Detections of the frame.
-            thumbnail: Shape `(18, 32)`, uint8 luma; None goes without scene cuts.
+            thumbnail: Shape `(36, 64, 3)`, uint8 Y, Cb, Cr; None goes without scene cuts.
             time_s: Presentation time in seconds, increasing.
         """
         self._elapsed_s = 0.0 if self._time_s is None else max(0.0, time_s - self._time_s)

@@ -1,35 +1,56 @@
-"""Scene cuts, from tiny luma thumbnails."""
+"""Scene cuts, from small colour thumbnails, by the rule that video encoders go by.
+
+An encoder codes each block of a frame either from the frame before, moved to where it fits best
+(inter), or from itself alone (intra), whichever is cheaper. After a cut the frame before is of
+no use, so most blocks are as expensive as they would be by themselves. x264 therefore announces a
+scene cut where the cheaper of both costs nearly as much as intra alone (`scenecut_internal` in its
+`encoder/slicetype.c`). Here the same is computed on thumbnails, with sums of absolute differences:
+intra is a block's difference to its own mean, inter is the best match of a search. Motion that the
+search can follow costs little, so hair, hands and pans are no cuts, and contrast cancels out.
+Where nearly the whole picture has become brighter or darker, the frame before is also tried with
+the light of each block fitted, as encoders do with weighted prediction: a flash is no cut.
+"""
 
 from __future__ import annotations
 
-from math import exp
+from collections import deque
+from collections.abc import Iterable, Sequence
+from math import inf
 
 import numpy as np
 
 from dualface_client.settings.tracking import SceneSettings
 from dualface_client.types import ByteArray, FloatArray
 
-#: Share of pixels that must change in the same direction for a change to be one of light.
-_ONE_WAY_SHARE = 0.9
+#: Height and width of a block; thumbnails of `(36, 64)` have 6 x 8 of them.
+_BLOCK_HW_PX = (6, 8)
+_BLOCK_PX = _BLOCK_HW_PX[0] * _BLOCK_HW_PX[1]
+#: How far a block is searched for, down and across: 11 % and 9 % of the picture per frame.
+_REACH_YX_PX = (4, 6)
 #: Grey levels within which a row or column at the edge counts as plain, and as unchanged.
-_PLAIN = 3.0
-#: Difference in grey levels that noise alone can cause: no cut below it, however dark the picture.
-_NOISE = 2.0
-#: Pixels of a thumbnail that must remain between plain borders to judge a cut.
-_LEAST_PIXELS = 24
+_BORDER_LEVELS = 3.0
+#: Blocks between plain borders that are needed to judge a cut.
+_LEAST_BLOCKS = 4
+#: Contrast is fitted up to this factor, as far as H.264's weights reach for a fade in few frames.
+_MOST_GAIN = 4.0
+#: A change of light is seen in at least this share of the blocks, as a step of their mean luma.
+_LIGHT_SHARE = 0.5
+_LIGHT_LEVELS = 2.0
+#: At most this share of the blocks may step the other way.
+_AGAINST_LIGHT_SHARE = 0.05
+#: Share of the difference between its neighbours that a blend of both may differ from their mix.
+_BLEND_ERROR = 0.2
 
 
 class CutDetector:
     """Finds the first frame of a new shot; state of one stream.
 
-    A cut differs strongly from the frame before, much more than the frames before that did among
-    themselves, and does not correlate with it. Plain borders that stay as they are, such as the
-    bars of a letterboxed or upright video, are left out: they would make any two shots alike. What
-    counts as strong depends on the contrast, so that cuts between dark shots are found. The mean
-    brightness is subtracted first, so that a dimmer or a lamp is not a cut. A frame that is
-    brighter (or darker) nearly everywhere may be a flash or a dropped frame: it is set aside, and
-    the next frame is compared with the one before it. A real cut to a much brighter shot is
-    therefore seen one frame late.
+    Each frame is compared with the two before it, so that the frame after a flash or a damaged
+    picture is recognised. Plain frames (black or white) belong to no shot: what follows them is
+    compared with what preceded them. If the frame before is a mere mixture of its neighbours, as
+    conversions of the frame rate make them, only the one before that is compared with. Plain
+    borders that stay as they are, such as the bars of an upright video, are left out: they would
+    make any two shots alike.
 
     Args:
         settings: Thresholds.
@@ -37,80 +58,142 @@ class CutDetector:
 
     def __init__(self, settings: SceneSettings | None = None) -> None:
         self._settings = settings or SceneSettings()
-        self._reference: FloatArray | None = None
-        self._usual = 0.0  # running mean of the differences within the shot
-        self._waiting = False
-        self._time_s = 0.0
+        self._earlier: deque[FloatArray] = deque(maxlen=2)  # newest first
+        self._cut_s = -inf
 
     def update(self, thumbnail: ByteArray, time_s: float) -> bool:
         """Takes the next frame.
 
         Args:
-            thumbnail: Shape `(h, w)`, uint8 luma, the same shape for the whole stream.
+            thumbnail: Shape `(h, w, 3)`, uint8 Y, Cb, Cr, the same shape for the whole stream, a
+                whole number of blocks of 6 x 8 pixels.
             time_s: Presentation time in seconds, not decreasing.
 
         Returns:
             True if a new shot has begun.
         """
         current = thumbnail.astype(np.float32)
-        elapsed_s, self._time_s = max(0.0, time_s - self._time_s), time_s
-        if self._reference is None:
-            self._reference = current
+        if _detail(current).sum() < self._settings.min_detail * current[..., 0].size:
             return False
-        change = current - self._reference
-        difference = float(np.abs(change - change.mean()).mean())
-        if difference >= self._settings.min_ratio * self._usual:
-            before, now = _without_borders(self._reference, current)
-            if self._is_cut(before, now):
-                if not self._waiting and self._is_light(now - before):
-                    self._waiting = True
-                    return False
-                self._begin(current)
-                return True
-        self._remember(current, difference, elapsed_s)
+        cut = time_s - self._cut_s >= self._settings.min_shot_s and self._is_new(current)
+        if cut:
+            self._cut_s = time_s
+            self._earlier.clear()
+        self._earlier.appendleft(current)
+        return cut
+
+    def _is_new(self, current: FloatArray) -> bool:
+        if not self._earlier:
+            return False
+        inner = _inside_borders(current, self._earlier[0])
+        current, earlier = current[inner], [frame[inner] for frame in self._earlier]
+        if current[..., 0].size < _LEAST_BLOCKS * _BLOCK_PX:
+            return False
+        if self._is_unexplained(current, earlier):
+            return True
+        return len(earlier) == 2 and (
+            _is_blend(earlier[0], earlier[1], current)
+            and self._is_unexplained(current, earlier[1:])
+        )
+
+    def _is_unexplained(self, current: FloatArray, earlier: Sequence[FloatArray]) -> bool:
+        """Whether the earlier frames, moved and lit otherwise, explain too little of this one."""
+        alone = _blockwise(_detail(current))
+        limit = self._settings.min_new_share * float(alone.sum())
+        cost = alone
+        for prediction in _predictions(current, earlier):
+            cost = np.minimum(cost, _blockwise(np.abs(current - prediction)))
+            if cost.sum() < limit:
+                return False  # soon in most frames: what moves little is tried first
+        return True
+
+
+def _predictions(current: FloatArray, earlier: Sequence[FloatArray]) -> Iterable[FloatArray]:
+    """The earlier frames: as they are, lit otherwise, then moved, by the shortest way first."""
+    down, across = _REACH_YX_PX
+    height, width = current.shape[:2]
+    yield earlier[0]
+    yield from (_lit_like(current, frame) for frame in earlier if _is_light(current, frame))
+    margins = ((down, down), (across, across), (0, 0))
+    padded = [np.pad(frame, margins, mode="edge") for frame in earlier]
+    for y, x in _STEPS_YX_PX:
+        for frame in padded:
+            yield frame[y : y + height, x : x + width]
+
+
+def _search_steps() -> list[tuple[int, int]]:
+    """Top left corners in a padded frame, from no motion to the longest."""
+    down, across = _REACH_YX_PX
+    steps = [(y, x) for y in range(2 * down + 1) for x in range(2 * across + 1)]
+    return sorted(steps, key=lambda step: (step[0] - down) ** 2 + (step[1] - across) ** 2)
+
+
+_STEPS_YX_PX = _search_steps()
+
+
+def _blockwise(values: FloatArray) -> FloatArray:
+    """Sums over the blocks of `(h, w, 3)`."""
+    rows, columns = _BLOCK_HW_PX
+    height, width = values.shape[:2]
+    split = values.reshape(height // rows, rows, width // columns, 3 * columns)
+    return np.asarray(split.sum(axis=(1, 3)), np.float32)
+
+
+def _detail(picture: FloatArray) -> FloatArray:
+    """Absolute differences to the mean of each block, `(h, w, 3)`."""
+    blocks = _split(picture)
+    return np.asarray(np.abs(blocks - _means(blocks)), np.float32).reshape(picture.shape)
+
+
+def _split(picture: FloatArray) -> FloatArray:
+    """A view of `(h, w, 3)` as `(rows, 6, columns, 8, 3)`."""
+    rows, columns = _BLOCK_HW_PX
+    height, width = picture.shape[:2]
+    return picture.reshape(height // rows, rows, width // columns, columns, 3)
+
+
+def _means(blocks: FloatArray) -> FloatArray:
+    """Means of the blocks, for each channel."""
+    sums = np.einsum("iajbc->ijc", blocks)[:, None, :, None]
+    return np.asarray(sums / _BLOCK_PX, np.float32)
+
+
+def _is_light(current: FloatArray, earlier: FloatArray) -> bool:
+    """Whether most blocks have become brighter, or most have become darker, and few the other."""
+    step = (_means(_split(current)) - _means(_split(earlier)))[..., 0].ravel()
+    up, down = float((step > _LIGHT_LEVELS).mean()), float((step < -_LIGHT_LEVELS).mean())
+    return max(up, down) >= _LIGHT_SHARE and min(up, down) <= _AGAINST_LIGHT_SHARE
+
+
+def _lit_like(current: FloatArray, earlier: FloatArray) -> FloatArray:
+    """The earlier frame, unmoved, with each block's means and contrast taken from the current."""
+    now, before = _split(current), _split(earlier)
+    apart, apart_before = now - _means(now), before - _means(before)
+    spread, spread_before = _means(np.abs(apart)), _means(np.abs(apart_before))
+    gain = np.clip(spread / np.maximum(spread_before, 0.25), 1 / _MOST_GAIN, _MOST_GAIN)
+    return np.asarray(apart_before * gain + _means(now), np.float32).reshape(current.shape)
+
+
+def _is_blend(middle: FloatArray, before: FloatArray, after: FloatArray) -> bool:
+    """Whether a frame is a mixture of its neighbours, with at least a tenth of each."""
+    step = after - before
+    size = float((step * step).sum())
+    if size == 0:
         return False
-
-    def _is_cut(self, before: FloatArray, now: FloatArray) -> bool:
-        if now.size < _LEAST_PIXELS:
-            return False
-        settings = self._settings
-        change = now - before
-        contrast = float(np.sqrt(before.std() * now.std()))
-        strong = min(settings.min_difference, settings.min_contrast_share * contrast)
-        if float(np.abs(change - change.mean()).mean()) < max(strong, _NOISE):
-            return False
-        return _correlation(before, now) < settings.max_correlation
-
-    def _is_light(self, change: FloatArray) -> bool:
-        step = float(change.mean())
-        if abs(step) < self._settings.flash_step:
-            return False
-        same_way = change > 0 if step > 0 else change < 0
-        return float(same_way.mean()) >= _ONE_WAY_SHARE
-
-    def _begin(self, current: FloatArray) -> None:
-        self._reference, self._usual, self._waiting = current, 0.0, False
-
-    def _remember(self, current: FloatArray, difference: float, elapsed_s: float) -> None:
-        weight = 1.0 - exp(-elapsed_s / self._settings.memory_s)
-        self._usual += weight * (difference - self._usual)
-        self._reference, self._waiting = current, False
+    share = float(((middle - before) * step).sum()) / size
+    if not 0.1 <= share <= 0.9:
+        return False
+    error = float(np.abs(middle - before - share * step).sum())
+    return error <= _BLEND_ERROR * float(np.abs(step).sum())
 
 
-def _without_borders(before: FloatArray, now: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Both pictures without the plain rows and columns at their edges that did not change."""
-    both = np.stack([before, now])
-    for axis in (2, 1):  # plain rows, then plain columns
-        kept = np.flatnonzero(both.max(axis=(0, axis)) - both.min(axis=(0, axis)) > _PLAIN)
-        if not kept.size:
-            return before[:0], now[:0]
-        part = slice(int(kept[0]), int(kept[-1]) + 1)
-        both = both[:, part] if axis == 2 else both[:, :, part]
-    return both[0], both[1]
-
-
-def _correlation(one: FloatArray, other: FloatArray) -> float:
-    """Pearson's correlation of two pictures; 0 if one is flat."""
-    one, other = one - one.mean(), other - other.mean()
-    scale = float(np.sqrt((one * one).sum() * (other * other).sum()))
-    return float((one * other).sum()) / scale if scale > 0 else 0.0
+def _inside_borders(current: FloatArray, earlier: FloatArray) -> tuple[slice, slice]:
+    """Rows and columns without the plain ones at the edges that did not change, whole blocks."""
+    both = np.stack([current[..., 0], earlier[..., 0]])
+    parts = []
+    for axis, block in zip((2, 1), _BLOCK_HW_PX, strict=True):
+        kept = np.flatnonzero(both.max(axis=(0, axis)) - both.min(axis=(0, axis)) > _BORDER_LEVELS)
+        first, last = (int(kept[0]), int(kept[-1]) + 1) if kept.size else (0, 0)
+        spare = (last - first) % block
+        parts.append(slice(first + spare // 2, last - (spare + 1) // 2))
+    return parts[0], parts[1]

@@ -1,4 +1,4 @@
-"""Sound that goes from the source into the output beside the encoded video."""
+"""Sound and subtitles that go from the source into the output beside the encoded video."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dualface_client.video.tracks import open_input, sound_of
 from dualface_client.video.transcode import TranscodedAudio, first_format
 
 if TYPE_CHECKING:
-    from av.container import OutputContainer
+    from av.container import InputContainer, OutputContainer
 
 #: How far into a file the first packets of its streams are looked for.
 _LOOK_BYTES = 64 << 20
@@ -64,7 +64,7 @@ class AudioCopy:
     Times keep their relation to the video: both readers find the same joins. Packets that an edit
     list discards stay out, but for those that prepare the decoder. Payloads are copied as they are
     if the container holds them; other sound is transcoded to AAC, and what cannot be decoded either
-    is left out. Both are said in `warnings`.
+    is left out. Subtitles are copied or left out. What is not copied is said in `warnings`.
     """
 
     def __init__(self, path: Path, mode: str = "copy", *, video_index: int | None = None) -> None:
@@ -96,6 +96,11 @@ class AudioCopy:
         self._packets: Iterator[av.Packet[Any]] = iter(())
 
     @property
+    def source(self) -> InputContainer:
+        """The reader, for what else it knows of the file."""
+        return self._input
+
+    @property
     def start_s(self) -> Fraction:
         """Where the file's earliest stream starts, in seconds."""
         return Fraction(self._input.start_time or 0, av.time_base)
@@ -112,7 +117,7 @@ class AudioCopy:
         return (*self._warnings, *counted)
 
     def attach(self, output: OutputContainer, suffix: str) -> None:
-        """Adds a stream to the output for each audio stream that there is a way for.
+        """Adds a stream to the output for each audio and subtitle stream that it can hold.
 
         Args:
             output: Its header is not yet written.
@@ -120,21 +125,34 @@ class AudioCopy:
         """
         wanted = set() if self._mode == "drop" else set(self._sound)
         streams = [stream for stream in self._input.streams.audio if stream.index in wanted]
-        packets = self._joined.read_past(*wanted) if wanted else iter(())
+        others = {stream.index for stream in self._input.streams.subtitles}
+        packets = self._joined.read_past(*wanted, *others)
         whole = self._look_ahead(wanted, packets)
         for stream in streams:
             carrier = self._carrier(output, suffix, stream, is_whole=whole)
             if carrier is not None:
-                self._carriers[stream.index] = carrier
-                base = stream.time_base or Fraction(1, 90_000)
-                # MP4 counts sound in samples.
-                sample_s = Fraction(1, stream.codec_context.sample_rate or _RATE_HZ)
-                self._timelines[stream.index] = Timeline(
-                    base, 1, may_repeat=True, least=math.ceil(sample_s / base)
-                )
+                self._carry(stream, carrier)
+        self._attach_subtitles(output, suffix)
         if self._carriers:
             self._packets = self._read(packets)
             self._head = next(self._packets, None)
+
+    def _attach_subtitles(self, output: OutputContainer, suffix: str) -> None:
+        for stream in self._input.streams.subtitles:
+            if holds(suffix, stream, ()):
+                self._carry(stream, _Copy(output, stream))
+            else:
+                name = f"subtitle stream {stream.index} ({_codec_name(stream)})"
+                remedy = _remedy(holders(stream, ()))
+                self._warnings.append(f"{name} is left out: {suffix} does not hold it{remedy}")
+
+    def _carry(self, stream: Any, carrier: _Carrier) -> None:
+        self._carriers[stream.index] = carrier
+        base = stream.time_base or Fraction(1, 90_000)
+        # MP4 counts sound in samples.
+        sample_s = Fraction(1, getattr(stream.codec_context, "sample_rate", 0) or _RATE_HZ)
+        least = math.ceil(sample_s / base)
+        self._timelines[stream.index] = Timeline(base, 1, may_repeat=True, least=least)
 
     def start(self, shift_s: int) -> None:
         """Sets the seconds to subtract from every time stamp; call it before the first copy."""
@@ -196,8 +214,7 @@ class AudioCopy:
         if self._mode == "copy" and holds(suffix, stream, first):
             return _Copy(output, stream)
         found = self._format_of(stream, first)
-        kept_by = holders(stream, first) if self._mode == "copy" else []
-        remedy = f"; name the output {' or '.join(kept_by)} to keep it as it is" * bool(kept_by)
+        remedy = _remedy(holders(stream, first)) if self._mode == "copy" else ""
         if found is None:
             self._warnings.append(
                 f"{name} can be neither copied into {suffix} nor decoded: left out{remedy}"
@@ -266,6 +283,14 @@ class AudioCopy:
 
     def _next(self, packets: Iterator[av.Packet[Any]]) -> av.Packet[Any] | None:
         return self._read_ahead.popleft() if self._read_ahead else next(packets, None)
+
+
+def _codec_name(stream: Any) -> str:
+    return stream.codec_context.name if stream.codec_context is not None else "unknown codec"
+
+
+def _remedy(kept_by: list[str]) -> str:
+    return f"; name the output {' or '.join(kept_by)} to keep it as it is" * bool(kept_by)
 
 
 def _time_s(packet: av.Packet[Any]) -> Fraction:

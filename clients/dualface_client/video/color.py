@@ -28,7 +28,8 @@ SWS_OF_CODE = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 UNSPECIFIED = 2
 RANGE_LIMITED = 1
 RANGE_FULL = 2
-_TRANSFERS_HDR = {16: "PQ", 18: "HLG"}
+#: TransferCharacteristics of high dynamic range, which is tone-mapped.
+TRANSFERS_HDR = {16: "PQ", 18: "HLG"}
 _HD_LINES = 720
 _LIMITED_UNLESS_TAGGED = frozenset({"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9"})
 
@@ -68,8 +69,17 @@ def matrix_of(code: int, height_px: int) -> ColorMatrix:
 
 def spec_of(frame: av.VideoFrame) -> ColorSpec:
     """Matrix and range that the frame's NV12 version will have."""
+    if frame.color_trc in TRANSFERS_HDR:  # it is tone-mapped
+        return ColorSpec(ColorMatrix.BT709)
     full = frame.color_range == RANGE_FULL or frame.format.name.startswith("yuvj")
     return ColorSpec(matrix_of(frame.colorspace, frame.height), full and not frame.format.is_rgb)
+
+
+def tags_of(frame: av.VideoFrame) -> ColorTags:
+    """Primaries and transfer that the frame's NV12 version will have."""
+    if frame.color_trc in TRANSFERS_HDR:
+        return ColorTags(1, 1)
+    return ColorTags(frame.color_primaries, frame.color_trc)
 
 
 def keeps_gray_levels(frame: av.VideoFrame, codec: str) -> bool:
@@ -88,5 +98,5 @@ def keeps_gray_levels(frame: av.VideoFrame, codec: str) -> bool:
 
 def hdr_note(transfer: int) -> str | None:
     """What to tell the user about a high dynamic range source, None for other sources."""
-    name = _TRANSFERS_HDR.get(transfer)
-    return name and f"HDR ({name}): processed as it is, without tone mapping, in 8 bit"
+    name = TRANSFERS_HDR.get(transfer)
+    return name and f"HDR ({name}): tone-mapped to BT.709 SDR"

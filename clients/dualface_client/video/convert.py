@@ -11,6 +11,7 @@ from dualface_client.types import ByteArray, ColorSpec, Letterbox, Nv12Image
 from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, SWS_OF_CODE
 from dualface_client.video.ffmpeg import av
 from dualface_client.video.orientation import Orientation
+from dualface_client.video.tonemap import ToneMapper
 
 if TYPE_CHECKING:
     from av.video.plane import VideoPlane
@@ -46,6 +47,7 @@ class Nv12Converter:
         sample_aspect: Fraction,
         orientation: Orientation,
         *,
+        tone_mapper: ToneMapper | None = None,
         keeps_gray_levels: bool = False,
     ) -> None:
         """Fixes the output.
@@ -55,6 +57,7 @@ class Nv12Converter:
             sample_aspect: Width over height of one of its samples.
             orientation: What makes it upright.
             keeps_gray_levels: Whether the samples of pictures without colour stay as they are.
+            tone_mapper: For high dynamic range, None for other sources.
         """
         width, height = size_wh_px
         self._native_wh = size_wh_px if sample_aspect == 1 else None
@@ -62,6 +65,7 @@ class Nv12Converter:
         self._target_wh = even(max(1, round(width * sample_aspect))), even(height)
         self._orientation = orientation
         self._keeps_gray_levels = keeps_gray_levels
+        self._tone_mapper = tone_mapper
         # One for all pictures: it keeps libswscale's tables between them.
         self._reformatter = av.video.reformatter.VideoReformatter()
 
@@ -126,6 +130,8 @@ class Nv12Converter:
     def _reformat(
         self, frame: av.VideoFrame, size_wh_px: tuple[int, int], color: ColorSpec
     ) -> av.VideoFrame:
+        if self._tone_mapper is not None:
+            return self._tone_mapper.convert(frame, size_wh_px)
         if frame.format.name == "nv12" and (frame.width, frame.height) == size_wh_px:
             return frame
         matrix = SWS_OF_CODE[CODE_OF_MATRIX[color.matrix]]

@@ -14,6 +14,7 @@ import numpy as np
 from dualface_client.cuda.stream import CudaStream
 from dualface_client.errors import SourceError
 from dualface_client.types import ColorSpec, Nv12Image
+from dualface_client.video.device_tones import DeviceTones
 from dualface_client.video.orientation import Orientation
 
 _POLL_S = 0.1
@@ -45,14 +46,22 @@ class DeviceFrames:
     needed, up to a limit; `place` then waits for one to come back.
     """
 
-    def __init__(self, stream: CudaStream, size_wh_px: tuple[int, int], limit: int) -> None:
+    def __init__(
+        self,
+        stream: CudaStream,
+        size_wh_px: tuple[int, int],
+        limit: int,
+        tones: DeviceTones | None = None,
+    ) -> None:
         """Prepares the kernels; no buffer yet.
 
         Args:
             stream: Every copy is queued here, and every use of the pictures must be.
             size_wh_px: Width and height as decoded, before turning, even.
             limit: Pictures that may be held at once.
+            tones: For pictures of high dynamic range, None for others.
         """
+        self._tones = tones
         self._stream = stream
         self._wh = size_wh_px
         self._limit = limit
@@ -95,6 +104,8 @@ class DeviceFrames:
         buffer = self._take(closing)
         if buffer is None:
             return None
+        if self._tones is not None:
+            address, sample_bytes = self._tones.mapped(address, sample_bytes), 1
         if sample_bytes == 1 and orientation == _AS_IT_IS:
             self._copy(buffer, address, _DEVICE_TO_DEVICE)
         else:

@@ -60,7 +60,7 @@ def holds(suffix: str, stream: Any, packets: Sequence[av.Packet[Any]]) -> bool:
         packets: Its first ones, which stay as they are; none tries the header alone.
     """
     form = FORMATS[suffix]
-    name = stream.codec_context.name
+    name = stream.codec_context.name if stream.codec_context is not None else ""
     if form.muxer == "mp4" and name.startswith("pcm_") and name != _IPCM_DEFAULT:
         return False
     try:
@@ -88,7 +88,7 @@ def filter_for(stream: Any) -> BitStreamFilterContext | None:
     MPEG-TS repeats the settings of an AAC decoder in each packet; files have them once.
     """
     context = stream.codec_context
-    if context.name == "aac" and not context.extradata:
+    if stream.type == "audio" and context.name == "aac" and not context.extradata:
         return av.bitstream.BitStreamFilterContext("aac_adtstoasc", stream)
     return None
 

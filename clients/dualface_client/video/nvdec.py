@@ -16,7 +16,9 @@ from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import PlatformError, SourceError
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.annexb import AnnexbFilter
+from dualface_client.video.color import RANGE_FULL
 from dualface_client.video.device_frames import DeviceFrames
+from dualface_client.video.device_tones import DeviceTones
 from dualface_client.video.ffmpeg import AV_ERRORS, source_error
 from dualface_client.video.nvcuvid import decoder_caps
 from dualface_client.video.source import PyavSource
@@ -92,9 +94,16 @@ class NvdecSource(PyavSource):
         self._pictures = iter(())
         self._select(self._stream.index, threads)
         self._decode_errors = self._damaged = 0
-        self._ring = DeviceFrames(self._cuda, self._first_wh, self._frames_limit)
+        self._ring = DeviceFrames(self._cuda, self._first_wh, self._frames_limit, self._tones())
         self._decoder = self._create_decoder()
         self._device_frames_left = self._decoded_on_device()
+
+    def _tones(self) -> DeviceTones | None:
+        """What maps high dynamic range in GPU memory, None for other sources."""
+        if self._tone_mapper is None:
+            return None
+        is_full = self._stream.codec_context.color_range == RANGE_FULL
+        return DeviceTones(self._cuda, self._first_wh, self._tone_mapper.table, full_range=is_full)
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         self._refusal = self._why_not(first)

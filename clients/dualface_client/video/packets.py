@@ -124,7 +124,7 @@ class JoinedPackets:
         while (packet := held.popleft() if held else next(packets, None)) is not None:
             track = self._tracks.get(packet.stream_index)
             if track is None or packet.is_discard:
-                yield self._moved(packet, Fraction(0) if track is None else track.offset_s)
+                yield self._moved(packet, self._offset_s if track is None else track.offset_s)
                 continue
             if _steps_back(packet, track.last_s) and not self._follows(packet, track):
                 held.appendleft(packet)

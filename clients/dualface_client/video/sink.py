@@ -16,8 +16,10 @@ from dualface_client.video.convert import plane_view
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, sink_error, thread_count, ticks
 from dualface_client.video.formats import FORMATS, HYBRID_WORKS
+from dualface_client.video.metadata import carry_metadata
 from dualface_client.video.null_sink import never
 from dualface_client.video.outfile import OutputFile, partial_path_of
+from dualface_client.video.x264_params import cpu_flags, x264_params
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -98,6 +100,9 @@ class PyavSink:
             self._stream = self._add_video(info, options, count)
             if self._audio is not None:
                 self._audio.attach(self._container, self._suffix)
+                shift_s = _whole_seconds(self._audio.start_s, Fraction(0), 1)
+                source = self._audio.source
+                self._notes += carry_metadata(source, self._container, self._suffix, shift_s)
             self._container.start_encoding()
             self._raise_write_error()
             if not HYBRID_WORKS and self._container.format.name in {"mp4", "mov"}:
@@ -223,7 +228,7 @@ class PyavSink:
     def _add_video(self, info: VideoInfo, options: dict[str, str], threads: int) -> VideoStream:
         assert self._container is not None  # noqa: S101 - the constructor opened it
         rate = info.frame_rate or _FALLBACK_RATE
-        options = {**options, "x264-params": x264_params(_cpu_flags())}
+        options = {**options, "x264-params": x264_params(cpu_flags())}
         stream = self._container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height = self._wh
         stream.pix_fmt = "nv12"  # x264 takes NV12 directly; the bitstream is 4:2:0 in any case
@@ -243,10 +248,7 @@ class PyavSink:
         video_s = first.pts * first.time_base
         origin_s = min(video_s, self._audio.start_s) if self._audio else video_s
         # A multiple of this many seconds is a whole number of units in any such time base.
-        unit_s = self._time_base.numerator
-        shift_s = math.floor(origin_s / unit_s) * unit_s
-        if shift_s < 0 <= video_s and origin_s > Fraction(-1, 2):
-            shift_s = 0  # encoder priming before zero: players skip it by the edit list
+        shift_s = _whole_seconds(origin_s, video_s, self._time_base.numerator)
         if not shift_s:
             return
         self._notes.append(f"the source starts at {float(origin_s):.3f} s: {shift_s} s subtracted")
@@ -321,6 +323,20 @@ class PyavSink:
             raise sink_error(self._path, self._file.error) from self._file.error
 
 
+def _whole_seconds(origin_s: Fraction, video_s: Fraction, unit_s: int) -> int:
+    """By how much a source's times are moved, a multiple of the unit.
+
+    Args:
+        origin_s: Where its earliest stream starts.
+        video_s: Where its video starts.
+        unit_s: Seconds.
+    """
+    shift_s = math.floor(origin_s / unit_s) * unit_s
+    if shift_s < 0 <= video_s and origin_s > Fraction(-1, 2):
+        return 0  # encoder priming before zero: players skip it by the edit list
+    return shift_s
+
+
 def _check_options(path: Path, audio_from: str | Path | None, encoder: str, crf: float) -> None:
     if path.suffix.lower() not in FORMATS:
         raise UsageError(
@@ -344,26 +360,3 @@ def _picture(image: Nv12Image) -> av.VideoFrame:
     plane_view(y, height, width)[:] = image.y
     plane_view(uv, height // 2, width)[:] = image.uv.reshape(height // 2, width)
     return picture
-
-
-def x264_params(cpu_flags: frozenset[str]) -> str:
-    """What x264 is told beyond preset and quality.
-
-    8x8 transforms, which ultrafast leaves out, and with them the High profile. And on a processor
-    with AVX-512 no more than AVX2: with it x264 165 gives other packets for the same small pictures
-    from one run to the next, and is a third slower (AMD EPYC).
-
-    Args:
-        cpu_flags: Features of the processor, as Linux names them.
-    """
-    return "8x8dct=1:asm=avx2" if {"avx512f", "avx2"} <= cpu_flags else "8x8dct=1"
-
-
-def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Features of the first processor; none where the kernel does not list them so."""
-    try:
-        with cpuinfo.open() as lines:
-            found = (line for line in lines if line.startswith("flags"))
-            return frozenset(next(found, "").partition(":")[2].split())
-    except OSError:  # another system
-        return frozenset()

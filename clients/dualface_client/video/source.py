@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, cast
 from dualface_client.errors import SourceError
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video import integrity
-from dualface_client.video.color import hdr_note, keeps_gray_levels, spec_of
+from dualface_client.video.color import (
+    TRANSFERS_HDR,
+    hdr_note,
+    keeps_gray_levels,
+    spec_of,
+    tags_of,
+)
 from dualface_client.video.convert import Nv12Converter
 from dualface_client.video.deinterlace import Deinterlacer, Picture, can_deinterlace
 from dualface_client.video.ffmpeg import AV_ERRORS, av, source_error, thread_count, ticks
@@ -21,6 +27,7 @@ from dualface_client.video.packets import JoinedPackets, PictureTimes
 from dualface_client.video.promise import Came, Promise
 from dualface_client.video.reference import is_disposable
 from dualface_client.video.timeline import Timeline
+from dualface_client.video.tonemap import ToneMapper, peak_nits
 from dualface_client.video.tracks import (
     NOT_VIDEO_REMEDY,
     choice_note,
@@ -172,14 +179,16 @@ class PyavSource:
                 f"{self._path}: no picture of its {self._stream.codec_context.name} stream can be "
                 "decoded; the file is damaged or its codec is not supported"
             )
-        self._color = spec_of(first.frame)
+        self._color, self._tags = spec_of(first.frame), tags_of(first.frame)
         self._first_wh = first.frame.width, first.frame.height
         self._first_aspect = self._aspect
         self._orientation = Orientation.of(first.frame)
+        self._tone_mapper = _tone_mapper_of(first.frame)
         self._converter = Nv12Converter(
             self._first_wh,
             self._aspect,
             self._orientation,
+            tone_mapper=self._tone_mapper,
             keeps_gray_levels=keeps_gray_levels(first.frame, self._stream.codec_context.name),
         )
         self._info = self._describe(first.frame)
@@ -215,8 +224,8 @@ class PyavSource:
             frame_count=max(self._stream.frames, round(duration_s * (rate or 0))),
             duration_s=duration_s,
             color=self._color,
-            primaries=self._stream.codec_context.color_primaries,
-            transfer=self._stream.codec_context.color_trc,
+            primaries=self._tags.primaries,
+            transfer=self._tags.transfer,
             codec=self._stream.codec_context.name,
             stream_index=self._stream.index,
             audio_stream_count=len(self._sound),
@@ -237,7 +246,7 @@ class PyavSource:
             yield f"sample aspect ratio {self._aspect} is scaled to square pixels"
         if first.interlaced_frame:
             yield "interlaced: deinterlaced" if self._deinterlace else "interlaced: left as it is"
-        hdr = hdr_note(self._stream.codec_context.color_trc)
+        hdr = hdr_note(first.color_trc)
         if hdr:
             yield hdr
         if self._cut is not None:
@@ -352,6 +361,12 @@ def _cut_note(how: str) -> str:
 def _plausible(aspect: Fraction | None) -> Fraction:
     known = aspect or Fraction(1)
     return known if Fraction(1, _ASPECT_LIMIT) <= known <= _ASPECT_LIMIT else Fraction(1)
+
+
+def _tone_mapper_of(frame: av.VideoFrame) -> ToneMapper | None:
+    """What converts a source with such pictures; None if it has no high dynamic range."""
+    transfer = frame.color_trc
+    return ToneMapper(transfer, peak_nits(frame, transfer)) if transfer in TRANSFERS_HDR else None
 
 
 def _frame_rate(stream: VideoStream) -> Fraction | None:
