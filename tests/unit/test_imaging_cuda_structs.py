@@ -8,6 +8,7 @@ from dualface_client.imaging.cuda_structs import (
     CHIP,
     COMPOSE_BATCH,
     LETTERBOX_BATCH,
+    MEANS_BATCH,
     tile_of,
     warp_of,
 )
@@ -23,6 +24,7 @@ def test_sizes_are_those_of_the_compiler() -> None:
     assert COMPOSE_BATCH.itemsize == 16 * (picture + 2 * 8 + 3 * 4 + 2 * tile + end)
     assert COMPOSE_BATCH.itemsize <= 4096  # of parameters, at most, for one kernel
     assert LETTERBOX_BATCH.itemsize == 16 * (picture + 8 + 7 * 4 + 12 * 4 + end)
+    assert MEANS_BATCH.itemsize == 16 * (picture + 8 + 2 * 4)
 
 
 def test_a_tile_that_shows_its_part_as_it_is_and_one_twice_as_large() -> None:

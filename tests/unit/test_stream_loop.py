@@ -117,6 +117,9 @@ class FakeImaging:
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         return np.full((18, 32), 90, np.uint8)
 
+    def preview(self, image: Nv12Image) -> ByteArray:
+        return np.full((180, 320), 90, np.uint8)
+
     def compose(
         self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
     ) -> list[Nv12Image]:

@@ -16,6 +16,7 @@ from dualface_client.imaging.geometry import (
     covered_part,
     grid_size,
     luma_origin,
+    preview_wh,
     refine,
     rgb_matrix,
     similarity_matrix,
@@ -88,6 +89,11 @@ class CpuImaging:
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         """Luma averaged to `(18, 32)` uint8."""
         return np.asarray(cv2.resize(image.y, THUMBNAIL_WH_PX, interpolation=cv2.INTER_AREA))
+
+    def preview(self, image: Nv12Image) -> ByteArray:
+        """Luma averaged to the size that `geometry.preview_wh` says, uint8."""
+        size_wh = preview_wh((image.width_px, image.height_px))
+        return np.asarray(cv2.resize(image.y, size_wh, interpolation=cv2.INTER_AREA))
 
     def compose(
         self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout

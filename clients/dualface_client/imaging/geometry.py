@@ -29,6 +29,8 @@ Matrix = npt.NDArray[np.float64]
 
 #: Of the luma picture by which scene cuts are found.
 THUMBNAIL_WH_PX = (32, 18)
+#: Longer side of a preview, the luma picture by which motion and panels are found.
+PREVIEW_LONG_SIDE_PX = 320
 
 #: Samples per axis and chip pixel, at most: a face higher than 1000 px may alias a little.
 MAX_SUPERSAMPLING = 12
@@ -39,6 +41,17 @@ LUMA_COEFFICIENTS: dict[ColorMatrix, tuple[float, float]] = {
     ColorMatrix.BT709: (0.2126, 0.0722),
     ColorMatrix.BT2020: (0.2627, 0.0593),
 }
+
+
+def preview_wh(source_wh_px: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a picture's preview: even, of the picture's aspect, never larger.
+
+    Args:
+        source_wh_px: Width and height of the picture, even.
+    """
+    scale = min(1.0, PREVIEW_LONG_SIDE_PX / max(source_wh_px))
+    width, height = (max(2, 2 * round(size * scale / 2)) for size in source_wh_px)
+    return width, height
 
 
 @lru_cache(maxsize=16)

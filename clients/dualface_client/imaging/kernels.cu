@@ -276,20 +276,21 @@ extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
         letterbox_block<0>(a, cells);
 }
 
-struct ThumbnailArgs {
+// Means of luma: of a thumbnail's few large cells, or of a preview's many small ones.
+struct MeansArgs {
     Picture source;
     u8* out;  // rows without padding
     int width;
     int height;
 };
 
-struct ThumbnailBatch {
-    ThumbnailArgs items[BATCH];
+struct MeansBatch {
+    MeansArgs items[BATCH];
 };
 
 // One block per cell, 128 threads: the mean luma of the part of the picture it stands for.
-extern "C" __global__ void thumbnail(const __grid_constant__ ThumbnailBatch batch) {
-    const ThumbnailArgs& a = batch.items[blockIdx.z];
+extern "C" __global__ void thumbnail(const __grid_constant__ MeansBatch batch) {
+    const MeansArgs& a = batch.items[blockIdx.z];
     __shared__ float sums[4];
     const Axis h(blockIdx.x, (float)a.source.width / a.width, a.source.width);
     const Axis v(blockIdx.y, (float)a.source.height / a.height, a.source.height);
@@ -306,6 +307,23 @@ extern "C" __global__ void thumbnail(const __grid_constant__ ThumbnailBatch batc
     __syncthreads();
     if (threadIdx.x == 0)
         a.out[blockIdx.y * a.width + blockIdx.x] = to_u8(sums[0] + sums[1] + sums[2] + sums[3]);
+}
+
+// One thread per sample: the mean luma of the few source samples it stands for.
+extern "C" __global__ void preview(const __grid_constant__ MeansBatch batch) {
+    const MeansArgs& a = batch.items[blockIdx.z];
+    const int x = blockIdx.x * blockDim.x + threadIdx.x;
+    const int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.width || y >= a.height) return;
+    const Axis h(x, (float)a.source.width / a.width, a.source.width);
+    const Axis v(y, (float)a.source.height / a.height, a.source.height);
+    float sum = 0.f;
+    for (int j = v.first; j <= v.last; ++j) {
+        float row = 0.f;
+        for (int i = h.first; i <= h.last; ++i) row += h.weight(i) * luma_at(a.source, i, j);
+        sum += v.weight(j) * row;
+    }
+    a.out[y * a.width + x] = to_u8(sum);
 }
 
 // Sampling matrix of the finer grid whose block means are the output samples.

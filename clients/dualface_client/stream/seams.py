@@ -92,6 +92,9 @@ class Imaging(Protocol):
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         """Luma averaged to `(18, 32)` uint8 on the host, for scene-cut detection."""
 
+    def preview(self, image: Nv12Image) -> ByteArray:
+        """Luma averaged to at most 320 px a side on the host, see `imaging.geometry.preview_wh`."""
+
     def compose(
         self, images: Sequence[Nv12Image], crops: Sequence[CropPair], layout: TileLayout
     ) -> list[Nv12Image]:
