@@ -21,6 +21,7 @@ from dualface_client.types import (
     Frame,
     IntArray,
     Nv12Image,
+    PictureFacts,
     SeatAssignment,
     TileLayout,
 )
@@ -73,10 +74,11 @@ def play(
     director = Director(tracking, seen.truth.size)
     cameras = CameraPair(TileLayout(), seen.truth.size, framing)
     decided: list[Decided] = []
+    whole = PictureFacts((0.0, 0.0, float(seen.truth.size[0]), float(seen.truth.size[1])))
     for index, sight in enumerate(seen.sights):
         assignment = _decide(director, sight, played)
         frame = Frame(index, round(sight.time_s / TIME_BASE), TIME_BASE, NO_PIXELS)
-        decided.append(Decided(frame, assignment, director.relinks))
+        decided.append(Decided(frame, assignment, whole, director.relinks))
     for window in windows(decided, framing.lookahead_s):
         lead = lead_assignment([entry.assignment for entry in window])
         played.shown.append(window[0].assignment)

@@ -16,12 +16,14 @@ from dualface_client.types import (
     Frame,
     Nv12Image,
     Person,
+    PictureFacts,
     SeatAssignment,
     TileLayout,
     TrackView,
 )
 
 TINY = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
+WHOLE = PictureFacts((0.0, 0.0, 2.0, 2.0))
 
 
 def at(x: float | None, identity: int = 1) -> Person:
@@ -74,7 +76,8 @@ def test_the_camera_no_longer_lags_behind_a_walking_person(fps: int) -> None:
 
 def entries(count: int, fps: int = 25) -> list[Decided]:
     return [
-        Decided(Frame(n, n, Fraction(1, fps), TINY), frame_with(at(None))) for n in range(count)
+        Decided(Frame(n, n, Fraction(1, fps), TINY), frame_with(at(None)), WHOLE)
+        for n in range(count)
     ]
 
 

@@ -24,6 +24,7 @@ from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.timeline import TimelineRecorder
 from dualface_client.observe.track_log import TrackLog
+from dualface_client.picture.analysis import PictureAnalysis
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.canvases import CanvasMaker
 from dualface_client.stream.load import MAX_LOOKAHEAD_FRAMES, composed_at_once, frames_that_may_wait
@@ -47,6 +48,7 @@ from dualface_client.types import (
     Faces,
     FloatArray,
     Frame,
+    PictureFacts,
     SeatAssignment,
     Side,
     TileLayout,
@@ -89,12 +91,14 @@ class Decided:
     Attributes:
         frame: The source's frame.
         assignment: Who sits where in it.
+        picture: What is known of it besides its faces.
         relinks: What it says about the tracks of earlier frames.
         seats: Who holds the sides of earlier frames too, if a photo was recognised in it.
     """
 
     frame: Frame
     assignment: SeatAssignment
+    picture: PictureFacts
     relinks: tuple[Relink, ...] = ()
     seats: Mapping[Side, int] = field(default_factory=dict)
 
@@ -137,6 +141,7 @@ class StreamLoop:
         self._clock = clock
         info = parts.source.info
         self._director = Director(settings.tracking, (info.width_px, info.height_px), parts.pins)
+        self._picture = PictureAnalysis((info.width_px, info.height_px))
         layout = TileLayout(settings.output.canvas_wh_px)
         self._cameras = CameraPair(layout, (info.width_px, info.height_px), settings.framing)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
@@ -221,7 +226,10 @@ class StreamLoop:
         with self._clock.stage("track"):
             assignment = self._decide(frame, faces)
         self._count(faces, assignment)
-        return Decided(frame, assignment, self._director.relinks, self._director.seats)
+        with self._clock.stage("picture"):
+            preview = self._parts.imaging.preview(frame.image)
+            facts = self._picture.update(preview, faces, frame.time_s, assignment.scene_cut)
+        return Decided(frame, assignment, facts, self._director.relinks, self._director.seats)
 
     def _framed(self, window: Sequence[Decided]) -> _Framed:
         """What the canvas of the window's first frame shows."""
