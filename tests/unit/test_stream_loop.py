@@ -117,6 +117,9 @@ class FakeImaging:
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         return np.full((36, 64, 3), 90, np.uint8)
 
+    def preview(self, image: Nv12Image) -> ByteArray:
+        return np.full((180, 320), 90, np.uint8)
+
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
     ) -> list[Nv12Image]:
