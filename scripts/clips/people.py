@@ -20,12 +20,16 @@ from scripts.clips.sources import (
     FaceBoxes,
     cut_out,
     outline,
+    picture_size,
     read_frames,
 )
 
 #: Everybody sits behind a desk whose edge is at this share of the picture height: it hides where
 #: the source clips end.
 DESK_EDGE = 0.86
+#: A value for x and one for y.
+Scale = npt.NDArray[np.float64]
+_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 #: The lower end of a source's picture lies this far below the desk's edge, share of the height.
 BELOW_DESK = 0.02
 
@@ -92,6 +96,7 @@ class Actor:
         self._reader: Iterator[ByteArray] = iter(())
         self._position = -1
         self._frame: ByteArray = np.zeros((2, 2, 3), np.uint8)
+        self._size_wh = picture_size(self._path)
         self._middle_x = float(np.median(self._boxes[:, ::2].mean(axis=1)))
         # The scenario alone decides the size: slow leaning towards the camera is taken out.
         self._face_heights = _moving_mean(
@@ -120,30 +125,46 @@ class Actor:
         Returns:
             The layer, clipped to the picture, and the face box `(4,)` xyxy in the picture.
         """
-        position = int(time_s * self._spec.frame_rate + 1e-6) % self._count
+        position, scale, shift = self._place(time_s, pose, size_wh)
         box = self._boxes[position]
         person, alpha = cut_out(self._frame_at(position), box, self._spec)
-        width, height = size_wh
-        scale = pose.height * height / float(self._face_heights[position])
-        foot = np.array([self._middle_x, person.shape[0]])
-        shift = np.array([pose.x * width, (DESK_EDGE + BELOW_DESK) * height]) - scale * foot
-        layer = _placed(person, alpha, scale, shift, size_wh)
-        return layer, (box * scale + np.tile(shift, 2)).astype(np.float32)
+        if pose.light != 1:
+            person = np.asarray(np.clip(person * pose.light, 0, 255), np.uint8)
+        return _placed(person, alpha, scale, shift, size_wh), _moved(box, scale, shift)
+
+    def silhouette(
+        self, time_s: float, pose: Pose, size_wh: tuple[int, int]
+    ) -> tuple[Layer, FloatArray]:
+        """As `layer`, quick and without pixels: head and body are an opaque rectangle."""
+        position, scale, shift = self._place(time_s, pose, size_wh)
+        box = _moved(self._boxes[position], scale, shift)
+        return _block(box, size_wh), box
+
+    def _place(
+        self, time_s: float, pose: Pose, size_wh: tuple[int, int]
+    ) -> tuple[int, Scale, Scale]:
+        """Frame of the source, and scale and shift from there into the picture."""
+        position = int(time_s * self._spec.frame_rate + 1e-6) % self._count
+        foot_x, foot_y = self._middle_x, float(self._size_wh[1])
+        return position, *_standing(
+            pose, float(self._face_heights[position]), foot_x, foot_y, size_wh
+        )
 
 
-class Passer:
-    """A third person: one photo, carried through the picture.
+class Photo:
+    """Somebody who does not play: one photo, carried through the picture or hung on the wall.
 
     Args:
         clips_dir: Where the photo lies.
         detector: Finds the face in it.
+        name: The photo's file name.
 
     Raises:
         AssetError: The photo is missing.
     """
 
-    def __init__(self, clips_dir: Path, detector: Detector) -> None:
-        path = clips_dir / PASSER_BY_PHOTO
+    def __init__(self, clips_dir: Path, detector: Detector, name: str = PASSER_BY_PHOTO) -> None:
+        path = clips_dir / name
         if not path.is_file():
             raise AssetError(f"photo {path} is missing: run `make setup`")
         self._bgr = np.asarray(cv2.imread(str(path)), np.uint8)
@@ -152,13 +173,55 @@ class Passer:
 
     def layer(self, pose: Pose, size_wh: tuple[int, int]) -> tuple[Layer, FloatArray]:
         """This person at one place, as `Actor.layer`."""
-        width, height = size_wh
-        left, top, right, bottom = (float(value) for value in self._box)
-        scale = pose.height * height / (bottom - top)
-        foot = np.array([(left + right) / 2, self._bgr.shape[0]])
-        shift = np.array([pose.x * width, (DESK_EDGE + BELOW_DESK) * height]) - scale * foot
+        scale, shift = self._place(pose, size_wh)
         layer = _placed(self._bgr, self._alpha, scale, shift, size_wh)
-        return layer, (self._box * scale + np.tile(shift, 2)).astype(np.float32)
+        return layer, _moved(self._box, scale, shift)
+
+    def silhouette(self, pose: Pose, size_wh: tuple[int, int]) -> tuple[Layer, FloatArray]:
+        """As `layer`, quick and without pixels: head and body are an opaque rectangle."""
+        box = _moved(self._box, *self._place(pose, size_wh))
+        return _block(box, size_wh), box
+
+    def poster(
+        self, pose: Pose, face_y: float, size_wh: tuple[int, int]
+    ) -> tuple[Layer, FloatArray]:
+        """The whole photo with the face's centre at a place, as `layer`."""
+        left, top, right, bottom = (float(value) for value in self._box)
+        scale = np.full(2, pose.height * size_wh[1] / (bottom - top))
+        centre = np.array([(left + right) / 2, (top + bottom) / 2])
+        shift = np.array([pose.x * size_wh[0], face_y * size_wh[1]]) - scale * centre
+        opaque = np.ones(self._bgr.shape[:2], np.float32)
+        return _placed(self._bgr, opaque, scale, shift, size_wh), _moved(self._box, scale, shift)
+
+    def _place(self, pose: Pose, size_wh: tuple[int, int]) -> tuple[Scale, Scale]:
+        left, top, right, bottom = (float(value) for value in self._box)
+        foot_y = float(self._bgr.shape[0])
+        return _standing(pose, bottom - top, (left + right) / 2, foot_y, size_wh)
+
+
+def _standing(
+    pose: Pose, face_height_px: float, foot_x: float, foot_y: float, size_wh: tuple[int, int]
+) -> tuple[Scale, Scale]:
+    """Scale and shift that put a source's lowest point behind the desk, x and y each."""
+    width, height = size_wh
+    scale_y = pose.height * height / face_height_px
+    scale = np.array([scale_y * (1 - 0.5 * pose.turn), scale_y])
+    foot = np.array([foot_x, foot_y])
+    return scale, np.array([pose.x * width, (DESK_EDGE + BELOW_DESK) * height]) - scale * foot
+
+
+def _moved(box_xyxy_px: FloatArray, scale: Scale, shift: Scale) -> FloatArray:
+    return (box_xyxy_px * np.tile(scale, 2) + np.tile(shift, 2)).astype(np.float32)
+
+
+def _block(box_xyxy_px: FloatArray, size_wh: tuple[int, int]) -> Layer:
+    """An opaque rectangle for hair, head and body of a face, without pixels."""
+    left, top, right, bottom = (float(value) for value in box_xyxy_px)
+    low = np.array([left, top - 0.2 * (bottom - top)])
+    high = np.array([right, (DESK_EDGE + BELOW_DESK) * size_wh[1]])
+    low = np.clip(np.round(low), 0, size_wh).astype(int)
+    width, height = (int(v) for v in np.clip(np.round(high) - low, 0, size_wh - low))
+    return Layer(int(low[0]), int(low[1]), _NO_PIXELS, np.ones((height, width), np.float32))
 
 
 def _moving_mean(values: FloatArray, reach: int) -> FloatArray:
@@ -171,8 +234,8 @@ def _moving_mean(values: FloatArray, reach: int) -> FloatArray:
 def _placed(
     bgr: ByteArray,
     alpha: FloatArray,
-    scale: float,
-    shift: npt.NDArray[np.float64],
+    scale: Scale,
+    shift: Scale,
     size_wh: tuple[int, int],
 ) -> Layer:
     """Scales and moves a cut-out, with the part outside the picture left away."""
@@ -184,7 +247,7 @@ def _placed(
         return Layer(0, 0, np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.float32))
     # Pixel centres lie at +0.5: an edge at x maps to scale * x + shift.
     offset = shift - low + 0.5 * scale - 0.5
-    matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]], np.float64)
+    matrix = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]], np.float64)
     warped = cv2.warpAffine(
         bgr, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )

@@ -23,11 +23,40 @@ class Pose:
         x: Centre of the head's usual place, share of the width; outside 0..1 is off the picture.
         height: Face height, share of the picture height.
         depth: Smaller is nearer to the camera and hides what is behind.
+        light: Brightness factor of this person.
+        turn: How far the head is turned away, 0 to 1: the picture of it becomes narrower.
     """
 
     x: float
     height: float = USUAL_HEIGHT
     depth: float = 1.0
+    light: float = 1.0
+    turn: float = 0.0
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether nobody could say from the face alone who it is."""
+        return self.light < 0.4 and self.turn > 0.3
+
+
+#: Out of the picture.
+AWAY = Pose(-2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Somebody who has no tile: a photo, cut out or on the wall.
+
+    Attributes:
+        photo: File name in the clips directory.
+        pose: Where.
+        poster_y: Centre of the face of a whole photo on the wall, share of the picture's height;
+            None for a person, cut out and sitting like the others.
+    """
+
+    photo: str
+    pose: Pose
+    poster_y: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +68,14 @@ class Scene:
         shot: Counts scene cuts; each shot has its own background.
         occluder_x: Centre of the object in front, share of the width; None where there is none.
         passer_by: A third person's; None where there is none.
+        extras: Everybody else who has no tile; not together with a passer-by.
     """
 
     poses: tuple[Pose, Pose]
     shot: int = 0
     occluder_x: float | None = None
     passer_by: Pose | None = None
+    extras: tuple[Extra, ...] = ()
 
 
 Motion = Callable[[float], Scene]
