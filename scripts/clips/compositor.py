@@ -11,7 +11,7 @@ import numpy as np
 
 from dualface_client.types import ByteArray, FloatArray
 from scripts.clips.films import Lens, Panel, Place, Shown
-from scripts.clips.people import DESK_EDGE, Actor, Layer, Photo
+from scripts.clips.people import Actor, Layer, Photo, Room
 from scripts.clips.scenarios import AWAY, Extra, Pose, Scene
 from scripts.clips.sources import PASSER_BY_PHOTO, SOURCES
 from scripts.clips.truth import PersonTruth
@@ -29,7 +29,7 @@ class Studio:
         self._size_wh = size_wh
         self._seed = seed
         self._walls: dict[int, ByteArray] = {}
-        self._desk = self._make_desk()
+        self._desks: dict[float, Layer] = {}
 
     def wall(self, shot: int) -> ByteArray:
         """A fresh copy of a shot's background."""
@@ -57,19 +57,20 @@ class Studio:
         grain = rng.normal(0, 1.5, (height, width, 1)).astype(np.float32)
         return np.asarray(np.clip(wall + grain, 0, 255), np.uint8)
 
-    def _make_desk(self) -> Layer:
+    def _make_desk(self, edge: float) -> Layer:
         width, height = self._size_wh
-        top = int(DESK_EDGE * height)
+        top = int(edge * height)
         rows = height - top
         shade = np.linspace(1.0, 0.6, rows, dtype=np.float32)[:, None, None]
         bgr = np.broadcast_to(shade * np.array([48, 72, 104], np.float32), (rows, width, 3))
         alpha = np.ones((rows, width), np.float32)
         return Layer(0, top, bgr.astype(np.uint8), alpha)
 
-    @property
-    def desk(self) -> Layer:
-        """The front of the scene."""
-        return self._desk
+    def desk(self, edge: float) -> Layer:
+        """The front of the scene, from a share of the height down."""
+        if edge not in self._desks:
+            self._desks[edge] = self._make_desk(edge)
+        return self._desks[edge]
 
     def occluder(self, center_x: float) -> Layer:
         """A tall dark panel, wide enough to hide one head."""
@@ -123,28 +124,27 @@ class Cast:
             size_wh: Size of the scene.
             pixels: Whether layers show people; without, they only hide what is behind them.
         """
+        room = Room(size_wh, scene.desk_edge)
         drawn = [
             _Drawn(
                 actor.identity,
                 pose,
-                *(actor.layer if pixels else actor.silhouette)(time_s, pose, size_wh),
+                *(actor.layer if pixels else actor.silhouette)(time_s, pose, room),
             )
             for actor, pose in zip(self._actors, scene.poses, strict=True)
             if pose != AWAY
         ]
         if scene.passer_by is not None:
-            drawn.append(
-                self._extra(PASSER_BY_ID, Extra(PASSER_BY_PHOTO, scene.passer_by), size_wh)
-            )
+            drawn.append(self._extra(PASSER_BY_ID, Extra(PASSER_BY_PHOTO, scene.passer_by), room))
         for identity, extra in enumerate(scene.extras, PASSER_BY_ID):
-            drawn.append(self._extra(identity, extra, size_wh))
+            drawn.append(self._extra(identity, extra, room))
         return drawn
 
-    def _extra(self, identity: int, extra: Extra, size_wh: tuple[int, int]) -> _Drawn:
+    def _extra(self, identity: int, extra: Extra, room: Room) -> _Drawn:
         photo, pose = self._photo(extra.photo), extra.pose
         if extra.poster_y is None:
-            return _Drawn(identity, pose, *photo.layer(pose, size_wh))
-        layer, box = photo.poster(pose, extra.poster_y, size_wh)
+            return _Drawn(identity, pose, *photo.layer(pose, room))
+        layer, box = photo.poster(pose, extra.poster_y, room)
         return _Drawn(identity, pose, layer, box, still=True)
 
 
@@ -207,7 +207,7 @@ class Compositor:
         studio, scene = self._studio(place, size_wh), panel.scene
         drawn = self._cast.draw(scene, time_s, size_wh, pixels=self._pixels)
         far_first = sorted(drawn, key=lambda person: -person.pose.depth)
-        front = [studio.desk]
+        front = [studio.desk(scene.desk_edge)]
         if scene.occluder_x is not None:
             front.append(studio.occluder(scene.occluder_x))
         layers = [person.layer for person in far_first] + front

@@ -19,7 +19,7 @@ from scripts.clips.scenarios import (
     Pose,
     Scene,
     Stage,
-    passer_by,
+    walk_past,
 )
 
 #: x, y, width and height, shares of the picture.
@@ -109,6 +109,10 @@ def of_scene(motion: Motion) -> FilmMotion:
     return at
 
 
+#: Films leave room below the faces, as most footage does.
+_DESK_EDGE = 0.74
+
+
 def _shot(t: float, *starts: float) -> int:
     """How many of the shots after the first have begun."""
     return sum(t >= start for start in starts)
@@ -116,19 +120,20 @@ def _shot(t: float, *starts: float) -> int:
 
 def _alone(pose: Pose, person: int, shot: int = 0) -> Scene:
     """One of the two, the other one away; `person` is 0 or 1."""
-    return Scene((pose, AWAY) if person == 0 else (AWAY, pose), shot)
+    poses = (pose, AWAY) if person == 0 else (AWAY, pose)
+    return Scene(poses, shot, desk_edge=_DESK_EDGE)
 
 
 def _both(stage: Stage, t: float, shot: int = 0, height: float = 0.3, apart: float = 0.46) -> Scene:
     """Both in their places, at a distance."""
     middle = (stage.left_x + stage.right_x) / 2
     left, right = Pose(middle - apart / 2, height), Pose(middle + apart / 2, height, depth=2)
-    return stage.scene(left, right, t, shot)
+    return replace(stage.scene(left, right, t, shot), desk_edge=_DESK_EDGE)
 
 
 #: Where a single person sits, and how a close-up of that place is seen.
 _SEAT_X = 0.5
-_CLOSE = Lens(_SEAT_X, 0.5, 1.7)
+_CLOSE = Lens(_SEAT_X, 0.42, 1.7)
 
 
 def solo_two_solo(stage: Stage) -> FilmMotion:
@@ -168,7 +173,7 @@ def close_up_first(stage: Stage) -> FilmMotion:
         if shot:
             return Shown((Panel(scene),), shot)
         pose = replace(scene.poses[1 - stage.first], x=0.6)
-        close = Lens(0.6, 0.5, 1.9)
+        close = Lens(0.6, 0.42, 1.9)
         return Shown((Panel(_alone(pose, 1 - stage.first), lens=close),), shot)
 
     return at
@@ -239,13 +244,19 @@ def small_source(stage: Stage) -> FilmMotion:
 
 def poster(stage: Stage) -> FilmMotion:
     """Two small people under a poster whose face is larger than theirs."""
-    extra = Extra("audrey.jpg", Pose(0.5, 0.26, depth=5), poster_y=0.3)
+    extra = Extra("audrey.jpg", Pose(0.5, 0.26, depth=5), poster_y=0.24)
     return lambda t: Shown((Panel(replace(_both(stage, t, height=0.2), extras=(extra,))),))
 
 
 def small_passer_by(stage: Stage) -> FilmMotion:
     """A third person walks past two small ones."""
-    return of_scene(passer_by(stage))
+    length = stage.duration_s
+
+    def at(t: float) -> Shown:
+        walk = walk_past(t, 0.2 * length, 0.8 * length)
+        return Shown((Panel(replace(_both(stage, t, height=0.2), passer_by=walk)),))
+
+    return at
 
 
 #: Whole heads with some wall around, of the packaged photos.
@@ -262,7 +273,7 @@ def audience(stage: Stage) -> FilmMotion:
             for n in range(len(_AUDIENCE))
         )
         extras = (Extra(photo, pose) for photo, pose in zip(_AUDIENCE, poses, strict=True))
-        return Scene((AWAY, AWAY), shot, extras=tuple(extras))
+        return Scene((AWAY, AWAY), shot, extras=tuple(extras), desk_edge=_DESK_EDGE)
 
     def at(t: float) -> Shown:
         shot = _shot(t, 0.4 * length, 0.7 * length)

@@ -13,6 +13,8 @@ import numpy as np
 
 #: Face height as a share of the picture height where a scenario does not vary it.
 USUAL_HEIGHT = 0.30
+#: Where the desk's edge usually is, see `Scene`.
+DESK_EDGE = 0.86
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Scene:
         occluder_x: Centre of the object in front, share of the width; None where there is none.
         passer_by: A third person's; None where there is none.
         extras: Everybody else who has no tile; not together with a passer-by.
+        desk_edge: Everybody sits behind a desk whose edge is at this share of the picture height:
+            it hides where the source clips end.
     """
 
     poses: tuple[Pose, Pose]
@@ -76,6 +80,7 @@ class Scene:
     occluder_x: float | None = None
     passer_by: Pose | None = None
     extras: tuple[Extra, ...] = ()
+    desk_edge: float = DESK_EDGE
 
 
 Motion = Callable[[float], Scene]
@@ -275,7 +280,7 @@ def sizes(stage: Stage) -> Motion:
     return at
 
 
-def _walk_past(t: float, start: float, end: float) -> Pose:
+def walk_past(t: float, start: float, end: float) -> Pose:
     """Through the picture from right to left, behind everybody."""
     return Pose(1.12 - 1.24 * (t - start) / (end - start), 0.8 * USUAL_HEIGHT, depth=3)
 
@@ -286,7 +291,7 @@ def passer_by(stage: Stage) -> Motion:
 
     def at(t: float) -> Scene:
         scene = stage.scene(Pose(stage.left_x), Pose(stage.right_x, depth=2), t)
-        return replace(scene, passer_by=_walk_past(t, 0.2 * length, 0.8 * length))
+        return replace(scene, passer_by=walk_past(t, 0.2 * length, 0.8 * length))
 
     return at
 
@@ -297,7 +302,7 @@ def passer_by_while_away(stage: Stage) -> Motion:
     leaves_and_returns = leave_and_return(stage)
 
     def at(t: float) -> Scene:
-        walk = _walk_past(t, 0.3 * length, 0.75 * length)
+        walk = walk_past(t, 0.3 * length, 0.75 * length)
         return replace(leaves_and_returns(t), passer_by=walk)
 
     return at

@@ -173,7 +173,23 @@ def test_sizes_and_eye_lines_are_medians() -> None:
     assert any("differ by 1.50" in problem for problem in told)
     low = (tile(500, y=300), tile(1400, area=RIGHT_AREA))
     assert any("eyes are at 0.63" in problem for problem in tally(frames, [low] * 10).problems())
-    assert tally(frames, [tight] + [GOOD] * 9).problems() == []
+    many = [frame(ANN, BOB, index=n) for n in range(40)]
+    assert tally(many, [tight] + [GOOD] * 39).problems() == []
+
+
+def test_a_shaking_picture_is_told_from_a_moving_one() -> None:
+    def shake(motions: Sequence[float], crops_x: Sequence[float]) -> float:
+        frames = [frame(ANN, index=n, motion=(move, 0.0)) for n, move in enumerate(motions)]
+        views = [(tile(x), tile(1400, area=RIGHT_AREA)) for x in crops_x]
+        return tally(frames, views).shake()
+
+    still, shaken = [0.0] * 20, [6.0, -6.0] * 10
+    assert shake(still, [500] * 20) == 0
+    assert shake([6.0] * 20, [500] * 20) == pytest.approx(0)
+    assert shake(shaken, [500] * 20) == pytest.approx(12 / 600)
+    follows = [500 + 6.0 * (n % 2 == 0) for n in range(20)]
+    assert shake(shaken, follows) == pytest.approx(0)
+    assert shake(still, follows) == pytest.approx(12 / 600)
 
 
 def test_a_face_may_be_larger_where_the_source_has_no_more_room() -> None:
