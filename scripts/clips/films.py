@@ -231,8 +231,8 @@ def portrait_stack(stage: Stage) -> FilmMotion:
     """An upright call: two windows above each other."""
 
     def at(t: float) -> Shown:
-        upper = Panel(_alone(Pose(0.52), stage.first), (0, 0, 1, 0.5))
-        return Shown((upper, Panel(_alone(Pose(0.48), 1 - stage.first), (0, 0.5, 1, 0.5))))
+        upper = Panel(_alone(Pose(0.6), stage.first), (0, 0, 1, 0.5))
+        return Shown((upper, Panel(_alone(Pose(0.4), 1 - stage.first), (0, 0.5, 1, 0.5))))
 
     return at
 
