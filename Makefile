@@ -51,6 +51,11 @@ models: $(STAMP) ## Fetch the weights and the server, export the ONNX models
 clips: $(STAMP) ## Fetch the sample clips
 	@$(BIN)/dualface-client setup clips
 
+.PHONY: scenes
+scenes: models clips ## Compose the kinds of footage that people bring, with their truth, in out/scenes (once; 30 s of CPU)
+	@test -f out/scenes/.made -a out/scenes/.made -nt scripts/clips/films.py || \
+	  { $(BIN)/python scripts/make_clips.py films --out out/scenes && touch out/scenes/.made; }
+
 .PHONY: judge
 judge: $(STAMP) ## Fetch the face detector that judges real footage (0.5 MB)
 	@$(BIN)/python -m scripts.judge.detector

@@ -1,6 +1,6 @@
 """How well scene cuts are found: on labelled footage, on joined pieces, and in an hour without any.
 
-    python benchmarks/cuts.py DIR [DIR ...] [--hours 1] [--json FILE]
+    python -m benchmarks.cuts DIR [DIR ...] [--hours 1] [--json FILE]
 
 DIR holds the clips that `labels/cuts.txt` names, as far as there are any; those of `make clips` are
 always looked at. Three measurements:

@@ -2,7 +2,8 @@
 
     python scripts/make_clips.py cross_once sizes --out clips --seconds 10 --seed 1
 
-writes `clips/cross_once.mp4` and `clips/cross_once.json` and so on. The format of the JSON is
+writes `clips/cross_once.mp4` and `clips/cross_once.json` and so on; `all` makes every scenario,
+`films` every kind of footage of `scripts/clips/films.py`. The format of the JSON is
 described in `scripts/clips/truth.py`. The same options give the same pictures and the same truth.
 """
 
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as changed
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dualface_client.errors import DualfaceError, UsageError
 from dualface_client.settings import paths
 from dualface_client.types import ByteArray
-from scripts.clips.compositor import Cast, Studio, compose
-from scripts.clips.people import Actor, Passer
+from scripts.clips.compositor import Cast, Compositor, panel_px
+from scripts.clips.films import FILMS, Film, Shown, film_of
+from scripts.clips.people import Actor, Photo
 from scripts.clips.scenarios import SCENARIOS, Stage
 from scripts.clips.sources import SOURCES, Detector
 from scripts.clips.truth import FrameTruth, Truth
@@ -38,7 +41,7 @@ class ClipPlan:
     """What to compose.
 
     Attributes:
-        scenario: Key of `SCENARIOS`.
+        scenario: Key of `SCENARIOS` or `FILMS`.
         seconds: Length.
         seed: Decides who starts left, small differences of place, and the part of the sources.
         fps: Frames per second.
@@ -58,8 +61,9 @@ class ClipPlan:
     crf: int = 20
 
     def __post_init__(self) -> None:
-        if self.scenario not in SCENARIOS:
-            raise UsageError(f"no scenario {self.scenario!r}; there are {', '.join(SCENARIOS)}")
+        if self.scenario not in SCENARIOS | FILMS:
+            known = ", ".join([*SCENARIOS, *FILMS])
+            raise UsageError(f"no scenario {self.scenario!r}; there are {known}")
         if self.seconds <= 0 or self.fps <= 0:
             raise UsageError(f"seconds {self.seconds} and fps {self.fps} must be positive")
         if min(self.size_wh) < 64 or self.size_wh[0] % 2 or self.size_wh[1] % 2:
@@ -78,30 +82,50 @@ class Composer:
         plan: What to compose.
         clips_dir: Where the source clips lie.
         detector: Finds the source's faces where the cache lacks them.
+        pixels: Whether to draw; without, pictures are black, the truth is the same but for
+            rougher shares of what is hidden, and it takes a few milliseconds a second of film.
     """
 
-    def __init__(self, plan: ClipPlan, clips_dir: Path, detector: Detector) -> None:
+    def __init__(
+        self, plan: ClipPlan, clips_dir: Path, detector: Detector, *, pixels: bool = True
+    ) -> None:
         self._plan = plan
         starts = np.random.default_rng([plan.seed, 1]).integers(0, 100000, len(SOURCES))
         first, second = (
             Actor(identity, clips_dir, detector, int(start), plan.seconds)
             for identity, start in zip(SOURCES, starts, strict=True)
         )
-        passer = Passer(clips_dir, detector) if plan.scenario.startswith("passer_by") else None
-        self._cast = Cast((first, second), passer)
-        self._studio = Studio(plan.size_wh, plan.seed)
-        self._motion = SCENARIOS[plan.scenario](Stage.draw(plan.seed, plan.seconds))
+        cast = Cast((first, second), lambda name: Photo(clips_dir, detector, name))
+        film = film_of(plan.scenario)
+        self._compositor = Compositor(
+            cast, plan.size_wh, plan.seed, detail=film.detail, pixels=pixels
+        )
+        self._motion = film.build(Stage.draw(plan.seed, plan.seconds))
+        self._last: Shown | None = None
         self._frames: list[FrameTruth] = []
 
     def pictures(self) -> Iterator[ByteArray]:
         """BGR `(height, width, 3)` uint8, in order; once only."""
         for index in range(self._plan.frame_count):
             time_s = float(index / self._plan.fps)
-            scene = self._motion(time_s)
-            picture, people = compose(scene, time_s, self._cast, self._studio)
+            shown = self._motion(time_s)
+            picture, people = self._compositor.picture(shown, time_s)
             pts = round(index / self._plan.fps / TIME_BASE)
-            self._frames.append(FrameTruth(index, pts, scene.shot, people))
+            self._frames.append(self._described(FrameTruth(index, pts, shown.shot, people), shown))
             yield self._spoil(picture, index)
+
+    def _described(self, frame: FrameTruth, shown: Shown) -> FrameTruth:
+        """With what is true of the picture besides its people."""
+        size_wh, last = self._plan.size_wh, self._last
+        self._last = shown
+        panels = tuple(panel_px(panel.place, size_wh) for panel in shown.panels)
+        if shown.has_windows:
+            return changed(frame, panels=panels)
+        motion = (0.0, 0.0)
+        if last is not None and last.shot == shown.shot:
+            motion = _motion(last.panels[0].lens.window, shown.panels[0].lens.window, panels[0])
+        whole = panels[0] == (0, 0, *size_wh)
+        return changed(frame, content=None if whole else panels[0], motion=motion)
 
     def _spoil(self, picture: ByteArray, index: int) -> ByteArray:
         plan = self._plan
@@ -118,12 +142,7 @@ class Composer:
     def truth(self, clip_name: str) -> Truth:
         """The truth of the pictures yielded so far."""
         plan = self._plan
-        opening = self._frames[: max(int(plan.fps / 2), 1)]
-        centers = {
-            identity: np.mean([np.mean(frame.person(identity).box[::2]) for frame in opening])
-            for identity in SOURCES
-        }
-        left, right = sorted(centers, key=lambda identity: float(centers[identity]))
+        left, right = _sides(self._frames, max(int(plan.fps / 2), 1))
         return Truth(
             clip=clip_name,
             scenario=plan.scenario,
@@ -139,6 +158,50 @@ class Composer:
             tones=tone_schedule(float(plan.frame_count / plan.fps)),
             frames=tuple(self._frames),
         )
+
+
+def _motion(
+    before: Sequence[float], now: Sequence[float], panel: Sequence[int]
+) -> tuple[float, float]:
+    """How far the picture moved when a lens's window (x, y, width, height) did, in pixels.
+
+    It is the motion of the picture's middle.
+    """
+    middles = [(window[i] + window[i + 2] / 2) for i in (0, 1) for window in (before, now)]
+    sizes = panel[2] - panel[0], panel[3] - panel[1]
+    x, y = (round((middles[2 * i] - middles[2 * i + 1]) / now[i + 2] * sizes[i], 3) for i in (0, 1))
+    return x, y
+
+
+def _sides(frames: Sequence[FrameTruth], count: int) -> tuple[int, int]:
+    """Who is left and who is right in the first `count` frames in which both are in the picture.
+
+    Of two above each other the upper one is left. Of two who are never seen together it is the one
+    who is seen first.
+    """
+    first, second = SOURCES
+    shared = [f for f in frames if f.person(first).on_screen and f.person(second).on_screen]
+    if not shared:
+        seen = next((f for f in frames if any(p.on_screen for p in f.people)), frames[0])
+        return (first, second) if seen.person(first).on_screen else (second, first)
+    boxes = np.array([[f.person(i).box for i in SOURCES] for f in shared[:count]])
+    x, y = np.diff((boxes[:, :, :2] + boxes[:, :, 2:]).mean(axis=0) / 2, axis=0)[0]
+    above = abs(x) < 0.25 * abs(y)
+    return (first, second) if (y if above else x) > 0 else (second, first)
+
+
+def truth_of(plan: ClipPlan, clips_dir: Path, detector: Detector) -> Truth:
+    """The truth of a clip that nobody draws; see `Composer`."""
+    composer = Composer(plan, clips_dir, detector, pixels=False)
+    for _ in composer.pictures():
+        pass
+    return composer.truth(f"{plan.scenario}.mp4")
+
+
+def usual_plan(name: str, film: Film | None = None) -> ClipPlan:
+    """A film, or a scenario, at its own size and length."""
+    film = film or film_of(name)
+    return ClipPlan(name, film.seconds, size_wh=film.size_wh)
 
 
 def make_clip(plan: ClipPlan, path: Path, clips_dir: Path, detector: Detector) -> Truth:
@@ -166,15 +229,17 @@ def make_clip(plan: ClipPlan, path: Path, clips_dir: Path, detector: Detector) -
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Compose two-face clips with ground truth.")
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="or `all`")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="or `all`, or `films`")
     parser.add_argument("--list", action="store_true", help="name the scenarios and stop")
     parser.add_argument("--out", type=Path, default=Path(), help="directory to write to")
     parser.add_argument("--sources", type=Path, default=paths.clips_dir())
     parser.add_argument("--models", type=Path, default=paths.models_dir())
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, help="default: 10, a film's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fps", type=Fraction, default=Fraction(25), help="25, 30000/1001, ...")
-    parser.add_argument("--size", type=_size, default=(1920, 1080), metavar="WxH")
+    parser.add_argument(
+        "--size", type=_size, metavar="WxH", help="default: 1920x1080, a film's own"
+    )
     parser.add_argument("--blur", type=float, default=0.0, help="Gaussian sigma in pixels")
     parser.add_argument("--gain", type=float, default=1.0, help="brightness; 0.2 is dark, noisy")
     parser.add_argument("--crf", type=int, default=20, help="x264 quality; 40 is a low bit rate")
@@ -190,10 +255,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     if options.list:
-        for name, build in SCENARIOS.items():
+        films = {name: film.build for name, film in FILMS.items()}
+        for name, build in (SCENARIOS | films).items():
             print(f"{name:28} {build.__doc__}")
         return 0
-    names = list(SCENARIOS) if options.scenarios == ["all"] else options.scenarios
+    sets = {"all": list(SCENARIOS), "films": list(FILMS)}
+    names = [each for name in options.scenarios for each in sets.get(name, [name])]
     if not names:
         print("name at least one scenario, or `all`; --list shows them", file=sys.stderr)
         return 2
@@ -209,12 +276,15 @@ def _make_all(names: Sequence[str], options: argparse.Namespace) -> None:
     models = ReferenceModels(options.models)
     options.out.mkdir(parents=True, exist_ok=True)
     for name in names:
+        if name not in SCENARIOS | FILMS:
+            ClipPlan(name)  # says which there are
+        film = film_of(name)
         plan = ClipPlan(
             name,
-            options.seconds,
+            film.seconds if options.seconds is None else options.seconds,
             options.seed,
             options.fps,
-            options.size,
+            options.size or film.size_wh,
             options.blur,
             options.gain,
             options.crf,

@@ -118,6 +118,7 @@ def main() -> None:
         "letterbox+thumbnail": lambda n: imaging.letterbox([pictures[n % PICTURES]], [fit], slot),
         "letterbox+thumbnail of 8": lambda n: imaging.letterbox(eight(n), [fit] * 8, slots),
         "thumbnail": lambda n: imaging.thumbnail_async(pictures[n % PICTURES]),
+        "preview": lambda n: imaging.preview_async(pictures[n % PICTURES]),
         "face_chip, face of 300 px": lambda n: imaging.face_chip(
             pictures[n % PICTURES], points, chip
         ),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 
 import cv2
 import numpy as np
 
 from dualface_client.types import ByteArray, FloatArray
-from scripts.clips.people import DESK_EDGE, Actor, Layer, Passer
-from scripts.clips.scenarios import Pose, Scene
+from scripts.clips.films import Lens, Panel, Place, Shown
+from scripts.clips.people import Actor, Layer, Photo, Room
+from scripts.clips.scenarios import AWAY, Extra, Pose, Scene
+from scripts.clips.sources import PASSER_BY_PHOTO, SOURCES
 from scripts.clips.truth import PersonTruth
 
 
@@ -25,7 +29,7 @@ class Studio:
         self._size_wh = size_wh
         self._seed = seed
         self._walls: dict[int, ByteArray] = {}
-        self._desk = self._make_desk()
+        self._desks: dict[float, Layer] = {}
 
     def wall(self, shot: int) -> ByteArray:
         """A fresh copy of a shot's background."""
@@ -53,19 +57,20 @@ class Studio:
         grain = rng.normal(0, 1.5, (height, width, 1)).astype(np.float32)
         return np.asarray(np.clip(wall + grain, 0, 255), np.uint8)
 
-    def _make_desk(self) -> Layer:
+    def _make_desk(self, edge: float) -> Layer:
         width, height = self._size_wh
-        top = int(DESK_EDGE * height)
+        top = int(edge * height)
         rows = height - top
         shade = np.linspace(1.0, 0.6, rows, dtype=np.float32)[:, None, None]
         bgr = np.broadcast_to(shade * np.array([48, 72, 104], np.float32), (rows, width, 3))
         alpha = np.ones((rows, width), np.float32)
         return Layer(0, top, bgr.astype(np.uint8), alpha)
 
-    @property
-    def desk(self) -> Layer:
-        """The front of the scene."""
-        return self._desk
+    def desk(self, edge: float) -> Layer:
+        """The front of the scene, from a share of the height down."""
+        if edge not in self._desks:
+            self._desks[edge] = self._make_desk(edge)
+        return self._desks[edge]
 
     def occluder(self, center_x: float) -> Layer:
         """A tall dark panel, wide enough to hide one head."""
@@ -81,88 +86,256 @@ class Studio:
         return Layer(low, 0, bgr.astype(np.uint8), alpha)
 
 
-#: The passer-by's id in the truth; `SOURCES` has the others.
+#: The passer-by's id in the truth, and the first one's of the extras; `SOURCES` has the others.
 PASSER_BY_ID = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """One person of a picture."""
+    """One person of a scene."""
 
     identity: int
     pose: Pose
     layer: Layer
     box_xyxy_px: FloatArray
+    still: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Cast:
     """Everybody who may be in the picture.
 
-    Attributes:
+    Args:
         actors: Person 1 and person 2.
-        passer: Person 3, None where the scenario has nobody walk past.
+        photo: Makes somebody else from the file name of a photo; asked once for each.
     """
 
-    actors: tuple[Actor, Actor]
-    passer: Passer | None = None
+    def __init__(self, actors: tuple[Actor, Actor], photo: Callable[[str], Photo]) -> None:
+        self._actors = actors
+        self._photo = cache(photo)
 
-    def draw(self, scene: Scene, time_s: float, size_wh: tuple[int, int]) -> list[_Drawn]:
-        """Who is in the scene, in the order of their ids."""
+    def draw(
+        self, scene: Scene, time_s: float, size_wh: tuple[int, int], *, pixels: bool = True
+    ) -> list[_Drawn]:
+        """Who is in the scene, in the order of their ids.
+
+        Args:
+            scene: Who is where.
+            time_s: Time in the composed clip.
+            size_wh: Size of the scene.
+            pixels: Whether layers show people; without, they only hide what is behind them.
+        """
+        room = Room(size_wh, scene.desk_edge)
         drawn = [
-            _Drawn(actor.identity, pose, *actor.layer(time_s, pose, size_wh))
-            for actor, pose in zip(self.actors, scene.poses, strict=True)
+            _Drawn(
+                actor.identity,
+                pose,
+                *(actor.layer if pixels else actor.silhouette)(time_s, pose, room),
+            )
+            for actor, pose in zip(self._actors, scene.poses, strict=True)
+            if pose != AWAY
         ]
-        if self.passer is not None and scene.passer_by is not None:
-            pose = scene.passer_by
-            drawn.append(_Drawn(PASSER_BY_ID, pose, *self.passer.layer(pose, size_wh)))
+        if scene.passer_by is not None:
+            drawn.append(self._extra(PASSER_BY_ID, Extra(PASSER_BY_PHOTO, scene.passer_by), room))
+        for identity, extra in enumerate(scene.extras, PASSER_BY_ID):
+            drawn.append(self._extra(identity, extra, room))
         return drawn
 
+    def _extra(self, identity: int, extra: Extra, room: Room) -> _Drawn:
+        photo, pose = self._photo(extra.photo), extra.pose
+        if extra.poster_y is None:
+            return _Drawn(identity, pose, *photo.layer(pose, room))
+        layer, box = photo.poster(pose, extra.poster_y, room)
+        return _Drawn(identity, pose, layer, box, still=True)
 
-def compose(
-    scene: Scene, time_s: float, cast: Cast, studio: Studio
-) -> tuple[ByteArray, tuple[PersonTruth, ...]]:
-    """One picture and what is true of it.
+
+class Compositor:
+    """Draws a film's pictures and says what is true of them.
 
     Args:
-        scene: Who is where.
-        time_s: Time in the composed clip.
         cast: The people.
-        studio: What surrounds them.
-
-    Returns:
-        BGR `(height, width, 3)` uint8, and the people in the order of their ids.
+        size_wh: Size of the picture.
+        seed: Varies the backgrounds.
+        detail: Scenes are drawn at this multiple of their panel's size.
+        pixels: Whether to draw at all; without, pictures are black and hidden shares are rough.
     """
-    canvas = studio.wall(scene.shot)
-    size_wh = (canvas.shape[1], canvas.shape[0])
-    drawn = cast.draw(scene, time_s, size_wh)
-    far_first = sorted(drawn, key=lambda person: -person.pose.depth)
-    front = [studio.desk]
-    if scene.occluder_x is not None:
-        front.append(studio.occluder(scene.occluder_x))
-    layers = [person.layer for person in far_first] + front
-    for layer in layers:
-        layer.blend_onto(canvas)
-    hiding = {p.identity: layers[place + 1 :] for place, p in enumerate(far_first)}
-    return canvas, tuple(_truth(person, hiding[person.identity], size_wh) for person in drawn)
+
+    def __init__(
+        self,
+        cast: Cast,
+        size_wh: tuple[int, int],
+        seed: int,
+        *,
+        detail: float = 1.0,
+        pixels: bool = True,
+    ) -> None:
+        self._cast = cast
+        self._size_wh = size_wh
+        self._detail = detail
+        self._pixels = pixels
+        self._studio = cache(lambda place, size: Studio(size, seed + place))
+        self._slide = cache(lambda: make_slide(size_wh, seed))
+
+    def picture(self, shown: Shown, time_s: float) -> tuple[ByteArray, tuple[PersonTruth, ...]]:
+        """One picture and what is true of it.
+
+        Args:
+            shown: What the film shows.
+            time_s: Time in the composed clip; must not run backwards.
+
+        Returns:
+            BGR `(height, width, 3)` uint8, and the people in the order of their ids.
+        """
+        width, height = self._size_wh
+        canvas = self._slide().copy() if shown.slide else np.zeros((height, width, 3), np.uint8)
+        people: list[PersonTruth] = []
+        for place, panel in enumerate(shown.panels):
+            x1, y1, x2, y2 = panel_px(panel.place, self._size_wh)
+            scene, found = self._panel(panel, place, (x2 - x1, y2 - y1), time_s)
+            if self._pixels:
+                canvas[y1:y2, x1:x2] = scene
+            number = place if shown.has_windows else -1
+            people += [_placed_truth(person, (x1, y1), number) for person in found]
+        there = {person.id for person in people}
+        people += [_absent(identity) for identity in SOURCES if identity not in there]
+        return canvas, tuple(sorted(people, key=lambda person: person.id))
+
+    def _panel(
+        self, panel: Panel, place: int, panel_wh: tuple[int, int], time_s: float
+    ) -> tuple[ByteArray, list[PersonTruth]]:
+        """What a panel shows, and who is in it, in pixels of the panel."""
+        size_wh = even(panel_wh[0] * self._detail), even(panel_wh[1] * self._detail)
+        studio, scene = self._studio(place, size_wh), panel.scene
+        drawn = self._cast.draw(scene, time_s, size_wh, pixels=self._pixels)
+        far_first = sorted(drawn, key=lambda person: -person.pose.depth)
+        front = [studio.desk(scene.desk_edge)]
+        if scene.occluder_x is not None:
+            front.append(studio.occluder(scene.occluder_x))
+        layers = [person.layer for person in far_first] + front
+        view = Window.of(panel.lens, size_wh, panel_wh)
+        hiding = {p.identity: layers[n + 1 :] for n, p in enumerate(far_first)}
+        truths = [_truth(person, hiding[person.identity], view) for person in drawn]
+        if not self._pixels:
+            return np.zeros((0, 0, 3), np.uint8), truths
+        picture = studio.wall(scene.shot)
+        for layer in layers:
+            layer.blend_onto(picture)
+        return view.seen(picture), truths
 
 
-def _truth(person: _Drawn, hiding: list[Layer], size_wh: tuple[int, int]) -> PersonTruth:
-    on_screen, visible = _shares(person.box_xyxy_px, hiding, size_wh)
-    x1, y1, x2, y2 = (round(float(value), 2) for value in person.box_xyxy_px)
-    depth = round(person.pose.depth, 3)
-    passes = person.identity == PASSER_BY_ID
-    return PersonTruth(person.identity, (x1, y1, x2, y2), on_screen, visible, depth, passes)
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a scene that a panel shows.
+
+    Attributes:
+        low: Left and top edge in the scene, pixels.
+        high: Right and bottom edge.
+        panel_wh: Size of the panel.
+    """
+
+    low: tuple[float, float]
+    high: tuple[float, float]
+    panel_wh: tuple[int, int]
+
+    @classmethod
+    def of(cls, lens: Lens, scene_wh: tuple[int, int], panel_wh: tuple[int, int]) -> Window:
+        """What a lens sees of a scene."""
+        x, y, w, h = lens.window
+        width, height = scene_wh
+        return cls((x * width, y * height), ((x + w) * width, (y + h) * height), panel_wh)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the panel per pixel of the scene."""
+        wide, high = (b - a for a, b in zip(self.low, self.high, strict=True))
+        return self.panel_wh[0] / wide, self.panel_wh[1] / high
+
+    def to_panel(self, box_xyxy_px: FloatArray) -> FloatArray:
+        """A box of the scene in pixels of the panel."""
+        return np.asarray((box_xyxy_px - np.tile(self.low, 2)) * np.tile(self.scale, 2), np.float32)
+
+    def seen(self, picture: ByteArray) -> ByteArray:
+        """The scene's picture as the panel shows it."""
+        (x, y), (scale_x, scale_y) = self.low, self.scale
+        if (x, y) == (0, 0) and (scale_x, scale_y) == (1, 1):
+            return picture
+        # Pixel centres lie at +0.5: an edge at x maps to scale * (x - low).
+        matrix = np.array(
+            [
+                [scale_x, 0, scale_x * (0.5 - x) - 0.5],
+                [0, scale_y, scale_y * (0.5 - y) - 0.5],
+            ]
+        )
+        # Antialiased where it shrinks: the scene is drawn larger than the panel.
+        blur = max(0.5 / min(scale_x, scale_y) - 0.5, 0.0)
+        smooth = cv2.GaussianBlur(picture, (0, 0), blur) if blur > 0.05 else picture
+        warped = cv2.warpAffine(
+            smooth, matrix, self.panel_wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        return np.asarray(warped, np.uint8)
 
 
-def _shares(
-    box_xyxy_px: FloatArray, hiding: list[Layer], size_wh: tuple[int, int]
-) -> tuple[float, float]:
-    """Shares of a box that are inside the picture, and inside and not hidden."""
+def even(value: float) -> int:
+    """The nearest even number."""
+    return 2 * round(value / 2)
+
+
+def panel_px(place: Place, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Edges of a panel in whole pixels of the picture, xyxy, all even."""
+    x, y, w, h = place
+    width, height = size_wh
+    return even(x * width), even(y * height), even((x + w) * width), even((y + h) * height)
+
+
+def make_slide(size_wh: tuple[int, int], seed: int) -> ByteArray:
+    """A bright slide: a title, lines of text and a dark strip at the right for windows."""
+    width, height = size_wh
+    slide = np.full((height, width, 3), 245, np.uint8)
+    slide[:, int(0.72 * width) :] = 28
+    rng = np.random.default_rng([seed, 7])
+    size = height / 450
+    cv2.putText(slide, "Quarterly figures", (int(0.05 * width), int(0.15 * height)), 0, size, 60, 2)
+    for line in range(7):
+        words = " ".join("x" * int(rng.integers(2, 9)) for _ in range(int(rng.integers(4, 8))))
+        place = (int(0.06 * width), int((0.28 + 0.09 * line) * height))
+        cv2.putText(slide, words, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * size, (90, 70, 60), 1)
+    slide[:, int(0.72 * width) :] = 28
+    return slide
+
+
+def _absent(identity: int) -> PersonTruth:
+    return PersonTruth(identity, (0.0, 0.0, 0.0, 0.0), 0.0, 0.0, 1.0)
+
+
+def _placed_truth(person: PersonTruth, corner: tuple[int, int], panel: int) -> PersonTruth:
+    """A person of a panel in pixels of the picture."""
+    x1, y1, x2, y2 = person.box
+    x, y = corner
+    box = (round(x1 + x, 2), round(y1 + y, 2), round(x2 + x, 2), round(y2 + y, 2))
+    return replace(person, box=box, panel=panel)
+
+
+def _truth(person: _Drawn, hiding: list[Layer], window: Window) -> PersonTruth:
+    on_screen, visible = _shares(person.box_xyxy_px, hiding, window)
+    x1, y1, x2, y2 = (float(value) for value in window.to_panel(person.box_xyxy_px))
+    return PersonTruth(
+        person.identity,
+        (x1, y1, x2, y2),
+        on_screen,
+        visible,
+        round(person.pose.depth, 3),
+        passer_by=person.identity >= PASSER_BY_ID,
+        still=person.still,
+        unclear=person.pose.is_unclear,
+    )
+
+
+def _shares(box_xyxy_px: FloatArray, hiding: list[Layer], window: Window) -> tuple[float, float]:
+    """Shares of a box that are inside the window, and inside and not hidden."""
     x1, y1, x2, y2 = (round(float(value)) for value in box_xyxy_px)
     area = max((x2 - x1) * (y2 - y1), 1)
-    left, top = max(x1, 0), max(y1, 0)
-    right, bottom = min(x2, size_wh[0]), min(y2, size_wh[1])
+    low, high = (tuple(round(value) for value in edge) for edge in (window.low, window.high))
+    left, top = max(x1, low[0]), max(y1, low[1])
+    right, bottom = min(x2, high[0]), min(y2, high[1])
     if left >= right or top >= bottom:
         return 0.0, 0.0
     clear = np.ones((bottom - top, right - left), np.float32)

@@ -13,6 +13,8 @@ import numpy as np
 
 #: Face height as a share of the picture height where a scenario does not vary it.
 USUAL_HEIGHT = 0.30
+#: Where the desk's edge usually is, see `Scene`.
+DESK_EDGE = 0.86
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,40 @@ class Pose:
         x: Centre of the head's usual place, share of the width; outside 0..1 is off the picture.
         height: Face height, share of the picture height.
         depth: Smaller is nearer to the camera and hides what is behind.
+        light: Brightness factor of this person.
+        turn: How far the head is turned away, 0 to 1: the picture of it becomes narrower.
     """
 
     x: float
     height: float = USUAL_HEIGHT
     depth: float = 1.0
+    light: float = 1.0
+    turn: float = 0.0
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether nobody could say from the face alone who it is."""
+        return self.light < 0.4 and self.turn > 0.3
+
+
+#: Out of the picture.
+AWAY = Pose(-2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Somebody who has no tile: a photo, cut out or on the wall.
+
+    Attributes:
+        photo: File name in the clips directory.
+        pose: Where.
+        poster_y: Centre of the face of a whole photo on the wall, share of the picture's height;
+            None for a person, cut out and sitting like the others.
+    """
+
+    photo: str
+    pose: Pose
+    poster_y: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +70,17 @@ class Scene:
         shot: Counts scene cuts; each shot has its own background.
         occluder_x: Centre of the object in front, share of the width; None where there is none.
         passer_by: A third person's; None where there is none.
+        extras: Everybody else who has no tile; not together with a passer-by.
+        desk_edge: Everybody sits behind a desk whose edge is at this share of the picture height:
+            it hides where the source clips end.
     """
 
     poses: tuple[Pose, Pose]
     shot: int = 0
     occluder_x: float | None = None
     passer_by: Pose | None = None
+    extras: tuple[Extra, ...] = ()
+    desk_edge: float = DESK_EDGE
 
 
 Motion = Callable[[float], Scene]
@@ -244,7 +280,7 @@ def sizes(stage: Stage) -> Motion:
     return at
 
 
-def _walk_past(t: float, start: float, end: float) -> Pose:
+def walk_past(t: float, start: float, end: float) -> Pose:
     """Through the picture from right to left, behind everybody."""
     return Pose(1.12 - 1.24 * (t - start) / (end - start), 0.8 * USUAL_HEIGHT, depth=3)
 
@@ -255,7 +291,7 @@ def passer_by(stage: Stage) -> Motion:
 
     def at(t: float) -> Scene:
         scene = stage.scene(Pose(stage.left_x), Pose(stage.right_x, depth=2), t)
-        return replace(scene, passer_by=_walk_past(t, 0.2 * length, 0.8 * length))
+        return replace(scene, passer_by=walk_past(t, 0.2 * length, 0.8 * length))
 
     return at
 
@@ -266,7 +302,7 @@ def passer_by_while_away(stage: Stage) -> Motion:
     leaves_and_returns = leave_and_return(stage)
 
     def at(t: float) -> Scene:
-        walk = _walk_past(t, 0.3 * length, 0.75 * length)
+        walk = walk_past(t, 0.3 * length, 0.75 * length)
         return replace(leaves_and_returns(t), passer_by=walk)
 
     return at

@@ -95,6 +95,19 @@ def read_frames(path: Path, first: int, count: int, step: int = 1) -> Iterator[B
                 yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of a clip's pictures.
+
+    Raises:
+        AssetError: The clip is missing.
+    """
+    if not path.is_file():
+        raise AssetError(f"clip {path} is missing: run `make setup`")
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return stream.width, stream.height
+
+
 class FaceBoxes:
     """Face boxes of one source clip, detected once and kept in `<clip>.boxes.json`.
 

@@ -102,14 +102,16 @@ def test_a_batch_is_as_one_after_the_other(
     with stream:
         alone = stream.cupy.zeros((count, 64, 64, 3), np.uint8)
         together = stream.cupy.zeros((count, 64, 64, 3), np.uint8)
-    thumbnails = []
+    thumbnails, previews = [], []
     for n in range(count):
         imaging.letterbox(images[n : n + 1], fits[n : n + 1], alone[n : n + 1])
         thumbnails.append(imaging.thumbnail(images[n]))
+        previews.append(imaging.preview(images[n]))
     imaging.letterbox(images, fits, together)
     assert np.array_equal(download(together, stream), download(alone, stream))
-    for image, expected in zip(images, thumbnails, strict=True):
-        assert np.array_equal(imaging.thumbnail(image), expected)
+    for image, thumbnail, preview in zip(images, thumbnails, previews, strict=True):
+        assert np.array_equal(imaging.thumbnail(image), thumbnail)
+        assert np.array_equal(imaging.preview(image), preview)
 
 
 def test_letterbox_fills_a_leased_slot(
@@ -305,6 +307,16 @@ def test_thumbnails_agree(imaging: CudaImaging, stream: CudaStream, size: tuple[
         assert difference <= THUMBNAIL_LEVELS
 
 
+@pytest.mark.parametrize(
+    "size", [(1920, 1080), (1080, 1920), (1280, 534), (720, 576), (320, 180), (64, 48)]
+)
+def test_previews_agree(imaging: CudaImaging, stream: CudaStream, size: tuple[int, int]) -> None:
+    image = natural_picture(*size)
+    found, expected = imaging.preview(upload(image, stream)), CpuImaging().preview(image)
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(np.int16) - expected).max() <= 1  # only rounding may differ
+
+
 def test_thumbnail_made_with_the_letterbox_belongs_to_its_picture(
     imaging: CudaImaging, stream: CudaStream
 ) -> None:
@@ -322,8 +334,10 @@ def test_thumbnail_made_with_the_letterbox_belongs_to_its_picture(
     imaging.letterbox([first], [fit], out[None])
     second = frame(90)  # the same memory, another frame
     assert set(imaging.thumbnail(second)[..., 0].ravel()) == {90}
+    assert set(imaging.preview(second).ravel()) == {90}
     imaging.letterbox([first], [fit], out[None])
     assert set(imaging.thumbnail(first)[..., 0].ravel()) == {90}
+    assert set(imaging.preview(first).ravel()) == {90}
 
 
 def test_pictures_with_gaps_between_samples_are_refused(

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
 MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras"}
 BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
-SIDE_BY_SIDE = {"video", "imaging", "tracking", "framing", "observe"}
+SIDE_BY_SIDE = {"video", "imaging", "tracking", "picture", "framing", "observe"}
 STREAM = BASE | SIDE_BY_SIDE | {"settings", "cuda", "memory", "triton", "models"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "video": BASE | {"settings", "cuda"},
     "imaging": BASE | {"settings", "cuda"},
     "tracking": BASE | {"settings"},
+    "picture": BASE,
     "framing": BASE | {"settings"},
     "observe": BASE | {"settings"},
     "stream": STREAM,
@@ -56,7 +57,7 @@ MAX_FLOORS_IN_A_ROOM = 5
 #: and its light rooms work with numpy and tritonclient alone.
 HEAVY = {
     "av": {"video"},
-    "cv2": {"imaging", "stream"},  # stream sets OpenCV's thread count
+    "cv2": {"imaging", "picture", "stream"},  # stream sets OpenCV's thread count
     "cupy": set(),
     "PyNvVideoCodec": set(),
     "lap": {"tracking"},

@@ -11,6 +11,7 @@ from dualface_client.imaging.geometry import (
     BACKDROP_GAIN,
     Axis,
     content_of,
+    preview_wh,
     rgb_matrix,
     similarity_matrix,
 )
@@ -467,6 +468,32 @@ def test_chip_colours_follow_the_picture() -> None:
     ycbcr = np.stack([luma_at(x, y), blue_at(x), red_at(y), np.ones_like(x)])
     expected = np.einsum("ij,jhw->hwi", rgb_matrix(image.color), ycbcr).clip(0, 255)
     assert np.abs(chip - expected).mean() < 2.5
+
+
+@pytest.mark.parametrize(
+    ("source_wh", "expected_wh"),
+    [
+        ((1920, 1080), (320, 180)),
+        ((1080, 1920), (180, 320)),
+        ((1280, 534), (320, 134)),
+        ((320, 180), (320, 180)),
+        ((64, 48), (64, 48)),
+        ((4000, 2), (320, 2)),
+    ],
+)
+def test_a_preview_keeps_the_aspect_and_is_never_enlarged(
+    source_wh: tuple[int, int], expected_wh: tuple[int, int]
+) -> None:
+    assert preview_wh(source_wh) == expected_wh
+
+
+def test_a_preview_is_the_mean_of_what_each_sample_covers() -> None:
+    rng = np.random.default_rng(5)
+    y = rng.integers(0, 256, (1080, 1920)).astype(np.uint8)
+    preview = CpuImaging().preview(Nv12Image(y, np.full((540, 960, 2), 128, np.uint8)))
+    means = y.reshape(180, 6, 320, 6).mean(axis=(1, 3))
+    assert preview.dtype == np.uint8
+    assert np.abs(preview - means).max() <= 0.5 + 1e-6
 
 
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (320, 180), (3840, 2160), (720, 576)])

@@ -11,6 +11,7 @@ from dualface_client.imaging.cuda_structs import (
     CHIP,
     COMPOSE_BATCH,
     LETTERBOX_BATCH,
+    MEANS_BATCH,
     view_of,
     warp_of,
 )
@@ -34,6 +35,7 @@ def test_sizes_are_those_of_the_compiler() -> None:
     assert COMPOSE_BATCH.itemsize == 2 * 4 + 16 * (image + 2 * 8 + 4 + end) + 16 * 3 * view
     assert LETTERBOX_BATCH.itemsize == 16 * (image + 8 + 7 * 4 + 12 * 4 + end)
     assert BACKDROP_BATCH.itemsize == 48 * (image + 8 + 4 * 4 + 6 * 2 + 4)
+    assert MEANS_BATCH.itemsize == 16 * (image + 8 + 2 * 4)
     for parameters in (COMPOSE_BATCH, LETTERBOX_BATCH, BACKDROP_BATCH):
         assert parameters.itemsize <= 4096  # at most, for one kernel
 

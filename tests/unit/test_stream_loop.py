@@ -119,6 +119,9 @@ class FakeImaging:
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         return np.full((36, 64, 3), 90, np.uint8)
 
+    def preview(self, image: Nv12Image) -> ByteArray:
+        return np.full((180, 320), 90, np.uint8)
+
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
     ) -> list[Nv12Image]:
@@ -286,7 +289,7 @@ def test_reid_is_rare_on_quiet_frames_and_counted() -> None:
 class ThreeShots(FakeImaging):
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         shot = int(image.y[0, 0]) // 30
-        return np.random.default_rng(shot).integers(0, 256, (18, 32), np.uint8)
+        return np.random.default_rng(shot).integers(0, 256, (36, 64, 3), np.uint8)
 
 
 def test_scene_cuts_are_counted_without_the_first_frame() -> None:

@@ -45,7 +45,7 @@ def test_tiles_are_even_of_one_size_and_fill_the_canvas_but_for_the_gap(
 ) -> None:
     try:
         layout = TileLayout((width, height), kind, gap)
-    except ValueError:
+    except ValueError:  # the tiles would not be even: refused, as the next test holds
         return
     left, right = layout.area(Side.LEFT), layout.area(Side.RIGHT)
     assert (left.width_px, left.height_px) == (right.width_px, right.height_px)

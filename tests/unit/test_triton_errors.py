@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(silent_address: str) -> 
         pool = SlotPool(region, {"small": SizeClass(4096, 1)})
         client = InferenceClient(Connection(silent_address))
         lease = pool.lease("small", 0.0)
-        with pytest.raises(ValueError, match=r"needs a slot of 68032 bytes.*has 4096"):
+        with pytest.raises(ValueError, match=r"needs a slot of 38144 bytes.*has 4096"):
             client.infer_async(FACE_REID, lease)
         with pytest.raises(ValueError, match=r"batch 33 for face_reid: expected 1\.\.32"):
             client.infer_async(FACE_REID, lease, 33)

@@ -18,6 +18,7 @@ from dualface_client.imaging.geometry import (
     chroma_axes,
     content_of,
     luma_axes,
+    preview_wh,
     refine,
     rgb_matrix,
     shrinks,
@@ -98,6 +99,11 @@ class CpuImaging:
         luma = _resize_to(rows.y, (width, height))
         chroma = _resize_to(rows.uv, (width // 2, height // 2))
         return thumbnail_of(np.vstack([luma, chroma.reshape(height // 2, width)]))
+
+    def preview(self, image: Nv12Image) -> ByteArray:
+        """Luma averaged to the size that `geometry.preview_wh` says, uint8."""
+        size_wh = preview_wh((image.width_px, image.height_px))
+        return np.asarray(cv2.resize(image.y, size_wh, interpolation=cv2.INTER_AREA))
 
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout

@@ -1,14 +1,15 @@
 """Pixel work on an NVIDIA GPU with the kernels of `kernels.cu`, by the rules of `geometry`.
 
-Nothing here waits for the GPU except `PendingThumbnail.result` and `CudaImaging.finish`.
-Agreement with `CpuImaging` on the same picture, checked by `tests/gpu`: letterbox, chips and
-thumbnails within a mean difference of one level, canvases of at least 45 dB PSNR.
+Nothing here waits for the GPU except `PendingMeans.result` and `CudaImaging.finish`.
+Agreement with `CpuImaging` on the same picture, checked by `tests/gpu`: letterbox, chips,
+thumbnails and previews within a mean difference of one level, canvases of at least 45 dB PSNR.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from itertools import groupby
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dualface_client.imaging.cuda_structs import (
     CHIP,
     COMPOSE_BATCH,
     LETTERBOX_BATCH,
-    THUMBNAIL_BATCH,
+    MEANS_BATCH,
     cells_of,
     picture_of,
     row_pitch_of,
@@ -34,6 +35,7 @@ from dualface_client.imaging.geometry import (
     THUMBNAIL_WH_PX,
     Backdrop,
     backdrop_of,
+    preview_wh,
     rgb_matrix,
     similarity_matrix,
     thumbnail_of,
@@ -59,9 +61,9 @@ from dualface_client.types import (
 
 # Rows of 64 bytes: those of luma, then those of chroma at half size.
 _THUMBNAIL_ROWS = THUMBNAIL_WH_PX[1] * 3 // 2
-_THUMBNAIL_BYTES = THUMBNAIL_WH_PX[0] * _THUMBNAIL_ROWS
-# Thumbnails in pinned host memory at once; each is overwritten after this many more.
-_THUMBNAIL_SLOTS = 256
+# Thumbnails, and previews of one size, in pinned host memory at once; each is overwritten after
+# this many more. A stream has fewer frames under way.
+_PLACES = 256
 _BLOCK = (32, 8)
 # One block of `compose`, and the samples of a canvas that it computes; as in kernels.cu.
 _DRAWN_BLOCK = (16, 16)
@@ -69,18 +71,36 @@ _DRAWN_SAMPLES = (64, 16)
 _THUMBNAIL_THREADS = _CELL_THREADS = 128
 
 
-class PendingThumbnail:
-    """A thumbnail that the GPU writes directly into pinned host memory."""
+class PendingMeans:
+    """A thumbnail or a preview that the GPU writes directly into pinned host memory."""
 
     def __init__(self, pixels: ByteArray, done: Any) -> None:
-        """Made by `CudaImaging.thumbnail_async` only."""
+        """Made by `CudaImaging` only."""
         self._pixels = pixels
         self._done = done
 
     def result(self) -> ByteArray:
-        """Waits and copies, within the next 256 thumbnails: shape `(36, 64, 3)`, uint8."""
+        """Waits and copies, within the next 256 of its size: shape `(height, width)`, uint8."""
         self._done.synchronize()
-        return thumbnail_of(self._pixels)
+        return self._pixels.copy()
+
+
+class _PinnedRing:
+    """Pictures of one size in pinned host memory, which the GPU writes to; used in turn."""
+
+    def __init__(self, stream: CudaStream, size_wh: tuple[int, int]) -> None:
+        width, height = size_wh
+        with stream:
+            memory = stream.cupy.cuda.alloc_pinned_memory(_PLACES * height * width)
+        flat = np.frombuffer(memory, np.uint8, _PLACES * height * width)
+        self._pictures: ByteArray = flat.reshape(_PLACES, height, width)
+        self._next = 0
+
+    def take(self) -> ByteArray:
+        """The picture that was handed out longest ago."""
+        place, self._next = self._next, (self._next + 1) % _PLACES
+        picture: ByteArray = self._pictures[place]
+        return picture
 
 
 class CudaImaging:
@@ -105,14 +125,10 @@ class CudaImaging:
                 code=Path(__file__).with_name("kernels.cu").read_text(),
                 options=("--std=c++17",),
             )
-            names = ("letterbox", "thumbnail", "face_chip", "compose", "backdrops")
+            names = ("letterbox", "thumbnail", "preview", "face_chip", "compose", "backdrops")
             self._kernels = {name: module.get_function(name) for name in names}
-            pinned = cupy.cuda.alloc_pinned_memory(_THUMBNAIL_SLOTS * _THUMBNAIL_BYTES)
-        self._thumbnails: ByteArray = np.frombuffer(
-            pinned, np.uint8, _THUMBNAIL_SLOTS * _THUMBNAIL_BYTES
-        ).reshape(_THUMBNAIL_SLOTS, _THUMBNAIL_ROWS, THUMBNAIL_WH_PX[0])
-        self._next_thumbnail = 0
-        self._early: tuple[dict[int, tuple[Any, PendingThumbnail]], int] = ({}, _THUMBNAIL_SLOTS)
+        self._rings: dict[tuple[int, int], _PinnedRing] = {}
+        self._early: dict[tuple[str, int], tuple[Any, PendingMeans]] = {}
 
     def synchronize(self) -> None:
         """Waits for everything queued on the stream so far."""
@@ -133,6 +149,7 @@ class CudaImaging:
         views = [View(crop, canvas.area(side)) for crop, side in zip(crops, Side, strict=True)]
         self.compose([picture], [views], canvas)
         self.thumbnail(picture)
+        self.preview(picture)
         self.finish()
 
     def finish(self) -> None:
@@ -144,8 +161,8 @@ class CudaImaging:
     ) -> None:
         """Scales, pads with 0 and converts to RGB, in one kernel for up to 16 pictures.
 
-        It also computes the pictures' thumbnails, while the frames are still in the cache, so that
-        `thumbnail` does not have to wait for later work of the stream.
+        It also computes the pictures' thumbnails and previews, while the frames are still in the
+        cache, so that neither has to wait for later work of the stream.
 
         Args:
             images: Device pictures.
@@ -156,9 +173,8 @@ class CudaImaging:
         for first in range(0, len(images), BATCH):
             part = slice(first, first + BATCH)
             self._letterbox(images[part], fits[part], out_rgb[part])
-            pending = self._thumbnails_of(images[part])
-            for image, thumbnail in zip(images[part], pending, strict=True):
-                self._remember(image, thumbnail)
+            self._remember("thumbnail", images[part], self._thumbnails_of(images[part]))
+            self._remember("preview", images[part], self._previews_of(images[part]))
 
     def _letterbox(
         self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
@@ -197,29 +213,56 @@ class CudaImaging:
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         """The picture averaged to `(36, 64, 3)` uint8, on the host; waits for the GPU."""
-        return self._take_early(image).result()
+        early = self._take_early("thumbnail", image)
+        return thumbnail_of((early or self.thumbnail_async(image)).result())
 
-    def thumbnail_async(self, image: Nv12Image) -> PendingThumbnail:
-        """Starts a thumbnail: 3456 bytes, written into pinned host memory without a copy."""
+    def thumbnail_async(self, image: Nv12Image) -> PendingMeans:
+        """Starts the planes of a thumbnail: 3456 bytes, into pinned host memory without a copy."""
         return self._thumbnails_of([image])[0]
 
-    def _thumbnails_of(self, images: Sequence[Nv12Image]) -> list[PendingThumbnail]:
-        rows = [self._next_row() for _ in images]
-        args = np.zeros((), THUMBNAIL_BATCH)
-        items = args["items"][: len(images)]
-        items["source"] = [picture_of(thumbnail_rows(image)) for image in images]
-        items["out"] = [pixels.ctypes.data for pixels in rows]
-        items["wh"] = THUMBNAIL_WH_PX
-        grid = (THUMBNAIL_WH_PX[0], _THUMBNAIL_ROWS, len(images))
-        self._launch("thumbnail", grid, (_THUMBNAIL_THREADS,), args)
-        done = self._stream.record()
-        return [PendingThumbnail(pixels, done) for pixels in rows]
+    def preview(self, image: Nv12Image) -> ByteArray:
+        """Luma averaged to `geometry.preview_wh`, uint8, on the host; waits for the GPU."""
+        early = self._take_early("preview", image)
+        return (early or self.preview_async(image)).result()
 
-    def _next_row(self) -> ByteArray:
-        slot = self._next_thumbnail
-        self._next_thumbnail = (slot + 1) % _THUMBNAIL_SLOTS
-        row: ByteArray = self._thumbnails[slot]
-        return row
+    def preview_async(self, image: Nv12Image) -> PendingMeans:
+        """Starts a preview, at most 320 x 320 bytes, in the same way."""
+        return self._previews_of([image])[0]
+
+    def _thumbnails_of(self, images: Sequence[Nv12Image]) -> list[PendingMeans]:
+        rows = [thumbnail_rows(image) for image in images]
+        planes_wh = THUMBNAIL_WH_PX[0], _THUMBNAIL_ROWS
+        return self._means_of(rows, "thumbnail", planes_wh, THUMBNAIL_WH_PX, (_THUMBNAIL_THREADS,))
+
+    def _previews_of(self, images: Sequence[Nv12Image]) -> list[PendingMeans]:
+        found: list[PendingMeans] = []
+        for wh, group in groupby(
+            images, lambda image: preview_wh((image.width_px, image.height_px))
+        ):
+            found += self._means_of(list(group), "preview", wh, wh, _BLOCK)
+        return found
+
+    def _means_of(
+        self,
+        images: Sequence[Nv12Image],
+        kernel: str,
+        size_wh: tuple[int, int],
+        cells_wh: tuple[int, int],
+        block: tuple[int, ...],
+    ) -> list[PendingMeans]:
+        """Starts means of one size; a kernel of one-dimensional blocks has one for each cell."""
+        if size_wh not in self._rings:
+            self._rings[size_wh] = _PinnedRing(self._stream, size_wh)
+        pictures = [self._rings[size_wh].take() for _ in images]
+        args = np.zeros((), MEANS_BATCH)
+        items = args["items"][: len(images)]
+        items["source"] = [picture_of(image) for image in images]
+        items["out"] = [pixels.ctypes.data for pixels in pictures]
+        items["wh"] = cells_wh
+        across = size_wh if len(block) == 1 else _grid(*size_wh)
+        self._launch(kernel, (*across, len(images)), block, args)
+        done = self._stream.record()
+        return [PendingMeans(pixels, done) for pixels in pictures]
 
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
@@ -334,18 +377,18 @@ class CudaImaging:
         with self._stream:
             self._kernels[name](grid, block, (args,))
 
-    def _remember(self, image: Nv12Image, pending: PendingThumbnail) -> None:
-        early, limit = self._early
-        if len(early) >= limit:
-            early.pop(next(iter(early)))
-        early[image.y.data.ptr] = (weakref.ref(image.y), pending)
+    def _remember(
+        self, kernel: str, images: Sequence[Nv12Image], pending: Sequence[PendingMeans]
+    ) -> None:
+        for image, means in zip(images, pending, strict=True):
+            if len(self._early) >= 2 * _PLACES:  # one of each kernel
+                self._early.pop(next(iter(self._early)))
+            self._early[kernel, image.y.data.ptr] = (weakref.ref(image.y), means)
 
-    def _take_early(self, image: Nv12Image) -> PendingThumbnail:
-        found = self._early[0].pop(image.y.data.ptr, None)
+    def _take_early(self, kernel: str, image: Nv12Image) -> PendingMeans | None:
+        found = self._early.pop((kernel, image.y.data.ptr), None)
         # The same memory may hold another frame by now; the array identifies the frame.
-        if found is not None and found[0]() is image.y:
-            return found[1]
-        return self.thumbnail_async(image)
+        return found[1] if found is not None and found[0]() is image.y else None
 
 
 def _grid(width: int, height: int, block: tuple[int, int] = _BLOCK) -> tuple[int, int]:

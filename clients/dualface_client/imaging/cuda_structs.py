@@ -48,8 +48,8 @@ _LETTERBOX = _struct(
     ("rgb", "f4", (3, 4)),
 )
 LETTERBOX_BATCH = _struct(("items", _LETTERBOX, (BATCH,)))
-_THUMBNAIL = _struct(("source", _PICTURE), ("out", "u8"), ("wh", "i4", (2,)))
-THUMBNAIL_BATCH = _struct(("items", _THUMBNAIL, (BATCH,)))
+_MEANS = _struct(("source", _PICTURE), ("out", "u8"), ("wh", "i4", (2,)))
+MEANS_BATCH = _struct(("items", _MEANS, (BATCH,)))
 _WARP = _struct(("matrix", "f4", (2, 3)), ("samples", "i4"))
 CHIP = _struct(
     ("source", _PICTURE),

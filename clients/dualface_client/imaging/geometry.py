@@ -47,6 +47,8 @@ THUMBNAIL_WH_PX = (64, 36)
 #: Luma rows from which thumbnails are averaged: of a larger picture every n-th row is left, because
 #: reading all rows of 1080p takes a CPU three times as long and changes no decision.
 _THUMBNAIL_ROWS = 360
+#: Longer side of a preview, the luma picture by which motion and panels are found.
+PREVIEW_LONG_SIDE_PX = 320
 
 #: Samples per axis and chip pixel, at most: a face higher than 1000 px may alias a little.
 MAX_SUPERSAMPLING = 12
@@ -91,6 +93,17 @@ def thumbnail_of(planes: ByteArray) -> ByteArray:
     width, height = THUMBNAIL_WH_PX
     chroma = planes[height:].reshape(height // 2, width // 2, 2)
     return np.dstack([planes[:height], chroma.repeat(2, axis=0).repeat(2, axis=1)])
+
+
+def preview_wh(source_wh_px: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a picture's preview: even, of the picture's aspect, never larger.
+
+    Args:
+        source_wh_px: Width and height of the picture, even.
+    """
+    scale = min(1.0, PREVIEW_LONG_SIDE_PX / max(source_wh_px))
+    width, height = (max(2, 2 * round(size * scale / 2)) for size in source_wh_px)
+    return width, height
 
 
 @lru_cache(maxsize=16)

@@ -276,21 +276,22 @@ extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
         letterbox_block<0>(a, cells);
 }
 
-struct ThumbnailArgs {
+// Means: of a thumbnail's few large cells, or of the luma of a preview's many small ones.
+struct MeansArgs {
     Picture source;
-    u8* out;  // rows without padding: luma, then interleaved chroma at half size
+    u8* out;  // rows without padding; a thumbnail's luma, then interleaved chroma at half size
     int width;
     int height;
 };
 
-struct ThumbnailBatch {
-    ThumbnailArgs items[BATCH];
+struct MeansBatch {
+    MeansArgs items[BATCH];
 };
 
 // One block per cell, 128 threads: the mean of the part of the picture it stands for, of luma in the
 // first rows of the grid and of both chroma samples in the rows below.
-extern "C" __global__ void thumbnail(const __grid_constant__ ThumbnailBatch batch) {
-    const ThumbnailArgs& a = batch.items[blockIdx.z];
+extern "C" __global__ void thumbnail(const __grid_constant__ MeansBatch batch) {
+    const MeansArgs& a = batch.items[blockIdx.z];
     __shared__ float2 sums[4];
     const bool chroma = blockIdx.y >= a.height;
     const int parts = chroma ? 2 : 1;  // chroma is half as large in the source and in the thumbnail
@@ -322,6 +323,23 @@ extern "C" __global__ void thumbnail(const __grid_constant__ ThumbnailBatch batc
         out[0] = to_u8(sums[0].x + sums[1].x + sums[2].x + sums[3].x);
         if (chroma) out[1] = to_u8(sums[0].y + sums[1].y + sums[2].y + sums[3].y);
     }
+}
+
+// One thread per sample: the mean luma of the few source samples it stands for.
+extern "C" __global__ void preview(const __grid_constant__ MeansBatch batch) {
+    const MeansArgs& a = batch.items[blockIdx.z];
+    const int x = blockIdx.x * blockDim.x + threadIdx.x;
+    const int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.width || y >= a.height) return;
+    const Axis h(x, (float)a.source.width / a.width, a.source.width);
+    const Axis v(y, (float)a.source.height / a.height, a.source.height);
+    float sum = 0.f;
+    for (int j = v.first; j <= v.last; ++j) {
+        float row = 0.f;
+        for (int i = h.first; i <= h.last; ++i) row += h.weight(i) * luma_at(a.source, i, j);
+        sum += v.weight(j) * row;
+    }
+    a.out[y * a.width + x] = to_u8(sum);
 }
 
 // Sampling matrix of the finer grid whose block means are the output samples.

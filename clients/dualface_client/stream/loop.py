@@ -24,6 +24,7 @@ from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.timeline import TimelineRecorder
 from dualface_client.observe.track_log import TrackLog
+from dualface_client.picture.analysis import PictureAnalysis
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.canvases import CanvasMaker
 from dualface_client.stream.load import MAX_LOOKAHEAD_FRAMES, composed_at_once, frames_that_may_wait
@@ -89,7 +90,7 @@ class Decided:
     Attributes:
         frame: The source's frame.
         assignment: Who sits where in it.
-        picture: What it is made of.
+        picture: What is known of it besides its faces.
         relinks: What it says about the tracks of earlier frames.
         seats: Who holds the sides of earlier frames too, if a photo was recognised in it.
     """
@@ -144,9 +145,10 @@ class StreamLoop:
         self._clock = clock
         info = parts.source.info
         self._director = Director(settings.tracking, (info.width_px, info.height_px), parts.pins)
+        size_wh = info.width_px, info.height_px
+        self._picture = PictureAnalysis(size_wh)
         layout = settings.output.tile_layout
-        self._studio = Studio(layout, (info.width_px, info.height_px), settings.framing)
-        self._whole_picture = PictureFacts((0.0, 0.0, float(info.width_px), float(info.height_px)))
+        self._studio = Studio(layout, size_wh, settings.framing)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
@@ -229,8 +231,10 @@ class StreamLoop:
         with self._clock.stage("track"):
             assignment = self._decide(frame, faces)
         self._count(faces, assignment)
-        director = self._director
-        return Decided(frame, assignment, self._whole_picture, director.relinks, director.seats)
+        with self._clock.stage("picture"):
+            preview = self._parts.imaging.preview(frame.image)
+            facts = self._picture.update(preview, faces, frame.time_s, assignment.scene_cut)
+        return Decided(frame, assignment, facts, self._director.relinks, self._director.seats)
 
     def _framed(self, window: Sequence[Decided]) -> _Framed:
         """What the canvas of the window's first frame shows."""

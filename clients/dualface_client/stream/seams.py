@@ -96,6 +96,9 @@ class Imaging(Protocol):
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         """The picture averaged to `(36, 64, 3)` uint8 Y, Cb, Cr on the host, for scene cuts."""
 
+    def preview(self, image: Nv12Image) -> ByteArray:
+        """Luma averaged to at most 320 px a side on the host, see `imaging.geometry.preview_wh`."""
+
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
     ) -> list[Nv12Image]:

@@ -1,0 +1,109 @@
+"""How far the picture is shaken out of the path of its camera.
+
+The motions from frame to frame add up to the camera's path. A weighted line fitted to the path
+around a frame is where a steady camera would have had the picture: pans and drifts, which are lines
+over a second, are in it, and shake is what is left.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dualface_client.types import FloatArray
+
+#: How far the path is looked at to each side; frames that wait may reach less far.
+_REACH_S = 0.6
+#: Standard deviation of the weights: shake of 1 Hz and more is taken out, slower motion passes.
+_SIGMA_S = 0.22
+#: Largest offset, as a share of the frame's width and height.
+_LIMIT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How the picture moved up to one frame.
+
+    Attributes:
+        time_s: Presentation time of the frame.
+        motion_xy_px: Since the frame before, source pixels.
+        scene_cut: The frame is the first of a shot.
+    """
+
+    time_s: float
+    motion_xy_px: tuple[float, float]
+    scene_cut: bool = False
+
+
+class Steadier:
+    """Follows the camera's path and says how far each frame lies beside its smooth course.
+
+    Args:
+        source_wh_px: Width and height of the source.
+    """
+
+    def __init__(self, source_wh_px: tuple[int, int]) -> None:
+        self._limit_px = _LIMIT * np.array(source_wh_px, np.float64)
+        # Time and place on the path of this shot's recent frames, up to the present one.
+        self._past: deque[tuple[float, float, float]] = deque()
+
+    def update(self, window: Sequence[Moved]) -> tuple[float, float]:
+        """Moves on to the window's first frame.
+
+        Args:
+            window: The frame and those that follow it, in order; at least one. Each call's first
+                frame follows the first one of the call before.
+
+        Returns:
+            Offset of the frame's content from where a steady camera would show it, x and y in
+            source pixels: subtract it from places of faces, add it to the crop.
+        """
+        now = window[0]
+        if now.scene_cut or not self._past:
+            self._past.clear()
+            self._past.append((now.time_s, 0.0, 0.0))
+        else:
+            _, x_px, y_px = self._past[-1]
+            x_px, y_px = x_px + now.motion_xy_px[0], y_px + now.motion_xy_px[1]
+            self._past.append((now.time_s, x_px, y_px))
+        while now.time_s - self._past[0][0] > _REACH_S:
+            self._past.popleft()
+        path = np.array([*self._past, *_ahead(self._past[-1], window)])
+        return self._offset(path, len(self._past) - 1)
+
+    def _offset(self, path: FloatArray, row: int) -> tuple[float, float]:
+        """Of one row of a path, shape `(n, 3)`: time in s, x and y in pixels."""
+        if not path[:, 1:].any():
+            return 0.0, 0.0
+        offset = path[row, 1:] - _line_at(path, row)
+        x_px, y_px = np.clip(offset, -self._limit_px, self._limit_px)
+        return float(x_px), float(y_px)
+
+
+def _ahead(
+    now: tuple[float, float, float], window: Sequence[Moved]
+) -> list[tuple[float, float, float]]:
+    """The path after the window's first frame, up to the end of the shot."""
+    found = []
+    start_s, x_px, y_px = now
+    for later in window[1:]:
+        if later.scene_cut or later.time_s - start_s > _REACH_S:
+            break
+        x_px, y_px = x_px + later.motion_xy_px[0], y_px + later.motion_xy_px[1]
+        found.append((later.time_s, x_px, y_px))
+    return found
+
+
+def _line_at(path: FloatArray, row: int) -> FloatArray:
+    """Value, at a row, of the line that fits the path best around it: x and y."""
+    times = path[:, 0] - path[row, 0]
+    weights = np.exp(-0.5 * (times / _SIGMA_S) ** 2)
+    total, first, second = (float((weights * times**k).sum()) for k in range(3))
+    spread = total * second - first * first
+    if spread < 1e-9:  # one frame, or all at one time
+        return path[row, 1:]
+    share = weights * (second - first * times) / spread
+    return np.asarray(share @ path[:, 1:])

@@ -1,0 +1,117 @@
+"""Plays a film's truth through tracking and framing: no pixels, no network, no server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dualface_client.framing.camera import CameraPair
+from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.settings.framing import FramingSettings
+from dualface_client.stream.loop import Decided, windows
+from dualface_client.tracking.director import Director
+from dualface_client.types import (
+    ByteArray,
+    Faces,
+    FloatArray,
+    Frame,
+    Nv12Image,
+    Rect,
+    Side,
+    TileLayout,
+    View,
+)
+from scripts.clips.editor import SEEN, EditorTally
+from scripts.clips.truth import FrameTruth, PersonTruth, Truth
+from scripts.clips.writing import TIME_BASE
+
+#: Stands for the pixels of a frame, which nothing here looks at.
+_NO_PIXELS = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
+#: How far the detector is off, as a share of the face's height.
+_JITTER = 0.006
+_SHARP, _BLURRED = 1.0, 0.02
+
+
+@dataclass(slots=True)
+class _Sight:
+    """What the networks say of one frame."""
+
+    faces: Faces
+    embeddings: FloatArray
+    sharpness: FloatArray
+
+
+def play(truth: Truth, framing: FramingSettings | None = None, seed: int = 0) -> EditorTally:
+    """The program on a film, judged by the editor's eye.
+
+    Detections jitter as real ones do; an unclear face's embedding resembles nobody.
+    """
+    rng, tally = np.random.default_rng(seed), EditorTally(truth)
+    director = Director(None, truth.size)
+    decided = [_decided(director, frame, rng) for frame in truth.frames]
+    for frame, views in zip(truth.frames, _views(decided, truth, framing), strict=True):
+        tally.add(frame, views)
+    return tally
+
+
+def _views(
+    decided: list[Decided], truth: Truth, framing: FramingSettings | None
+) -> Iterator[tuple[View, ...]]:
+    framing, layout = framing or FramingSettings(), TileLayout()
+    cameras = CameraPair(layout, truth.size, framing)
+    areas = [Rect(layout.tile_x_px(side), 0, *layout.tile_wh_px) for side in Side]
+    for window in windows(decided, framing.lookahead_s):
+        lead = lead_assignment([entry.assignment for entry in window])
+        shots = cameras.update(lead, window[0].frame.time_s)
+        yield tuple(View(shot.crop, area) for shot, area in zip(shots, areas, strict=True))
+
+
+def _decided(director: Director, truth: FrameTruth, rng: np.random.Generator) -> Decided:
+    sight = _sight(truth, rng)
+    frame = Frame(truth.index, truth.pts, TIME_BASE, _NO_PIXELS)
+    rows = director.observe(sight.faces, _thumbnail(truth), frame.time_s).face_rows
+    found = sight.embeddings[rows] if len(rows) else None
+    assignment = director.decide(found, "1", sight.sharpness[rows])
+    return Decided(frame, assignment, director.relinks)
+
+
+def _sight(truth: FrameTruth, rng: np.random.Generator) -> _Sight:
+    people = [person for person in truth.people if person.visible >= SEEN]
+    if not people:
+        return _Sight(Faces.empty(), np.zeros((0, 128), np.float32), np.zeros(0, np.float32))
+    jitter = [rng.normal(0, 0 if p.still else _JITTER * p.height_px, 4) for p in people]
+    boxes = np.array([p.box for p in people], np.float32) + np.array(jitter, np.float32)
+    faces = Faces(
+        boxes,
+        np.full(len(people), 0.9, np.float32),
+        np.stack([_landmarks(p, box) for p, box in zip(people, boxes, strict=True)]),
+    )
+    embeddings = np.stack([_embedding(person, rng) for person in people])
+    sharpness = [_BLURRED if person.unclear else _SHARP for person in people]
+    return _Sight(faces, embeddings, np.array(sharpness, np.float32))
+
+
+def _landmarks(person: PersonTruth, box: FloatArray) -> FloatArray:
+    """Five points; those of an unclear face are turned away."""
+    places = ((0.3, 0.42), (0.7, 0.42), (0.5, 0.62), (0.34, 0.8), (0.66, 0.8))
+    if person.unclear:
+        places = ((0.2, 0.42), (0.35, 0.42), (0.05, 0.62), (0.15, 0.8), (0.3, 0.8))
+    return np.array(box[:2] + np.array(places) * (box[2:] - box[:2]), np.float32)
+
+
+def _embedding(person: PersonTruth, rng: np.random.Generator) -> FloatArray:
+    """About 0.9 to oneself and 0.1 to others; of an unclear face 0.5 to anybody."""
+    own = np.random.default_rng(1000 + person.id).normal(size=128)
+    common = np.random.default_rng(7).normal(size=128)
+    share = 0.6 if person.unclear else 0.1
+    mine = rng.normal(size=128) if person.unclear else own
+    raw = share * common + (1 - share) * mine + 0.2 * rng.normal(size=128)
+    return np.asarray(raw / np.linalg.norm(raw), np.float32)
+
+
+def _thumbnail(truth: FrameTruth) -> ByteArray:
+    """Another picture for each shot."""
+    rng = np.random.default_rng(truth.shot)
+    return rng.integers(0, 256, (18, 32)).astype(np.uint8)

@@ -1,0 +1,365 @@
+"""Windows, bars and what is neither, on previews drawn here with known places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import pytest
+
+from dualface_client.picture.analysis import PictureAnalysis
+from dualface_client.types import Box, ByteArray, Faces, FloatArray, PictureFacts
+
+#: Everything is drawn at the source's size and averaged, as `Imaging.preview` does.
+SOURCE_WH = (1280, 720)
+PREVIEW_WH = (320, 180)
+SAMPLE_PX = 4.0
+FPS = 25
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody before a wall, who moves: what one camera shows.
+
+    Attributes:
+        box_px: Where the window with the person is, left, top, right, bottom.
+        seed: Makes the wall and the motion.
+        radius_px: Of the window's corners.
+        line_px: Width of a light line around the window.
+        still: A photo.
+    """
+
+    box_px: tuple[int, int, int, int]
+    seed: int
+    radius_px: int = 0
+    line_px: int = 0
+    still: bool = False
+
+    def draw(self, canvas: ByteArray, frame: int) -> FloatArray:
+        """Draws the window and returns the face's box."""
+        x1, y1, x2, y2 = self.box_px
+        width, height = x2 - x1, y2 - y1
+        view = wall(self.seed, width, height)
+        step = 0 if self.still else frame
+        shift = 0.03 * height * np.sin((0.3 + 0.07 * (self.seed % 5)) * step + self.seed)
+        middle = (int(width / 2 + shift), int(0.45 * height + 0.3 * shift))
+        tall = int(min(0.2 * height, 0.22 * width))
+        cv2.ellipse(
+            view,
+            (middle[0], height),
+            (tall * 2, tall * 2),
+            0,
+            0,
+            360,
+            60 + 45 * (self.seed % 4),
+            -1,
+        )
+        cv2.ellipse(view, middle, (int(0.75 * tall), tall), 0, 0, 360, 190, -1)
+        for side in (-1, 1):
+            eye = (middle[0] + side * tall // 3, middle[1] - tall // 4)
+            cv2.circle(view, eye, max(tall // 8, 1), 40, -1)
+        mouth = (middle[0], middle[1] + tall // 2)
+        opening = max(1, int(tall / 6 * (1 + np.sin(step))))
+        cv2.ellipse(view, mouth, (tall // 3, opening), 0, 0, 360, 70, -1)
+        if self.line_px:
+            pad = self.line_px
+            cv2.rectangle(canvas, (x1 - pad, y1 - pad), (x2 + pad - 1, y2 + pad - 1), 235, -1)
+        opacity = rounded(width, height, self.radius_px)
+        below = canvas[y1:y2, x1:x2]
+        below[:] = (view * opacity + below * (1 - opacity)).astype(np.uint8)
+        half_w, half_h = 0.75 * tall, tall
+        x, y = x1 + middle[0], y1 + middle[1]
+        return np.array([x - half_w, y - half_h, x + half_w, y + half_h], np.float32)
+
+
+@lru_cache(maxsize=64)
+def _wall(seed: int, width: int, height: int) -> ByteArray:
+    """A wall with light falling on it and a few soft things: no straight edge runs through it.
+
+    Walls of seeds that follow one another differ in brightness.
+    """
+    rng = np.random.default_rng(seed)
+    coarse = (75 + 55 * (seed % 3) + rng.uniform(-45, 45, (4, 6))).astype(np.float32)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    grain = rng.normal(0, 4, (height // 4 + 1, width // 4 + 1)).astype(np.float32)
+    fine = cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.clip(smooth + fine, 0, 255), np.uint8)
+
+
+def wall(seed: int, width: int, height: int) -> ByteArray:
+    """A fresh copy."""
+    return _wall(seed, width, height).copy()
+
+
+@lru_cache(maxsize=8)
+def _noise(seed: int) -> FloatArray:
+    noise = np.random.default_rng(seed).normal(0, 1.5, (SOURCE_WH[1], SOURCE_WH[0]))
+    return noise.astype(np.float32)
+
+
+def preview_of(canvas: ByteArray, frame: int) -> ByteArray:
+    """What a noisy camera makes of it, averaged."""
+    noisy = np.clip(canvas + _noise(frame % 8), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(noisy, PREVIEW_WH, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def faces_at(boxes: Sequence[FloatArray]) -> Faces:
+    return Faces(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.full(len(boxes), 0.9, np.float32),
+        np.zeros((len(boxes), 5, 2), np.float32),
+    )
+
+
+def rounded(width: int, height: int, radius: int) -> FloatArray:
+    opacity = np.zeros((height, width), np.uint8)
+    cv2.rectangle(opacity, (radius, 0), (width - radius - 1, height - 1), 255, -1)
+    cv2.rectangle(opacity, (0, radius), (width - 1, height - radius - 1), 255, -1)
+    for x in (radius, width - radius - 1):
+        for y in (radius, height - radius - 1):
+            cv2.circle(opacity, (x, y), radius, 255, -1)
+    return np.asarray(opacity, np.float32) / np.float32(255)
+
+
+def surface(level: int) -> Callable[[int], ByteArray]:
+    return lambda frame: np.full((SOURCE_WH[1], SOURCE_WH[0]), level, np.uint8)
+
+
+def slide(frame: int) -> ByteArray:
+    """A dark surface with a light page on it, whose text changes now and then."""
+    canvas = surface(30)(frame)
+    canvas[60:620, 10:990] = 245
+    for line in range(6):
+        text = f"Result {line}: {frame // 20 * line} %"
+        cv2.putText(canvas, text, (40, 140 + 75 * line), 0, 1.4, 40, 2)
+    return canvas
+
+
+class Film:
+    """Runs the analysis over drawn frames.
+
+    Args:
+        under: What lies under the windows, of a frame's number.
+        people: In the order they are drawn, of a frame's number.
+    """
+
+    def __init__(
+        self,
+        under: Callable[[int], ByteArray],
+        people: Callable[[int], Sequence[Person]],
+        cuts: Sequence[int] = (),
+    ) -> None:
+        self._under, self._people, self._cuts = under, people, {0, *cuts}
+        self._analysis = PictureAnalysis(SOURCE_WH)
+
+    def run(self, count: int) -> list[PictureFacts]:
+        return [self._step(frame) for frame in range(count)]
+
+    def _step(self, frame: int) -> PictureFacts:
+        canvas = self._under(frame)
+        boxes = [person.draw(canvas, frame) for person in self._people(frame)]
+        return self._seen(canvas, boxes, frame)
+
+    def _seen(self, canvas: ByteArray, boxes: Sequence[FloatArray], frame: int) -> PictureFacts:
+        preview = preview_of(canvas, frame)
+        return self._analysis.update(preview, faces_at(boxes), frame / FPS, frame in self._cuts)
+
+
+def assert_inside(found: Box, true: tuple[int, int, int, int], by_px: float = 12.0) -> None:
+    """A panel shows nothing of its border, and loses little of what is in it."""
+    for low, true_low in zip(found[:2], true[:2], strict=True):
+        assert true_low <= low <= true_low + by_px
+    for high, true_high in zip(found[2:], true[2:], strict=True):
+        assert true_high - by_px <= high <= true_high
+
+
+LAYOUTS: dict[str, tuple[Callable[[int], ByteArray], list[Person]]] = {
+    "two side by side": (surface(0), [Person((0, 0, 640, 720), 1), Person((640, 0, 1280, 720), 2)]),
+    "two with a line between": (
+        surface(255),
+        [Person((0, 0, 636, 720), 1), Person((644, 0, 1280, 720), 2)],
+    ),
+    "unequal halves": (surface(0), [Person((0, 0, 762, 720), 3), Person((762, 0, 1280, 720), 4)]),
+    "two above each other": (
+        surface(0),
+        [Person((0, 0, 1280, 360), 5), Person((0, 360, 1280, 720), 6)],
+    ),
+    "three columns": (
+        surface(0),
+        [Person((426 * n, 0, 428 + 426 * n, 720), 7 + n) for n in range(3)],
+    ),
+    "four": (
+        surface(0),
+        [Person((640 * x, 360 * y, 640 + 640 * x, 360 + 360 * y), 12 + x + 2 * y)
+         for y in range(2) for x in range(2)],
+    ),
+    "a call of two": (
+        surface(32),
+        [Person((20, 186, 630, 530), 1, 10), Person((650, 186, 1260, 530), 2, 10)],
+    ),
+    "a call of four": (
+        surface(30),
+        [Person((28 + 620 * x, 20 + 344 * y, 632 + 620 * x, 356 + 344 * y), 20 + x + 2 * y, 14)
+         for y in range(2) for x in range(2)],
+    ),
+    "a slide and thumbnails": (
+        slide,
+        [Person((1020, 200, 1260, 335), 30), Person((1020, 345, 1260, 480), 31, 8)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_window_is_found_within_half_a_second_and_stays(name: str) -> None:
+    under, people = LAYOUTS[name]
+    facts = Film(under, lambda frame: people).run(2 * FPS)
+    settled = facts[FPS // 2].panels_xyxy_px
+    assert len(settled) == len(people)
+    for person in people:
+        assert_inside(panel_of(person, settled), person.box_px, 12 + person.radius_px)
+    assert {each.panels_xyxy_px for each in facts[FPS // 2 :]} == {settled}
+    assert {each.motion_xy_px for each in facts[FPS // 2 :]} == {(0.0, 0.0)}
+
+
+def panel_of(person: Person, panels: Sequence[Box]) -> Box:
+    """The one around the middle of a person's window."""
+    x, y = (person.box_px[0] + person.box_px[2]) / 2, (person.box_px[1] + person.box_px[3]) / 2
+    (found,) = (box for box in panels if box[0] < x < box[2] and box[1] < y < box[3])
+    return found
+
+
+@pytest.mark.parametrize(
+    "inset",
+    [
+        Person((980, 520, 1260, 700), 41),
+        Person((960, 500, 1260, 700), 45, radius_px=16),
+        Person((40, 480, 400, 700), 43, line_px=3),
+        Person((940, 480, 1280, 720), 44),
+    ],
+    ids=["plain", "rounded", "framed", "in the corner"],
+)
+def test_a_picture_in_the_picture_is_a_panel_and_the_rest_is_none(inset: Person) -> None:
+    large = Person((0, 0, 1280, 720), 40)
+    facts = Film(surface(0), lambda frame: [large, inset]).run(2 * FPS)
+    for each in facts[FPS:]:
+        assert len(each.panels_xyxy_px) == 1
+        assert_inside(each.panels_xyxy_px[0], inset.box_px)
+
+
+def test_a_call_that_changes_its_grid_is_followed_within_a_second() -> None:
+    before = LAYOUTS["a call of two"][1]
+    after = [Person((20 + 420 * n, 20, 420 + 420 * n, 246), 50 + n) for n in range(3)]
+    film = Film(surface(32), lambda frame: before if frame < 2 * FPS else after)
+    facts = film.run(4 * FPS)
+    assert len(facts[2 * FPS - 1].panels_xyxy_px) == 2
+    for person in after:
+        assert_inside(panel_of(person, facts[3 * FPS].panels_xyxy_px), person.box_px)
+
+
+def test_windows_are_forgotten_at_a_cut() -> None:
+    under, people = LAYOUTS["two side by side"]
+    whole = [Person((0, 0, 1280, 720), 60)]
+    facts = Film(under, lambda frame: people if frame < FPS else whole, cuts=[FPS]).run(2 * FPS)
+    assert len(facts[FPS - 1].panels_xyxy_px) == 2
+    assert {each.panels_xyxy_px for each in facts[FPS:]} == {()}
+
+
+def door(frame: int) -> ByteArray:
+    """A room with a dark door frame from top to bottom that leans by a fifth of a degree."""
+    canvas = wall(70, *SOURCE_WH)
+    leaning = np.array([[640, 0], [660, 0], [662, 719], [642, 719]], np.int32)
+    cv2.fillPoly(canvas, [leaning], 40)
+    return canvas
+
+
+def shelf(frame: int) -> ByteArray:
+    """A room with a straight shelf, which the people in front hide in part."""
+    canvas = wall(71, *SOURCE_WH)
+    canvas[300:330] = 60
+    return canvas
+
+
+def poster(frame: int) -> ByteArray:
+    """A room with a photo of somebody on the wall."""
+    canvas = np.full((SOURCE_WH[1], SOURCE_WH[0]), 140, np.uint8)
+    Person((500, 40, 780, 330), 72, still=True).draw(canvas, 0)
+    return canvas
+
+
+def people_before(under: Callable[[int], ByteArray]) -> Callable[[int], ByteArray]:
+    """Two cut-outs, of a head and shoulders each, who move in front of a room."""
+
+    def draw(frame: int) -> ByteArray:
+        canvas = under(frame)
+        for n, x in enumerate((320, 960)):
+            shift = int(20 * np.sin(0.3 * frame + n))
+            cv2.ellipse(canvas, (x + shift, 720), (200, 300), 0, 0, 360, 50 + 30 * n, -1)
+            cv2.ellipse(canvas, (x + shift, 330), (80, 105), 0, 0, 360, 190, -1)
+            cv2.circle(canvas, (x + shift, 380), 10 + int(8 * np.sin(frame)), 60, -1)
+        return canvas
+
+    return draw
+
+
+class Roomful(Film):
+    """The same two people in one room: their faces are where they are drawn."""
+
+    def __init__(self, under: Callable[[int], ByteArray]) -> None:
+        super().__init__(people_before(under), lambda frame: [])
+
+    def _step(self, frame: int) -> PictureFacts:
+        canvas = self._under(frame)
+        shifts = [20 * np.sin(0.3 * frame + n) for n in range(2)]
+        places = [x + shift for x, shift in zip((320, 960), shifts, strict=True)]
+        boxes = [np.array([x - 80, 225, x + 80, 435], np.float32) for x in places]
+        boxes.append(np.array([580, 95, 700, 255], np.float32))  # what is on the poster
+        return self._seen(canvas, boxes, frame)
+
+
+@pytest.mark.parametrize("room", [door, shelf, poster], ids=["door", "shelf", "poster"])
+def test_straight_things_in_a_room_are_no_windows(room: Callable[[int], ByteArray]) -> None:
+    facts = Roomful(room).run(2 * FPS)
+    assert {each.panels_xyxy_px for each in facts} == {()}
+    assert {each.content_xyxy_px for each in facts} == {(0.0, 0.0, 1280.0, 720.0)}
+
+
+@pytest.mark.parametrize(
+    ("level", "picture"),
+    [
+        (16, (0, 92, 1280, 628)),
+        (16, (160, 0, 1120, 720)),
+        (235, (160, 0, 1120, 720)),
+        (90, (438, 0, 842, 720)),
+        (16, (120, 68, 1160, 652)),
+    ],
+    ids=["letterbox", "pillarbox", "white", "phone", "all around"],
+)
+def test_bars_are_outside_the_content(level: int, picture: tuple[int, int, int, int]) -> None:
+    shown = [Person(picture, 80)]
+    facts = Film(surface(level), lambda frame: shown, cuts=[FPS]).run(2 * FPS)
+    for each in facts[FPS // 2 :]:
+        assert_inside(each.content_xyxy_px, picture, 8)
+        assert each.panels_xyxy_px == ()
+
+
+def test_bars_go_when_the_picture_fills_them() -> None:
+    boxed, whole = [Person((160, 0, 1120, 720), 81)], [Person((0, 0, 1280, 720), 82)]
+    film = Film(surface(16), lambda frame: boxed if frame < FPS else whole, cuts=[FPS])
+    facts = film.run(2 * FPS)
+    assert facts[FPS - 1].content_xyxy_px[0] > 0
+    assert {each.content_xyxy_px for each in facts[FPS:]} == {(0.0, 0.0, 1280.0, 720.0)}
+
+
+def test_a_dark_stage_has_no_bars() -> None:
+    """Black around a person in the light: no straight line ends it."""
+
+    def stage(frame: int) -> ByteArray:
+        canvas = np.full((SOURCE_WH[1], SOURCE_WH[0]), 16, np.uint8)
+        cv2.ellipse(canvas, (640, 500), (300, 380), 0, 0, 360, 120, -1)
+        return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 25), np.uint8)
+
+    facts = Film(stage, lambda frame: []).run(FPS)
+    assert {each.content_xyxy_px for each in facts} == {(0.0, 0.0, 1280.0, 720.0)}
