@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -23,6 +24,7 @@ from dualface_client.errors import SourceError
 from dualface_client.types import Frame
 from dualface_client.video.check import readable_frames
 from dualface_client.video.header import read_header
+from dualface_client.video.packets import PictureTimes
 from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
 from tests import media
@@ -86,6 +88,22 @@ def test_a_lost_packet_moves_no_later_picture_of_an_avi(tmp_path: Path) -> None:
     assert source.decode_errors
     assert times(frames)[-20:] == times(expected)[-20:]
     assert lumas(frames)[-20:] == lumas(expected)[-20:]
+
+
+def test_packets_without_a_picture_do_not_move_the_times_for_long() -> None:
+    """Some packets never become a picture, and no decoder says which."""
+    times = PictureTimes(delay=1)
+    placed: list[int | None] = []
+    for number in range(80):
+        packet: av.Packet[Any] = av.Packet(4)
+        packet.dts = number
+        times.send(packet)
+        if number not in (20, 21):
+            placed.append(times.shown(packet.pts))
+    assert placed[:20] == list(range(1, 21))
+    # For a while, the two might still be shown.
+    assert placed[20:36] == list(range(21, 37))
+    assert placed[36:] == list(range(39, 81))
 
 
 # --- edit lists

@@ -221,6 +221,7 @@ class PictureTimes:
         self._delay = delay
         self._guessed: bool | None = None
         self._waiting: deque[int] = deque()
+        self._ahead: deque[int] = deque(maxlen=_PICTURES_LATE)  # times before the packet's own
 
     def send(self, packet: Packet[Any]) -> None:
         """Notes a packet that goes to the decoder, and sets its presentation time if it has none.
@@ -248,10 +249,14 @@ class PictureTimes:
         """
         if not self._guessed or stamp is None or not self._waiting:
             return stamp
-        # Packets without a picture of their own would move all that follow.
-        while len(self._waiting) > _PICTURES_LATE and self._waiting[_PICTURES_LATE] <= stamp:
-            self._waiting.popleft()
-        return self._waiting.popleft()
+        # Of pictures that only change places, some come from their own packet or an earlier one. If
+        # none does for so long, packets without a picture have moved all that followed.
+        self._ahead.append(sum(each < stamp for each in self._waiting))
+        if len(self._ahead) == _PICTURES_LATE and min(self._ahead) > 0:
+            for _ in range(min(self._ahead)):
+                self._waiting.popleft()
+            self._ahead.clear()
+        return self._waiting.popleft() if self._waiting else stamp
 
 
 def _decoded_at_s(packet: Packet[Any], otherwise_s: Fraction | None = None) -> Fraction | None:
