@@ -69,7 +69,7 @@ class Moment:
     def window_of(self, box: Box) -> Box | None:
         """The panel in which a face lies; None if it lies in none."""
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        for panel in self.picture.panels_xyxy_px:
+        for panel in reversed(self.picture.panels_xyxy_px):  # later ones lie over earlier ones
             if panel[0] <= x <= panel[2] and panel[1] <= y <= panel[3]:
                 return panel
         return None
@@ -77,10 +77,15 @@ class Moment:
     def around(
         self, box: Box, faces: tuple[Box, ...] = (), coming: tuple[Box, ...] = ()
     ) -> Surroundings:
-        """What is around a face: its panel, or the content."""
+        """What is around a face: its panel, or the content without the other panels in it."""
         window = self.window_of(box)
         room = self.picture.content_xyxy_px if window is None else window
-        return Surroundings(room, faces, coming, window is not None)
+        over = tuple(
+            panel
+            for panel in self.picture.panels_xyxy_px
+            if panel != window and common_area(panel, room) > 0
+        )
+        return Surroundings(room, faces + over, coming + over, window is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,12 +343,16 @@ def seen_boxes(moment: Moment) -> list[Box]:
 
 def _overlap(one: Box, other: Box) -> float:
     """Intersection over union."""
+    common = common_area(one, other)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return common / (areas - common) if areas > common else 0.0
+
+
+def common_area(one: Box, other: Box) -> float:
+    """Area that two boxes share, square pixels."""
     across = min(one[2], other[2]) - max(one[0], other[0])
     down = min(one[3], other[3]) - max(one[1], other[1])
-    if across <= 0 or down <= 0:
-        return 0.0
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return across * down / (areas - across * down)
+    return across * down if across > 0 and down > 0 else 0.0
 
 
 def _until_cut(window: Sequence[Moment]) -> Sequence[Moment]:
