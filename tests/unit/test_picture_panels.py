@@ -193,8 +193,11 @@ LAYOUTS: dict[str, tuple[Callable[[int], ByteArray], list[Person]]] = {
     ),
     "four": (
         surface(0),
-        [Person((640 * x, 360 * y, 640 + 640 * x, 360 + 360 * y), 12 + x + 2 * y)
-         for y in range(2) for x in range(2)],
+        [
+            Person((640 * x, 360 * y, 640 + 640 * x, 360 + 360 * y), 12 + x + 2 * y)
+            for y in range(2)
+            for x in range(2)
+        ],
     ),
     "a call of two": (
         surface(32),
@@ -202,14 +205,17 @@ LAYOUTS: dict[str, tuple[Callable[[int], ByteArray], list[Person]]] = {
     ),
     "a call of four": (
         surface(30),
-        [Person((28 + 620 * x, 20 + 344 * y, 632 + 620 * x, 356 + 344 * y), 20 + x + 2 * y, 14)
-         for y in range(2) for x in range(2)],
+        [
+            Person((28 + 620 * x, 20 + 344 * y, 632 + 620 * x, 356 + 344 * y), 20 + x + 2 * y, 14)
+            for y in range(2)
+            for x in range(2)
+        ],
     ),
     "a slide and thumbnails": (
         slide,
         [Person((1020, 200, 1260, 335), 30), Person((1020, 345, 1260, 480), 31, 8)],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
