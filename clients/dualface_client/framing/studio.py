@@ -14,8 +14,8 @@ from dualface_client.framing.layouts import (
     LayoutChooser,
     Moment,
     OtherFaces,
+    all_as_one,
     as_box,
-    both_as_one,
 )
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.framing.room import Surroundings, size_for
@@ -34,7 +34,7 @@ from dualface_client.types import (
 )
 
 #: The faces of a pair differ by at most this factor in height, where the source allows it.
-_PAIR_RATIO = 1.2
+_PAIR_RATIO = 1.15
 #: A picture that is enlarged more than this looks soft; said so for this share of the frames.
 _SOFT, _SOFT_SHARE = 4.0, 0.2
 #: A picture that sways less than this is still, source pixels.
@@ -249,6 +249,11 @@ class Studio:
         cut = now.assignment.scene_cut
         off_air = self._seam.hides(None)
         content = self._steady_room(near[-1].picture.content_xyxy_px)
+        if choice.layout is Layout.TOGETHER:
+            together = self._together(lead)
+            around = Surroundings(content)
+            self._whole.update(self._steady_person(together), now.time_s, cut, around, jump=off_air)
+            return
         person, people = self._subject_of(choice, lead)
         if person is None:
             self._whole.show_all(now.time_s, cut, content, jump=off_air)
@@ -257,14 +262,16 @@ class Studio:
         steady = self._steady_person(person)
         self._whole.update(steady, now.time_s, cut, around, jump=off_air)
 
+    def _together(self, lead: SeatAssignment) -> Person:
+        """Both as one, and everybody else whom their picture would show."""
+        whole, people = self._canvas.whole, (lead.left, lead.right)
+        own = [as_box(each.box_xyxy_px) for each in people if each.box_xyxy_px is not None]
+        others = self._others.besides([each.identity for each in people], own)
+        return all_as_one(lead, others, whole.width_px / whole.height_px, self._settings.face_share)
+
     def _subject_of(
         self, choice: Choice, lead: SeatAssignment
     ) -> tuple[Person | None, tuple[Person, ...]]:
-        if choice.layout is Layout.TOGETHER:
-            whole = self._canvas.whole
-            aspect = whole.width_px / whole.height_px
-            both = both_as_one(lead, aspect, self._settings.face_share)
-            return both, (lead.left, lead.right)
         if choice.layout is Layout.SOLO and choice.sides:
             person = lead.of(choice.sides[0])
             return person, (person,)
