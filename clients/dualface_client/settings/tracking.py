@@ -7,16 +7,15 @@ one set of numbers fits every resolution and frame rate.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dualface_client.settings.field import setting
 from dualface_client.settings.kinds import (
     SECONDS,
     SHARE,
     Choice,
-    ExistingFile,
     Integer,
     Or,
+    PhotoOrNumber,
     Real,
     Switch,
 )
@@ -239,13 +238,14 @@ class SideSettings:
     predict_s: float = setting(
         0.4, SECONDS, "How long a lost face is reported at its predicted place."
     )
-    pin_left: Path | None = setting(
+    pin_left: str | None = setting(
         None,
-        Or("nobody", ExistingFile()),
-        "Photo (JPEG, PNG) of the person for the left side, as `--pin left=PHOTO`.",
+        Or("nobody", PhotoOrNumber()),
+        "Photo (JPEG, PNG) of the person for the left side, or that person's number as "
+        "`dualface-client cast` shows it, as `--pin left=PHOTO` or `--pin left=cast:2`.",
     )
-    pin_right: Path | None = setting(
-        None, Or("nobody", ExistingFile()), "Photo of the person for the right side."
+    pin_right: str | None = setting(
+        None, Or("nobody", PhotoOrNumber()), "The same for the right side."
     )
 
 
