@@ -11,7 +11,7 @@ import numpy as np
 from dualface_client.atomic_file import write_atomically
 from dualface_client.errors import SinkError, UsageError
 from dualface_client.imaging.cpu import CpuImaging
-from dualface_client.types import Box, ColorMatrix, ColorSpec, Letterbox, Nv12Image
+from dualface_client.types import Box, ByteArray, ColorMatrix, ColorSpec, Letterbox, Nv12Image
 
 _LEAST_PX = 2
 #: Width and height of a portrait, and how many face heights of the picture it shows.
@@ -39,8 +39,13 @@ def read_photo(path: Path) -> Nv12Image:
         raise UsageError(f"{path}: cannot be read as a photo ({error})") from error
     if found is None or min(found.shape[:2]) < _LEAST_PX:
         raise UsageError(f"{path}: cannot be read as a photo; expected a JPEG or PNG file")
-    height, width = (size & ~1 for size in found.shape[:2])
-    planar = cv2.cvtColor(found[:height, :width], cv2.COLOR_BGR2YUV_I420).reshape(-1)
+    return image_of(np.asarray(found, np.uint8))
+
+
+def image_of(bgr: ByteArray) -> Nv12Image:
+    """A BGR picture, shape `(height, width, 3)` uint8, as `read_photo` returns it."""
+    height, width = (size & ~1 for size in bgr.shape[:2])
+    planar = cv2.cvtColor(bgr[:height, :width], cv2.COLOR_BGR2YUV_I420).reshape(-1)
     luma, quarter = height * width, height * width // 4
     chroma = planar[luma:].reshape(2, quarter).T.reshape(height // 2, width // 2, 2)
     return Nv12Image(

@@ -31,7 +31,7 @@ class CastSettings:
         "One picture is looked at for this many frames of the file.",
     )
     least_moments: int = setting(
-        6, Integer(1, 1000), "Pictures that are looked at even in a short file."
+        5, Integer(1, 1000), "Pictures that are looked at even in a short file."
     )
     most_moments: int = setting(
         400, Integer(1, 4000), "Pictures that are looked at even in a long file."

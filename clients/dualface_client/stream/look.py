@@ -88,7 +88,8 @@ class _Budget:
 
     settings: StreamSettings
     frame_count: int
-    began_s: float = field(default_factory=time.monotonic)
+    now: Callable[[], float]
+    began_s: float
     waits_s: list[float] = field(default_factory=list)
 
     @property
@@ -100,7 +101,7 @@ class _Budget:
             _BATCHED_SHARE if self.settings.detection.batch > 1 else 1.0
         )
         allowed_s = self.settings.cast.run_share * self.frame_count * frame_s
-        return time.monotonic() - self.began_s > allowed_s
+        return self.now() - self.began_s > allowed_s
 
 
 class Look:
@@ -112,6 +113,7 @@ class Look:
         embedder: Shared by the worker's streams.
         settings: Of the stream.
         stopped: Whether the user wants to stop.
+        now: A clock, seconds.
     """
 
     def __init__(
@@ -121,12 +123,14 @@ class Look:
         embedder: FaceEmbedder,
         settings: StreamSettings,
         stopped: Callable[[], bool],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._imaging = imaging
         self._detector = detector
         self._embedder = embedder
         self._settings = settings
         self._stopped = stopped
+        self._now = now
 
     def through(self, glimpses: Glimpses) -> Found:
         """Looks at single pictures of the file, until all that were planned or the time is over.
@@ -140,7 +144,7 @@ class Look:
         """
         info, cast = glimpses.info, self._settings.cast
         moments = moments_to_look_at(info.duration_s, info.frame_count, glimpses.key_times_s, cast)
-        budget = _Budget(self._settings, info.frame_count)
+        budget = _Budget(self._settings, info.frame_count, self._now, self._now())
         glances: dict[float, _Glance] = {}
         for time_s in moments:
             if self._stopped():
@@ -155,9 +159,9 @@ class Look:
 
     def _glance(self, frame: Frame, budget: _Budget) -> _Glance:
         image = self._imaging.upload_tile(frame.image)
-        asked_s = time.monotonic()
+        asked_s = self._now()
         faces = self._detector.submit([image], self._imaging).result()[0]
-        budget.waits_s.append(time.monotonic() - asked_s)
+        budget.waits_s.append(self._now() - asked_s)
         boxes = faces.boxes_xyxy_px[faces.scores >= _MIN_SCORE]
         heights_px = tuple((boxes[:, 3] - boxes[:, 1]).tolist())
         usable = self._usable(image, faces)

@@ -67,10 +67,14 @@ class Glimpses(PyavSource):
         return Frame(self._count - 1, picture.pts, self._time_base, image)
 
     def _key_times_s(self) -> Iterator[float]:
-        """When key frames begin, as far as the file has an index."""
-        for entry in self._stream.index_entries:
-            if entry.is_keyframe:
-                yield max(0.0, float(entry.timestamp * self._time_base - self._start_s))
+        """When key frames begin, as far as the file has an index.
+
+        Many indices hold decoding times, which are earlier than presentation times by as much
+        everywhere; so all are told from the first one.
+        """
+        stamps = [entry.timestamp for entry in self._stream.index_entries if entry.is_keyframe]
+        for stamp in stamps:
+            yield max(0.0, float((stamp - stamps[0]) * self._time_base))
 
     def _is_ahead(self, time_s: float) -> bool:
         """Whether decoding on from the last picture is the shortest way."""
