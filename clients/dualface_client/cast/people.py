@@ -48,7 +48,8 @@ class CastPerson:
         speaking: How much the mouth changes, 0 to 1.
         likeness: Mean cosine of the faces with one another.
         nearest: Largest mean cosine with another person's faces.
-        weight: How much this person matters.
+        weight: How much this person matters: time on screen, size of the face in the picture and
+            beside the largest other one, how well it is seen, change of the mouth.
         why_not: Why there is no side for this person.
     """
 
@@ -125,7 +126,10 @@ def _person(
     speaking = _speaking(group)
     counted = [each for each in group if _counts(each, seen, sides)]
     weight = sum(
-        stretches[each.moment] * min(each.height_px / height, _FULL_HEIGHT) / _FULL_HEIGHT
+        stretches[each.moment]
+        * min(each.height_px / height / _FULL_HEIGHT, 1.0)
+        * min(each.height_px / max(seen.heights_px[each.moment]), 1.0)
+        * each.quality
         for each in counted
     )
     centres = np.array([(b[0] + b[2], b[1] + b[3]) for b in (each.box for each in group)]) / 2

@@ -40,7 +40,7 @@ class CastSettings:
         0.05, SHARE, "Somebody who is on screen for a smaller share of the file gets no tile."
     )
     least_weight: float = setting(
-        0.15,
+        0.1,
         SHARE,
         "Somebody who matters less than this share of the first person (time on screen, size of "
         "the face, speaking) gets no tile.",

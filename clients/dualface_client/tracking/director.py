@@ -282,9 +282,11 @@ class Director:
             self._watch(person, track, time_s)
         for person in self._book.people.values():
             person.weight *= 1.0 - min(self._elapsed_s / _WEIGHT_MEMORY_S, 1.0)
-        alive = {track.id for track in self._tracker.confirmed}
+        tracks = self._tracker.confirmed
+        alive = {track.id for track in tracks}
         self._motions = {key: self._motions[key] for key in self._motions.keys() & alive}
-        self._sides.update(self._book.people, visible, time_s)
+        heights_px = [track.box[3] - track.box[1] for track in tracks if track.face_row >= 0]
+        self._sides.update(self._book.people, visible, time_s, heights_px)
         self._book.forget(keep=self._sides.holders | self._links.people)
 
     def _follow_place(self, person: Identity, step_s: float) -> None:

@@ -17,7 +17,7 @@ a time constant of 30 s (`Identity.weight`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from dualface_client.settings.tracking import SideSettings
 from dualface_client.tracking.gallery import Identity
@@ -46,6 +46,7 @@ class SideBook:
         self._pins: dict[Side, int] = {}
         self._reserved: frozenset[int] = frozenset()
         self._join_s = self._settings.join_s
+        self._heights_px: list[float] = []
 
     def holder(self, side: Side) -> int:
         """Identity that holds a side, 0 for nobody."""
@@ -89,7 +90,11 @@ class SideBook:
                 self._holders[side] = 0
 
     def update(
-        self, people: Mapping[int, Identity], visible: Collection[int], time_s: float
+        self,
+        people: Mapping[int, Identity],
+        visible: Collection[int],
+        time_s: float,
+        heights_px: Sequence[float] = (),
     ) -> None:
         """Gives sides to people.
 
@@ -97,7 +102,9 @@ class SideBook:
             people: Everyone known.
             visible: Identities seen in this frame.
             time_s: Presentation time in seconds.
+            heights_px: Of all faces of this frame, those of nobody known included.
         """
+        self._heights_px = sorted(heights_px, reverse=True)
         if self._start_s is None:
             if not visible:
                 return
@@ -133,11 +140,10 @@ class SideBook:
 
     def _prominent(self, people: Mapping[int, Identity], visible: Collection[int]) -> set[int]:
         """Whom of the visible people a side may be given to; in a crowd few or none."""
-        heights = {key: people[key].box[3] - people[key].box[1] for key in visible}
-        if len(heights) < self._settings.crowd:
-            return set(heights)
-        third = sorted(heights.values(), reverse=True)[2]
-        return {key for key in heights if heights[key] >= self._settings.crowd_ratio * third}
+        if len(self._heights_px) < self._settings.crowd:
+            return set(visible)
+        least_px = self._settings.crowd_ratio * self._heights_px[2]
+        return {key for key in visible if people[key].box[3] - people[key].box[1] >= least_px}
 
     def _arrange(
         self, people: Mapping[int, Identity], visible: Collection[int], time_s: float
