@@ -177,7 +177,8 @@ def run(
 def test_a_stream_looks_before_its_first_frame() -> None:
     glimpses = FakeGlimpses()
     device, detector, phases, notes, state = run(glimpses)
-    assert (state, notes) == ("done", ("seen by the source",))
+    assert state == "done"
+    assert not [note for note in notes if "people of the video" in note]
     assert phases == ["a: looking for the people of the video"]
     assert glimpses.closed
     assert detector.seen[:3] == [0, 25, 50]
@@ -199,7 +200,8 @@ def test_without_the_cast_nothing_is_looked_at(settings: StreamSettings) -> None
 
 def test_an_input_in_which_nothing_can_be_found_is_processed_all_the_same() -> None:
     _, detector, _, notes, state = run(None)
-    assert (state, len(detector.seen), notes) == ("done", 20, ("seen by the source",))
+    assert (state, len(detector.seen)) == ("done", 20)
+    assert not [note for note in notes if "people of the video" in note]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_a_stop_during_the_look_stops_the_stream() -> None:
     assert state == "stopped"
     assert len(detector.seen) == 1
     assert device.sinks["a"].ended == "aborted"
-    assert not [note for note in notes if "look" in note]
+    assert not [note for note in notes if "people of the video" in note]
 
 
 def test_a_full_device_is_no_note_but_starts_the_stream_again() -> None:

@@ -13,6 +13,9 @@ from dualface_client.tracking.pins import Pin
 from dualface_client.tracking.places import lead_px
 from dualface_client.types import Side
 
+#: How far apart people must be who go by their halves, share of the picture's width.
+_APART = 0.15
+
 
 def seat(
     found: Found, settings: TrackingSettings, pins: Sequence[Pin] = ()
@@ -21,7 +24,7 @@ def seat(
 
     Whoever a pin means gets the pinned side, whatever the rank. The others are the first of the
     ranking, ordered by place in the moments that show both; people who are never seen together go
-    by the halves in which they are, or, in one half, by who comes first.
+    by the halves in which they are, or, unless these are clearly different, by who comes first.
 
     Args:
         found: The people of the video.
@@ -119,9 +122,9 @@ def _comes_first(one: CastPerson, other: CastPerson, found: Found, sides: SideSe
             leads.append(lead_px(dx_px, dy_px, sides.above_ratio))
     if leads:
         return float(np.sum(np.sign(leads))) >= 0
-    halves = one.place_xy[0] < 0.5, other.place_xy[0] < 0.5
-    if halves[0] != halves[1]:
-        return halves[0]
+    x, other_x = one.place_xy[0], other.place_xy[0]
+    if (x < 0.5) != (other_x < 0.5) and abs(x - other_x) >= _APART:
+        return x < 0.5
     return min(e.moment for e in one.sightings) <= min(e.moment for e in other.sightings)
 
 
