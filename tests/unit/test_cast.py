@@ -196,6 +196,13 @@ def test_who_speaks_matters_more() -> None:
     assert found.people[2].speaking < found.people[0].speaking
 
 
+def test_who_speaks_comes_before_who_listens_for_a_little_longer() -> None:
+    listener = [face("cid", moment, 500) for moment in range(10)]
+    listener = [replace(each, mouth=(1.0, 2.0)) for each in listener]
+    speaker = [face("ann", moment, 300) for moment in range(9)]
+    assert names(people(*listener, *speaker)) == ["ann", "cid"]
+
+
 def test_a_picture_comes_last_however_large() -> None:
     poster = [face("cid", moment, 500, height=300, moves=False) for moment in range(10)]
     found = people(*pair(), *poster)

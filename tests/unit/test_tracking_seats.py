@@ -106,6 +106,19 @@ def test_who_turns_to_the_camera_after_a_cut_is_known_at_once() -> None:
     assert sum(len(request.face_rows) > 0 for request in played.requests[150:268]) <= 4
 
 
+def test_a_face_that_may_be_the_absent_ones_takes_no_free_side_either() -> None:
+    """Ann alone; after a cut Ann again, from the side and in the other half."""
+    people: dict[str, Path] = {"ann": lambda t: (500.0 if t < 3 else 1400.0, 400.0, 200.0)}
+    scene = Scene(people, seconds=6, shots=lambda t: int(t >= 3), turned=lambda _name, t: t >= 3)
+    played = play(scene)
+    assert {played.shown(frame, Side.RIGHT) for frame in range(180)} == {""}
+    # Somebody who is certainly another one would take it.
+    people = {"ann": away(sits(500), 3, 99), "cid": away(sits(1400), 0, 3)}
+    assert (
+        play(replace(scene, people=people, turned=lambda *_: False)).shown(-1, Side.RIGHT) == "cid"
+    )
+
+
 def test_motion_still_names_a_face_that_comes_back_at_once_at_its_place() -> None:
     """Lost for longer than a track lives, and then only seen from the side."""
     people: dict[str, Path] = {"ann": sits(500), "bob": away(sits(1400), 4, 5.2)}
@@ -231,6 +244,14 @@ def test_the_cast_is_known_from_the_first_frame_of_every_shot() -> None:
     assert {played.shown(frame, Side.LEFT) for frame in range(60, 180)} == {"ann"}
     # Without the cast the close-up would have been given the other side.
     assert play(scene).shown(30, Side.LEFT) == "bob"
+
+
+def test_a_small_face_of_the_cast_is_not_kept_waiting_on_the_first_frame() -> None:
+    """Faces that are too poor for an enrolment wait for a better moment, but not here."""
+    people = {"ann": sits(500, height=42), "bob": sits(1400, height=42)}
+    played = play(Scene(people, seconds=1, noise_px=0.2), cast=CAST)
+    assert played.shown(0, Side.LEFT) == "ann"
+    assert played.shown(0, Side.RIGHT) == "bob"
 
 
 def test_nobody_else_takes_a_side_of_the_cast() -> None:
