@@ -30,6 +30,7 @@ from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.runner import Models, Runner
+from dualface_client.stream.seams import Glimpses
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.types import (
@@ -389,6 +390,7 @@ class FakeDevice(Device, StreamDevice):
         self.sources = sources
         self.sinks: dict[str, FakeSink] = {}
         self.make_sink: type[FakeSink] = FakeSink
+        self.make_glimpses: Callable[[Path], Glimpses | None] = lambda _path: None
 
     def lend_stream(self) -> AbstractContextManager[StreamDevice]:
         return nullcontext(self)
@@ -397,6 +399,9 @@ class FakeDevice(Device, StreamDevice):
         if path.name not in self.sources:
             raise SourceError(f"{path}: is no video")
         return self.sources[path.name]
+
+    def open_glimpses(self, path: Path) -> Glimpses | None:
+        return self.make_glimpses(path)
 
     def open_sink(
         self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
