@@ -232,8 +232,10 @@ class AudioCopy:
             if packet is None:
                 return True
             seen_bytes += packet.size
-            if packet.stream.index in wanted:
+            is_wanted = packet.stream.index in wanted
+            if is_wanted or packet.stream.type == "subtitle":
                 self._read_ahead.append(packet)
+            if is_wanted:
                 left[packet.stream.index] -= 1
         return False
 
