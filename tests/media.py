@@ -10,6 +10,7 @@ import itertools
 import math
 import struct
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 AUDIO_RATE_HZ = 48_000
+FLASH_S = 0.08
 _LUMA_STEP = 6
 _ROUNDING_S = 0.005  # time stamps that differ by less belong together
 _DEGREES_TO_MATRIX = {  # ISO/IEC 14496-12, 16.16 fixed point: a, b, c, d
@@ -44,6 +46,7 @@ class Audio:
         rate_hz: Samples per second.
         is_sweep: Whether its frequency rises, so that every moment sounds different.
         later: Further sounds of the same stream; their own codecs count for nothing.
+        beeps_s: When there is a tone for 0.08 s, and silence otherwise; empty for always.
     """
 
     codec: str = "aac"
@@ -55,6 +58,7 @@ class Audio:
     rate_hz: int = AUDIO_RATE_HZ
     is_sweep: bool = False
     later: Sequence[Audio] = ()
+    beeps_s: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Clip:
         interlaced: Whether pictures are marked as interlaced, top field first.
         sample_aspect: Width over height of one sample.
         color: Matrix, range (1 limited, 2 full), primaries and transfer by H.273 numbers.
+        flashes_s: When pictures are white for 0.08 s.
     """
 
     frames: int = 10
@@ -90,6 +95,7 @@ class Clip:
     interlaced: bool = False
     sample_aspect: Fraction = Fraction(1)
     color: tuple[int, int, int, int] = (2, 0, 2, 2)
+    flashes_s: Sequence[float] = ()
 
 
 def make(path: Path, clip: Clip | None = None) -> Path:
@@ -149,14 +155,153 @@ def with_cover(path: Path, video: Path) -> Path:
 
 def rotate(path: Path, degrees_clockwise: int) -> Path:
     """Sets the display matrix of the first track of an MP4 in place."""
+    return set_matrix(path, *_DEGREES_TO_MATRIX[degrees_clockwise])
+
+
+def set_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Likewise: a picture's point (x, y) is to be shown at (a x + c y, b x + d y)."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4  # version 0: the matrix starts 40 bytes into the box's body
-    a, b, c, d = _DEGREES_TO_MATRIX[degrees_clockwise]
     one = 1 << 16
     matrix = (a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     struct.pack_into(">9i", data, at + 40, *matrix)
     path.write_bytes(data)
     return path
+
+
+def edit(path: Path, parts_s: Sequence[tuple[float, float]]) -> Path:
+    """Replaces the edit list of every track of an MP4 in place.
+
+    Args:
+        path: An MP4 whose index comes last.
+        parts_s: Length and start of each part that is shown, in seconds.
+    """
+    data = path.read_bytes()
+    end = max(at for kind, at, _ in _boxes(data, 0, len(data)) if kind == b"moov")
+    path.write_bytes(data[:end] + _edited(data[end:], parts_s, []))
+    return path
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterable[tuple[bytes, int, int]]:
+    """Type, offset and size of each box."""
+    while start < end:
+        size = int.from_bytes(data[start : start + 4], "big")
+        yield data[start + 4 : start + 8], start, size
+        start += size
+
+
+def _edited(data: bytes, parts_s: Sequence[tuple[float, float]], scales: list[int]) -> bytes:
+    """Boxes with other edit lists; `scales` are the movie's and the track's units per second."""
+    out = b""
+    for kind, at, size in _boxes(data, 0, len(data)):
+        body = data[at + 8 : at + size]
+        if kind == b"mvhd":
+            scales = [int.from_bytes(body[12:16], "big")]
+        elif kind == b"trak":
+            mdhd = body.index(b"mdhd") + 4
+            scales = [scales[0], int.from_bytes(body[mdhd + 12 : mdhd + 16], "big")]
+            body = _edited(body, parts_s, scales)
+        elif kind in (b"moov", b"edts"):
+            body = _edited(body, parts_s, scales)
+        elif kind == b"elst":
+            first = int.from_bytes(body[12:16], "big", signed=True)
+            body = body[:4] + struct.pack(">I", len(parts_s))
+            for length_s, start_s in parts_s:
+                start = first + round(start_s * scales[1])
+                body += struct.pack(">IiI", round(length_s * scales[0]), start, 1 << 16)
+        out += struct.pack(">I", 8 + len(body)) + kind + body
+    return out
+
+
+def hide_codec(path: Path, fourcc: bytes) -> Path:
+    """Gives the first track with a codec a name in place that no decoder has."""
+    data = path.read_bytes()
+    at = data.index(b"stsd")
+    at = data.index(fourcc, at)
+    path.write_bytes(data[:at] + b"none" + data[at + 4 :])
+    return path
+
+
+def beside(path: Path, sources: Sequence[Path], default: int | None = None) -> Path:
+    """Copies the streams of files beside one another; the suffix selects the container.
+
+    Args:
+        path: Where to.
+        sources: From where.
+        default: Which of the streams of the output is the default one, None for all.
+    """
+    with ExitStack() as stack:
+        inputs = [stack.enter_context(av.open(str(source))) for source in sources]
+        output = stack.enter_context(av.open(str(path), "w"))
+        copies = [{s.index: output.add_stream_from_template(s) for s in i.streams} for i in inputs]
+        for number, stream in enumerate(output.streams):
+            is_default = default is None or number == default
+            stream.disposition = av.stream.Disposition(int(is_default))
+        packets = [(p, c) for i, c in zip(inputs, copies, strict=True) for p in i.demux() if p.size]
+        for packet, streams in sorted(packets, key=lambda pair: _decode_time(pair[0])):
+            packet.stream = streams[packet.stream.index]
+            output.mux(packet)
+    return path
+
+
+def _decode_time(packet: Any) -> Fraction:
+    return Fraction((packet.dts or 0) * packet.time_base)
+
+
+def programmes(path: Path, sources: Sequence[Path]) -> Path:
+    """Makes one transport stream with a programme of its own for each (ISO/IEC 13818-1)."""
+    table = b""
+    packets: list[bytes] = []
+    for number, source in enumerate(sources, 1):
+        data = source.read_bytes()
+        for at in range(0, len(data), 188):
+            packet = bytearray(data[at : at + 188])
+            pid = int.from_bytes(packet[1:3], "big") & 0x1FFF
+            if pid >= 0x20:  # not one of the reserved tables
+                _move_pids(packet, pid, 0x10 * number)
+                packets.append(bytes(packet))
+        table += struct.pack(">HH", 0x10 * number, 0xE000 | (_PMT_PID + 0x10 * number))
+    section = b"\x00" + struct.pack(">HHBBB", 0xB000 | (9 + len(table)), 1, 0xC1, 0, 0) + table
+    section += struct.pack(">I", _crc32_mpeg(section))
+    pat = (b"\x47\x40\x00\x10\x00" + section).ljust(188, b"\xff")
+    path.write_bytes(pat + b"".join(packets))
+    return path
+
+
+_PMT_PID = 0x1000
+
+
+def _move_pids(packet: bytearray, pid: int, by: int) -> None:
+    """Moves a packet to another PID, and with it what a programme's table says."""
+    packet[1:3] = (int.from_bytes(packet[1:3], "big") + by).to_bytes(2, "big")
+    if pid != _PMT_PID:
+        return
+    start = 5 + packet[4]
+    length = int.from_bytes(packet[start + 1 : start + 3], "big") & 0xFFF
+    end = start + 3 + length - 4
+    packet[start + 3 : start + 5] = by.to_bytes(2, "big")  # the programme's number
+    at = start + 8
+    for offset in (at, *_entries(packet, at, end)):
+        value = int.from_bytes(packet[offset : offset + 2], "big") + by
+        packet[offset : offset + 2] = value.to_bytes(2, "big")
+    struct.pack_into(">I", packet, end, _crc32_mpeg(bytes(packet[start:end])))
+
+
+def _entries(packet: bytearray, at: int, end: int) -> Iterable[int]:
+    """Offsets of the PIDs of a programme's streams."""
+    at += 4 + (int.from_bytes(packet[at + 2 : at + 4], "big") & 0xFFF)
+    while at < end:
+        yield at + 1
+        at += 5 + (int.from_bytes(packet[at + 3 : at + 5], "big") & 0xFFF)
+
+
+def _crc32_mpeg(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    return crc
 
 
 def cut(path: Path, source: Path, keep: float) -> Path:
@@ -217,10 +362,51 @@ def packets_of(path: Path, kind: str, index: int = 0) -> list[tuple[Fraction, by
 
 
 def times_of(path: Path) -> list[Fraction]:
-    """Presentation times in seconds of the decoded pictures of the first video stream."""
+    """Presentation times in seconds of the decoded pictures of the first video stream.
+
+    As FFmpeg's player takes them: without the presentation times that PyAV lets FFmpeg invent.
+    """
     with av.open(str(path)) as container:
+        container.flags &= ~1  # AVFMT_FLAG_GENPTS
         base = container.streams.video[0].time_base or Fraction(0)
-        return [(frame.pts or 0) * base for frame in container.decode(video=0)]
+        stamps: list[int] = []
+        for frame in container.decode(video=0):
+            known = frame.dts if frame.pts is None else frame.pts
+            after = stamps[-1] + (frame.duration or 0) if stamps else 0
+            stamps.append(after if known is None else known)
+        return [stamp * base for stamp in stamps]
+
+
+def flashes_of(path: Path) -> list[float]:
+    """When the pictures of a file turn white, in seconds, as FFmpeg's player shows them."""
+    with av.open(str(path)) as container:
+        seen = [(f.time or 0.0, luma_of(plane_of(f)) > 128) for f in decoded(container)]
+    pairs = zip([(0.0, False), *seen], seen, strict=False)
+    return [time_s for (_, before), (time_s, now) in pairs if now and not before]
+
+
+def plane_of(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """Luma of a picture."""
+    return np.asarray(frame.to_ndarray(format="gray"), np.uint8)
+
+
+def decoded(container: Any) -> Iterable[av.VideoFrame]:
+    """Pictures of the first video track that moves, in the order of presentation."""
+    yield from container.decode(max(container.streams.video, key=lambda s: s.width))
+
+
+def beeps_of(path: Path) -> list[float]:
+    """When the tones of a file's last sound track begin, in seconds, as a player plays them."""
+    times, levels = [], []
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("flt", "mono", AUDIO_RATE_HZ)
+        for frame in container.decode(container.streams.audio[-1]):
+            for block in resampler.resample(frame):
+                level = np.abs(block.to_ndarray()[0])
+                levels.append(level)
+                times.append((block.time or 0.0) + np.arange(len(level)) / AUDIO_RATE_HZ)
+    loud = np.concatenate(times)[np.concatenate(levels) > 0.1]
+    return [float(t) for before, t in zip([-1.0, *loud], loud, strict=False) if t - before > 0.2]
 
 
 def luma_of(y: npt.NDArray[np.uint8]) -> float:
@@ -267,6 +453,9 @@ def _add_cover(output: Any) -> Any:
 
 def _picture(clip: Clip, index: int, pts: int) -> av.VideoFrame:
     rgb = gradient_rgb(index, clip.size_wh_px)
+    if clip.flashes_s:
+        time_s = float((pts - (clip.pts or (0,))[0]) * (clip.time_base or 1 / clip.rate))
+        rgb[:] = 255 * any(0 <= time_s - at_s + 1e-6 < FLASH_S for at_s in clip.flashes_s)
     frame = av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=clip.pix_fmt)
     frame.pts, frame.time_base = pts, clip.time_base or 1 / clip.rate
     return frame
@@ -288,11 +477,13 @@ def _tone(spec: Audio, stream: Any) -> Iterable[av.AudioFrame]:
     total, block = round(spec.seconds * spec.rate_hz), 1024
     first = round(spec.start_s * spec.rate_hz)
     for start in range(0, total, block):
-        phase = np.arange(start, min(start + block, total)) * 2 * math.pi * spec.tone_hz
-        if spec.is_sweep:
-            phase *= 1 + np.arange(start, start + len(phase)) / spec.rate_hz
-        samples = (np.sin(phase / spec.rate_hz) * 12_000).astype(np.int16)[None, :]
-        samples = np.repeat(samples, stream.layout.nb_channels, axis=1)
+        time_s = np.arange(start, min(start + block, total)) / spec.rate_hz
+        turns = time_s * spec.tone_hz * (1 + time_s * spec.is_sweep)
+        samples = np.sin(turns * 2 * math.pi) * 12_000
+        if spec.beeps_s:
+            since_s = time_s[:, None] - np.array(spec.beeps_s)
+            samples *= ((since_s >= 0) & (since_s < FLASH_S)).any(axis=1)
+        samples = np.repeat(samples.astype(np.int16)[None, :], stream.layout.nb_channels, axis=1)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=spec.layout)
         frame.sample_rate, frame.pts = spec.rate_hz, first + start
         frame.time_base = Fraction(1, spec.rate_hz)

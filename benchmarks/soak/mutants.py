@@ -30,7 +30,8 @@ from vitals import left_behind  # type: ignore[import-not-found] # the module be
 
 from dualface_client.errors import SourceError
 from dualface_client.video.check import readable_frames
-from tests.media import Audio, Clip, make
+from tests import media
+from tests.media import Audio, Clip
 
 LIMIT_S = 3000
 CLIPS = {
@@ -42,6 +43,52 @@ CLIPS = {
     "h264.ts": Clip(frames=12, audio=[Audio(seconds=0.5)]),
     "vp9.webm": Clip(frames=12, codec="libvpx-vp9", options={"deadline": "realtime"}),
     "mpeg4.avi": Clip(frames=12, codec="mpeg4", rate=Fraction(25)),
+    "b_frames.avi": Clip(frames=12, options={"preset": "medium"}),
+    "b_frames.asf": Clip(frames=12, options={"preset": "medium"}),
+    "grey.mp4": Clip(frames=12, codec="libx265", pix_fmt="gray"),
+}
+
+
+def movie(path: Path, size_wh_px: tuple[int, int] = (64, 48)) -> Path:
+    """A short video with sound."""
+    return media.make(path, Clip(frames=12, size_wh_px=size_wh_px, audio=[Audio(seconds=0.5)]))
+
+
+def cut_out(path: Path) -> Path:
+    """An MP4 with an edit list."""
+    return media.edit(movie(path), [(0.2, 0.0), (0.2, 0.24)])
+
+
+def two_tracks(path: Path) -> Path:
+    """Two video tracks, the second one with sound."""
+    return media.beside(
+        path, [movie(path.with_suffix(".1.mp4"), (32, 24)), movie(path.with_suffix(".2.mp4"))]
+    )
+
+
+def joined(path: Path) -> Path:
+    """A transport stream of parts, the last of another size."""
+    first, other = movie(path.with_suffix(".1.ts")), movie(path.with_suffix(".2.ts"), (48, 64))
+    return media.join(path, [first, first, other])
+
+
+def programmes(path: Path) -> Path:
+    """A transport stream with two programmes."""
+    parts = movie(path.with_suffix(".1.ts"), (32, 24)), movie(path.with_suffix(".2.ts"))
+    return media.programmes(path, parts)
+
+
+def mirrored(path: Path) -> Path:
+    """An MP4 whose display matrix mirrors."""
+    return media.set_matrix(movie(path), -1, 0, 0, 1)
+
+
+MADE: dict[str, Callable[[Path], Path]] = {
+    "edits.mp4": cut_out,
+    "tracks.mkv": two_tracks,
+    "joined.ts": joined,
+    "programmes.ts": programmes,
+    "mirrored.mp4": mirrored,
 }
 Mutation = Callable[[bytearray, random.Random], bytearray]
 
@@ -110,7 +157,8 @@ def chunks(data: bytearray, dice: random.Random) -> list[bytes]:
 
 def make_mutants(folder: Path, count: int, seed: int) -> dict[str, str]:
     """Writes the damaged files; the kind of damage by name."""
-    whole = {name: make(folder.parent / name, clip) for name, clip in CLIPS.items()}
+    whole = {name: media.make(folder.parent / name, clip) for name, clip in CLIPS.items()}
+    whole |= {name: create(folder.parent / name) for name, create in MADE.items()}
     kinds = {}
     for number in range(count):
         dice = random.Random(f"{seed}/{number}")  # noqa: S311 - repeatable on purpose
@@ -131,7 +179,7 @@ def faults_of(stream: dict[str, Any], stderr: str) -> list[str]:
             if Path(stream["input"]).name in stream["error"]
             else [f"refused without its name: {stream['error']}"]
         )
-    if stream["state"] != "done":
+    if stream["state"] not in ("done", "incomplete"):
         return [f"ended as {stream['state']}"]
     try:
         frames = readable_frames(Path(stream["output"]))
@@ -167,7 +215,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         "exit_code": done.returncode,
         "worker_restarts": sum("worker_died" in line for line in done.stderr.splitlines()),
         "outcomes": {
-            kind: {state: outcomes[kind, state] for state in ("done", "failed")}
+            kind: {state: outcomes[kind, state] for state in ("done", "incomplete", "failed")}
             for kind in sorted(set(kinds.values()))
         },
         "left_in_shm": left,

@@ -150,7 +150,8 @@ class VideoInfo:
         primaries: Their ColourPrimaries as a number of ITU-T H.273; 2 is unspecified.
         transfer: Their TransferCharacteristics, in the same way.
         codec: Short codec name, for example `h264`.
-        audio_stream_count: Audio streams of the file.
+        stream_index: The video track's index among the container's streams; None if unknown.
+        audio_stream_count: Audio streams that belong to it.
         notes: What was noticed and handled (rotation, interlacing, 10 bit), for the user.
     """
 
@@ -164,6 +165,7 @@ class VideoInfo:
     primaries: int = 2
     transfer: int = 2
     codec: str = ""
+    stream_index: int | None = None
     audio_stream_count: int = 0
     notes: tuple[str, ...] = ()
 

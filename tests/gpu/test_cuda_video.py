@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from dualface_client.types import ByteArray, ColorSpec, Frame
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.nvcuvid import DecoderCaps, decoder_caps
 from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError, can_decode
+from dualface_client.video.orientation import Orientation
 from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
 from dualface_client.video.upload import DownloadingSink, UploadingSource
@@ -49,6 +51,11 @@ CLIPS = {
     "hevc10.mp4": clip(codec="libx265", pix_fmt="yuv420p10le"),
     "vfr.mp4": clip(pts=(0, 40, 50, 130, 131, 200, 390, 400), time_base=Fraction(1, 600)),
 }
+
+
+def is_turn(matrix: tuple[int, ...]) -> bool:
+    a, b, c, d = matrix
+    return abs(a * d - b * c) == 1 and a * b == 0 and c * d == 0
 
 
 def both(path: Path, stream: CudaStream) -> tuple[list[Frame], list[Frame], NvdecSource]:
@@ -128,6 +135,57 @@ def test_rotated_files_stand_upright(tmp_path: Path, stream: CudaStream, degrees
     for expected, found in zip(cpu, gpu, strict=True):
         assert np.array_equal(download(found.image.y, stream), expected.image.y)
         assert np.array_equal(download(found.image.uv, stream), expected.image.uv)
+
+
+@pytest.mark.parametrize("matrix", [m for m in product((-1, 0, 1), repeat=4) if is_turn(m)])
+def test_mirrored_files_stand_upright(
+    tmp_path: Path, stream: CudaStream, matrix: tuple[int, int, int, int]
+) -> None:
+    path = media.set_matrix(media.make(tmp_path / "phone.mp4", clip(frames=4)), *matrix)
+    cpu, gpu, _ = both(path, stream)
+    for expected, found in zip(cpu, gpu, strict=True):
+        assert np.array_equal(download(found.image.y, stream), expected.image.y)
+        assert np.array_equal(download(found.image.uv, stream), expected.image.uv)
+
+
+@pytest.mark.parametrize("turned", range(8))
+def test_sixteen_bit_samples_are_turned_too(stream: CudaStream, turned: int) -> None:
+    orientation = Orientation(bool(turned & 1), bool(turned & 2), bool(turned & 4))
+    values = np.arange(32 * 4 * 3 // 2, dtype=np.uint16).reshape(6, 32) % 200
+    with stream:
+        sixteen = stream.cupy.asarray(values << 8)
+    ring = DeviceFrames(stream, (32, 4), 1)
+    image = ring.place(
+        sixteen.data.ptr, ColorSpec(), threading.Event(), sample_bytes=2, orientation=orientation
+    )
+    assert image is not None
+    chroma = values[4:].reshape(2, 16, 2).astype(np.uint8)
+    assert np.array_equal(download(image.y, stream), orientation.apply(values[:4].astype(np.uint8)))
+    assert np.array_equal(download(image.uv, stream), orientation.apply(chroma))
+
+
+def test_joined_parts_have_the_times_of_the_cpu(tmp_path: Path, stream: CudaStream) -> None:
+    parts = [media.make(tmp_path / f"{n}.ts", clip(frames=20 + n)) for n in range(3)]
+    cpu, gpu, source = both(media.join(tmp_path / "joined.ts", parts), stream)
+    assert_same_times(cpu, gpu)
+    assert any("2 joins" in text for text in source.warnings)
+
+
+def test_b_frames_of_an_avi_have_the_times_of_the_cpu(tmp_path: Path, stream: CudaStream) -> None:
+    path = media.make(tmp_path / "b.avi", clip(options={"preset": "medium", "bf": "3"}))
+    assert_same_times(*both(path, stream)[:2])
+
+
+def test_after_a_change_of_size_the_cpu_goes_on(tmp_path: Path, stream: CudaStream) -> None:
+    parts = [
+        media.make(tmp_path / "1.ts", clip(frames=20)),
+        media.make(tmp_path / "2.ts", clip(frames=20, size_wh_px=(320, 160))),
+    ]
+    path = media.join(tmp_path / "both.ts", parts)
+    cpu, gpu = list(PyavSource(path)), list(open_device_source(path, stream))
+    assert_same_times(cpu, gpu)
+    assert len(gpu) == 40
+    assert np.array_equal(download(gpu[-1].image.y, stream), cpu[-1].image.y)
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,11 @@ class FullStream(CpuStream):
         super().__init__()
         self.left = left
 
-    def open_source(self, path: Path) -> FrameSource:
+    def open_source(self, path: Path, video_track: int | None = None) -> FrameSource:
         if self.left[path.stem] > 0:
             self.left[path.stem] -= 1
             raise MemoryError("out of memory allocating 3,110,400 bytes")
-        return super().open_source(path)
+        return super().open_source(path, video_track)
 
 
 class FullDevice(CpuDevice):

@@ -127,13 +127,15 @@ def test_a_rotated_video_stands_upright(run: Run, tmp_path: Path) -> None:
         assert next(output.decode(video=0)).rotation == 0
 
 
-def test_a_cut_matroska_gives_what_is_there_and_says_so(run: Run, tmp_path: Path) -> None:
+def test_a_cut_matroska_gives_what_is_there_and_is_incomplete(run: Run, tmp_path: Path) -> None:
     whole = make(tmp_path / "whole.mkv", replace(SMALL, frames=50))
     part = cut(tmp_path / "part.mkv", whole, 0.6)
     done = run(part, "-o", "out.mkv")
     no_trace(done)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert "part: incomplete" in done.stderr
     assert "cut short" in done.stderr
+    assert "done" not in done.stderr
     assert 0 < frames_of(tmp_path / "out.mkv") == frames_of(part) < 50
 
 

@@ -57,6 +57,15 @@ def test_the_record_counts_where_the_input_is_damaged(tmp_path: Path) -> None:
     assert (report.state, report.frames_out, report.decode_errors) == ("done", 17, 3)
 
 
+def test_an_output_of_an_incomplete_input_stays_incomplete(tmp_path: Path) -> None:
+    batch = Batch(tmp_path, output_frames=17)
+    record = batch.record(17, error="a.mp4: is not complete")
+    record["streams"][0]["state"] = "incomplete"
+    report = batch.resumed(record)
+    assert (report.state, report.exit_code, report.resumed) == ("incomplete", 1, True)
+    assert report.error == "a.mp4: is not complete"
+
+
 @pytest.mark.parametrize("disturb", ["frames", "state", "input", "source"])
 def test_a_record_of_something_else_does_not_count(tmp_path: Path, disturb: str) -> None:
     batch = Batch(tmp_path, output_frames=17)

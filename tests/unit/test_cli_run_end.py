@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dualface_client.cli.run_end import failed_line
+from dualface_client.cli.run_end import exit_code, failed_lines
 from dualface_client.observe.report import RunSummary, StreamReport
 
 
@@ -18,8 +18,17 @@ def summary(*states: str) -> RunSummary:
     [
         (("done", "stopped"), ""),
         (("failed", "done", "failed"), "failed: v0, v2"),
+        (("incomplete", "failed", "done"), "failed: v1\nincomplete: v0"),
         (("failed",) * 12, "failed: v0, v1, v2, v3, v4, v5, v6, v7, v8, v9 and 2 more"),
     ],
 )
-def test_the_last_line_names_the_videos_that_failed(states: tuple[str, ...], line: str) -> None:
-    assert failed_line(summary(*states)) == line
+def test_the_last_lines_name_the_videos_that_failed(states: tuple[str, ...], line: str) -> None:
+    assert failed_lines(summary(*states)) == line
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [(("done",), 0), (("done", "incomplete"), 1), (("failed", "done"), 1), (("stopped",), 0)],
+)
+def test_the_exit_code_follows_from_the_states(states: tuple[str, ...], code: int) -> None:
+    assert exit_code(summary(*states).streams) == code

@@ -22,6 +22,7 @@ from dualface_client.errors import (
     SourceError,
     StoppedError,
 )
+from dualface_client.observe.progress import result_lines
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
@@ -68,6 +69,7 @@ class FakeSource:
         default_factory=lambda: VideoInfo(*SOURCE_WH, Fraction(25), Fraction(1, 25))
     )
     decode_errors: int = 0
+    incomplete: str = ""
     warnings: tuple[str, ...] = ("seen by the source",)
     closed: bool = False
 
@@ -395,7 +397,7 @@ class FakeDevice(Device, StreamDevice):
     def lend_stream(self) -> AbstractContextManager[StreamDevice]:
         return nullcontext(self)
 
-    def open_source(self, path: Path) -> FakeSource:
+    def open_source(self, path: Path, video_track: int | None = None) -> FakeSource:
         if path.name not in self.sources:
             raise SourceError(f"{path}: is no video")
         return self.sources[path.name]
@@ -439,6 +441,22 @@ def test_streams_fail_alone(streams: int) -> None:
         "also": "closed",
     }
     assert all(source.closed for source in sources.values())
+
+
+def test_an_input_that_lacks_what_it_promised_is_incomplete_and_its_output_kept() -> None:
+    source = FakeSource(5, incomplete="a.mp4: is not complete: 5 of 9 pictures came")
+    device = FakeDevice({"short": source})
+    jobs = [job("short")]
+    statuses = new_statuses(jobs)
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(WorkerSetup("a:1"), device, models).run(jobs, statuses, Stop())
+    report = statuses[0].snapshot()
+    assert (report.state, report.exit_code, report.error) == ("incomplete", 1, source.incomplete)
+    assert (device.sinks["short"].ended, report.frames_out) == ("closed", 5)
+    first, second, *_, last = result_lines(report)
+    assert first.startswith("short: incomplete, 5 frames in")
+    assert second == f"  {source.incomplete}"
+    assert last == "  -> short.mp4"
 
 
 def test_tracks_that_cannot_be_written_leave_no_open_output(tmp_path: Path) -> None:
@@ -491,7 +509,7 @@ class FailingEncoders(FakeDevice):
         self.x264_too = x264_too
         self.opened: list[str] = []
 
-    def open_source(self, path: Path) -> FakeSource:
+    def open_source(self, path: Path, video_track: int | None = None) -> FakeSource:
         self.sources[path.name] = replace(self.sources[path.name])
         return self.sources[path.name]
 

@@ -35,7 +35,8 @@ def needs_of(
         if status.snapshot().state in FINAL_STATES:
             continue
         try:
-            header = read_header(job.input)
+            track = job.settings.input.video_track if job.settings else None
+            header = read_header(job.input, track)
         except SourceError:  # see above
             continue
         shape = StreamShape(

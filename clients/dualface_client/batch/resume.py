@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
-from dualface_client.stream.finished import identity, verify_output
+from dualface_client.stream.finished import ended_before, identity, verify_output
 from dualface_client.stream.job import Job
 
 
@@ -27,8 +27,9 @@ def skip_finished(
     recorded: Mapping[str, Any],
     *,
     overwrite: bool,
+    video_track: int | None = None,
 ) -> None:
-    """Sets streams with finished outputs to `done`.
+    """Sets streams with finished outputs to `done`, or to `incomplete` if they were that.
 
     A stream whose output exists and is not verified fails, unless it may be replaced.
 
@@ -37,6 +38,7 @@ def skip_finished(
         statuses: From `new_statuses`.
         recorded: State of the earlier run, empty without one.
         overwrite: Whether such outputs are made again, if the job has no settings of its own.
+        video_track: Number of the video track that is read, likewise.
     """
     earlier = {entry.get("output"): entry for entry in recorded.get("streams", ())}
     for job, status in zip(jobs, statuses, strict=True):
@@ -45,10 +47,10 @@ def skip_finished(
         if not job.output.is_file():
             continue
         entry = earlier.get(str(job.output), {})
-        frames, problem = verify_output(job.input, job.output, entry)
+        frames, problem = verify_output(job, entry, video_track)
         if not problem:
             status.update(
-                state="done",
+                **ended_before(job, entry),
                 resumed=True,
                 frames_expected=frames,
                 frames_in=int(entry.get("frames_in", frames)),

@@ -17,6 +17,7 @@ from typing import Any
 
 from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import UsageError
+from dualface_client.observe.report import FINAL_STATES
 from dualface_client.observe.run_state import RunState
 
 _REQUEST_LIMIT_S = 2.0  # of a client that connects and says nothing
@@ -113,7 +114,7 @@ def metrics_lines(state: RunState) -> Iterator[str]:
     yield f"dualface_stalled_streams {len(state.stalled())}"
     yield from _metric("dualface_streams", "gauge", "Streams by state.")
     states = [stream["state"] for stream in data["streams"]]
-    for name in ("waiting", "running", "done", "stopped", "failed"):
+    for name in ("waiting", "running", *FINAL_STATES):
         yield f'dualface_streams{{state="{name}"}} {states.count(name)}'
     yield from _metric("dualface_worker_restarts_total", "counter", "Restarts of workers.")
     yield f"dualface_worker_restarts_total {sum(w['restarts'] for w in data['workers'])}"

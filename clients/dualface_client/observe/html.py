@@ -102,7 +102,11 @@ def _tiles(summary: RunSummary) -> Iterator[tuple[str, str, str]]:
     reid = sum(report.reid_frames for report in summary.streams)
     memory = sum(summary.peak_memory_bytes.values())
     rate = f"{frames / summary.elapsed_s:.1f}" if summary.elapsed_s else "-"
-    yield "streams done", f"{states.count('done')} of {len(states)}", "bad" * ("failed" in states)
+    yield (
+        "streams done",
+        f"{states.count('done')} of {len(states)}",
+        "bad" * bool({"failed", "incomplete"} & set(states)),
+    )
     yield "frames written", f"{frames:,}", ""
     yield "duration", _duration(summary.elapsed_s), ""
     yield "frames per second", rate, ""

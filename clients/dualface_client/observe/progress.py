@@ -150,7 +150,7 @@ def result_lines(report: StreamReport) -> list[str]:
     elif report.state == "stopped" and not report.frames_out:
         first = f"{name}: stopped before its first frame"
     elif report.resumed:
-        first = f"{name}: done by an earlier run, {report.frames_out} frames, verified"
+        first = f"{name}: {report.state} by an earlier run, {report.frames_out} frames, verified"
     else:
         who = ", ".join(f"person {identity} {side}" for identity, side in report.sides.items())
         first = (
@@ -159,9 +159,11 @@ def result_lines(report: StreamReport) -> list[str]:
             f"ReID on {report.reid_ratio:.1%} of frames, {who or 'nobody seen'}"
         )
     notes = [f"  note: {warning}" for warning in report.warnings]
+    if report.state == "incomplete":
+        notes.insert(0, f"  {report.error}")
     if report.partial_output:
         notes.append(f"  the part so far: {printable(report.partial_output)}")
-    elif report.state == "done" and report.output:
+    elif report.state in ("done", "incomplete") and report.output:
         notes.append(f"  -> {printable(report.output)}")
     return [first, *notes]
 

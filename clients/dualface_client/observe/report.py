@@ -14,7 +14,7 @@ from dualface_client.observe.stage_clock import StageTime
 from dualface_client.observe.timeline import Timeline
 
 #: States that a stream does not leave.
-FINAL_STATES = ("done", "stopped", "failed")
+FINAL_STATES = ("done", "incomplete", "stopped", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class StreamReport:
         name: Short name, unique in the run.
         input: What was read.
         output: What was written, or would have been.
-        state: `waiting`, `running`, `done`, `stopped` (by the user) or `failed`.
+        state: `waiting`, `running`, `done`, `incomplete` (the output is finished, but the input
+            ended before it should), `stopped` (by the user) or `failed`.
         phase: `looking` while a running stream looks through its file before the first frame, else
             empty.
         frames_expected: Frames according to the container, 0 if it does not say.
@@ -42,7 +43,7 @@ class StreamReport:
         sides: Side of each identity at the end.
         decode_errors: Packets or pictures that could not be decoded.
         warnings: What the user should know.
-        error: Why it failed, empty if it did not.
+        error: Why it failed or is incomplete, else empty.
         exit_code: The exit code that the error gives a run, 0 without an error.
         trace: Stack trace of an error that this program did not expect, empty for others.
         partial_output: Path of the part that was written, empty if the output is complete.

@@ -10,7 +10,7 @@ from dualface_client.background import BackgroundLoop
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import failure_logger, log_event
 
-_LEVELS = {"failed": logging.ERROR, "stopped": logging.WARNING}
+_LEVELS = {"failed": logging.ERROR, "incomplete": logging.ERROR, "stopped": logging.WARNING}
 
 
 class StreamEvents(BackgroundLoop):

@@ -142,6 +142,20 @@ class OutputSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class InputSettings:
+    """What is read of a file."""
+
+    video_track: int | None = setting(
+        None,
+        Or("auto", Integer(1, 99)),
+        "Number of the video track, counted from 1; `auto` is the default one of those that move, "
+        "else the largest.",
+        flag="--video-track",
+        common=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class QueueSettings:
     """How much may wait between the stages of one stream."""
 
@@ -172,6 +186,7 @@ class StreamSettings:
         per_stream=False,
         key="recovery.wait_s",
     )
+    input: InputSettings = field(default_factory=InputSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
     queues: QueueSettings = field(default_factory=QueueSettings)
     framing: FramingSettings = field(default_factory=FramingSettings)

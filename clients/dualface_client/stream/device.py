@@ -28,8 +28,8 @@ class StreamDevice(ABC):
         return Nv12Image(image.y.copy(), image.uv.copy(), image.color)
 
     @abstractmethod
-    def open_source(self, path: Path) -> FrameSource:
-        """Opens a video.
+    def open_source(self, path: Path, video_track: int | None = None) -> FrameSource:
+        """Opens a video; `video_track` counts from 1, None leaves the choice to the file.
 
         Raises:
             SourceError: It cannot be read.

@@ -31,13 +31,14 @@ class CpuStream(StreamDevice):
         self._decoder_threads = decoder_threads
         self.imaging = CpuImaging()
 
-    def open_source(self, path: Path) -> FrameSource:
+    def open_source(self, path: Path, video_track: int | None = None) -> FrameSource:
         """Opens a video with PyAV.
 
         Raises:
             SourceError: It cannot be read.
         """
-        return PyavSource(path, threads=self._decoder_threads or "auto")
+        threads = self._decoder_threads or "auto"
+        return PyavSource(path, threads=threads, video_track=video_track)
 
     def open_sink(
         self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait

@@ -19,6 +19,7 @@ from dualface_client.imaging.cuda import CudaImaging
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.device import Device, StreamDevice
+from dualface_client.stream.device_source import DeviceSource
 from dualface_client.stream.job import Job
 from dualface_client.stream.load import frames_held
 from dualface_client.stream.seams import FrameSink, FrameSource
@@ -109,24 +110,36 @@ def for_cuda(
 
 
 def open_device_source(
-    path: str | Path, stream: CudaStream, *, frames_limit: int = FRAMES_LIMIT
-) -> NvdecSource | UploadingSource:
+    path: str | Path,
+    stream: CudaStream,
+    *,
+    frames_limit: int = FRAMES_LIMIT,
+    video_track: int | None = None,
+) -> DeviceSource | UploadingSource:
     """Decodes on the GPU if possible, else on the CPU with a note that says why.
+
+    Where the size changes in the middle, the CPU decodes the rest.
 
     Args:
         path: A regular file.
         stream: Where frames are produced, and where every use of them must be queued.
         frames_limit: Frames that may be held at once.
+        video_track: Number of the video track, from 1; None for the one that players show.
 
     Raises:
         SourceError: The file cannot be read.
         PlatformError: PyNvVideoCodec or CuPy is missing.
     """
+
+    def on_cpu(why: str) -> UploadingSource:
+        source = PyavSource(path, video_track=video_track)
+        return UploadingSource(source, stream, why=why, frames_limit=frames_limit)
+
     try:
-        return NvdecSource(path, stream, frames_limit=frames_limit)
+        source = NvdecSource(path, stream, frames_limit=frames_limit, video_track=video_track)
     except NvdecUnsupportedError as error:
-        why = str(error).removeprefix(f"{path}: ")
-        return UploadingSource(PyavSource(path), stream, why=why, frames_limit=frames_limit)
+        return on_cpu(str(error).removeprefix(f"{path}: "))
+    return DeviceSource(source, on_cpu)
 
 
 class CudaStreamDevice(StreamDevice):
@@ -156,13 +169,14 @@ class CudaStreamDevice(StreamDevice):
             asnumpy = self._stream.cupy.asnumpy
             return Nv12Image(asnumpy(image.y), asnumpy(image.uv), image.color)
 
-    def open_source(self, path: Path) -> FrameSource:
+    def open_source(self, path: Path, video_track: int | None = None) -> FrameSource:
         """Opens a video with NVDEC, or with PyAV if NVDEC cannot decode it.
 
         Raises:
             SourceError: It cannot be read.
         """
-        return open_device_source(path, self._stream, frames_limit=self._frames_limit)
+        limit = self._frames_limit
+        return open_device_source(path, self._stream, frames_limit=limit, video_track=video_track)
 
     def open_sink(
         self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait

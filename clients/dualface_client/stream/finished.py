@@ -8,27 +8,27 @@ from typing import Any
 
 from dualface_client.errors import SourceError
 from dualface_client.observe.report import StreamStatus
-from dualface_client.stream.job import Job
+from dualface_client.stream.job import Job, finished
 from dualface_client.video.check import readable_frames
 
 
-def take_finished(job: Job, status: StreamStatus) -> bool:
+def take_finished(job: Job, status: StreamStatus, video_track: int | None = None) -> bool:
     """Sets a stream to `done` if its worker died when the output was already complete.
 
     Args:
         job: One with an output that this run has made.
         status: Its own, as the worker last reported.
+        video_track: Number of the video track that is read, if the job has no settings of its own.
 
     Returns:
         Whether the output is verified.
     """
-    assert job.output is not None  # noqa: S101 - the caller asks only about such jobs
     told = status.snapshot()
     entry: dict[str, Any] = {}
     if told.decode_errors:  # such an output has fewer frames than its input has packets
         entry = {"state": "done", "input": told.input, "source": identity(job.input)}
         entry["frames_out"] = told.frames_out
-    frames, problem = verify_output(job.input, job.output, entry)
+    frames, problem = verify_output(job, entry, video_track)
     if not problem:
         status.update(
             state="done",
@@ -39,23 +39,44 @@ def take_finished(job: Job, status: StreamStatus) -> bool:
     return not problem
 
 
-def verify_output(source: Path, output: Path, entry: Mapping[str, Any]) -> tuple[int, str]:
-    """Frames of the output, and what is wrong with it, empty for nothing."""
+def verify_output(
+    job: Job, entry: Mapping[str, Any], video_track: int | None = None
+) -> tuple[int, str]:
+    """Frames of the output, and what is wrong with it, empty for nothing.
+
+    Args:
+        job: One with an output.
+        entry: What an earlier run recorded about it, empty for nothing.
+        video_track: Number of the video track that is read, if the job has no settings of its own.
+    """
+    assert job.output is not None  # noqa: S101 - the callers ask only about such jobs
+    track = job.settings.input.video_track if job.settings else video_track
     try:
-        frames = readable_frames(output)
-        if _is_of(entry, source):
+        frames = readable_frames(job.output)
+        if _is_of(entry, job.input):
             wanted, whose = int(entry["frames_out"]), "the run that made it wrote"
         else:
-            wanted, whose = readable_frames(source), "its input has"
+            wanted, whose = readable_frames(job.input, track), "its input has"
     except SourceError as error:
         return 0, str(error)
     return frames, "" if frames == wanted else f"it has {frames} frames, {whose} {wanted}"
 
 
+def ended_before(job: Job, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """How the report ends of a stream whose output an earlier run finished.
+
+    Args:
+        job: One whose output is verified.
+        entry: What the earlier run recorded about it, empty for nothing.
+    """
+    missing = entry.get("error", "") if entry.get("state") == "incomplete" else ""
+    return finished(missing if _is_of(entry, job.input) else "")
+
+
 def _is_of(entry: Mapping[str, Any], source: Path) -> bool:
     """Whether a finished stream's record is about this very input."""
     return (
-        entry.get("state") == "done"
+        entry.get("state") in ("done", "incomplete")
         and entry.get("input") == str(source)
         and entry.get("source") == identity(source)
     )

@@ -68,6 +68,17 @@ def ending(error: DualfaceError | None) -> dict[str, Any]:
     return {"state": "failed", "error": str(error), "exit_code": error.exit_code}
 
 
+def finished(missing: str) -> dict[str, Any]:
+    """How the report of a stream ends whose output is finished.
+
+    Args:
+        missing: What the input lacked of what it promised, empty for nothing.
+    """
+    if not missing:
+        return {"state": "done"}
+    return {"state": "incomplete", "error": missing, "exit_code": 1}
+
+
 def fail_unstarted(statuses: Sequence[StreamStatus], error: DualfaceError) -> None:
     """Tells the streams that are still waiting why they never ran.
 

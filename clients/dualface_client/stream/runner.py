@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from dualface_client.errors import DualfaceError, EncoderError, StoppedError
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
@@ -20,7 +19,7 @@ from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.device import Device, StreamDevice
-from dualface_client.stream.job import Job, ending
+from dualface_client.stream.job import Job, ending, finished
 from dualface_client.stream.look import Look, Seating, seating
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.overlay import DebugOverlay, overlay_path
@@ -153,8 +152,8 @@ class Runner:
             with self._device.lend_stream() as device:
                 settings = job.settings or self._setup.settings
                 run = StreamRun(job, status, stop, settings, device, clock)
-                complete = self._process_again(run)
-            outcome: dict[str, Any] = {"state": "done"} if complete else ending(stop.error)
+                missing = self._process_again(run)
+            outcome = ending(stop.error) if missing is None else finished(missing)
         except StoppedError as error:
             outcome = ending(stop.error or error)
         except DualfaceError as error:
@@ -164,7 +163,7 @@ class Runner:
         # One change, so that nobody sees half of the end.
         status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
 
-    def _process_again(self, run: StreamRun) -> bool:
+    def _process_again(self, run: StreamRun) -> str | None:
         """Processes the job; if the device's memory is full, frees its caches and tries again.
 
         Only once: if it is full then, others fill it, and only this stream fails.
@@ -190,7 +189,7 @@ class Runner:
         trace = "".join(traceback.format_exception(error, limit=_TRACE_LIMIT))
         return {"error": f"{job.input}: unexpected {error!r}", "trace": trace}
 
-    def _process_with(self, run: StreamRun) -> bool:
+    def _process_with(self, run: StreamRun) -> str | None:
         """Processes the job; once more with another encoder if the first one fails."""
         try:
             return self._process(run, run.settings.output)
@@ -200,9 +199,14 @@ class Runner:
             other = replace(run.settings.output, encoder="x264", encoder_threads=1)
             return self._process(run, other)
 
-    def _process(self, run: StreamRun, output: OutputSettings) -> bool:
-        """Opens, loops, closes; returns whether the output is complete."""
-        with closing(run.device.open_source(run.job.input)) as source:
+    def _process(self, run: StreamRun, output: OutputSettings) -> str | None:
+        """Opens, loops, closes.
+
+        Returns:
+            None for an output that was not finished; else what the input lacked, usually nothing.
+        """
+        track = run.settings.input.video_track
+        with closing(run.device.open_source(run.job.input, track)) as source:
             run.status.update(frames_expected=source.info.frame_count)
             for note in source.info.notes:
                 run.status.warn(note)
@@ -215,7 +219,7 @@ class Runner:
                 if not complete:
                     sink.abort()
                 _add_notes(run.status, source, sink)
-        return complete
+            return source.incomplete if complete else None
 
     def _drain(self, run: StreamRun, source: FrameSource, sink: FrameSink) -> bool:
         """Takes every frame from source to sink; returns whether the output is complete."""

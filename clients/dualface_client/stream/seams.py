@@ -36,6 +36,10 @@ class FrameSource(Protocol):
         """Packets or pictures that could not be decoded so far."""
 
     @property
+    def incomplete(self) -> str:
+        """What is missing of what the input promises, empty for nothing; known after the end."""
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know about the input so far, such as a truncated end."""
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dualface_client.video.ffmpeg import AV_ERRORS, av, file_url, source_error
+from dualface_client.video.ffmpeg import AV_ERRORS, av
 from dualface_client.video.formats import filter_for, filtered, holders, holds, stream_metadata
+from dualface_client.video.packets import JoinedPackets
 from dualface_client.video.timeline import Timeline
+from dualface_client.video.tracks import open_input, sound_of
 from dualface_client.video.transcode import TranscodedAudio, first_format
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 _LOOK_BYTES = 64 << 20
 #: That many packets of a stream show whether a container holds it.
 _FIRST_PACKETS = 4
+_RATE_HZ = 8000  # where the file does not say it: the coarsest
+# Sound before the first sample to be heard that a decoder may need: 0.08 s for Opus.
+_PRIMING_S = Fraction(1, 10)
 
 
 class _Carrier(Protocol):
@@ -55,27 +61,31 @@ class _Copy:
 class AudioCopy:
     """Reads the audio packets of a file once, in step with the video that is written.
 
-    Times keep their relation to the video. Payloads are copied as they are if the container holds
-    them; other sound is transcoded to AAC, and what cannot be decoded either is left out. Subtitles
-    are copied or left out. What is not copied is said in `warnings`.
+    Times keep their relation to the video: both readers find the same joins. Packets that an edit
+    list discards stay out, but for those that prepare the decoder. Payloads are copied as they are
+    if the container holds them; other sound is transcoded to AAC, and what cannot be decoded either
+    is left out. Subtitles are copied or left out. What is not copied is said in `warnings`.
     """
 
-    def __init__(self, path: Path, mode: str = "copy") -> None:
+    def __init__(self, path: Path, mode: str = "copy", *, video_index: int | None = None) -> None:
         """Opens a second reader on the source.
 
         Args:
             path: The input.
             mode: `copy` as far as possible, `transcode` everything to AAC, or `drop` all sound.
+            video_index: Stream index of the video track whose sound it is, None for all sound.
 
         Raises:
             SourceError: The file cannot be read.
         """
         self._path = path
         self._mode = mode
-        try:
-            self._input = av.open(file_url(path), "r", metadata_errors="replace")
-        except AV_ERRORS as error:
-            raise source_error(path, error, "check that it is a complete video file") from error
+        self._input = open_input(path)
+        self._sound = tuple(stream.index for stream in self._input.streams.audio)
+        if video_index is not None:
+            self._sound = sound_of(self._input, video_index)
+        tracks = self._sound if video_index is None else (video_index, *self._sound)
+        self._joined = JoinedPackets(self._input, tracks)
         self._carriers: dict[int, _Carrier] = {}
         self._timelines: dict[int, Timeline] = {}
         self._shift_s = 0
@@ -102,6 +112,8 @@ class AudioCopy:
         counted = [f"{moved} audio time stamps did not increase and were moved"] if moved else []
         if self._left_out:
             counted.append(f"{self._left_out} damaged audio packets were left out")
+        if self._joined.error is not None:
+            counted.append(f"audio ends early: reading {self._path} stopped ({self._joined.error})")
         return (*self._warnings, *counted)
 
     def attach(self, output: OutputContainer, suffix: str) -> None:
@@ -111,15 +123,18 @@ class AudioCopy:
             output: Its header is not yet written.
             suffix: Of its name, a key of `FORMATS`.
         """
-        streams = () if self._mode == "drop" else self._input.streams.audio
-        whole = self._look_ahead({stream.index for stream in streams})
+        wanted = set() if self._mode == "drop" else set(self._sound)
+        streams = [stream for stream in self._input.streams.audio if stream.index in wanted]
+        others = {stream.index for stream in self._input.streams.subtitles}
+        packets = self._joined.read_past(*wanted, *others)
+        whole = self._look_ahead(wanted, packets)
         for stream in streams:
             carrier = self._carrier(output, suffix, stream, is_whole=whole)
             if carrier is not None:
                 self._carry(stream, carrier)
         self._attach_subtitles(output, suffix)
         if self._carriers:
-            self._packets = self._read()
+            self._packets = self._read(packets)
             self._head = next(self._packets, None)
 
     def _attach_subtitles(self, output: OutputContainer, suffix: str) -> None:
@@ -134,7 +149,10 @@ class AudioCopy:
     def _carry(self, stream: Any, carrier: _Carrier) -> None:
         self._carriers[stream.index] = carrier
         base = stream.time_base or Fraction(1, 90_000)
-        self._timelines[stream.index] = Timeline(base, 1, may_repeat=True)
+        # MP4 counts sound in samples.
+        sample_s = Fraction(1, getattr(stream.codec_context, "sample_rate", 0) or _RATE_HZ)
+        least = math.ceil(sample_s / base)
+        self._timelines[stream.index] = Timeline(base, 1, may_repeat=True, least=least)
 
     def start(self, shift_s: int) -> None:
         """Sets the seconds to subtract from every time stamp; call it before the first copy."""
@@ -219,14 +237,13 @@ class AudioCopy:
         context = stream.codec_context
         return context.sample_rate, context.layout.nb_channels
 
-    def _look_ahead(self, wanted: set[int]) -> bool:
+    def _look_ahead(self, wanted: set[int], packets: Iterator[av.Packet[Any]]) -> bool:
         """Reads the first packets of each stream, as far as they lie near the file's start.
 
         Returns:
             Whether the end of the file was reached.
         """
         left, seen_bytes = dict.fromkeys(wanted, _FIRST_PACKETS), 0
-        packets = self._demuxed() if wanted else iter(())
         while any(count > 0 for count in left.values()) and seen_bytes < _LOOK_BYTES:
             packet = next(packets, None)
             if packet is None:
@@ -251,21 +268,23 @@ class AudioCopy:
         except AV_ERRORS:
             self._left_out += 1  # damage; the output's file reports a full disk, not this
 
-    def _read(self) -> Iterator[av.Packet[Any]]:
-        while self._read_ahead:
-            packet = self._read_ahead.popleft()
-            if packet.stream.index in self._carriers:
+    def _read(self, packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
+        """What was read ahead and the rest, without what an edit list discards."""
+        leads: dict[int, list[av.Packet[Any]]] = {index: [] for index in self._carriers}
+        while (packet := self._next(packets)) is not None:
+            index = packet.stream.index
+            if index not in self._carriers:
+                continue
+            lead = leads.get(index)
+            if not packet.is_discard:
+                start_s = _time_s(packet) - _PRIMING_S
+                yield from (early for early in leads.pop(index, ()) if _time_s(early) >= start_s)
                 yield packet
-        yield from self._demuxed(*(self._input.streams[index] for index in self._carriers))
+            elif lead is not None:
+                lead.append(packet)
 
-    def _demuxed(self, *streams: Any) -> Iterator[av.Packet[Any]]:
-        """Packets from the reader's position on; of every stream if none is given."""
-        try:
-            for packet in self._input.demux(*streams):
-                if packet.size:
-                    yield packet
-        except AV_ERRORS as error:
-            self._warnings.append(f"audio ends early: reading {self._path} stopped ({error})")
+    def _next(self, packets: Iterator[av.Packet[Any]]) -> av.Packet[Any] | None:
+        return self._read_ahead.popleft() if self._read_ahead else next(packets, None)
 
 
 def _codec_name(stream: Any) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from dualface_client.errors import SourceError
 from dualface_client.video import integrity
 from dualface_client.video.ffmpeg import AV_ERRORS, av, file_url, reason
+from dualface_client.video.tracks import ranked_videos
 
 
-def readable_frames(path: Path) -> int:
+def readable_frames(path: Path, video_track: int | None = None) -> int:
     """Counts the pictures of a video without decoding all of them.
 
     Every packet is read; the last group of pictures is decoded, because that is what is lost first
@@ -17,9 +18,10 @@ def readable_frames(path: Path) -> int:
 
     Args:
         path: A video.
+        video_track: Number of its video track, from 1; None for the one that players show.
 
     Returns:
-        Packets of its video stream, which is the number of its pictures.
+        Packets of its video track that are shown, which is the number of its pictures.
 
     Raises:
         SourceError: It cannot be read, or its end cannot be decoded.
@@ -28,11 +30,11 @@ def readable_frames(path: Path) -> int:
         cut = integrity.truncation(path)
         if cut is not None:
             raise SourceError(f"{path}: is cut short ({cut})")
+        index = ranked_videos(path, video_track)[0]
         with av.open(file_url(path)) as container:
-            stream = next(iter(container.streams.video), None)
-            if stream is None:
-                raise SourceError(f"{path}: has no video stream")
-            stamps = [p.pts or 0 for p in container.demux(stream) if p.size]
+            stream = container.streams[index]
+            found = (p for p in container.demux(stream) if p.size and not p.is_discard)
+            stamps = [packet.pts or 0 for packet in found]
             if stamps:
                 container.seek(max(stamps), stream=stream)
                 if not any(True for _ in container.decode(stream)):

@@ -31,6 +31,7 @@ RANGE_FULL = 2
 #: TransferCharacteristics of high dynamic range, which is tone-mapped.
 TRANSFERS_HDR = {16: "PQ", 18: "HLG"}
 _HD_LINES = 720
+_LIMITED_UNLESS_TAGGED = frozenset({"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,20 @@ def tags_of(frame: av.VideoFrame) -> ColorTags:
     if frame.color_trc in TRANSFERS_HDR:
         return ColorTags(1, 1)
     return ColorTags(frame.color_primaries, frame.color_trc)
+
+
+def keeps_gray_levels(frame: av.VideoFrame, codec: str) -> bool:
+    """Whether a picture without colour has its levels as its colour range says.
+
+    libswscale takes every grey picture for a full-range one, which is right only for those of
+    still picture codecs that say nothing.
+
+    Args:
+        frame: Of any pixel format.
+        codec: The decoder's name.
+    """
+    tagged = frame.color_range in (RANGE_LIMITED, RANGE_FULL)
+    return frame.format.name.startswith("gray") and (tagged or codec in _LIMITED_UNLESS_TAGGED)
 
 
 def hdr_note(transfer: int) -> str | None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from dualface_client.types import ByteArray, ColorSpec, Nv12Image
+from dualface_client.types import ByteArray, ColorSpec, Letterbox, Nv12Image
 from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, SWS_OF_CODE
 from dualface_client.video.ffmpeg import av
+from dualface_client.video.orientation import Orientation
 from dualface_client.video.tonemap import ToneMapper
 
 if TYPE_CHECKING:
@@ -35,30 +36,35 @@ def plane_view(plane: VideoPlane, rows: int, row_bytes: int) -> ByteArray:
 class Nv12Converter:
     """Converts the pictures of one stream to one size, orientation and colour.
 
-    Pictures of another size than the first are scaled to it. Odd sizes get their last row or
-    column repeated. Sample aspect ratios other than 1 are scaled horizontally to square samples.
+    Odd sizes get their last row or column repeated. Sample aspect ratios other than 1 are scaled
+    horizontally to square samples. Pictures of another shape than the first keep theirs and are
+    fitted into the first one's size, with black borders.
     """
 
     def __init__(
         self,
         size_wh_px: tuple[int, int],
         sample_aspect: Fraction,
-        quarter_turns: int,
+        orientation: Orientation,
         *,
         tone_mapper: ToneMapper | None = None,
+        keeps_gray_levels: bool = False,
     ) -> None:
         """Fixes the output.
 
         Args:
             size_wh_px: Width and height of the first decoded picture.
-            sample_aspect: Width over height of one sample.
-            quarter_turns: Counter-clockwise turns by 90 degrees that make it upright.
+            sample_aspect: Width over height of one of its samples.
+            orientation: What makes it upright.
+            keeps_gray_levels: Whether the samples of pictures without colour stay as they are.
             tone_mapper: For high dynamic range, None for other sources.
         """
         width, height = size_wh_px
         self._native_wh = size_wh_px if sample_aspect == 1 else None
+        self._first = size_wh_px, sample_aspect
         self._target_wh = even(max(1, round(width * sample_aspect))), even(height)
-        self._turns = quarter_turns % 4
+        self._orientation = orientation
+        self._keeps_gray_levels = keeps_gray_levels
         self._tone_mapper = tone_mapper
         # One for all pictures: it keeps libswscale's tables between them.
         self._reformatter = av.video.reformatter.VideoReformatter()
@@ -66,27 +72,60 @@ class Nv12Converter:
     @property
     def size_wh_px(self) -> tuple[int, int]:
         """Width and height of every converted picture, even."""
-        width, height = self._target_wh
-        return (height, width) if self._turns % 2 else (width, height)
+        return self._orientation.size_wh(self._target_wh)
 
-    def convert(self, frame: av.VideoFrame, color: ColorSpec) -> Nv12Image:
+    def convert(
+        self, frame: av.VideoFrame, color: ColorSpec, sample_aspect: Fraction = Fraction(1)
+    ) -> Nv12Image:
         """One picture.
 
         Args:
             frame: Any size and pixel format that libswscale reads.
             color: Matrix and range of the result.
+            sample_aspect: Width over height of one of its samples.
 
         Returns:
             C-contiguous planes. They share the memory of a converted frame where its rows have no
             padding, else they are copies; either lives as long as the image.
         """
-        width, height = size = frame.width, frame.height
-        if size != self._native_wh:
-            width, height = self._target_wh
-        y, uv = _nv12_planes(self._reformat(frame, (width, height), color), width, height)
-        if self._turns:
-            y, uv = np.rot90(y, self._turns), np.rot90(uv, self._turns)
-        return Nv12Image(np.ascontiguousarray(y), np.ascontiguousarray(uv), color)
+        size = frame.width, frame.height
+        if (size, sample_aspect) == self._first:
+            y, uv = self._planes(frame, self._native_wh or self._target_wh, color)
+        else:
+            y, uv = self._fitted(frame, color, sample_aspect)
+        return Nv12Image(
+            np.ascontiguousarray(self._orientation.apply(y)),
+            np.ascontiguousarray(self._orientation.apply(uv)),
+            color,
+        )
+
+    def _fitted(
+        self, frame: av.VideoFrame, color: ColorSpec, sample_aspect: Fraction
+    ) -> tuple[ByteArray, ByteArray]:
+        """A picture of another shape, in the middle of a black one."""
+        shape_wh = max(1, round(frame.width * sample_aspect)), frame.height
+        fit = Letterbox.fit(shape_wh, self._target_wh)
+        width, height = self._target_wh
+        y = np.full((height, width), 0 if color.full_range else 16, np.uint8)
+        uv = np.full((height // 2, width // 2, 2), 128, np.uint8)
+        left, top = fit.x_px, fit.y_px
+        inner_y, inner_uv = self._planes(frame, (fit.width_px, fit.height_px), color)
+        y[top : top + fit.height_px, left : left + fit.width_px] = inner_y
+        rows, columns = slice(top // 2, (top + fit.height_px) // 2), left // 2
+        uv[rows, columns : columns + fit.width_px // 2] = inner_uv
+        return y, uv
+
+    def _planes(
+        self, frame: av.VideoFrame, size_wh_px: tuple[int, int], color: ColorSpec
+    ) -> tuple[ByteArray, ByteArray]:
+        """Luma and chroma of a size, which is rounded up to even."""
+        width, height = size_wh_px
+        if not (self._keeps_gray_levels and frame.format.name.startswith("gray")):
+            return _nv12_planes(self._reformat(frame, size_wh_px, color), width, height)
+        # To 8 bit without libswscale's change of levels, see `keeps_gray_levels`.
+        gray = self._reformatter.reformat(frame, *size_wh_px, format="gray")
+        y = _even_plane(plane_view(gray.planes[0], height, width))
+        return y, np.full((even(height) // 2, even(width) // 2, 2), 128, np.uint8)
 
     def _reformat(
         self, frame: av.VideoFrame, size_wh_px: tuple[int, int], color: ColorSpec
@@ -110,8 +149,14 @@ class Nv12Converter:
 
 
 def _nv12_planes(frame: av.VideoFrame, width: int, height: int) -> tuple[ByteArray, ByteArray]:
-    y = plane_view(frame.planes[0], height, width)
-    if width % 2 or height % 2:
-        y = np.pad(y, ((0, height % 2), (0, width % 2)), mode="edge")
+    y = _even_plane(plane_view(frame.planes[0], height, width))
     uv = plane_view(frame.planes[1], even(height) // 2, even(width))
     return y, uv.reshape(even(height) // 2, even(width) // 2, 2)
+
+
+def _even_plane(plane: ByteArray) -> ByteArray:
+    """The plane with its last row and column repeated to an even size."""
+    height, width = plane.shape
+    if not (width % 2 or height % 2):
+        return plane
+    return np.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -22,11 +22,13 @@ class Picture:
         frame: The samples.
         pts: Presentation time stamp in the stream's time base, None if missing.
         duration: In the same unit, 0 if unknown.
+        sample_aspect: Width over height of one sample.
     """
 
     frame: av.VideoFrame
     pts: int | None
     duration: int
+    sample_aspect: Fraction
 
 
 def can_deinterlace() -> bool:
@@ -91,4 +93,4 @@ class Deinterlacer:
             ):  # no more for now
                 return
             picture = self._waiting.popleft()
-            yield Picture(ready, picture.pts, picture.duration)
+            yield replace(picture, frame=ready)

@@ -15,12 +15,14 @@ from dualface_client.cuda.stream import CudaStream
 from dualface_client.errors import SourceError
 from dualface_client.types import ColorSpec, Nv12Image
 from dualface_client.video.device_tones import DeviceTones
+from dualface_client.video.orientation import Orientation
 
 _POLL_S = 0.1
 _STARVED_S = 60.0
 _DEVICE_TO_DEVICE = 3  # cudaMemcpyKind
 _HOST_TO_DEVICE = 1
 _BLOCK = (32, 8)
+_AS_IT_IS = Orientation()
 
 
 class _Loan:
@@ -82,7 +84,7 @@ class DeviceFrames:
         closing: threading.Event,
         *,
         sample_bytes: int = 1,
-        turns: int = 0,
+        orientation: Orientation = _AS_IT_IS,
     ) -> Nv12Image | None:
         """Copies a decoded picture, converted to 8 bit and turned upright if necessary.
 
@@ -91,7 +93,7 @@ class DeviceFrames:
             color: Matrix and range of the samples.
             closing: Ends the wait for a buffer.
             sample_bytes: 1 for NV12, 2 for P016.
-            turns: Counter-clockwise turns by 90 degrees that make it upright, 0 to 3.
+            orientation: What makes it upright.
 
         Returns:
             The picture, or None if `closing` was set.
@@ -104,11 +106,11 @@ class DeviceFrames:
             return None
         if self._tones is not None:
             address, sample_bytes = self._tones.mapped(address, sample_bytes), 1
-        if sample_bytes == 1 and not turns:
+        if sample_bytes == 1 and orientation == _AS_IT_IS:
             self._copy(buffer, address, _DEVICE_TO_DEVICE)
         else:
-            self._turn(buffer, address, sample_bytes, turns)
-        return self._image(buffer, color, turns)
+            self._turn(buffer, address, sample_bytes, orientation)
+        return self._image(buffer, color, orientation)
 
     def upload(self, address: int, color: ColorSpec, closing: threading.Event) -> Nv12Image | None:
         """Copies an upright 8-bit picture from pinned host memory; otherwise like `place`."""
@@ -116,7 +118,7 @@ class DeviceFrames:
         if buffer is None:
             return None
         self._copy(buffer, address, _HOST_TO_DEVICE)
-        return self._image(buffer, color, 0)
+        return self._image(buffer, color, _AS_IT_IS)
 
     def _take(self, closing: threading.Event) -> Any:
         """A free buffer, as a `cupy.cuda.MemoryPointer`."""
@@ -141,18 +143,18 @@ class DeviceFrames:
             buffer.ptr, address, self.byte_size, kind, self._stream.handle
         )
 
-    def _turn(self, buffer: Any, address: int, sample_bytes: int, turns: int) -> None:
+    def _turn(self, buffer: Any, address: int, sample_bytes: int, orientation: Orientation) -> None:
         width, height = self._wh
-        out_w, out_h = (height, width) if turns % 2 else (width, height)
+        out_w, out_h = orientation.size_wh(self._wh)
         grid = (ceil(out_w / _BLOCK[0]), ceil(out_h / _BLOCK[1]), 2)
-        sizes = np.int32(width), np.int32(height), np.int32(turns)
+        sizes = np.int32(width), np.int32(height), np.int32(orientation.code)
         with self._stream:
             self._kernels[sample_bytes](
                 grid, _BLOCK, (np.uint64(address), np.uint64(buffer.ptr), *sizes)
             )
 
-    def _image(self, buffer: Any, color: ColorSpec, turns: int) -> Nv12Image:
-        width, height = self._wh[::-1] if turns % 2 else self._wh
+    def _image(self, buffer: Any, color: ColorSpec, orientation: Orientation) -> Nv12Image:
+        width, height = orientation.size_wh(self._wh)
         cupy, size = self._stream.cupy, self.byte_size
         loan = _Loan(self._free, buffer)
         memory = cupy.cuda.UnownedMemory(buffer.ptr, size, loan, self._stream.device_id)

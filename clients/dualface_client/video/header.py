@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from dualface_client.errors import SourceError
-from dualface_client.video.source import _open, _video_stream
+from dualface_client.video.tracks import open_input, ranked_videos
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +30,19 @@ class VideoHeader:
     bit_depth: int
 
 
-def read_header(path: Path) -> VideoHeader:
+def read_header(path: Path, video_track: int | None = None) -> VideoHeader:
     """Reads the header.
 
     Args:
         path: A video file.
+        video_track: Number of the video track, from 1; None for the one that players show.
 
     Raises:
         SourceError: It cannot be opened, or gives no size.
     """
-    with _open(path) as container:
-        context = _video_stream(container, path).codec_context
+    index = ranked_videos(path, video_track)[0]
+    with open_input(path) as container:
+        context = cast("VideoStream", container.streams[index]).codec_context
         if not (context.width and context.height):
             raise SourceError(f"{path}: its header gives no picture size")
         depth = context.format.components[0].bits if context.format is not None else 8

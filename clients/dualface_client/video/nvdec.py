@@ -7,7 +7,8 @@ stream. A decoded picture is valid only until the next call, so it is copied, in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.device_tones import DeviceTones
 from dualface_client.video.ffmpeg import AV_ERRORS, source_error
 from dualface_client.video.nvcuvid import decoder_caps
-from dualface_client.video.source import PyavSource, _open, _sample_aspect, _video_stream
+from dualface_client.video.source import PyavSource
 
 if TYPE_CHECKING:
     import av
@@ -36,6 +37,10 @@ class NvdecUnsupportedError(SourceError):
     """This GPU or this path cannot decode the file; PyAV can."""
 
 
+class NvdecSizeChangedError(SourceError):
+    """Pictures of another size follow, which PyAV can fit into the first one's."""
+
+
 class NvdecSource(PyavSource):
     """A video file as upright NV12 frames in GPU memory; otherwise like `PyavSource`.
 
@@ -43,7 +48,12 @@ class NvdecSource(PyavSource):
     """
 
     def __init__(
-        self, path: str | Path, stream: CudaStream, *, frames_limit: int = _FRAMES_LIMIT
+        self,
+        path: str | Path,
+        stream: CudaStream,
+        *,
+        frames_limit: int = _FRAMES_LIMIT,
+        video_track: int | None = None,
     ) -> None:
         """Opens the file and a decoder.
 
@@ -51,6 +61,7 @@ class NvdecSource(PyavSource):
             path: A regular file.
             stream: Where frames are decoded, and where every use of them must be queued.
             frames_limit: Frames that may be held at once; iteration waits for one to go.
+            video_track: Number of the video track, from 1; None for the one that players show.
 
         Raises:
             NvdecUnsupportedError: NVDEC cannot decode it here; the message says why.
@@ -60,11 +71,10 @@ class NvdecSource(PyavSource):
         self._cuda = stream
         self._codec = load_codec()
         self._frames_limit = frames_limit
-        self._turns = 0
         self._refusal: str | None = None
         self._decoder: Any = None
         self._fates: dict[int, tuple[int, bool]] = {}  # by PTS: duration, and whether to drop
-        super().__init__(path, threads=1)
+        super().__init__(path, threads=1, video_track=video_track)
 
     def close(self) -> None:
         """Like `PyavSource.close`; frames that are held stay valid."""
@@ -77,14 +87,12 @@ class NvdecSource(PyavSource):
             finally:
                 self._lock.release()
 
-    def _prepare(self, threads: int) -> None:
-        super()._prepare(threads)
+    def _prepare(self, threads: int, candidates: Sequence[int]) -> None:
+        super()._prepare(threads, candidates)
         if self._refusal is not None:
             raise NvdecUnsupportedError(f"{self._path}: NVDEC cannot decode it: {self._refusal}")
         self._pictures = iter(())
-        self._container.close()
-        self._container = _open(self._path)
-        self._stream = _video_stream(self._container, self._path)
+        self._select(self._stream.index, threads)
         self._decode_errors = self._damaged = 0
         self._ring = DeviceFrames(self._cuda, self._first_wh, self._frames_limit, self._tones())
         self._decoder = self._create_decoder()
@@ -98,7 +106,6 @@ class NvdecSource(PyavSource):
         return DeviceTones(self._cuda, self._first_wh, self._tone_mapper.table, full_range=is_full)
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
-        self._turns = round(first.rotation / 90) % 4
         self._refusal = self._why_not(first)
         return super()._describe(first)
 
@@ -110,8 +117,9 @@ class NvdecSource(PyavSource):
             (codec is None, f"codec {self._stream.codec_context.name}"),
             (depth is None, f"pixel format {first.format.name}"),
             (bool(first.width % 2 or first.height % 2), f"odd size {first.width}x{first.height}"),
-            (_sample_aspect(self._stream) != 1, "samples that are not square"),
+            (self._aspect != 1, "samples that are not square"),
             (bool(first.interlaced_frame), "interlaced pictures"),
+            (_has_cuts(self._stream), "parts that an edit list cuts out"),
         )
         for applies, reason in reasons:
             if applies:
@@ -155,7 +163,7 @@ class NvdecSource(PyavSource):
                     self._color,
                     self._closing,
                     sample_bytes=self._sample_bytes(surface),
-                    turns=self._turns,
+                    orientation=self._orientation,
                 )
                 if image is None:
                     return None
@@ -174,9 +182,8 @@ class NvdecSource(PyavSource):
         width, height = self._first_wh
         rows, columns = surface.shape[:2]
         if (columns, rows) != (width, height * 3 // 2):
-            raise SourceError(
-                f"{self._path}: the picture size changes from {width}x{height} to "
-                f"{columns}x{rows * 2 // 3}; --device cpu scales such files"
+            raise NvdecSizeChangedError(
+                f"the picture size changes from {width}x{height} to {columns}x{rows * 2 // 3}"
             )
         return 2 if surface.format == self._codec.Pixel_Format.P016 else 1
 
@@ -186,6 +193,7 @@ class NvdecSource(PyavSource):
         for packet in self._packets():
             if packet is None:
                 break
+            self._times.send(packet)
             # Read before the filter, which takes the packet's content away.
             pts, fate = packet.pts, (packet.duration or 0, packet.is_discard)
             for part in self._filtered(annexb, packet):
@@ -227,6 +235,12 @@ def can_decode(path: str | Path, stream: CudaStream) -> str | None:
     except NvdecUnsupportedError as error:
         return str(error)
     return None
+
+
+def _has_cuts(stream: Any) -> bool:
+    """Whether an edit list discards pictures behind others, whose stamps the library would mix."""
+    entries = itertools.dropwhile(lambda entry: entry.is_discard, stream.index_entries)
+    return any(entry.is_discard for entry in entries)
 
 
 def _first_line(error: Exception) -> str:

@@ -93,7 +93,9 @@ class PyavSink:
         self._audio: AudioCopy | None = None
         self._container: OutputContainer | None = None
         try:
-            self._audio = AudioCopy(Path(audio_from), audio) if audio_from is not None else None
+            if audio_from is not None:
+                index = info.stream_index
+                self._audio = AudioCopy(Path(audio_from), audio, video_index=index)
             self._container = self._open_container()
             self._stream = self._add_video(info, options, count)
             if self._audio is not None:

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-import codecs
 import itertools
-import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dualface_client.errors import SourceError
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video import integrity
-from dualface_client.video.color import TRANSFERS_HDR, hdr_note, spec_of, tags_of
+from dualface_client.video.color import (
+    TRANSFERS_HDR,
+    hdr_note,
+    keeps_gray_levels,
+    spec_of,
+    tags_of,
+)
 from dualface_client.video.convert import Nv12Converter
 from dualface_client.video.deinterlace import Deinterlacer, Picture, can_deinterlace
-from dualface_client.video.ffmpeg import AV_ERRORS, av, file_url, source_error, thread_count, ticks
+from dualface_client.video.ffmpeg import AV_ERRORS, av, source_error, thread_count, ticks
+from dualface_client.video.orientation import Orientation
+from dualface_client.video.packets import JoinedPackets, PictureTimes
+from dualface_client.video.promise import Came, Promise
 from dualface_client.video.reference import is_disposable
 from dualface_client.video.timeline import Timeline
 from dualface_client.video.tonemap import ToneMapper, peak_nits
+from dualface_client.video.tracks import (
+    NOT_VIDEO_REMEDY,
+    choice_note,
+    open_input,
+    ranked_videos,
+    sound_of,
+)
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# Demuxers that make a "video" out of any text or list of pictures.
-_NOT_VIDEO = frozenset({"tty", "lrc"})
-_LISTS = {b"#EXTM3U": "an HLS playlist", b"ffconcat": "a concat list"}
 _ASPECT_LIMIT = 8  # sample aspect ratios beyond 1:8 are damage, not intent
+_UNSEEN = Fraction(-1)
 _FALLBACK_RATE = Fraction(25)
-_READ_RETRIES = 16
 _KEY_FRAME_WITHIN = 600  # packets; streams with periodic intra refresh have no later key frame
 _CLOSE_TIMEOUT_S = 5.0
-_REMEDY_NOT_VIDEO = "check that it is a complete video file"
 
 
 class PyavSource:
@@ -46,7 +56,12 @@ class PyavSource:
     """
 
     def __init__(
-        self, path: str | Path, *, threads: int | str = "auto", deinterlace: bool = True
+        self,
+        path: str | Path,
+        *,
+        threads: int | str = "auto",
+        deinterlace: bool = True,
+        video_track: int | None = None,
     ) -> None:
         """Opens the file.
 
@@ -54,6 +69,7 @@ class PyavSource:
             path: A regular file in any container and codec that FFmpeg reads.
             threads: Decoder threads, `"auto"` for FFmpeg's choice.
             deinterlace: Whether pictures flagged as interlaced are deinterlaced.
+            video_track: Number of the video track, from 1; None for the one that players show.
 
         Raises:
             SourceError: The file is missing, unreadable, empty, not a video, or nothing in it can
@@ -69,13 +85,14 @@ class PyavSource:
         self._left_out = 0
         self._to_skip = 0
         self._resized = 0
-        self._truncated: str | None = None
+        self._incomplete = ""
+        self._difference: str | None = None
         self._deinterlace = deinterlace and can_deinterlace()
         count = thread_count(threads)
-        _check_file(self._path)
-        self._container = _open(self._path)
+        candidates = ranked_videos(self._path, video_track)
+        self._container = open_input(self._path)
         try:
-            self._prepare(count)
+            self._prepare(count, candidates)
         except BaseException:
             self.close()
             raise
@@ -93,7 +110,12 @@ class PyavSource:
     @property
     def truncated(self) -> bool:
         """Whether the file was cut short. Its frames up to there are yielded."""
-        return self._truncated is not None
+        return self._cut is not None
+
+    @property
+    def incomplete(self) -> str:
+        """What is missing of what the file promises, empty for nothing; known after the end."""
+        return self._incomplete
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -105,13 +127,22 @@ class PyavSource:
             (self._damaged, "pictures are damaged"),
             (timeline.filled, "missing time stamps were filled by the frame rate"),
             (timeline.bumped, "time stamps did not increase and were moved"),
+            (self._joined.joins, "joins, where times step back, were closed for all tracks alike"),
             (timeline.jumps, "jumps back in time were closed"),
-            (self._resized, "frames had another size and were scaled to the first one's"),
+            (self._resized, "frames had another size or shape and were fitted into the first's"),
         )
         found = [f"{count} {what}" for count, what in counted if count]
-        if self._truncated is not None:
-            found.append(f"the file is cut short ({self._truncated}); what is there was used")
+        if self._cut is not None:
+            found.append(_cut_note(self._cut))
+        if self._difference is not None:
+            found.append(f"the file is not what it says: {self._difference}")
         return tuple(found)
+
+    @property
+    def _cut(self) -> str | None:
+        """What shows that the file is cut short."""
+        error = self._joined.error
+        return self._truncated or (None if error is None else f"reading stopped: {error}")
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames in presentation order.
@@ -134,27 +165,52 @@ class PyavSource:
             finally:
                 self._lock.release()
 
-    def _prepare(self, threads: int) -> None:
-        self._stream = _video_stream(self._container, self._path)
-        self._stream.thread_type = "AUTO"
-        self._stream.thread_count = threads
+    def _prepare(self, threads: int, candidates: Sequence[int]) -> None:
         self._truncated = integrity.truncation(self._path)
-        decoded = self._decoded()
-        first = next(decoded, None)
-        if first is None:
+        for index in candidates:
+            self._select(index, threads)
+            decoded = self._decoded()
+            first = next(decoded, None)
+            if first is not None:
+                break
+            self._decode_errors = self._left_out = self._to_skip = 0
+        else:
             raise SourceError(
                 f"{self._path}: no picture of its {self._stream.codec_context.name} stream can be "
                 "decoded; the file is damaged or its codec is not supported"
             )
         self._color, self._tags = spec_of(first.frame), tags_of(first.frame)
-        self._time_base = self._stream.time_base or Fraction(1, 90_000)
         self._first_wh = first.frame.width, first.frame.height
+        self._first_aspect = self._aspect
+        self._orientation = Orientation.of(first.frame)
         self._tone_mapper = _tone_mapper_of(first.frame)
-        self._converter = _converter(self._stream, first.frame, self._tone_mapper)
+        self._converter = Nv12Converter(
+            self._first_wh,
+            self._aspect,
+            self._orientation,
+            tone_mapper=self._tone_mapper,
+            keeps_gray_levels=keeps_gray_levels(first.frame, self._stream.codec_context.name),
+        )
         self._info = self._describe(first.frame)
-        rate = self._info.frame_rate or _FALLBACK_RATE
-        self._timeline = Timeline(self._time_base, ticks(1 / rate, self._time_base))
+        self._timeline = Timeline(self._time_base, ticks(self._step_s, self._time_base))
         self._pictures = self._deinterlaced(itertools.chain((first,), decoded))
+
+    def _select(self, index: int, threads: int) -> None:
+        """Starts at the beginning of one of the file's video tracks."""
+        self._container.close()
+        self._container = open_input(self._path)
+        self._stream = cast("VideoStream", self._container.streams[index])
+        self._stream.thread_type = "AUTO"
+        self._stream.thread_count = threads
+        self._sound = sound_of(self._container, index)
+        self._joined = JoinedPackets(self._container, (index, *self._sound))
+        self._aspect = _plausible(self._stream.sample_aspect_ratio)
+        self._coded_aspect: Fraction | None = _UNSEEN
+        self._time_base = self._stream.time_base or Fraction(1, 90_000)
+        self._step_s = 1 / (_frame_rate(self._stream) or _FALLBACK_RATE)
+        self._promise = Promise.of(self._container, self._stream, self._step_s)
+        is_reordered = self._stream.codec_context.reorder_depth > 0
+        self._times = PictureTimes(is_reordered * ticks(self._step_s, self._time_base))
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         width, height = self._converter.size_wh_px
@@ -171,27 +227,30 @@ class PyavSource:
             primaries=self._tags.primaries,
             transfer=self._tags.transfer,
             codec=self._stream.codec_context.name,
-            audio_stream_count=len(self._container.streams.audio),
+            stream_index=self._stream.index,
+            audio_stream_count=len(self._sound),
             notes=tuple(self._notes(first)),
         )
 
     def _notes(self, first: av.VideoFrame) -> Iterator[str]:
+        choice = choice_note(self._container, self._stream.index)
+        if choice is not None:
+            yield choice
         if first.format.name not in {"yuv420p", "yuvj420p", "nv12"}:
             yield f"{first.format.name} is converted to 8-bit 4:2:0"
-        if first.rotation:
-            yield f"rotated by {-first.rotation % 360} degrees clockwise to stand upright"
+        if str(self._orientation):
+            yield f"{self._orientation} to stand upright"
         if first.width % 2 or first.height % 2:
             yield f"odd size {first.width}x{first.height} is padded to even"
-        aspect = _sample_aspect(self._stream)
-        if aspect != 1:
-            yield f"sample aspect ratio {aspect} is scaled to square pixels"
+        if self._aspect != 1:
+            yield f"sample aspect ratio {self._aspect} is scaled to square pixels"
         if first.interlaced_frame:
             yield "interlaced: deinterlaced" if self._deinterlace else "interlaced: left as it is"
         hdr = hdr_note(first.color_trc)
         if hdr:
             yield hdr
-        if self._truncated is not None:
-            yield f"the file is cut short ({self._truncated})"
+        if self._cut is not None:
+            yield _cut_note(self._cut)
 
     def _frames(self) -> Iterator[Frame]:
         try:
@@ -199,6 +258,7 @@ class PyavSource:
                 with self._lock:
                     frame = None if self._closing.is_set() else self._next_frame(index)
                 if frame is None:
+                    self._check_end()
                     return
                 yield frame
         finally:
@@ -210,16 +270,17 @@ class PyavSource:
             if picture is None:
                 return None
             frame = picture.frame
-            self._resized += (frame.width, frame.height) != self._first_wh
+            shape = frame.width, frame.height, picture.sample_aspect
+            self._resized += shape != (*self._first_wh, self._first_aspect)
             return Frame(
                 index,
                 self._timeline.place(picture.pts, picture.duration),
                 self._time_base,
-                self._converter.convert(frame, self._color),
+                self._converter.convert(frame, self._color, picture.sample_aspect),
                 picture.duration,
             )
         except AV_ERRORS as error:
-            raise source_error(self._path, error, _REMEDY_NOT_VIDEO) from error
+            raise source_error(self._path, error, NOT_VIDEO_REMEDY) from error
 
     def _deinterlaced(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
         if not self._deinterlace:
@@ -230,23 +291,50 @@ class PyavSource:
             yield from deinterlacer.push(picture)
         yield from deinterlacer.flush()
 
+    def _check_end(self) -> None:
+        """Compares what came with what the file promises."""
+        if self._closing.is_set():
+            return
+        index, spans_s = self._stream.index, self._joined.spans_s
+        if self._promise.is_of_video:
+            spans_s = {index: spans_s[index]} if index in spans_s else {}
+        starts_s, ends_s = zip(*spans_s.values(), strict=True) if spans_s else ([0], [0])
+        came = Came(self._joined.counts[index], Fraction(min(starts_s)), Fraction(max(ends_s)))
+        self._difference = self._promise.difference(came)
+        if self._promise.is_missed(came, cut=self._cut is not None):
+            self._incomplete = f"{self._path}: is not complete: {self._difference}"
+
     def _decoded(self) -> Iterator[Picture]:
         for packet in self._packets():
             for frame in self._decode(packet):
                 self._damaged += frame.is_corrupt
                 # Like FFmpeg's best effort: a decoder that lost the PTS still knows the DTS.
-                pts = frame.pts if frame.pts is not None else frame.dts
-                yield Picture(frame, pts, frame.duration or 0)
+                pts = self._times.shown(frame.pts if frame.pts is not None else frame.dts)
+                yield Picture(frame, pts, frame.duration or 0, self._aspect_of(frame))
+
+    def _aspect_of(self, frame: av.VideoFrame) -> Fraction:
+        """The picture's sample aspect ratio, which may change at a key frame."""
+        coded = self._stream.codec_context.sample_aspect_ratio
+        if frame.key_frame and coded != self._coded_aspect:
+            # The container's own ratio, if it has one, goes before the first coded one.
+            if self._coded_aspect is not _UNSEEN:
+                self._aspect = _plausible(coded)
+            self._coded_aspect = coded
+        return self._aspect
 
     def _decode(self, packet: Packet[VideoStream] | None) -> list[av.VideoFrame]:
-        if packet is not None and self._is_skipped(packet):
-            return []
+        if packet is not None:
+            if self._is_skipped(packet):
+                return []
+            self._times.send(packet)
         try:
             return self._stream.codec_context.decode(packet)
         except av.error.EOFError:  # already drained
             return []
         except AV_ERRORS:
             self._decode_errors += 1
+            if packet is not None:
+                self._times.lose(packet)
             # Pictures that build on a lost one would be smeared, and faces are found even in
             # smears.
             codec = self._stream.codec_context.name
@@ -262,97 +350,23 @@ class PyavSource:
 
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
         """Packets of the stream, then None to drain the decoder."""
-        for _ in range(_READ_RETRIES):
-            try:
-                for packet in self._container.demux(self._stream):
-                    if packet.size:
-                        yield packet
-                break
-            except AV_ERRORS as error:
-                # A demuxer may find the next packet after an error; if it cannot, it fails again.
-                self._truncated = self._truncated or f"reading stopped: {error}"
+        yield from self._joined.read(self._stream.index)
         yield None
 
 
-def _check_file(path: Path) -> None:
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise SourceError(f"{path}: is a directory; name a video file")
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path}: is not a regular file; name a video file")
-        with path.open("rb") as file:
-            head = file.read(16)
-    except FileNotFoundError:
-        raise SourceError(f"{path}: no such file; check the path") from None
-    except OSError as error:
-        raise source_error(path, error, "check its permissions") from error
-    if not status.st_size:
-        raise SourceError(f"{path}: is empty (0 bytes); record or copy it again")
-    # Before FFmpeg opens the files that a list names, which could be any.
-    for mark, what in _LISTS.items():
-        if head.removeprefix(codecs.BOM_UTF8).startswith(mark):
-            raise SourceError(
-                f"{path}: is {what}, not a video; name the videos that it lists, or join "
-                "them first (`ffmpeg -i LIST -c copy joined.mkv`)"
-            )
+def _cut_note(how: str) -> str:
+    return f"the file is cut short ({how}); what is there is used"
 
 
-def _open(path: Path) -> InputContainer:
-    try:
-        container = av.open(file_url(path), "r", metadata_errors="replace")
-    except AV_ERRORS as error:
-        if integrity.lacks_index(path):
-            raise SourceError(
-                f"{path}: its index (moov) is missing: the recording or copy was cut short; copy "
-                "it again, or repair it with a tool such as untrunc"
-            ) from error
-        raise source_error(path, error, _REMEDY_NOT_VIDEO) from error
-    name = container.format.name
-    if name in _NOT_VIDEO:
-        container.close()
-        raise SourceError(f"{path}: is text, not a video; {_REMEDY_NOT_VIDEO}")
-    if name == "image2" or name.endswith("_pipe"):
-        container.close()
-        raise SourceError(
-            f"{path}: is a picture, not a video; make a video from a picture sequence first "
-            "(`ffmpeg -framerate 25 -i frame%04d.jpg out.mp4`)"
-        )
-    return container
-
-
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    covers = 0
-    for stream in container.streams.video:
-        if av.stream.Disposition.attached_pic in stream.disposition:
-            covers += 1
-        elif stream.codec_context is not None:
-            return stream
-        else:
-            raise SourceError(f"{path}: this FFmpeg build has no decoder for its video codec")
-    if container.streams.audio:
-        cover = " and a cover picture" if covers else ""
-        raise SourceError(f"{path}: has only audio{cover}, no video stream; name a video file")
-    raise SourceError(f"{path}: has no video stream; {_REMEDY_NOT_VIDEO}")
-
-
-def _converter(
-    stream: VideoStream, first: av.VideoFrame, tone_mapper: ToneMapper | None
-) -> Nv12Converter:
-    size = first.width, first.height
-    turns = round(first.rotation / 90)
-    return Nv12Converter(size, _sample_aspect(stream), turns, tone_mapper=tone_mapper)
+def _plausible(aspect: Fraction | None) -> Fraction:
+    known = aspect or Fraction(1)
+    return known if Fraction(1, _ASPECT_LIMIT) <= known <= _ASPECT_LIMIT else Fraction(1)
 
 
 def _tone_mapper_of(frame: av.VideoFrame) -> ToneMapper | None:
     """What converts a source with such pictures; None if it has no high dynamic range."""
     transfer = frame.color_trc
     return ToneMapper(transfer, peak_nits(frame, transfer)) if transfer in TRANSFERS_HDR else None
-
-
-def _sample_aspect(stream: VideoStream) -> Fraction:
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    return aspect if Fraction(1, _ASPECT_LIMIT) <= aspect <= _ASPECT_LIMIT else Fraction(1)
 
 
 def _frame_rate(stream: VideoStream) -> Fraction | None:

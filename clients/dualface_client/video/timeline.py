@@ -12,7 +12,7 @@ class Timeline:
     """Places the time stamps of one stream: increasing, gaps kept.
 
     A missing stamp is set one step after the previous one. A stamp that does not increase is moved
-    to one unit after the previous one. After a jump back by more than `JUMP_S`, everything is moved
+    right behind the previous one. After a jump back by more than `JUMP_S`, everything is moved
     so that the stream continues one step later.
 
     Attributes:
@@ -21,7 +21,9 @@ class Timeline:
         jumps: New time origins so far.
     """
 
-    def __init__(self, time_base: Fraction, step: int, *, may_repeat: bool = False) -> None:
+    def __init__(
+        self, time_base: Fraction, step: int, *, may_repeat: bool = False, least: int = 1
+    ) -> None:
         """Starts a stream.
 
         Args:
@@ -29,10 +31,13 @@ class Timeline:
             step: Units from one picture or packet to the next, at least 1.
             may_repeat: Whether equal stamps stay equal, as those of packets that are shorter than
                 a unit; moving each of them would delay the next ones more and more.
+            least: Units by which a stamp that steps back is put behind the one before: a container
+                with coarser units refuses what becomes equal in them.
         """
         self._jump = max(1, int(JUMP_S / time_base))
         self._step = max(1, step)
-        self._least = 0 if may_repeat else 1  # from one stamp to the next
+        self._may_repeat = may_repeat
+        self._least = least
         self._last: int | None = None
         self._offset = 0
         self.filled = 0
@@ -62,7 +67,7 @@ class Timeline:
             self.jumps += 1
             self._offset = self._next - stamp
         placed = stamp + self._offset
-        if placed >= self._last + self._least:
+        if placed > self._last or (self._may_repeat and placed == self._last):
             return placed
         self.bumped += 1
         return self._last + self._least

@@ -71,6 +71,11 @@ class UploadingSource:
         return self._source.decode_errors
 
     @property
+    def incomplete(self) -> str:
+        """What is missing of what the file promises, empty for nothing; known after the end."""
+        return self._source.incomplete
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What went wrong so far without ending the stream."""
         return self._source.warnings
