@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -253,6 +253,39 @@ def test_a_picture_in_the_picture_is_a_panel_and_the_rest_is_none(inset: Person)
     for each in facts[FPS:]:
         assert len(each.panels_xyxy_px) == 1
         assert_inside(each.panels_xyxy_px[0], inset.box_px)
+
+
+def blurred(person: Person) -> Callable[[int], ByteArray]:
+    """What a phone's video is laid over: itself, enlarged and blurred."""
+
+    def draw(frame: int) -> ByteArray:
+        canvas = surface(0)(frame)
+        replace(person, box_px=(0, 0, *SOURCE_WH)).draw(canvas, frame)
+        return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 25), np.uint8)
+
+    return draw
+
+
+def test_a_phone_s_video_over_itself_blurred_is_a_panel() -> None:
+    phone = Person((438, 0, 842, 720), 46)
+    facts = Film(blurred(phone), lambda frame: [phone]).run(2 * FPS)
+    for each in facts[FPS:]:
+        (panel,) = each.panels_xyxy_px
+        assert_inside(panel, phone.box_px)
+
+
+def test_half_of_the_picture_is_a_panel_though_nobody_is_seen_in_the_other() -> None:
+    left, right = LAYOUTS["two side by side"][1]
+
+    def window_without_a_face(frame: int) -> ByteArray:
+        canvas = surface(0)(frame)
+        x1, y1, x2, y2 = right.box_px
+        canvas[y1:y2, x1:x2] = wall(right.seed, x2 - x1, y2 - y1)
+        return canvas
+
+    facts = Film(window_without_a_face, lambda frame: [left]).run(FPS)
+    (panel,) = facts[-1].panels_xyxy_px
+    assert_inside(panel, left.box_px)
 
 
 def test_a_call_that_changes_its_grid_is_followed_within_a_second() -> None:
