@@ -106,16 +106,18 @@ class PanelFinder:
 
     def _look(self, look: Look, time_s: float) -> None:
         first = time_s - self._since_s < _FIRST_AFTER_S + _SURE_AFTER_S + _LOOK_EVERY_S
-        for window in look.windows():
-            seen = self._seen_as(window)
-            if seen is not None:
+        for seen in self._seen:
+            if look.is_there(seen.window):
                 seen.seen_s = time_s
+        known = [s.window for s in self._seen if s.believed and s.seen_s == time_s]
+        for window in look.windows(known):
+            found = self._seen_as(window)
+            if found is not None:
+                found.seen_s = time_s
             else:
                 clear = first and window.cover >= _CLEAR_COVER
                 self._seen.append(_Seen(window, time_s, time_s, believed=clear))
         for seen in self._seen:
-            if seen.seen_s < time_s and look.is_there(seen.window):
-                seen.seen_s = time_s
             needed_s = _SURE_AFTER_S if first else _CHANGE_AFTER_S
             if seen.seen_s == time_s and time_s - seen.since_s >= needed_s:
                 seen.believed = True

@@ -7,6 +7,7 @@ of the preview; sides are numbered left, top, right, bottom.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
@@ -77,15 +78,20 @@ class Look:
         width, height = (lines.count for lines in self._lines)
         self._edges = (0, 0, width, height)
 
-    def windows(self) -> list[Window]:
-        """The windows around the faces, each once."""
-        found: list[Window] = []
+    def windows(self, known: Sequence[Window] = ()) -> list[Window]:
+        """The windows around the faces, each once.
+
+        Args:
+            known: What is there for certain; nothing is looked for around faces in it.
+        """
+        found = list(known)
         for face in self._faces:
             if not any(_holds(window.box, face) for window in found):
                 window = self._around(face)
                 found += [] if window is None else [window]
         size_wh = self._edges[2:]
-        return [window for window in found if _is_plausible(window, found, size_wh)]
+        new = found[len(known) :]
+        return [window for window in new if _is_plausible(window, found, size_wh)]
 
     def is_there(self, window: Window) -> bool:
         """Whether the borders of a window that was found before still step."""
