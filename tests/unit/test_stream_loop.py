@@ -108,6 +108,7 @@ class FakeSink:
 class FakeImaging:
     def __init__(self) -> None:
         self.drawn: list[int] = []
+        self.previews = 0
 
     def letterbox(
         self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
@@ -121,6 +122,7 @@ class FakeImaging:
         return np.full((36, 64, 3), 90, np.uint8)
 
     def preview(self, image: Nv12Image) -> ByteArray:
+        self.previews += 1
         return np.full((180, 320), 90, np.uint8)
 
     def compose(
@@ -237,6 +239,7 @@ def test_every_frame_comes_out_once_and_in_order(size: int, depth: int) -> None:
     report = stage.status.snapshot()
     assert (report.frames_in, report.frames_out, report.detections) == (50, 50, 100)
     assert report.sides == {1: "left", 2: "right"}
+    assert stage.imaging.previews == 50
 
 
 def test_results_do_not_depend_on_batch_or_depth(tmp_path: Path) -> None:
