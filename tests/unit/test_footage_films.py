@@ -25,7 +25,7 @@ RIGHT: tuple[str, ...] = (
     *("picture_in_picture", "letterbox", "pillarbox", "small_source", "audience", "zoom_and_pan"),
     *("unclear_alone", "side_by_side", "cross_once", "cross_often", "near_miss", "meet_and_part"),
     *("hide_behind", "huddle", "leave_and_return", "leave_and_return_other_side", "occlusion"),
-    *("scene_cut", "handheld", "small_passer_by", "passer_by"),
+    *("scene_cut", "handheld", "small_passer_by"),
 )
 
 
