@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -165,19 +166,28 @@ def _write(out: Path, table: dict[str, Figures], options: argparse.Namespace) ->
 def _options() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         description="The program on real footage, judged by a detector of its own.",
-        epilog="What follows `--` goes to `dualface-client run`.",
+        epilog="What follows `--` goes to `dualface-client run`. With `--judge-only` repeat it: a "
+        "gap between the tiles has to be known.",
     )
     parser.add_argument("clips", type=Path, metavar="DIR", help="folder of clips")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "footage")
     parser.add_argument("--only", action="append", metavar="NAME", help="this clip; repeatable")
     parser.add_argument("--every", type=int, default=2, help="look at every k-th frame")
-    parser.add_argument("--gap", type=int, default=0, metavar="PX", help="gap between the tiles")
     parser.add_argument(
         "--judge-only", action="store_true", help="judge again what the last run left in --out"
     )
     given = sys.argv[1:]
     at = given.index("--") if "--" in given else len(given)
-    return parser.parse_args(given[:at]), given[at + 1 :]
+    options, run_options = parser.parse_args(given[:at]), given[at + 1 :]
+    options.gap = gap_of(run_options)
+    return options, run_options
+
+
+def gap_of(run_options: Sequence[str]) -> int:
+    """Pixels between the tiles that options of `run` ask for; without them, tiles are not found."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--gap", type=int, default=0)
+    return int(parser.parse_known_args(run_options)[0].gap)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualface_client.framing.camera import CameraPair
-from dualface_client.framing.lookahead import lead_assignment
+from dualface_client.framing.studio import Studio
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.stream.loop import Decided, windows
 from dualface_client.tracking.director import Director
@@ -18,8 +17,7 @@ from dualface_client.types import (
     FloatArray,
     Frame,
     Nv12Image,
-    Rect,
-    Side,
+    PictureFacts,
     TileLayout,
     View,
 )
@@ -50,7 +48,7 @@ def play(truth: Truth, framing: FramingSettings | None = None, seed: int = 0) ->
     """
     rng, tally = np.random.default_rng(seed), EditorTally(truth)
     director = Director(None, truth.size)
-    decided = [_decided(director, frame, rng) for frame in truth.frames]
+    decided = [_decided(director, frame, truth.size, rng) for frame in truth.frames]
     for frame, views in zip(truth.frames, _views(decided, truth, framing), strict=True):
         tally.add(frame, views)
     return tally
@@ -59,22 +57,28 @@ def play(truth: Truth, framing: FramingSettings | None = None, seed: int = 0) ->
 def _views(
     decided: list[Decided], truth: Truth, framing: FramingSettings | None
 ) -> Iterator[tuple[View, ...]]:
-    framing, layout = framing or FramingSettings(), TileLayout()
-    cameras = CameraPair(layout, truth.size, framing)
-    areas = [Rect(layout.tile_x_px(side), 0, *layout.tile_wh_px) for side in Side]
+    framing = framing or FramingSettings()
+    studio = Studio(TileLayout(), truth.size, framing)
     for window in windows(decided, framing.lookahead_s):
-        lead = lead_assignment([entry.assignment for entry in window])
-        shots = cameras.update(lead, window[0].frame.time_s)
-        yield tuple(View(shot.crop, area) for shot, area in zip(shots, areas, strict=True))
+        yield studio.update([entry.moment for entry in window]).views
 
 
-def _decided(director: Director, truth: FrameTruth, rng: np.random.Generator) -> Decided:
+def _decided(
+    director: Director, truth: FrameTruth, size_wh: tuple[int, int], rng: np.random.Generator
+) -> Decided:
     sight = _sight(truth, rng)
     frame = Frame(truth.index, truth.pts, TIME_BASE, _NO_PIXELS)
     rows = director.observe(sight.faces, _thumbnail(truth), frame.time_s).face_rows
     found = sight.embeddings[rows] if len(rows) else None
     assignment = director.decide(found, "1", sight.sharpness[rows])
-    return Decided(frame, assignment, director.relinks)
+    return Decided(frame, assignment, _facts(truth, size_wh), director.relinks)
+
+
+def _facts(truth: FrameTruth, size_wh: tuple[int, int]) -> PictureFacts:
+    """What the look at the picture would find: its own tests hold that it does."""
+    content = truth.content or (0.0, 0.0, float(size_wh[0]), float(size_wh[1]))
+    panels = tuple(panel for panel in truth.panels if panel != content)
+    return PictureFacts(content, panels, truth.motion)
 
 
 def _sight(truth: FrameTruth, rng: np.random.Generator) -> _Sight:
@@ -114,4 +118,4 @@ def _embedding(person: PersonTruth, rng: np.random.Generator) -> FloatArray:
 def _thumbnail(truth: FrameTruth) -> ByteArray:
     """Another picture for each shot."""
     rng = np.random.default_rng(truth.shot)
-    return rng.integers(0, 256, (18, 32)).astype(np.uint8)
+    return rng.integers(0, 256, (36, 64, 3)).astype(np.uint8)

@@ -8,7 +8,7 @@ is only counted. Findings of a frame:
 - `crowded`: a second face at least 0.4 times as high as the main one in a tile;
 - `twice`: both tiles show the same person;
 - `wrong`: a tile shows somebody else, a still face, or the other of the two;
-- `empty`: a tile shows nobody;
+- `empty`: a tile shows nobody, nor what hides somebody for a while;
 - `bars`: a view reaches beyond the picture's content, or beyond the panel of its face;
 - `missing`: one picture leaves out one of the two who are there to be seen.
 """
@@ -131,13 +131,20 @@ def _of_tile(frame: FrameTruth, view: View, content: Box) -> Iterable[str]:
     faces = faces_in(frame, view, content)
     main = _main(faces)
     if main is None:
-        yield "empty"
+        if not _hides_somebody(frame, view, content):
+            yield "empty"
     elif sum(face.height >= CROWDED_RATIO * main.height for face in faces) > 1:
         yield "crowded"
     if any(face.inside < INSIDE for face in faces):
         yield "cut"
     if _is_beyond(frame, view, content, main):
         yield "bars"
+
+
+def _hides_somebody(frame: FrameTruth, view: View, content: Box) -> bool:
+    """Whether somebody is in a view behind a thing or another person: the tile waits for them."""
+    behind = [p for p in frame.people if p.visible < SEEN <= p.on_screen]
+    return any(_face(person, view, content).inside >= INSIDE for person in behind)
 
 
 def _of_picture(frame: FrameTruth, view: View, content: Box) -> Iterable[str]:

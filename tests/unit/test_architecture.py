@@ -20,7 +20,7 @@ MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras"}
 BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
 SIDE_BY_SIDE = {"video", "imaging", "tracking", "picture", "framing", "observe"}
-STREAM = BASE | SIDE_BY_SIDE | {"settings", "cuda", "memory", "triton", "models"}
+STREAM = BASE | SIDE_BY_SIDE | {"cast", "settings", "cuda", "memory", "triton", "models"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "imaging": BASE | {"settings", "cuda"},
     "tracking": BASE | {"settings"},
     "picture": BASE,
+    "cast": BASE | {"settings", "tracking"},
     "framing": BASE | {"settings"},
     "observe": BASE | {"settings"},
     "stream": STREAM,
@@ -48,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "machine": STREAM | {"config", "stream"},
     "__main__": {"cli"},
     "cli": BASE
-    | {"settings", "config", "memory", "triton", "observe", "stream", "batch", "machine"}
+    | {"settings", "config", "memory", "triton", "observe", "cast", "stream", "batch", "machine"}
     | {"assets"},
 }
 #: Modules of one room that stand on each other, from its lowest to its highest.

@@ -50,7 +50,7 @@ def test_what_a_probe_wrote_leaves_that_to_the_run(
 def test_a_photo_that_is_no_picture_is_refused_before_anything_starts(tmp_path: Path) -> None:
     photo = tmp_path / "ann.jpg"
     photo.write_text("no picture")
-    tracking = TrackingSettings(sides=SideSettings(pin_left=photo))
+    tracking = TrackingSettings(sides=SideSettings(pin_left=str(photo)))
     program = ProgramSettings(stream=StreamSettings(tracking=tracking))
     with pytest.raises(UsageError, match=r"--pin left=.*ann\.jpg"):
         prepare_run(RunRequest((str(tmp_path),), None, program))

@@ -86,6 +86,11 @@ def test_faces_that_the_source_hides_or_cuts_are_not_held_against_a_view() -> No
     assert found(at_the_edge, (edge, GOOD[1])) == set()
 
 
+def test_a_tile_may_show_what_hides_its_person() -> None:
+    assert found(frame(person(1, 500, visible=0.2), BOB), GOOD) == set()
+    assert found(frame(person(1, 500, on_screen=0.2, visible=0.2), BOB), GOOD) == {"empty"}
+
+
 def test_bars_and_other_panels_stay_out() -> None:
     content = frame(ANN, BOB, content=(260.0, 0.0, 1660.0, 1080.0))
     assert found(content, (tile(500), GOOD[1])) == {"bars"}

@@ -156,6 +156,20 @@ def test_own_models_need_the_embedded_server(layers: Write) -> None:
         read(place, server__detector_onnx=str(model))
 
 
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        ("cast:2", r"pin_left: cast:2: needs the cast, but there is cast\.enabled, false"),
+        ("cast:0", r"expected nobody, or an existing file, or cast:NUMBER such as cast:2"),
+    ],
+)
+def test_a_pin_by_number_needs_a_look(layers: Write, number: str, message: str) -> None:
+    place = layers(fallback="")
+    with pytest.raises(ConfigError, match=message):
+        read(place, tracking__sides__pin_left=number, cast__enabled="false")
+    assert read(place, tracking__sides__pin_left="cast:2").program().stream.cast.enabled
+
+
 def test_a_pinned_photo_needs_reid(layers: Write) -> None:
     place = layers(manual="tracking: {reid: never}\n")
     photo = place / "ann.jpg"
@@ -226,7 +240,7 @@ def test_show_as_json(layers: Write) -> None:
 def test_show_knows_its_sections_and_refuses_others() -> None:
     done = run("show", "tracking.risk")
     assert {line.partition(".")[0] for line in done.stdout.splitlines()} == {"tracking"}
-    assert "expected one of detection, " in str(run("show", "outptu").exception)
+    assert "expected one of cast, detection, " in str(run("show", "outptu").exception)
 
 
 def test_the_template_is_a_file_to_start_from(tmp_path: Path) -> None:

@@ -20,7 +20,13 @@ from scripts.reference_models import ReferenceModels
 from tests.films import play
 
 #: Films and scenarios that come out as an editor would show them. Add one when it does.
-RIGHT: tuple[str, ...] = ("zoom_and_pan", "side_by_side", "scene_cut")
+RIGHT: tuple[str, ...] = (
+    *("solo_two_solo", "single_cameras", "sofa_close", "slide_and_thumbnails", "split_screen"),
+    *("picture_in_picture", "letterbox", "pillarbox", "small_source", "audience", "zoom_and_pan"),
+    *("unclear_alone", "side_by_side", "cross_once", "cross_often", "near_miss", "meet_and_part"),
+    *("hide_behind", "huddle", "leave_and_return", "leave_and_return_other_side", "occlusion"),
+    *("scene_cut", "handheld", "small_passer_by"),
+)
 
 
 @pytest.fixture(scope="module")

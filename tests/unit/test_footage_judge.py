@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.footage import judge
+from benchmarks.footage import gap_of, judge
 from dualface_client.errors import UsageError
 from dualface_client.settings.paths import clips_dir, home_dir
 from dualface_client.types import Box, ByteArray
@@ -79,6 +79,12 @@ def test_a_gap_belongs_to_no_tile() -> None:
     assert tiles is not None
     assert [tile.shape[1] for tile in tiles] == [472, 472]
     assert split(noise(960, 540), gap_px=16) is None
+
+
+def test_the_gap_is_that_of_the_run() -> None:
+    assert gap_of(["--layout", "stacked", "--gap", "16", "--gap-color", "white"]) == 16
+    assert gap_of(["--gap=8"]) == 8
+    assert gap_of(["--layout", "stacked"]) == 0
 
 
 def test_tiles_above_each_other_are_split_across() -> None:

@@ -25,7 +25,7 @@ def offsets(path: Path, count: int, ahead: int = 10, cut: int = -1) -> Array:
         for frame, (x, y) in enumerate(moves)
     ]
     steadier = Steadier(HD)
-    return np.array([steadier.update(film[n : n + ahead + 1]) for n in range(count)])
+    return np.array([steadier.update(film[n : n + ahead + 1]).now for n in range(count)])
 
 
 def jitter(places: Array) -> float:

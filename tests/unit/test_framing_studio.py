@@ -250,3 +250,54 @@ def test_a_source_that_is_too_small_for_its_faces_is_told_about() -> None:
     (note,) = notes((640, 360), 50.0)
     assert "7.2 times" in note
     assert "--size" in note
+
+
+def test_a_shaking_picture_stands_still_in_its_tiles() -> None:
+    rng = np.random.default_rng(3)
+    shake = np.cumsum(rng.normal(0, 6, (100, 2)), axis=0)
+    shake -= np.array([np.convolve(axis, np.ones(9) / 9, "same") for axis in shake.T]).T
+    studio = Studio(TileLayout(), HD, FramingSettings(lookahead_s=0.5))
+    still = Studio(TileLayout(), HD, FramingSettings(lookahead_s=0.5))
+    moments = []
+    for frame, (x, y) in enumerate(shake):
+        boxes = [box_of((LEFT[0] + x, LEFT[1] + y, 200)), box_of((RIGHT[0] + x, RIGHT[1] + y, 180))]
+        people = [Person(number, box, 0.9) for number, box in enumerate(boxes, start=1)]
+        tracks = tuple(
+            TrackView(number, number, box, 0.9)
+            for number, box in enumerate(boxes, start=1)
+            if box is not None
+        )
+        step = tuple(np.diff(shake, axis=0, prepend=shake[:1])[frame].tolist())
+        facts = PictureFacts(WHOLE, motion_xy_px=(step[0], step[1]))
+        moments.append(
+            Moment(frame / FPS, SeatAssignment(people[0], people[1], tracks=tracks), facts)
+        )
+
+    def content_steps(studio: Studio, *, told: bool) -> float:
+        """Root mean square step of the content in the left tile, source pixels."""
+        places = []
+        for n in range(80):
+            window = moments[n : n + AHEAD]
+            if not told:
+                window = [Moment(m.time_s, m.assignment, PictureFacts(WHOLE)) for m in window]
+            crop = studio.update(window).views[0].crop
+            places.append((crop.x_px - shake[n, 0], crop.y_px - shake[n, 1]))
+        return float(np.sqrt((np.diff(places[15:], axis=0) ** 2).mean()))
+
+    assert content_steps(studio, told=True) < 0.35 * content_steps(still, told=False)
+
+
+def test_nothing_outside_a_shaking_picture_is_shown() -> None:
+    facts = [
+        PictureFacts(WHOLE, motion_xy_px=(30.0 * (-1) ** n, 20.0 * (-1) ** n)) for n in range(40)
+    ]
+    empty = SeatAssignment(Person(), Person())
+    moments = [Moment(n / FPS, empty, each) for n, each in enumerate(facts)]
+    studio = Studio(TileLayout(), HD)
+    for n in range(30):
+        for view in studio.update(moments[n : n + AHEAD]).views:
+            crop = view.crop
+            assert crop.x_px >= -1e-6
+            assert crop.x_px + crop.width_px <= 1920 + 1e-6
+            assert crop.y_px >= -1e-6
+            assert crop.y_px + crop.height_px <= 1080 + 1e-6

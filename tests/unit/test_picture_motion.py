@@ -93,6 +93,17 @@ def test_zooming_in_moves_the_middle_by_nothing() -> None:
         assert np.abs(moved).max() < 0.2
 
 
+def test_one_shaking_window_of_two_is_no_camera_motion() -> None:
+    """The other one stands still, or has nothing to hold on to."""
+    still = view(0, 0)
+    for other in (still, np.full((HEIGHT, WIDTH), 120, np.uint8)):
+        meter = MotionMeter()
+        for frame in range(15):
+            picture = view(*shaken(frame), frame=frame)
+            picture[:, : WIDTH // 2] = other[:, : WIDTH // 2]
+            assert meter.update(picture, NOBODY, WHOLE, frame == 0) == (0.0, 0.0)
+
+
 def test_a_cut_is_no_motion_and_what_follows_is() -> None:
     meter = MotionMeter()
     meter.update(view(0, 0), NOBODY, WHOLE, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -30,6 +30,7 @@ class Person:
         radius_px: Of the window's corners.
         line_px: Width of a light line around the window.
         still: A photo.
+        shelf: A shelf runs behind the neck, level and straight.
     """
 
     box_px: tuple[int, int, int, int]
@@ -37,6 +38,7 @@ class Person:
     radius_px: int = 0
     line_px: int = 0
     still: bool = False
+    shelf: bool = False
 
     def draw(self, canvas: ByteArray, frame: int) -> FloatArray:
         """Draws the window and returns the face's box."""
@@ -46,6 +48,8 @@ class Person:
         step = 0 if self.still else frame
         shift = 0.03 * height * np.sin((0.3 + 0.07 * (self.seed % 5)) * step + self.seed)
         middle = (int(width / 2 + shift), int(0.45 * height + 0.3 * shift))
+        if self.shelf:
+            view[int(0.68 * height) :] //= 2
         tall = int(min(0.2 * height, 0.22 * width))
         cv2.ellipse(
             view,
@@ -193,8 +197,11 @@ LAYOUTS: dict[str, tuple[Callable[[int], ByteArray], list[Person]]] = {
     ),
     "four": (
         surface(0),
-        [Person((640 * x, 360 * y, 640 + 640 * x, 360 + 360 * y), 12 + x + 2 * y)
-         for y in range(2) for x in range(2)],
+        [
+            Person((640 * x, 360 * y, 640 + 640 * x, 360 + 360 * y), 12 + x + 2 * y)
+            for y in range(2)
+            for x in range(2)
+        ],
     ),
     "a call of two": (
         surface(32),
@@ -202,14 +209,17 @@ LAYOUTS: dict[str, tuple[Callable[[int], ByteArray], list[Person]]] = {
     ),
     "a call of four": (
         surface(30),
-        [Person((28 + 620 * x, 20 + 344 * y, 632 + 620 * x, 356 + 344 * y), 20 + x + 2 * y, 14)
-         for y in range(2) for x in range(2)],
+        [
+            Person((28 + 620 * x, 20 + 344 * y, 632 + 620 * x, 356 + 344 * y), 20 + x + 2 * y, 14)
+            for y in range(2)
+            for x in range(2)
+        ],
     ),
     "a slide and thumbnails": (
         slide,
         [Person((1020, 200, 1260, 335), 30), Person((1020, 345, 1260, 480), 31, 8)],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -249,6 +259,106 @@ def test_a_picture_in_the_picture_is_a_panel_and_the_rest_is_none(inset: Person)
         assert_inside(each.panels_xyxy_px[0], inset.box_px)
 
 
+def blurred(person: Person) -> Callable[[int], ByteArray]:
+    """What a phone's video is laid over: itself, enlarged and blurred."""
+
+    def draw(frame: int) -> ByteArray:
+        canvas = surface(0)(frame)
+        replace(person, box_px=(0, 0, *SOURCE_WH)).draw(canvas, frame)
+        return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 25), np.uint8)
+
+    return draw
+
+
+def test_a_phone_s_video_over_itself_blurred_is_a_panel() -> None:
+    phone = Person((438, 0, 842, 720), 46)
+    facts = Film(blurred(phone), lambda frame: [phone]).run(2 * FPS)
+    for each in facts[FPS:]:
+        (panel,) = each.panels_xyxy_px
+        assert_inside(panel, phone.box_px)
+
+
+def test_half_of_the_picture_is_a_panel_though_nobody_is_seen_in_the_other() -> None:
+    left, right = LAYOUTS["two side by side"][1]
+
+    def window_without_a_face(frame: int) -> ByteArray:
+        canvas = surface(0)(frame)
+        x1, y1, x2, y2 = right.box_px
+        canvas[y1:y2, x1:x2] = wall(right.seed, x2 - x1, y2 - y1)
+        return canvas
+
+    facts = Film(window_without_a_face, lambda frame: [left]).run(FPS)
+    (panel,) = facts[-1].panels_xyxy_px
+    assert_inside(panel, left.box_px)
+
+
+def test_a_shelf_in_a_window_does_not_cut_it() -> None:
+    """It is straight and level, but who sits before it moves above it and below it."""
+    people = [Person((20, 186, 630, 530), 1, shelf=True), Person((650, 186, 1260, 530), 2)]
+    facts = Film(surface(32), lambda frame: people).run(2 * FPS)
+    for each in facts[FPS // 2 :]:
+        for person in people:
+            assert_inside(panel_of(person, each.panels_xyxy_px), person.box_px)
+
+
+def test_a_window_as_dark_as_its_surface_at_one_side_ends_there() -> None:
+    """It has no border there, and what lies further out belongs to something else."""
+    person = Person((560, 186, 1190, 530), 1)
+
+    def draw(frame: int) -> ByteArray:
+        canvas = surface(32)(frame)
+        canvas[:, :480] = 245  # a page
+        return canvas
+
+    class DarkAtTheLeft(Film):
+        def _seen(self, canvas: ByteArray, boxes: Sequence[FloatArray], frame: int) -> PictureFacts:
+            canvas[186:300, 560:640] = 32
+            return super()._seen(canvas, boxes, frame)
+
+    (panel,) = DarkAtTheLeft(draw, lambda frame: [person]).run(FPS)[-1].panels_xyxy_px
+    assert_inside(panel, person.box_px)
+
+
+def test_windows_that_move_with_the_camera_are_things_in_a_room() -> None:
+    """It shakes, rests for a second and shakes again."""
+
+    def moved(frame: int) -> ByteArray:
+        canvas = wall(90, *SOURCE_WH)
+        for person in (Person((200, 150, 560, 560), 91), Person((700, 150, 1060, 560), 92)):
+            person.draw(canvas, frame)
+        for n in range(40):  # something to hold on to
+            cv2.circle(canvas, (20 + 32 * n, 40 + 640 * (n % 2)), 9, 250 * (n % 3 > 0), -1)
+        shift = 8 * np.sin(1.1 * frame) if frame < FPS or frame > 2 * FPS else 0.0
+        matrix = np.array([[1, 0, shift], [0, 1, shift / 2]], np.float64)
+        return np.asarray(cv2.warpAffine(canvas, matrix, SOURCE_WH, borderMode=1), np.uint8)
+
+    boxes = [np.array([320, 240, 440, 400], np.float32), np.array([820, 240, 940, 400], np.float32)]
+    analysis = PictureAnalysis(SOURCE_WH)
+    facts = [
+        analysis.update(preview_of(moved(n), n), faces_at(boxes), n / FPS, n == 0)
+        for n in range(2 * FPS)
+    ]
+    assert any(any(each.motion_xy_px) for each in facts[:FPS])
+    assert {each.panels_xyxy_px for each in facts} == {()}
+
+
+def test_what_moves_in_all_windows_is_no_motion_of_the_picture() -> None:
+    people = LAYOUTS["two side by side"][1]
+    analysis = PictureAnalysis(SOURCE_WH)
+    for frame in range(2 * FPS):
+        canvas = surface(0)(frame)
+        boxes = [person.draw(canvas, frame) for person in people]
+        shift = round(10 * np.sin(frame)) if frame > FPS else 0
+        for x in (0, 640):  # each window shakes within its borders
+            for n in range(24):
+                place = (x + 30 + 24 * n + shift, 40 + 410 * (n % 2))
+                cv2.circle(canvas, place, 7, 250 * (n % 3 > 0), -1)
+        preview = preview_of(canvas, frame)
+        facts = analysis.update(preview, faces_at(boxes), frame / FPS, frame == 0)
+        assert facts.motion_xy_px == (0.0, 0.0)
+    assert len(facts.panels_xyxy_px) == 2
+
+
 def test_a_call_that_changes_its_grid_is_followed_within_a_second() -> None:
     before = LAYOUTS["a call of two"][1]
     after = [Person((20 + 420 * n, 20, 420 + 420 * n, 246), 50 + n) for n in range(3)]
@@ -270,7 +380,7 @@ def test_windows_are_forgotten_at_a_cut() -> None:
 def door(frame: int) -> ByteArray:
     """A room with a dark door frame from top to bottom that leans by a fifth of a degree."""
     canvas = wall(70, *SOURCE_WH)
-    leaning = np.array([[640, 0], [660, 0], [662, 719], [642, 719]], np.int32)
+    leaning = np.array([[640, 0], [650, 0], [653, 719], [643, 719]], np.int32)
     cv2.fillPoly(canvas, [leaning], 40)
     return canvas
 

@@ -31,6 +31,7 @@ from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.runner import Models, Runner
+from dualface_client.stream.seams import Glimpses
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.types import (
@@ -107,6 +108,7 @@ class FakeSink:
 class FakeImaging:
     def __init__(self) -> None:
         self.drawn: list[int] = []
+        self.previews = 0
 
     def letterbox(
         self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
@@ -120,6 +122,7 @@ class FakeImaging:
         return np.full((36, 64, 3), 90, np.uint8)
 
     def preview(self, image: Nv12Image) -> ByteArray:
+        self.previews += 1
         return np.full((180, 320), 90, np.uint8)
 
     def compose(
@@ -236,6 +239,7 @@ def test_every_frame_comes_out_once_and_in_order(size: int, depth: int) -> None:
     report = stage.status.snapshot()
     assert (report.frames_in, report.frames_out, report.detections) == (50, 50, 100)
     assert report.sides == {1: "left", 2: "right"}
+    assert stage.imaging.previews == 50
 
 
 def test_results_do_not_depend_on_batch_or_depth(tmp_path: Path) -> None:
@@ -382,7 +386,7 @@ def test_a_stop_while_the_server_is_awaited_keeps_every_composed_frame() -> None
     stage.detector.fail_at, stage.detector.error = 50, StoppedError("awaited in vain")
     stage.run()
     # Those that were still to be composed, as their look-ahead was not over, are not.
-    assert [frame.index for frame in stage.sink.frames] == list(range(44))
+    assert [frame.index for frame in stage.sink.frames] == list(range(37))
 
 
 class FakeDevice(Device, StreamDevice):
@@ -391,6 +395,7 @@ class FakeDevice(Device, StreamDevice):
         self.sources = sources
         self.sinks: dict[str, FakeSink] = {}
         self.make_sink: type[FakeSink] = FakeSink
+        self.make_glimpses: Callable[[Path], Glimpses | None] = lambda _path: None
 
     def lend_stream(self) -> AbstractContextManager[StreamDevice]:
         return nullcontext(self)
@@ -399,6 +404,9 @@ class FakeDevice(Device, StreamDevice):
         if path.name not in self.sources:
             raise SourceError(f"{path}: is no video")
         return self.sources[path.name]
+
+    def open_glimpses(self, path: Path) -> Glimpses | None:
+        return self.make_glimpses(path)
 
     def open_sink(
         self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait

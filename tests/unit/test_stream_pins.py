@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> TrackingSettings:
     photo = tmp_path / "ann.png"
     cv2.imwrite(str(photo), np.full((180, 320, 3), 120, np.uint8))
     return TrackingSettings(
-        identity=IdentitySettings(min_quality=0.0), sides=SideSettings(pin_right=photo)
+        identity=IdentitySettings(min_quality=0.0), sides=SideSettings(pin_right=str(photo))
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dualface_client.settings.tracking import AssociationSettings, SideSettings, TrackingSettings
 from dualface_client.tracking.checks import Reason
 from dualface_client.tracking.director import Director, EmbeddingRequest
+from dualface_client.tracking.gallery import Member
 from dualface_client.tracking.pins import Pin
 from dualface_client.types import ByteArray, Faces, FloatArray, SeatAssignment, Side
 
@@ -30,9 +31,12 @@ def _looks(person: str, noise: np.random.Generator, spread: float = 0.037) -> Fl
     return np.asarray(raw / np.linalg.norm(raw), np.float32)
 
 
-def _landmarks(x: float, y: float, height: float) -> FloatArray:
+def _landmarks(
+    x: float, y: float, height: float, opened: float = 0.0, turned: bool = False
+) -> FloatArray:
     half = height / 5
-    points = [(-half, -half / 2), (half, -half / 2), (0, half / 2), (-half, half), (half, half)]
+    low, nose = half + opened * height, (half if turned else 0.0)
+    points = [(-half, -half / 2), (half, -half / 2), (nose, half / 2), (-half, low), (half, low)]
     return np.array(points, np.float32) + np.array([x, y], np.float32)
 
 
@@ -49,6 +53,10 @@ class Scene:
     shots: Callable[[float], int] = lambda _time: 0
     seed: int = 0
     reid: bool = True
+    #: People whose mouths move; the others are as still as a picture.
+    talkers: frozenset[str] = frozenset()
+    #: Whether somebody is seen from the side, which makes an embedding say nothing.
+    turned: Callable[[str, float], bool] = lambda _name, _time: False
     truth: list[dict[str, tuple[float, float, float]]] = field(default_factory=list)
 
     def times(self) -> list[float]:
@@ -68,7 +76,8 @@ class Scene:
             x, y, height = placed[name]
             box = np.array([x - 0.4 * height, y - height / 2, x + 0.4 * height, y + height / 2])
             boxes.append(box + rng.normal(0, self.noise_px, 4))
-            marks.append(_landmarks(x, y, height))
+            opened = 0.03 * np.sin(9.0 * time_s) if name in self.talkers else 0.0
+            marks.append(_landmarks(x, y, height, opened, self.turned(name, time_s)))
         scores = np.full(len(names), 0.9, np.float32)
         return names, Faces(np.array(boxes, np.float32), scores, np.array(marks, np.float32))
 
@@ -131,10 +140,14 @@ def _close(placed: dict[str, tuple[float, float, float]]) -> bool:
 
 
 def play(
-    scene: Scene, tracking: TrackingSettings | None = None, pins: Sequence[Pin] = ()
+    scene: Scene,
+    tracking: TrackingSettings | None = None,
+    pins: Sequence[Pin] = (),
+    cast: Sequence[Member] = (),
+    join_s: float = 0.0,
 ) -> Played:
     rng = np.random.default_rng(scene.seed)
-    director = Director(tracking, (WIDTH, HEIGHT), pins)
+    director = Director(tracking, (WIDTH, HEIGHT), pins, cast, join_s)
     assignments: list[SeatAssignment] = []
     requests: list[EmbeddingRequest] = []
     for time_s in scene.times():
@@ -142,7 +155,13 @@ def play(
         request = director.observe(faces, scene.thumbnail(time_s), time_s)
         embeddings = None
         if len(request.face_rows) and scene.reid:
-            embeddings = np.array([_looks(names[row], rng) for row in request.face_rows])
+            shown = [names[row] for row in request.face_rows]
+            embeddings = np.array(
+                [
+                    _looks(f"{name} from the side" if scene.turned(name, time_s) else name, rng)
+                    for name in shown
+                ]
+            )
         assignments.append(director.decide(embeddings, "1"))
         requests.append(request)
     return Played(director, scene.times(), assignments, requests, scene.truth)
@@ -167,6 +186,12 @@ def away(path: Path, start_s: float, end_s: float, back: Path | None = None) -> 
         return (back or path)(time_s) if time_s >= end_s else path(time_s)
 
     return absent
+
+
+def member(side: Side, person: str) -> Member:
+    noise = np.random.default_rng(98)
+    looks = np.array([_looks(person, noise) for _ in range(3)])
+    return Member(side, looks, (0.9, 0.8, 0.7), "1")
 
 
 def pin(side: Side, person: str, version: str = "1") -> Pin:

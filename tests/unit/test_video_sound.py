@@ -144,6 +144,21 @@ def test_the_remedy_that_a_note_names_works(tmp_path: Path, name: str) -> None:
         assert sum("transcoded" in note for note in notes) == 1
 
 
+@pytest.mark.parametrize("suffix", ALL)
+@pytest.mark.parametrize("language", ["deu", "fre", "swe", "eng"])
+def test_languages_are_carried_over(tmp_path: Path, language: str, suffix: str) -> None:
+    """Swedish is `sve` in MOV, and each language has one of its two codes there."""
+    audio = [sweep("aac", language=language), sweep("pcm_u8", language=language)]
+    source = media.make(tmp_path / "in.mkv", Clip(frames=50, audio=audio))
+    out = tmp_path / f"out{suffix}"
+    through(source, out)
+    known = {"deu": {"deu", "ger"}, "fre": {"fre", "fra"}, "swe": {"swe", "sve"}}
+    with av.open(str(out)) as container:
+        found = {stream.language for stream in container.streams.audio}
+    assert found <= known.get(language, {language})
+    assert len(found) == 1
+
+
 def test_transcode_turns_even_aac_into_aac(tmp_path: Path) -> None:
     source, out = of_kind(tmp_path, KINDS["mp3"]), tmp_path / "out.mp4"
     assert through(source, out, "transcode").warnings == ()

@@ -138,6 +138,14 @@ def test_what_a_viewer_expects_of_grays(transfer: int) -> None:
     assert 185 < codes_of(mapper.convert(picture_of((white,) * 3, transfer), (16, 16)))[0] < 225
 
 
+def test_an_unspecified_matrix_is_that_of_hdr() -> None:
+    mapper = ToneMapper(PQ, 1000.0)
+    untagged = picture_of(COLORS["red"], PQ)
+    untagged.colorspace = 2
+    tagged = codes_of(mapper.convert(picture_of(COLORS["red"], PQ), (16, 16)))
+    assert codes_of(mapper.convert(untagged, (16, 16))) == tagged
+
+
 def test_a_picture_of_another_size_follows() -> None:
     mapper = ToneMapper(PQ, 1000.0)
     first = mapper.convert(picture_of(COLORS["skin"], PQ, 16), (16, 16))

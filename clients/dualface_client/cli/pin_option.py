@@ -1,4 +1,4 @@
-"""`--pin SIDE=PHOTO`, which sets `tracking.sides.pin_left` and `pin_right`."""
+"""`--pin SIDE=PERSON`, which sets `tracking.sides.pin_left` and `pin_right`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dualface_client.settings.kinds import ExistingFile
+from dualface_client.settings.kinds import PhotoOrNumber
 
 _KEY = "tracking.sides.pin_{}"
 
@@ -24,9 +24,10 @@ def pin_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--pin",
         "pins",
         multiple=True,
-        metavar="SIDE=PHOTO",
+        metavar="SIDE=PERSON",
         help="Give this side to the person in a photo (JPEG or PNG with one face), as in "
-        "left=ann.jpg; may be given for both sides.",
+        "left=ann.jpg, or to one that `dualface-client cast` shows, as in left=cast:2; may be "
+        "given for both sides.",
     )(with_pins)
 
 
@@ -44,11 +45,11 @@ def _as_settings(pins: tuple[str, ...]) -> dict[str, str]:
         side, equals, photo = text.partition("=")
         key = _KEY.format(side)
         if side not in names or not equals or not photo:
-            raise _refusal(f"{text}: expected left=PHOTO or right=PHOTO.")
+            raise _refusal(f"{text}: expected left=PHOTO or right=PHOTO, or left=cast:2.")
         if key in found:
             raise _refusal(f"{text}: the {side} side is pinned already, to {found[key]}.")
         try:
-            ExistingFile().read(photo)
+            PhotoOrNumber().read(photo)
         except ValueError as error:
             raise _refusal(f"{text}: {error}.") from error
         found[key] = photo

@@ -8,6 +8,7 @@ from typing import Any
 
 from dualface_client.config.table import settings_table
 from dualface_client.config.values import LAYERS, Given, Problem
+from dualface_client.settings.kinds import cast_number
 from dualface_client.settings.stream import DEFAULT_CANVAS_WH_PX
 from dualface_client.types import LayoutKind
 
@@ -143,12 +144,16 @@ def _own_models(values: Mapping[str, Given]) -> list[Problem]:
 
 
 def _pins(values: Mapping[str, Given]) -> list[Problem]:
-    """A photo has no effect if faces are never compared."""
-    if values["tracking.reid"].value != "never":
-        return []
-    text = f"needs ReID, but there is {_named(values, 'tracking.reid')}; remove one of them"
+    """A pin has no effect if faces are never compared, a number none if nobody is looked for."""
     keys = ("tracking.sides.pin_left", "tracking.sides.pin_right")
-    return [_problem(values, key, text) for key in keys if values[key].value is not None]
+    pinned = [key for key in keys if values[key].value is not None]
+    if values["tracking.reid"].value == "never":
+        text = f"needs ReID, but there is {_named(values, 'tracking.reid')}; remove one of them"
+        return [_problem(values, key, text) for key in pinned]
+    if values["cast.enabled"].value:
+        return []
+    text = f"needs the cast, but there is {_named(values, 'cast.enabled')}; remove one of them"
+    return [_problem(values, key, text) for key in pinned if cast_number(values[key].value)]
 
 
 def _problem(values: Mapping[str, Given], key: str, text: str) -> Problem:

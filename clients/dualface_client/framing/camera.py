@@ -34,7 +34,7 @@ _PUSH_SLACK = 0.01
 _SQUEEZE, _LEAST_EMPTY = 0.96, 0.35
 #: No tile tightens for others further than to this share of its face in its height; the one
 #: picture of whoever is alone may become a close-up.
-TIGHTEST_TILE, TIGHTEST_PICTURE = 0.52, 0.66
+TIGHTEST_TILE, TIGHTEST_PICTURE = 0.46, 0.66
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from dualface_client.types import Box, FloatArray, Person, PictureFacts, SeatAss
 #: tiles, and this much of it brings them back.
 _END_MARGIN, _BEGIN_MARGIN = 0.06, 0.2
 #: Faces that are too close end the two tiles if they are so in this share of the frames that wait.
-_LASTING_SHARE = 0.6
+_LASTING_SHARE = 0.35
 #: How much tighter than usual tiles may be: to keep two of them, and to go back to two.
 _END_TIGHTEST, _BEGIN_TIGHTEST = 0.7, 0.84
 #: Another face counts as still there for this long after it was last seen.
@@ -69,7 +69,7 @@ class Moment:
     def window_of(self, box: Box) -> Box | None:
         """The panel in which a face lies; None if it lies in none."""
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        for panel in self.picture.panels_xyxy_px:
+        for panel in reversed(self.picture.panels_xyxy_px):  # later ones lie over earlier ones
             if panel[0] <= x <= panel[2] and panel[1] <= y <= panel[3]:
                 return panel
         return None
@@ -77,10 +77,15 @@ class Moment:
     def around(
         self, box: Box, faces: tuple[Box, ...] = (), coming: tuple[Box, ...] = ()
     ) -> Surroundings:
-        """What is around a face: its panel, or the content."""
+        """What is around a face: its panel, or the content without the other panels in it."""
         window = self.window_of(box)
         room = self.picture.content_xyxy_px if window is None else window
-        return Surroundings(room, faces, coming, window is not None)
+        over = tuple(
+            panel
+            for panel in self.picture.panels_xyxy_px
+            if panel != window and common_area(panel, room) > 0
+        )
+        return Surroundings(room, faces + over, coming + over, window is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,25 +311,54 @@ def as_box(box_xyxy_px: FloatArray) -> Box:
     return x1, y1, x2, y2
 
 
-def both_as_one(assignment: SeatAssignment, aspect: float, share: float) -> Person:
+def all_as_one(
+    assignment: SeatAssignment, others: Sequence[Box], aspect: float, share: float
+) -> Person:
     """Both faces as one person, tall enough for a crop with room for both widths.
+
+    Faces of others that such a crop would show are in it too, so that it cuts nobody.
 
     Args:
         assignment: Who sits where.
+        others: Everybody else's faces.
         aspect: Width over height of the crop.
         share: Height of a face as a share of the crop's.
     """
     people = (assignment.left, assignment.right)
-    boxes = [person.box_xyxy_px for person in people if person.box_xyxy_px is not None]
+    boxes = [as_box(each.box_xyxy_px) for each in people if each.box_xyxy_px is not None]
     if len(boxes) < len(people):
         return Person(1)  # the camera keeps its crop
-    low, high = np.minimum(*boxes)[:2], np.maximum(*boxes)[2:]
-    middle = (low + high) / 2
-    for_width = float(high[0] - low[0]) / _FACES_SHARE / aspect
-    height = max(float(high[1] - low[1]), for_width * share)
-    half = np.array([(high[0] - low[0]) / 2, height / 2], np.float32)
-    box: FloatArray = np.concatenate([middle - half, middle + half]).astype(np.float32)
+    rest = list(others)
+    while near := [box for box in rest if common_area(box, _shown(boxes, aspect, share)) > 0]:
+        boxes += near
+        rest = [box for box in rest if box not in near]
+    left, top, right, bottom = _union(boxes)
+    middle, height = (top + bottom) / 2, _height_for(boxes, aspect, share)
+    box = np.array([left, middle - height / 2, right, middle + height / 2], np.float32)
     return Person(1, box, 1.0)
+
+
+def _shown(boxes: Sequence[Box], aspect: float, share: float) -> Box:
+    """Roughly what a crop shows that has all these faces in it."""
+    left, top, right, bottom = _union(boxes)
+    height = _height_for(boxes, aspect, share) / share
+    x, y = (left + right) / 2, (top + bottom) / 2
+    return x - height * aspect / 2, y - height / 2, x + height * aspect / 2, y + height / 2
+
+
+def _height_for(boxes: Sequence[Box], aspect: float, share: float) -> float:
+    """How tall one face would be whose crop has room for all of them."""
+    left, top, right, bottom = _union(boxes)
+    tallest = max(box[3] - box[1] for box in boxes)
+    spread = bottom - top - tallest
+    return max(
+        tallest + spread * share / _FACES_SHARE, (right - left) / _FACES_SHARE / aspect * share
+    )
+
+
+def _union(boxes: Sequence[Box]) -> Box:
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 #: Largest share of the common crop's width that both faces take.
@@ -338,12 +372,16 @@ def seen_boxes(moment: Moment) -> list[Box]:
 
 def _overlap(one: Box, other: Box) -> float:
     """Intersection over union."""
+    common = common_area(one, other)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return common / (areas - common) if areas > common else 0.0
+
+
+def common_area(one: Box, other: Box) -> float:
+    """Area that two boxes share, square pixels."""
     across = min(one[2], other[2]) - max(one[0], other[0])
     down = min(one[3], other[3]) - max(one[1], other[1])
-    if across <= 0 or down <= 0:
-        return 0.0
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return across * down / (areas - across * down)
+    return across * down if across > 0 and down > 0 else 0.0
 
 
 def _until_cut(window: Sequence[Moment]) -> Sequence[Moment]:

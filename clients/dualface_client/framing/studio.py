@@ -14,12 +14,13 @@ from dualface_client.framing.layouts import (
     LayoutChooser,
     Moment,
     OtherFaces,
+    all_as_one,
     as_box,
-    both_as_one,
 )
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.framing.room import Surroundings, size_for
 from dualface_client.framing.seam import Seam, between, larger_face, shaped, tile_areas
+from dualface_client.framing.steady import Moved, Offset, Shake, Steadier
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.types import (
     Box,
@@ -33,9 +34,11 @@ from dualface_client.types import (
 )
 
 #: The faces of a pair differ by at most this factor in height, where the source allows it.
-_PAIR_RATIO = 1.2
+_PAIR_RATIO = 1.15
 #: A picture that is enlarged more than this looks soft; said so for this share of the frames.
 _SOFT, _SOFT_SHARE = 4.0, 0.2
+#: A picture that sways less than this is still, source pixels.
+_LEAST_SWAY_PX = 0.5
 #: A rectangle narrower than this is not drawn while the seam moves, pixels.
 _LEAST_AREA_PX = 16
 
@@ -107,6 +110,8 @@ class Studio:
         self._others = OtherFaces()
         self._content: Box = (0.0, 0.0, float(source_wh_px[0]), float(source_wh_px[1]))
         self._seam = Seam(self._settings.layout_ease_s)
+        self._steadier = Steadier(source_wh_px)
+        self._shake = Shake()
         self._frames = self._soft_frames = 0
         self._most_enlarged = 1.0
 
@@ -134,9 +139,14 @@ class Studio:
         """
         now = window[0]
         self._others.update(now)
-        self._content = _inside(now.picture.content_xyxy_px, self._source_wh)
         near = _within(window, self._settings.lead_s)
         lead = lead_assignment([each.assignment for each in window], len(near))
+        moved = [
+            Moved(each.time_s, each.picture.motion_xy_px, each.assignment.scene_cut)
+            for each in window
+        ]
+        self._shake = self._steadier.update(moved, len(near) - 1)
+        self._content = self._steady_room(now.picture.content_xyxy_px)
         crowded = frozenset(
             side
             for side, camera in self._tiles.items()
@@ -149,7 +159,7 @@ class Studio:
         self._move_whole(choice, now, near, lead)
         plan = self._plan(choice, now.time_s)
         self._note_size(plan)
-        return plan
+        return replace(plan, views=tuple(_shaken(view, self._shake.now) for view in plan.views))
 
     def _choose(self, window: Sequence[Moment], crowded: frozenset[Side]) -> Choice:
         if self._settings.alone == "tile" and self._canvas.kind != "solo":
@@ -167,7 +177,7 @@ class Studio:
             share = max(self._settings.face_share, shares[side.other] / _PAIR_RATIO)
             share = min(share, self._settings.largest_share)
             camera.update(
-                lead.of(side),
+                self._steady_person(lead.of(side)),
                 now.time_s,
                 now.assignment.scene_cut,
                 self._around(now, near, (person, lead.of(side)), lead.of(side)),
@@ -201,11 +211,11 @@ class Studio:
         """Room and other faces of one person, or of several in one picture."""
         names = {person.identity for person in people}
         own = [as_box(each.box_xyxy_px) for each in people if each.box_xyxy_px is not None]
-        faces = self._others.besides(names, own)
+        faces = tuple(_shifted(box, self._shake.now) for box in self._others.besides(names, own))
         coming = faces
         if len(near) > 1:
             coming += tuple(
-                as_box(view.box_xyxy_px)
+                _shifted(as_box(view.box_xyxy_px), self._shake.lead)
                 for view in near[-1].assignment.tracks
                 if view.score > 0 and view.identity not in names
             )
@@ -213,7 +223,24 @@ class Studio:
             found = near[-1].around(as_box(lead.box_xyxy_px), faces, coming)
         else:
             found = Surroundings(near[-1].picture.content_xyxy_px, faces, coming)
-        return replace(found, room_xyxy_px=_inside(found.room_xyxy_px, self._source_wh))
+        return replace(found, room_xyxy_px=self._steady_room(found.room_xyxy_px))
+
+    def _steady_room(self, room: Box) -> Box:
+        """A part of this frame's picture where a steady camera would have it, without its rims.
+
+        The rims are what shake moves in and out of the picture.
+        """
+        left, top, right, bottom = _inside(room, self._source_wh)
+        x_px, y_px = (_rim(sway) for sway in self._shake.sway)
+        return left + x_px, top + y_px, right - x_px, bottom - y_px
+
+    def _steady_person(self, person: Person) -> Person:
+        """The same, of whom the cameras aim at."""
+        if person.box_xyxy_px is None or self._shake.lead == (0.0, 0.0):
+            return person
+        x_px, y_px = self._shake.lead
+        shift = np.array([x_px, y_px, x_px, y_px], np.float32)
+        return replace(person, box_xyxy_px=person.box_xyxy_px - shift)
 
     def _move_whole(
         self, choice: Choice, now: Moment, near: Sequence[Moment], lead: SeatAssignment
@@ -221,22 +248,30 @@ class Studio:
         """The camera of the whole canvas: one person, both, or everything."""
         cut = now.assignment.scene_cut
         off_air = self._seam.hides(None)
-        content = _inside(near[-1].picture.content_xyxy_px, self._source_wh)
+        content = self._steady_room(near[-1].picture.content_xyxy_px)
+        if choice.layout is Layout.TOGETHER:
+            together = self._together(lead)
+            around = Surroundings(content)
+            self._whole.update(self._steady_person(together), now.time_s, cut, around, jump=off_air)
+            return
         person, people = self._subject_of(choice, lead)
         if person is None:
             self._whole.show_all(now.time_s, cut, content, jump=off_air)
             return
         around = self._around(now, near, people, person)
-        self._whole.update(person, now.time_s, cut, around, jump=off_air)
+        steady = self._steady_person(person)
+        self._whole.update(steady, now.time_s, cut, around, jump=off_air)
+
+    def _together(self, lead: SeatAssignment) -> Person:
+        """Both as one, and everybody else whom their picture would show."""
+        whole, people = self._canvas.whole, (lead.left, lead.right)
+        own = [as_box(each.box_xyxy_px) for each in people if each.box_xyxy_px is not None]
+        others = self._others.besides([each.identity for each in people], own)
+        return all_as_one(lead, others, whole.width_px / whole.height_px, self._settings.face_share)
 
     def _subject_of(
         self, choice: Choice, lead: SeatAssignment
     ) -> tuple[Person | None, tuple[Person, ...]]:
-        if choice.layout is Layout.TOGETHER:
-            whole = self._canvas.whole
-            aspect = whole.width_px / whole.height_px
-            both = both_as_one(lead, aspect, self._settings.face_share)
-            return both, (lead.left, lead.right)
         if choice.layout is Layout.SOLO and choice.sides:
             person = lead.of(choice.sides[0])
             return person, (person,)
@@ -292,6 +327,26 @@ def _within(window: Sequence[Moment], seconds: float) -> Sequence[Moment]:
             break
         count += 1
     return window[:count]
+
+
+def _rim(sway_px: float) -> float:
+    """How much of the picture's edge is given up so that it can be held still."""
+    return sway_px if sway_px > _LEAST_SWAY_PX else 0.0
+
+
+def _shifted(box: Box, offset: Offset) -> Box:
+    """A box of the picture where a steady camera would have it."""
+    x_px, y_px = offset
+    return box[0] - x_px, box[1] - y_px, box[2] - x_px, box[3] - y_px
+
+
+def _shaken(view: View, offset: Offset) -> View:
+    """A view of a steady picture in the picture as it is."""
+    if offset == (0.0, 0.0):
+        return view
+    crop = view.crop
+    moved = replace(crop, x_px=crop.x_px + offset[0], y_px=crop.y_px + offset[1])
+    return replace(view, crop=moved)
 
 
 def _inside(room: Box, source_wh: tuple[int, int]) -> Box:

@@ -126,6 +126,8 @@ def progress_line(report: StreamReport) -> str:
     >>> progress_line(StreamReport("a", "a.mp4", "b.mp4", "running", 100, 50, 50, 5.0))
     'a: 50/100 frames, 10.0 fps, 5 s left'
     """
+    if report.phase:
+        return f"{printable(report.name)}: looking for the people of the video"
     total = f"/{report.frames_expected}" if report.frames_expected else ""
     parts = [f"{printable(report.name)}: {report.frames_out}{total} frames"]
     if report.fps:
@@ -183,5 +185,5 @@ def _show_bar(progress: Progress, tasks: dict[str, TaskID], report: StreamReport
     total = report.frames_expected or None
     if report.name not in tasks:
         tasks[report.name] = progress.add_task(printable(report.name), total=total, rate="")
-    rate = f"{report.fps:5.1f} fps"
+    rate = report.phase or f"{report.fps:5.1f} fps"
     progress.update(tasks[report.name], completed=report.frames_out, total=total, rate=rate)

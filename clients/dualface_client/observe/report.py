@@ -27,6 +27,8 @@ class StreamReport:
         output: What was written, or would have been.
         state: `waiting`, `running`, `done`, `incomplete` (the output is finished, but the input
             ended before it should), `stopped` (by the user) or `failed`.
+        phase: `looking` while a running stream looks through its file before the first frame, else
+            empty.
         frames_expected: Frames according to the container, 0 if it does not say.
         frames_in: Frames decoded.
         frames_out: Frames written.
@@ -82,6 +84,7 @@ class StreamReport:
     latency_p50_s: float = 0.0
     latency_p95_s: float = 0.0
     latency_p99_s: float = 0.0
+    phase: str = ""
     timeline: Timeline = field(default_factory=Timeline)
 
     @property

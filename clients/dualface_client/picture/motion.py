@@ -22,13 +22,17 @@ _MIN_FOLLOWED = 12
 #: How close to the common motion a corner's own has to be, in preview samples.
 _AGREES_PX = 0.35
 #: Share of the corners that have to agree, how many cells of a 4 x 4 grid they have to be in, and
-#: how far across, as a share of the width: what moves in one place only is no camera.
+#: how far across and down they have to reach, as shares of the picture: what moves in one window
+#: or at one place only is no camera.
 _MIN_SHARE = 0.5
 _CELLS = 4
-_MIN_CELLS, _MIN_SPREAD = 5, 0.3
+_MIN_CELLS, _MIN_SPREAD = 5, (0.55, 0.5)
 #: The same for a camera that has moved within as many frames: shake does not stop for a few.
-_MOVING_CELLS, _MOVING_SPREAD = 2, 0.1
+_MOVING_CELLS, _MOVING_SPREAD = 2, (0.1, 0.1)
 _MOVED_WITHIN_FRAMES = 25
+#: Where more corners stand still than this share, the camera does: windows of a split screen, or a
+#: crowd before a wall.
+_MAX_STILL_SHARE = 0.2
 #: A motion of the middle corner below this is measurement noise, in preview samples.
 _STILL_PX = 0.1
 #: A person's part of the picture: above the chin and below it in face widths to each side, and
@@ -147,8 +151,9 @@ def common_shift(
     """
     if len(before) < _MIN_FOLLOWED:
         return 0.0, 0.0
-    moved = after - before
-    if float(np.median(np.hypot(*moved.T))) < _STILL_PX:
+    moved = np.hypot(*(after - before).T)
+    still = moved < min(_STILL_PX, 0.3 * float(np.max(moved)))
+    if float(np.median(moved)) < _STILL_PX or float(still.mean()) > _MAX_STILL_SHARE:
         return 0.0, 0.0
     matrix, agrees = cv2.estimateAffinePartial2D(
         before, after, method=cv2.RANSAC, ransacReprojThreshold=_AGREES_PX, maxIters=200
@@ -167,7 +172,6 @@ def _is_background(
     if agrees.mean() < _MIN_SHARE:
         return False
     cells = (points[agrees] * _CELLS / np.array(size_wh)).astype(int)
-    left, right = np.quantile(points[agrees, 0], (0.05, 0.95))
-    spread = float(right - left) / size_wh[0]
+    spread = np.ptp(np.quantile(points[agrees], (0.05, 0.95), axis=0), axis=0) / np.array(size_wh)
     min_spread, min_cells = (_MOVING_SPREAD, _MOVING_CELLS) if moving else (_MIN_SPREAD, _MIN_CELLS)
-    return spread >= min_spread and len(np.unique(cells, axis=0)) >= min_cells
+    return bool((spread >= min_spread).all()) and len(np.unique(cells, axis=0)) >= min_cells

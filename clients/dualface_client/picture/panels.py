@@ -22,6 +22,8 @@ _CHANGE_AFTER_S = 0.4
 _CLEAR_COVER = 0.9
 #: A window whose borders are not seen for this long is gone.
 _GONE_AFTER_S = 0.5
+#: Evidence is gathered for this time before a picture that differs from it starts it anew.
+_RESTART_AFTER_S = 1.0
 #: Two windows are the same one if no side differs by more, in samples.
 _SAME_WITHIN = 1.6
 #: A window that is as large as the picture without its bars, within so much, is none.
@@ -74,7 +76,7 @@ class PanelFinder:
         """
         if cut:
             self._seen = []
-        if cut or not self._evidence.frames or self._evidence.is_another(preview):
+        if cut or not self._evidence.frames or self._is_other_layout(preview, time_s):
             self._evidence.restart()
             self._since_s = self._looked_s = time_s
         if not self._evidence.frames or self._is_due(time_s, self._sampled_s, _SAMPLE_EVERY_S):
@@ -85,6 +87,11 @@ class PanelFinder:
                 self._look(Look(self._evidence, face_boxes if steady else face_boxes[:0]), time_s)
         boxes = [seen.window.box for seen in self._seen if seen.believed]
         return tuple(box for box in boxes if not _is_close(box, content, _CONTENT_WITHIN))
+
+    def _is_other_layout(self, preview: ByteArray, time_s: float) -> bool:
+        """Whether most of the picture is new; where a window moves much, it always is."""
+        known = self._is_due(time_s, self._since_s, _RESTART_AFTER_S)
+        return known and self._evidence.is_another(preview)
 
     def _may_look(self, time_s: float) -> bool:
         known = time_s - self._since_s >= _KNOWN_AFTER_S
@@ -99,16 +106,18 @@ class PanelFinder:
 
     def _look(self, look: Look, time_s: float) -> None:
         first = time_s - self._since_s < _FIRST_AFTER_S + _SURE_AFTER_S + _LOOK_EVERY_S
-        for window in look.windows():
-            seen = self._seen_as(window)
-            if seen is not None:
+        for seen in self._seen:
+            if look.is_there(seen.window):
                 seen.seen_s = time_s
+        known = [s.window for s in self._seen if s.believed and s.seen_s == time_s]
+        for window in look.windows(known):
+            found = self._seen_as(window)
+            if found is not None:
+                found.seen_s = time_s
             else:
                 clear = first and window.cover >= _CLEAR_COVER
                 self._seen.append(_Seen(window, time_s, time_s, believed=clear))
         for seen in self._seen:
-            if seen.seen_s < time_s and look.is_there(seen.window):
-                seen.seen_s = time_s
             needed_s = _SURE_AFTER_S if first else _CHANGE_AFTER_S
             if seen.seen_s == time_s and time_s - seen.since_s >= needed_s:
                 seen.believed = True

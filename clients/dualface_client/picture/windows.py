@@ -7,6 +7,7 @@ of the preview; sides are numbered left, top, right, bottom.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
@@ -30,6 +31,9 @@ _INSET = 0.4
 _MIN_TRIMMED_COVER = 0.5
 #: Two windows with one border between them are at most this far apart, in samples.
 _MAX_GAP = 4.0
+#: How far beside the middle of the picture a border, or the middle between two, may lie, in
+#: samples, and along how much of its length a border that halves the picture steps.
+_MIDDLE_WITHIN, _HALVING_COVER = 2.0, 0.85
 #: Share of its length along which a border of a window that was found before still steps.
 _STILL_COVER = 0.75
 
@@ -74,14 +78,20 @@ class Look:
         width, height = (lines.count for lines in self._lines)
         self._edges = (0, 0, width, height)
 
-    def windows(self) -> list[Window]:
-        """The windows around the faces, each once."""
-        found: list[Window] = []
+    def windows(self, known: Sequence[Window] = ()) -> list[Window]:
+        """The windows around the faces, each once.
+
+        Args:
+            known: What is there for certain; nothing is looked for around faces in it.
+        """
+        found = list(known)
         for face in self._faces:
             if not any(_holds(window.box, face) for window in found):
                 window = self._around(face)
                 found += [] if window is None else [window]
-        return [window for window in found if _is_plausible(window, found)]
+        size_wh = self._edges[2:]
+        new = found[len(known) :]
+        return [window for window in new if _is_plausible(window, found, size_wh)]
 
     def is_there(self, window: Window) -> bool:
         """Whether the borders of a window that was found before still step."""
@@ -232,11 +242,31 @@ def _count(levels: list[float], level: float) -> int:
     return sum(is_same_level(level, other) for other in levels)
 
 
-def _is_plausible(window: Window, found: list[Window]) -> bool:
-    """One border alone is an edge like any other, unless there is a window on both sides of it."""
-    if window.border_count > 1:
+def _is_plausible(window: Window, found: list[Window], size_wh: tuple[int, int]) -> bool:
+    """Whether the borders of a window are enough of them.
+
+    One line across the picture, or two, are edges like any other in a room, unless there is a
+    window on the other side too, the line halves the picture, or the two lie on a surface or in
+    its middle.
+    """
+    borders = [side for side, border in enumerate(window.sides) if border is not None]
+    if len({side % 2 for side in borders}) > 1:  # upright and level ones
         return True
-    side = next(side for side, border in enumerate(window.sides) if border is not None)
+    if any(_is_shared(window, side, found) for side in borders):
+        return True
+    axis = borders[0] % 2
+    middle = size_wh[axis] / 2
+    if len(borders) == 1:
+        return abs(window.box[borders[0]] - middle) <= _MIDDLE_WITHIN and (
+            window.cover >= _HALVING_COVER
+        )
+    on_surface = all(border is None or border.outside_level is not None for border in window.sides)
+    centre = (window.box[axis] + window.box[2 + axis]) / 2
+    return on_surface or abs(centre - middle) <= _MIDDLE_WITHIN
+
+
+def _is_shared(window: Window, side: int, found: list[Window]) -> bool:
+    """Whether another window begins at a border of this one."""
     opposite = (side + 2) % 4
     return any(
         other is not window

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _COLORS = {"black": "000000", "white": "FFFFFF", "gray": "808080"}
+_CAST = "cast:"
 _WITH_UNIT = re.compile(r"[-+]?[\d.,]+\s*(%|[A-Za-z]+)")
 
 
@@ -261,6 +262,34 @@ class ExistingFile:
     def show(self, value: Path) -> str:
         """The path itself."""
         return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoOrNumber:
+    """A photo of a person, or `cast:N`, the number that `dualface-client cast` shows."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return f"{ExistingFile().expected}, or cast:NUMBER such as cast:2"
+
+    def read(self, text: str) -> str:
+        """The path, `~` expanded, or the number's text; see `Kind.read`."""
+        if not text.startswith(_CAST):
+            return str(ExistingFile().read(text))
+        if cast_number(text) is None:
+            raise ValueError(f"expected {self.expected}")
+        return text
+
+    def show(self, value: str) -> str:
+        """The text itself."""
+        return value
+
+
+def cast_number(pin: str) -> int | None:
+    """The number of a person in a value of `PhotoOrNumber`, None if it is a photo."""
+    match = re.fullmatch(rf"{_CAST}([1-9]\d{{0,3}})", pin)
+    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dualface_client.settings.cast import CastSettings
 from dualface_client.settings.field import setting
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.settings.kinds import SHARE, Choice, Color, Integer, Or, Real, Size, Switch
@@ -190,3 +191,4 @@ class StreamSettings:
     queues: QueueSettings = field(default_factory=QueueSettings)
     framing: FramingSettings = field(default_factory=FramingSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    cast: CastSettings = field(default_factory=CastSettings)

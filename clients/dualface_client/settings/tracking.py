@@ -7,16 +7,15 @@ one set of numbers fits every resolution and frame rate.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dualface_client.settings.field import setting
 from dualface_client.settings.kinds import (
     SECONDS,
     SHARE,
     Choice,
-    ExistingFile,
     Integer,
     Or,
+    PhotoOrNumber,
     Real,
     Switch,
 )
@@ -152,6 +151,17 @@ class IdentitySettings:
     patience_s: float = setting(
         0.5, SECONDS, "How long a new face of low quality waits before it is looked at anyway."
     )
+    motion_gap_s: float = setting(
+        1.5,
+        SECONDS,
+        "How long a face may be away and still be named by its place, within one shot; after that "
+        "only an embedding names it.",
+    )
+    motion_heights: float = setting(
+        1.0,
+        Real(0, 100),
+        "How many face heights from where its person was last seen such a face may be.",
+    )
     identity_limit: int = setting(
         16, Integer(2, 4096), "People remembered; the least established absent ones are dropped."
     )
@@ -169,11 +179,46 @@ class SideSettings:
         flag="--sides",
         common=True,
     )
+    swap: bool = setting(
+        False,
+        Switch(),
+        "Exchange the tiles that follow from the places: the person on the left gets the right "
+        "tile. A pinned person keeps the pinned tile.",
+        flag="--swap",
+        common=True,
+    )
     ema_alpha: float = setting(
         0.3, SHARE, "Weight of a new position at 30 frames per second; rescaled to real time."
     )
     hysteresis: float = setting(
         0.04, SHARE, "By what share of the picture's width positions must differ to change a side."
+    )
+    above_ratio: float = setting(
+        1.25,
+        Real(0.1, 100),
+        "Two faces whose vertical distance is this many times the horizontal one are above each "
+        "other: the upper one is left.",
+    )
+    still_s: float = setting(
+        2.0,
+        SECONDS,
+        "A face that has not moved for this long since it was first seen is a picture, and takes "
+        "no side until it moves.",
+    )
+    still_share: float = setting(
+        0.003,
+        SHARE,
+        "How far the points of a face may move against each other, as a share of its height, and "
+        "still not count as a movement.",
+    )
+    crowd: int = setting(
+        5,
+        Integer(3, 1000),
+        "In a picture with this many faces only people who are clearly larger than the others "
+        "take a free side.",
+    )
+    crowd_ratio: float = setting(
+        1.3, Real(1, 100), "How many times as high as the third largest face is clearly larger."
     )
     settle_s: float = setting(
         0.5, SECONDS, "How long sides stay tentative after the first person is seen."
@@ -193,13 +238,14 @@ class SideSettings:
     predict_s: float = setting(
         0.4, SECONDS, "How long a lost face is reported at its predicted place."
     )
-    pin_left: Path | None = setting(
+    pin_left: str | None = setting(
         None,
-        Or("nobody", ExistingFile()),
-        "Photo (JPEG, PNG) of the person for the left side, as `--pin left=PHOTO`.",
+        Or("nobody", PhotoOrNumber()),
+        "Photo (JPEG, PNG) of the person for the left side, or that person's number as "
+        "`dualface-client cast` shows it, as `--pin left=PHOTO` or `--pin left=cast:2`.",
     )
-    pin_right: Path | None = setting(
-        None, Or("nobody", ExistingFile()), "Photo of the person for the right side."
+    pin_right: str | None = setting(
+        None, Or("nobody", PhotoOrNumber()), "The same for the right side."
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.settings.stream import OutputSettings
 from dualface_client.stream.job import Job
-from dualface_client.stream.seams import FrameSink, FrameSource, Imaging
+from dualface_client.stream.seams import FrameSink, FrameSource, Glimpses, Imaging
 from dualface_client.types import Nv12Image, VideoInfo
 from dualface_client.video.disk_wait import DiskWait
 
@@ -34,6 +34,19 @@ class StreamDevice(ABC):
         Raises:
             SourceError: It cannot be read.
         """
+
+    def open_glimpses(self, path: Path) -> Glimpses | None:
+        """Opens a video for a look at single pictures, which are on the host.
+
+        Returns:
+            None where the input does not allow it, as nothing can be found in it by its time.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        from dualface_client.video.glimpses import Glimpses as PyavGlimpses
+
+        return PyavGlimpses(path)
 
     @abstractmethod
     def open_sink(

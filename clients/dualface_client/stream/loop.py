@@ -28,6 +28,7 @@ from dualface_client.picture.analysis import PictureAnalysis
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.canvases import CanvasMaker
 from dualface_client.stream.load import MAX_LOOKAHEAD_FRAMES, composed_at_once, frames_that_may_wait
+from dualface_client.stream.look import Seating
 from dualface_client.stream.overlay import DebugOverlay
 from dualface_client.stream.pacing import Pacing, Unpaced
 from dualface_client.stream.seams import (
@@ -42,7 +43,6 @@ from dualface_client.stream.threads import Reader, Writer
 from dualface_client.tracking.director import Director
 from dualface_client.tracking.hindsight import reseated, revised
 from dualface_client.tracking.links import Relink
-from dualface_client.tracking.pins import Pin
 from dualface_client.types import (
     Embeddings,
     Faces,
@@ -69,7 +69,7 @@ class StreamParts:
         tracks: Where tracks are written, None for nowhere.
         pacing: Says how many requests to keep under way.
         overlay: Where what was decided is drawn on the source, None for nowhere.
-        pins: Faces that belong to a side.
+        seating: Who sits where from the first frame on.
     """
 
     source: FrameSource
@@ -80,7 +80,7 @@ class StreamParts:
     tracks: TrackLog | None = None
     pacing: Pacing = field(default_factory=Unpaced)
     overlay: DebugOverlay | None = None
-    pins: tuple[Pin, ...] = ()
+    seating: Seating = field(default_factory=Seating)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,10 @@ class StreamLoop:
         self._stop = stop
         self._clock = clock
         info = parts.source.info
-        self._director = Director(settings.tracking, (info.width_px, info.height_px), parts.pins)
-        size_wh = info.width_px, info.height_px
+        seating, size_wh = parts.seating, (info.width_px, info.height_px)
+        self._director = Director(
+            settings.tracking, size_wh, seating.pins, seating.members, seating.join_s
+        )
         self._picture = PictureAnalysis(size_wh)
         layout = settings.output.tile_layout
         self._studio = Studio(layout, size_wh, settings.framing)

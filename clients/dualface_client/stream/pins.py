@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dualface_client.errors import UsageError
 from dualface_client.imaging.photo import read_photo
+from dualface_client.settings.kinds import cast_number
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.settings.tracking import SideSettings, TrackingSettings
 from dualface_client.stream.job import Job
@@ -93,8 +94,8 @@ def _embed(
 
 
 def _photos(sides: SideSettings) -> list[tuple[Side, Path]]:
-    photos = ((Side.LEFT, sides.pin_left), (Side.RIGHT, sides.pin_right))
-    return [(side, photo) for side, photo in photos if photo is not None]
+    pins = ((Side.LEFT, sides.pin_left), (Side.RIGHT, sides.pin_right))
+    return [(side, Path(pin)) for side, pin in pins if pin and cast_number(pin) is None]
 
 
 def _named(side: Side, photo: Path) -> Nv12Image:

@@ -20,6 +20,7 @@ from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, ending, finished
+from dualface_client.stream.look import Look, Seating, seating
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.overlay import DebugOverlay, overlay_path
 from dualface_client.stream.pacing import Pacing, Unpaced
@@ -227,12 +228,7 @@ class Runner:
             if self._setup.tracks is not None:
                 tracks = TrackLog(_tracks_path(self._setup.tracks, run.job))
                 stack.callback(tracks.close)
-            pins = self._models.photos.pins(
-                run.settings.tracking,
-                run.device.imaging,
-                self._models.detector,
-                self._models.embedder,
-            )
+            seating = self._seating(run)
             overlay = self._open_overlay(run, source)
             parts = StreamParts(
                 source,
@@ -243,7 +239,7 @@ class Runner:
                 tracks,
                 self._pacing,
                 overlay,
-                pins,
+                seating,
             )
             complete = False
             try:
@@ -255,6 +251,36 @@ class Runner:
                 if overlay is not None:
                     overlay.close(complete=complete)
         return complete
+
+    def _seating(self, run: StreamRun) -> Seating:
+        """Who sits where from the first frame on: by photos, and by a look through the file."""
+        models, tracking = self._models, run.settings.tracking
+        imaging = run.device.imaging
+        pins = models.photos.pins(tracking, imaging, models.detector, models.embedder)
+        if not run.settings.cast.enabled or tracking.reid == "never":
+            return Seating(pins=pins)
+        look = Look(imaging, models.detector, models.embedder, run.settings, run.stop.event.is_set)
+        run.status.update(phase="looking")
+        try:
+            with run.clock.stage("look"), ExitStack() as stack:
+                file = run.device.open_glimpses(run.job.input)
+                if file is None:
+                    return Seating(pins=pins)
+                stack.enter_context(closing(file))
+                seats = seating(look.through(file), tracking, pins)
+        except StoppedError:
+            raise
+        except Exception as error:
+            if self._device.is_out_of_memory(error):
+                raise
+            # What the look would have told is found out while the frames pass.
+            run.warn("look_failed", f"the look for the people of the video failed: {error}")
+            return Seating(pins=pins)
+        finally:
+            run.status.update(phase="")
+        for note in seats.notes:
+            run.status.warn(note)
+        return seats
 
     def _open_overlay(self, run: StreamRun, source: FrameSource) -> DebugOverlay | None:
         if self._setup.overlay is None:

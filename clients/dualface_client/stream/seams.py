@@ -50,6 +50,28 @@ class FrameSource(Protocol):
         """Releases everything; safe to call twice and from another thread."""
 
 
+class Glimpses(Protocol):
+    """Single pictures from anywhere in a file. Opened by its constructor, like a source."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known about the stream."""
+
+    @property
+    def key_times_s(self) -> tuple[float, ...]:
+        """When key frames begin, seconds from the start, ascending; empty if nothing says so."""
+
+    def at(self, time_s: float) -> Frame | None:
+        """The picture at a time or near it, on the host; None at the end of the file.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+
+    def close(self) -> None:
+        """Releases everything."""
+
+
 class FrameSink(Protocol):
     """Where composed frames go."""
 

@@ -80,6 +80,24 @@ def open_runner(
 ) -> Iterator[tuple[Runner, Session]]:
     """A runner on a session of its own; arguments and errors as in `run_worker`."""
     settings = setup.settings
+    with open_models(setup, device, stop, server_awaited) as (models, session):
+        _look_at_photos(setup, device, models)
+        # A request that is sent again after the server was away takes at most this long, and its
+        # answer may wait for its turn for as long again.
+        limit_s = 2 * settings.detection.timeout_s + settings.server_wait_s
+        with LeakMonitor(session.pool, limit_s):
+            yield Runner(setup, device, models, pacing), session
+
+
+@contextmanager
+def open_models(
+    setup: WorkerSetup,
+    device: Device,
+    stop: Stop,
+    server_awaited: Callable[[], None] = _nothing,
+) -> Iterator[tuple[Models, Session]]:
+    """The models, connected by a session of its own; arguments and errors as in `run_worker`."""
+    settings = setup.settings
 
     def check() -> None:
         if stop.is_asked:
@@ -101,16 +119,9 @@ def open_runner(
         make_region=device.make_region,
         outputs_in_region=device.outputs_in_region,
     ) as session:
-        models = Models(
-            FaceDetector(ModelAccess(session, timeout_s), settings.detection.score_threshold),
-            FaceEmbedder(ModelAccess(session, settings.reid_timeout_s), REID_BATCH),
-        )
-        _look_at_photos(setup, device, models)
-        # A request that is sent again after the server was away takes at most this long, and its
-        # answer may wait for its turn for as long again.
-        limit_s = 2 * timeout_s + settings.server_wait_s
-        with LeakMonitor(session.pool, limit_s):
-            yield Runner(setup, device, models, pacing), session
+        detector = FaceDetector(ModelAccess(session, timeout_s), settings.detection.score_threshold)
+        embedder = FaceEmbedder(ModelAccess(session, settings.reid_timeout_s), REID_BATCH)
+        yield Models(detector, embedder), session
 
 
 def _look_at_photos(setup: WorkerSetup, device: Device, models: Models) -> None:

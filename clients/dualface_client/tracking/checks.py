@@ -10,6 +10,8 @@ from dualface_client.settings.tracking import RiskSettings
 from dualface_client.tracking.boxes import iou
 from dualface_client.tracking.track import PairRisk, Track
 
+_MOST_DOUBLINGS = 30
+
 
 class Reason(Enum):
     """Why a face needs an embedding."""
@@ -22,6 +24,7 @@ class Reason(Enum):
     SEPARATED = "separated"
     SCENE_CUT = "scene_cut"
     DOUBT = "doubt"
+    UNKNOWN = "unknown"
 
 
 @dataclass(slots=True)
@@ -107,7 +110,8 @@ class CheckList:
 
         Returns:
             False where it was the last one allowed; the question is then closed. A question
-            about an overlap that goes on is closed as well: the pair's cool-down repeats it.
+            about an overlap that goes on is closed as well: the pair's cool-down repeats it. One
+            about a face that nothing names stays open: it is asked for as long as it is seen.
         """
         check = self._checks.get(track_id)
         if check is None:
@@ -116,8 +120,9 @@ class CheckList:
             del self._checks[track_id]
             return True
         check.attempts += 1
-        check.next_s = time_s + self._settings.retry_s * 2.0**check.attempts
-        if check.attempts < self._settings.retry_limit:
+        pause_s = self._settings.retry_s * 2.0 ** min(check.attempts, _MOST_DOUBLINGS)
+        check.next_s = time_s + min(pause_s, self._settings.cooldown_limit_s)
+        if check.reason is Reason.UNKNOWN or check.attempts < self._settings.retry_limit:
             return True
         del self._checks[track_id]
         return False

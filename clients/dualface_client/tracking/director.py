@@ -14,21 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
 from dualface_client.settings.tracking import TrackingSettings
+from dualface_client.tracking.boxes import cover
 from dualface_client.tracking.bytetrack import ByteTracker
 from dualface_client.tracking.checks import CheckList, Reason
 from dualface_client.tracking.enquiry import Enquiry
-from dualface_client.tracking.gallery import normalised
-from dualface_client.tracking.identity import IdentityBook, Verdict
+from dualface_client.tracking.gallery import Identity, Member, normalised
+from dualface_client.tracking.identity import IdentityBook
 from dualface_client.tracking.links import LinkBook, Relink
+from dualface_client.tracking.naming import Naming
 from dualface_client.tracking.pins import Pin, PinBook
 from dualface_client.tracking.quality import face_quality
 from dualface_client.tracking.risk import RiskMeter
 from dualface_client.tracking.scene import CutDetector
 from dualface_client.tracking.sides import SideBook
+from dualface_client.tracking.stillness import FaceMotion
 from dualface_client.tracking.track import PairRisk, Track
 from dualface_client.types import (
     ByteArray,
@@ -86,6 +90,10 @@ class Director:
         settings: Thresholds and times.
         source_wh_px: Width and height of the frames.
         pins: Faces that belong to a side.
+        cast: Who the video is about, if that is known before its first frame; the sides of the
+            stream are theirs.
+        join_s: How long somebody else must be visible to take a free side, at least; 0 for the
+            settings' own time.
     """
 
     def __init__(
@@ -93,6 +101,8 @@ class Director:
         settings: TrackingSettings | None = None,
         source_wh_px: tuple[int, int] = (1920, 1080),
         pins: Sequence[Pin] = (),
+        cast: Sequence[Member] = (),
+        join_s: float = 0.0,
     ) -> None:
         self._settings = settings or TrackingSettings()
         self._height_px = max(source_wh_px[1], 1)
@@ -102,8 +112,12 @@ class Director:
         self._checks = CheckList(self._settings.risk)
         self._book = IdentityBook(self._settings.identity)
         self._sides = SideBook(source_wh_px[0], self._settings.sides)
-        self._links = LinkBook(self._book, self._sides)
+        self._links = LinkBook(self._book, self._sides, self._settings.identity)
         self._enquiry = Enquiry(self._settings, self._checks, self._book, self._links)
+        self._naming = Naming(
+            self._settings.identity, self._tracker, self._checks, self._book, self._links
+        )
+        self._motions: dict[int, FaceMotion] = {}
         self._pins = PinBook(pins, self._settings.identity)
         self._enquiry.everybody = self._pins.is_open
         self._reseated = False
@@ -114,11 +128,22 @@ class Director:
         self._worst: PairRisk | None = None
         self._time_s: float | None = None
         self._elapsed_s = 0.0
+        if cast:
+            self._seat_cast(cast, join_s)
+
+    def _seat_cast(self, cast: Sequence[Member], join_s: float) -> None:
+        seats: dict[Side, int] = {}
+        for member in cast:
+            self._book.use_version(member.model_version)
+            seats[member.side] = self._book.know(member).id
+        self._sides.reserve(seats, join_s)
+        self._apply_pins(cast[0].model_version, -inf)
+        self._reseated = False
 
     @property
     def counts(self) -> DirectorCounts:
         """Totals so far."""
-        return self._counts
+        return replace(self._counts, corrections=self._naming.corrections)
 
     @property
     def visible(self) -> dict[int, Track]:
@@ -154,15 +179,18 @@ class Director:
         self._cut = thumbnail is not None and self._cuts.update(thumbnail, time_s)
         if self._cut:
             self._tracker.cut()
-            self._links.clear()
+            self._links.cut(time_s)
             self._checks.clear()
+            self._motions.clear()
+            if self._book.knows_faces:
+                self._sides.vacate(self._book.people)
         self._tracker.update(faces, time_s)
         tracks = self._tracker.confirmed
         self._links.begin(tracks)
         risks = self._meter.update(tracks, self._cut)
         self._worst = max(risks, key=lambda pair: pair.value, default=None)
         self._checks.follow(risks if not self._cut else (), tracks, time_s)
-        self._meet_newcomers(tracks, time_s)
+        self._naming.meet(tracks, time_s, shot_starts=self._cut or self._counts.frames == 0)
         seen = [track for track in tracks if track.face_row >= 0]
         self._asked = self._enquiry.choose(seen, faces, time_s)
         rows = np.array([track.face_row for track in self._asked], np.int64)
@@ -200,35 +228,12 @@ class Director:
             self._learn(normalised(embeddings), self._qualities(sharpness), time_s)
             self._apply_pins(model_version, time_s)
         else:
-            self._do_without(time_s)
-        self._name_by_motion(time_s, at_once=self._cut and not ran)
+            self._naming.do_without(self._asked, time_s)
+        self._naming.go_by_motion(time_s, at_once=self._cut and not ran)
         self._asked = []
         self._age_people(time_s)
         self._count(ran, 0 if embeddings is None else len(embeddings))
         return self._assignment(ran, time_s)
-
-    # -- links ------------------------------------------------------------------------------------
-
-    def _meet_newcomers(self, tracks: list[Track], time_s: float) -> None:
-        """Tracks without a person: asked about if somebody they could be is missing, else new.
-
-        While both holders are in sight nobody else matters: passers-by cost no ReID.
-        """
-        for track in self._links.unnamed(tracks):
-            if self._links.missed(tracks):
-                reason = Reason.SCENE_CUT if self._cut else Reason.NEWCOMER
-                self._checks.add(track.id, reason, time_s, track.started_s)
-            else:
-                self._links.create(track, time_s)
-
-    def _name_by_motion(self, time_s: float, at_once: bool) -> None:
-        """Names faces that no embedding could name in time, the nearest first."""
-        tracks = self._tracker.confirmed
-        for track in self._links.unnamed(tracks):
-            check = self._checks.get(track.id)
-            patience_s = 0.0 if at_once else self._settings.identity.patience_s
-            if check is None or time_s - check.since_s >= patience_s:
-                self._links.guess(track, tracks, time_s)
 
     # -- embeddings -------------------------------------------------------------------------------
 
@@ -241,71 +246,8 @@ class Director:
         ]
 
     def _learn(self, embeddings: FloatArray, qualities: list[float], time_s: float) -> None:
-        links = [self._links.of(track.id) for track in self._asked]
-        verdicts = self._book.judge(embeddings, links)
-        claimed = {verdict.identity for verdict in verdicts if verdict.changes}
-        for track, verdict, link, quality in zip(
-            self._asked, verdicts, links, qualities, strict=True
-        ):
-            if link and verdict.changes and not verdict.identity and link not in claimed:
-                self._doubt(track, quality, time_s)
-            else:
-                self._apply(track, verdict, link, time_s)
-        self._enrol_sure(embeddings, verdicts, qualities, time_s)
-
-    def _apply(self, track: Track, verdict: Verdict, link: int, time_s: float) -> None:
-        check = self._checks.get(track.id)
-        since_s = check.doubtful_s if check else time_s
-        if verdict.decided:
-            self._checks.close(track.id)
-        elif self._checks.postpone(track.id, time_s):
-            return
-        if check and check.reason is Reason.MERGED and self._hand_over(track, verdict, since_s):
-            return
-        if verdict.changes or not link:
-            self._correct(link)
-            if verdict.identity:
-                self._links.link(track, verdict.identity, since_s)
-            else:
-                self._links.adopt(track, self._tracker.confirmed, since_s, time_s)
-
-    def _hand_over(self, track: Track, verdict: Verdict, since_s: float) -> bool:
-        """Gives a face to the lost track of the person it shows; False if there is none.
-
-        The links stay: each track continues with the motion of its own person.
-        """
-        for taker in self._tracker.lost:
-            if verdict.changes and self._links.of(taker.id) == verdict.identity != 0:
-                self._correct(verdict.identity)
-                self._tracker.hand_over(track, taker)
-                self._links.note_handover(track, taker, since_s)
-                return True
-        return False
-
-    def _doubt(self, track: Track, quality: float, time_s: float) -> None:
-        """A face looks like a stranger: believed only if it still does at the last try, well seen.
-
-        A hand, a turned head or the other person's shoulder can also spoil an embedding.
-        """
-        self._checks.add(track.id, Reason.DOUBT, time_s, time_s)
-        if self._checks.postpone(track.id, time_s):
-            return
-        if quality >= self._settings.identity.min_quality:
-            self._correct(self._links.of(track.id))
-            self._links.adopt(track, self._tracker.confirmed, time_s, time_s)
-
-    def _correct(self, link: int) -> None:
-        if link:
-            self._counts = replace(self._counts, corrections=self._counts.corrections + 1)
-
-    def _enrol_sure(
-        self,
-        embeddings: FloatArray,
-        verdicts: list[Verdict],
-        qualities: list[float],
-        time_s: float,
-    ) -> None:
-        """Enrols whom the embeddings confirm; the others are not asked about for a while."""
+        """Names the requested faces and enrols whom that confirms."""
+        verdicts = self._naming.learn(self._asked, embeddings, qualities, time_s)
         for track, verdict, embedding, quality in zip(
             self._asked, verdicts, embeddings, qualities, strict=True
         ):
@@ -315,7 +257,7 @@ class Director:
             good = quality >= self._settings.identity.min_quality
             if verdict.decided and not verdict.changes and good:
                 self._book.enrol(person, embedding, quality, time_s)
-            else:
+            else:  # not asked about for a while
                 self._book.skip(person, time_s)
 
     def _apply_pins(self, model_version: str, time_s: float) -> None:
@@ -323,14 +265,6 @@ class Director:
         if pinned:
             self._reseated = self._sides.pin(pinned, time_s)
         self._enquiry.everybody = self._pins.is_open
-
-    def _do_without(self, time_s: float) -> None:
-        """No embeddings came: asks again later, less and less often."""
-        for track in self._asked:
-            if track.id in self._checks:
-                self._checks.postpone(track.id, time_s)
-            elif self._links.of(track.id):
-                self._book.skip(self._book.people[self._links.of(track.id)], time_s)
 
     # -- people -----------------------------------------------------------------------------------
 
@@ -344,12 +278,42 @@ class Director:
             person.visible_s += step_s
             share = (track.box[3] - track.box[1]) / self._height_px
             person.weight += max(step_s, 1e-3) * share
-            blend = 1.0 - (1.0 - self._settings.sides.ema_alpha) ** (step_s * 30.0)
-            person.x_px += blend * ((track.box[0] + track.box[2]) / 2 - person.x_px)
+            self._follow_place(person, step_s)
+            self._watch(person, track, time_s)
         for person in self._book.people.values():
             person.weight *= 1.0 - min(self._elapsed_s / _WEIGHT_MEMORY_S, 1.0)
-        self._sides.update(self._book.people, visible, time_s)
+        tracks = self._tracker.confirmed
+        alive = {track.id for track in tracks}
+        self._motions = {key: self._motions[key] for key in self._motions.keys() & alive}
+        heights_px = [track.box[3] - track.box[1] for track in tracks if track.face_row >= 0]
+        self._sides.update(self._book.people, visible, time_s, heights_px)
         self._book.forget(keep=self._sides.holders | self._links.people)
+
+    def _follow_place(self, person: Identity, step_s: float) -> None:
+        """Moves the smoothed place towards the box; jumps to it at the first sight."""
+        alpha = self._settings.sides.ema_alpha
+        is_new = person.visible_s <= step_s
+        blend = 1.0 if is_new else 1.0 - (1.0 - alpha) ** (step_s * 30.0)
+        x1, y1, x2, y2 = person.box
+        person.x_px += blend * ((x1 + x2) / 2 - person.x_px)
+        person.y_px += blend * ((y1 + y2) / 2 - person.y_px)
+
+    def _watch(self, person: Identity, track: Track, time_s: float) -> None:
+        """Looks for movements within the face while it is seen well and by itself."""
+        boxes = self._faces.boxes_xyxy_px.tolist()
+        others = (box for row, box in enumerate(boxes) if row != track.face_row)
+        if track.score < self._settings.association.high_score or any(
+            cover(track.box, tuple(box)) > 0 for box in others
+        ):
+            return
+        landmarks = self._faces.landmarks_px[track.face_row]
+        motion = self._motions.get(track.id)
+        if motion is None:
+            self._motions[track.id] = FaceMotion.begin(landmarks, time_s)
+            return
+        motion.see(landmarks, time_s)
+        person.watched_s = motion.watched_s
+        person.moves |= motion.moved_heights >= self._settings.sides.still_share
 
     def _assignment(self, ran: bool, time_s: float) -> SeatAssignment:
         tracks = self._tracker.confirmed

@@ -84,7 +84,7 @@ class Enquiry:
 
     def _to_check(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:
         """With a question that is due, also the holders' faces: one says little about a swap."""
-        if not any(len(person.gallery) for person in self._people.people.values()):
+        if not self._people.knows_faces:
             return []
         if any(self._is_due(track, faces, time_s) for track in seen):
             return [track for track in seen if track.id in self._checks or self._links.holds(track)]
@@ -94,9 +94,10 @@ class Enquiry:
         check = self._checks.get(track.id)
         if check is None or time_s < check.next_s:
             return False
-        waited = time_s - check.since_s >= self._settings.patience_s / 2
-        if check.reason is Reason.SCENE_CUT or waited:
-            return True
+        if check.reason is not Reason.UNKNOWN:
+            waited = time_s - check.since_s >= self._settings.patience_s / 2
+            if check.reason is Reason.SCENE_CUT or waited:
+                return True
         return face_quality(faces, track.face_row) >= self._settings.min_quality
 
     def _to_enrol(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dualface_client.types import Box, FloatArray
+from dualface_client.types import Box, FloatArray, Side
 
 
 @dataclass(slots=True)
@@ -63,6 +63,10 @@ class Identity:
         visible_s: Seconds visible in all.
         weight: How established: visible seconds times face height over picture height, fading.
         x_px: Smoothed horizontal centre.
+        y_px: Smoothed vertical centre.
+        moves: Whether the face was ever seen to move within itself.
+        watched_s: For how long the present track was watched for such a movement.
+        is_proven: Whether this is certainly none of the people who were known before.
         enrol_s: When the next enrolment is due.
         enrol_pause_s: Pause after it.
     """
@@ -74,8 +78,29 @@ class Identity:
     visible_s: float = 0.0
     weight: float = 0.0
     x_px: float = 0.0
+    y_px: float = 0.0
+    moves: bool = False
+    watched_s: float = 0.0
+    is_proven: bool = True
     enrol_s: float = 0.0
     enrol_pause_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody a video is about, known before its first frame.
+
+    Attributes:
+        side: Whose side it is.
+        embeddings: Shape `(k, d)`, float32, rows of length 1: what the person looks like.
+        qualities: Of the same faces, 0 to 1.
+        model_version: What made them; compared only with embeddings of the same version.
+    """
+
+    side: Side
+    embeddings: FloatArray
+    qualities: tuple[float, ...]
+    model_version: str
 
 
 def normalised(embeddings: FloatArray) -> FloatArray:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from dualface_client.settings.tracking import IdentitySettings
 from dualface_client.tracking.assignment import best_pairs
-from dualface_client.tracking.gallery import Gallery, Identity
+from dualface_client.tracking.gallery import Gallery, Identity, Member
 from dualface_client.types import Box, FloatArray
 
 _IMPOSSIBLE = -1e6
+_NOWHERE: Box = (0.0, 0.0, 0.0, 0.0)
 _SKIP_LIMIT = 4.0  # longest pause after an enrolment that failed, in `enrol_limit_s`
 
 
@@ -50,13 +52,28 @@ class IdentityBook:
         """A new person at this place."""
         settings = self._settings
         gallery = Gallery(settings.gallery_size, settings.duplicate_cosine)
-        person = Identity(
-            self._next_id, gallery, time_s, box, x_px=(box[0] + box[2]) / 2, enrol_s=time_s
-        )
+        x_px, y_px = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        person = Identity(self._next_id, gallery, time_s, box, x_px=x_px, y_px=y_px, enrol_s=time_s)
         person.enrol_pause_s = settings.enrol_interval_s
         self._next_id += 1
         self.people[person.id] = person
         return person
+
+    def know(self, member: Member) -> Identity:
+        """A person who is known before being seen."""
+        person = self.create(_NOWHERE, -inf)
+        for embedding, quality in zip(member.embeddings, member.qualities, strict=True):
+            person.gallery.add(embedding, quality)
+        return person
+
+    @property
+    def knows_faces(self) -> bool:
+        """Whether anybody has a gallery, so that an embedding can say who a face is."""
+        return any(len(person.gallery) for person in self.people.values())
+
+    def drop(self, identity: int) -> None:
+        """Forgets somebody who turned out to be another one."""
+        self.people.pop(identity, None)
 
     def forget(self, keep: set[int]) -> None:
         """Drops the least established people beyond the limit, none of `keep`."""

@@ -5,7 +5,11 @@ that the person decides (policy `identity`): a holder keeps the side through cro
 and absences. Under the policy `position` the positions keep deciding. A side is given away only if
 it never had a holder or its holder is gone for good, and then to the most established visible
 person without a side. A side that is pinned by a photo belongs to its person from the moment of
-recognition.
+recognition, and one that is reserved for the cast from the start.
+
+Order by place: the left one of two people is left; of two who are above each other, the upper one.
+A face that never moves, such as a poster's, takes no side while others move, and somebody who may
+turn out to be a holder who is missing takes none either.
 
 "Established" is visible time weighted with the face's height relative to the picture, fading with
 a time constant of 30 s (`Identity.weight`).
@@ -13,10 +17,11 @@ a time constant of 30 s (`Identity.weight`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from dualface_client.settings.tracking import SideSettings
 from dualface_client.tracking.gallery import Identity
+from dualface_client.tracking.places import lead_px
 from dualface_client.types import Side
 
 #: A second person who comes while the first has held a side for less than this is placed by
@@ -39,6 +44,9 @@ class SideBook:
         self._held_since_s: dict[Side, float] = {Side.LEFT: 0.0, Side.RIGHT: 0.0}
         self._start_s: float | None = None
         self._pins: dict[Side, int] = {}
+        self._reserved: frozenset[int] = frozenset()
+        self._join_s = self._settings.join_s
+        self._heights_px: list[float] = []
 
     def holder(self, side: Side) -> int:
         """Identity that holds a side, 0 for nobody."""
@@ -64,8 +72,29 @@ class SideBook:
         self._seat(before, time_s)
         return self._holders != before
 
+    def reserve(self, seats: Mapping[Side, int], join_s: float) -> None:
+        """Gives sides to the people whom the stream is about, before the first frame.
+
+        Args:
+            seats: Identity for one side or both; nobody else ever gets these sides.
+            join_s: How long somebody else must be visible to take a side that is left, at least.
+        """
+        self._reserved = frozenset(seats.values())
+        self._holders = {side: seats.get(side, 0) for side in Side}
+        self._join_s = max(join_s, self._settings.join_s)
+
+    def vacate(self, people: Mapping[int, Identity]) -> None:
+        """At a cut: takes sides from holders whom nothing could recognise again."""
+        for side, identity in self._holders.items():
+            if identity and not len(people[identity].gallery):
+                self._holders[side] = 0
+
     def update(
-        self, people: Mapping[int, Identity], visible: Collection[int], time_s: float
+        self,
+        people: Mapping[int, Identity],
+        visible: Collection[int],
+        time_s: float,
+        heights_px: Sequence[float] = (),
     ) -> None:
         """Gives sides to people.
 
@@ -73,14 +102,17 @@ class SideBook:
             people: Everyone known.
             visible: Identities seen in this frame.
             time_s: Presentation time in seconds.
+            heights_px: Of all faces of this frame, those of nobody known included.
         """
+        self._heights_px = sorted(heights_px, reverse=True)
         if self._start_s is None:
             if not visible:
                 return
             self._start_s = time_s
-        if time_s - self._start_s <= self._settings.settle_s:
-            self._arrange(people, time_s)
+        if not self._reserved and time_s - self._start_s <= self._settings.settle_s:
+            self._arrange(people, visible, time_s)
         else:
+            self._evict_pictures(people, time_s)
             self._fill(people, visible, time_s)
             if self._settings.policy == "position":
                 self._follow_places(people, visible, time_s)
@@ -93,9 +125,33 @@ class SideBook:
         if left in visible and right in visible:
             self._seat(self._ordered(people[left], people[right]), time_s)
 
-    def _arrange(self, people: Mapping[int, Identity], time_s: float) -> None:
+    def _evict_pictures(self, people: Mapping[int, Identity], time_s: float) -> None:
+        """Takes sides from still faces; the other one's place is then found anew as well."""
+        for side, identity in self._holders.items():
+            holder = people.get(identity)
+            if holder and identity not in self._reserved and self._is_picture(holder, people):
+                self._holders[side] = 0
+                self._held_since_s[side.other] = time_s
+
+    def _is_picture(self, person: Identity, people: Mapping[int, Identity]) -> bool:
+        """Whether a face never moved although somebody else's did, as that of a poster."""
+        is_still = not person.moves and person.watched_s >= self._settings.still_s
+        return is_still and _somebody_moves(people)
+
+    def _prominent(self, people: Mapping[int, Identity], visible: Collection[int]) -> set[int]:
+        """Whom of the visible people a side may be given to; in a crowd few or none."""
+        if len(self._heights_px) < self._settings.crowd:
+            return set(visible)
+        least_px = self._settings.crowd_ratio * self._heights_px[2]
+        return {key for key in visible if people[key].box[3] - people[key].box[1] >= least_px}
+
+    def _arrange(
+        self, people: Mapping[int, Identity], visible: Collection[int], time_s: float
+    ) -> None:
         """Tentative: the two most established people by place."""
-        ranked = sorted(people.values(), key=lambda person: (-person.weight, person.id))[:2]
+        known = [people[key] for key in people.keys() - visible]
+        known += [people[key] for key in self._prominent(people, visible)]
+        ranked = sorted(known, key=lambda person: (-person.weight, person.id))[:2]
         if len(ranked) == 1:
             side = self._half(ranked[0])
             self._seat({side: ranked[0].id, side.other: 0}, time_s)
@@ -103,23 +159,31 @@ class SideBook:
             self._seat(self._ordered(ranked[0], ranked[1]), time_s)
 
     def _half(self, person: Identity) -> Side:
-        """The half a person sits in; the present one within the hysteresis."""
+        """The side of the half a person sits in; the present one within the hysteresis."""
         offset = person.x_px - self._width_px / 2
         slack = self._settings.hysteresis * self._width_px
-        if self._holders[Side.LEFT] == person.id and offset < slack:
-            return Side.LEFT
-        if self._holders[Side.RIGHT] == person.id and offset > -slack:
-            return Side.RIGHT
-        return Side.LEFT if offset < 0 else Side.RIGHT
+        first, second = self._first_and_second
+        if self._holders[first] == person.id and offset < slack:
+            return first
+        if self._holders[second] == person.id and offset > -slack:
+            return second
+        return first if offset < 0 else second
+
+    @property
+    def _first_and_second(self) -> tuple[Side, Side]:
+        """The tiles of whoever comes first by place and of the other one."""
+        return (Side.RIGHT, Side.LEFT) if self._settings.swap else (Side.LEFT, Side.RIGHT)
 
     def _ordered(self, one: Identity, other: Identity) -> dict[Side, int]:
-        """Both people from left to right; the present order within the hysteresis."""
-        slack = self._settings.hysteresis * self._width_px
-        left, right = (one, other) if one.x_px <= other.x_px else (other, one)
-        turned = self._holders == {Side.LEFT: right.id, Side.RIGHT: left.id}
-        if turned and right.x_px - left.x_px < slack:
-            left, right = right, left
-        return {Side.LEFT: left.id, Side.RIGHT: right.id}
+        """Both people in the order of their places; the present order within the hysteresis."""
+        first, second = self._first_and_second
+        dx_px, dy_px = other.x_px - one.x_px, other.y_px - one.y_px
+        lead = lead_px(dx_px, dy_px, self._settings.above_ratio)
+        before, after = (one, other) if lead >= 0 else (other, one)
+        turned = self._holders == {first: after.id, second: before.id}
+        if turned and abs(lead) < self._settings.hysteresis * self._width_px:
+            before, after = after, before
+        return {first: before.id, second: after.id}
 
     def _fill(
         self, people: Mapping[int, Identity], visible: Collection[int], time_s: float
@@ -129,14 +193,24 @@ class SideBook:
             return
         waiting = [
             people[identity]
-            for identity in visible
-            if identity not in self.holders and people[identity].visible_s >= self._settings.join_s
+            for identity in self._prominent(people, visible)
+            if identity not in self.holders and self._may_join(people[identity], people, visible)
         ]
         for person in sorted(waiting, key=lambda person: (-person.weight, person.id))[: len(free)]:
             side = self._half(person)
             side = side if side in free else free[0]
             free.remove(side)
             self._join(person, side, people, visible, time_s)
+
+    def _may_join(
+        self, person: Identity, people: Mapping[int, Identity], visible: Collection[int]
+    ) -> bool:
+        if person.visible_s < self._join_s:
+            return False
+        if not person.moves and _somebody_moves(people):  # a poster, for all that is known
+            return False
+        missing = (people[key] for key in self.holders - set(visible))
+        return person.is_proven or not any(len(holder.gallery) for holder in missing)
 
     def _join(
         self,
@@ -161,6 +235,8 @@ class SideBook:
         holder = people.get(self._holders[side])
         if holder is None:
             return True
+        if holder.id in self._reserved and len(holder.gallery):
+            return False
         settings = self._settings
         earned_s = max(settings.forget_ratio * holder.visible_s, settings.forget_least_s)
         away_s = time_s - holder.seen_s
@@ -183,3 +259,7 @@ class SideBook:
             if self._holders[side] != identity:
                 self._held_since_s[side] = time_s
         self._holders = holders
+
+
+def _somebody_moves(people: Mapping[int, Identity]) -> bool:
+    return any(person.moves for person in people.values())

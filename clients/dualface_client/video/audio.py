@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dualface_client.video.ffmpeg import AV_ERRORS, av
-from dualface_client.video.formats import filter_for, filtered, holders, holds
+from dualface_client.video.formats import filter_for, filtered, holders, holds, stream_metadata
 from dualface_client.video.packets import JoinedPackets
 from dualface_client.video.timeline import Timeline
 from dualface_client.video.tracks import open_input, sound_of
@@ -41,9 +41,9 @@ class _Carrier(Protocol):
 class _Copy:
     """Leaves the payload as it is."""
 
-    def __init__(self, output: OutputContainer, source: Any) -> None:
+    def __init__(self, output: OutputContainer, suffix: str, source: Any) -> None:
         self._stream = output.add_stream_from_template(source)
-        self._stream.metadata.update(source.metadata)
+        self._stream.metadata.update(stream_metadata(suffix, source.metadata))
         self._stream.disposition = source.disposition.value
         self._filter = filter_for(source)
 
@@ -140,7 +140,7 @@ class AudioCopy:
     def _attach_subtitles(self, output: OutputContainer, suffix: str) -> None:
         for stream in self._input.streams.subtitles:
             if holds(suffix, stream, ()):
-                self._carry(stream, _Copy(output, stream))
+                self._carry(stream, _Copy(output, suffix, stream))
             else:
                 name = f"subtitle stream {stream.index} ({_codec_name(stream)})"
                 remedy = _remedy(holders(stream, ()))
@@ -212,7 +212,7 @@ class AudioCopy:
             self._warnings.append(f"{name} has no packets: left out")
             return None
         if self._mode == "copy" and holds(suffix, stream, first):
-            return _Copy(output, stream)
+            return _Copy(output, suffix, stream)
         found = self._format_of(stream, first)
         remedy = _remedy(holders(stream, first)) if self._mode == "copy" else ""
         if found is None:
@@ -226,7 +226,7 @@ class AudioCopy:
                 why = "the file says too late what it is"
             self._warnings.append(f"{name} is transcoded to AAC, because {why}{remedy}")
         carrier = TranscodedAudio(output, *found)
-        carrier.stream.metadata.update(stream.metadata)
+        carrier.stream.metadata.update(stream_metadata(suffix, stream.metadata))
         carrier.stream.disposition = stream.disposition.value
         return carrier
 
@@ -249,8 +249,10 @@ class AudioCopy:
             if packet is None:
                 return True
             seen_bytes += packet.size
-            if packet.stream.index in wanted:
+            is_wanted = packet.stream.index in wanted
+            if is_wanted or packet.stream.type == "subtitle":
                 self._read_ahead.append(packet)
+            if is_wanted:
                 left[packet.stream.index] -= 1
         return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,29 @@ FORMATS = {
 # MP4 names every kind of PCM `ipcm` and describes it in a box that FFmpeg reads since version 6.
 # Older readers take all of them for this one, so 24 bit and big-endian sound is noise there.
 _IPCM_DEFAULT = "pcm_s16le"
+
+
+# MOV numbers its languages and FFmpeg knows these by one of two codes (ISO 639-2/T and /B) only.
+_MOV_LANGUAGES = {
+    **{"bod": "tib", "cym": "wel", "cze": "ces", "deu": "ger", "ell": "gre", "eus": "baq"},
+    **{"fas": "per", "fre": "fra", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac"},
+    **{"msa": "may", "mya": "bur", "nld": "dut", "rum": "ron", "slo": "slk", "sqi": "alb"},
+    **{"swe": "sve", "zho": "chi"},
+}
+
+
+def stream_metadata(suffix: str, metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a stream says about itself, as a container writes it.
+
+    Args:
+        suffix: A key of `FORMATS`.
+        metadata: Of the source's stream.
+    """
+    found = dict(metadata)
+    language = found.get("language", "")
+    if FORMATS[suffix].muxer == "mov" and language in _MOV_LANGUAGES:
+        found["language"] = _MOV_LANGUAGES[language]
+    return found
 
 
 def holds(suffix: str, stream: Any, packets: Sequence[av.Packet[Any]]) -> bool:

@@ -1,0 +1,104 @@
+"""Which faces of a look are one person's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dualface_client.cast.sightings import Sighting
+from dualface_client.settings.tracking import IdentitySettings
+
+#: Faces that are clustered, the best ones; the cost grows with the cube.
+_MOST_FACES = 600
+
+
+def people_of(found: Sequence[Sighting], settings: IdentitySettings) -> list[list[Sighting]]:
+    """Gathers the sightings of each person, those of the best faces first.
+
+    Average linkage over cosines: two groups become one while their faces are alike on average, half
+    way between the cosine that makes a match and the one that is no longer one. Two faces of one
+    moment are never one person. Groups that have a face in common, as the tracker would judge it,
+    become one too: a person from the front and from the side. Faces of low quality found no group;
+    they join the group of the face they match best.
+
+    Args:
+        found: Embedded faces.
+        settings: Thresholds.
+
+    Returns:
+        One list per person, best face first; those with the most sightings first.
+    """
+    ranked = sorted(found, key=lambda sighting: -sighting.quality)
+    seeds = [each for each in ranked if each.quality >= settings.min_quality][:_MOST_FACES]
+    threshold = (settings.match_cosine + settings.reject_cosine) / 2
+    groups = _unite(
+        [[seeds[row] for row in rows] for rows in _linked(seeds, threshold)], settings.match_cosine
+    )
+    chosen = {id(each) for each in seeds}
+    for sighting in ranked:
+        if id(sighting) not in chosen:
+            _join(sighting, groups, settings.match_cosine)
+    return sorted(groups, key=len, reverse=True)
+
+
+def likeness(one: Sequence[Sighting], other: Sequence[Sighting]) -> float:
+    """Mean cosine of the faces of two groups, or of a group with itself; -1 without a pair."""
+    left = np.array([each.embedding for each in one])
+    right = np.array([each.embedding for each in other])
+    if one is other:
+        count = len(left) * (len(left) - 1)
+        return float(((left @ left.T).sum() - len(left)) / count) if count else 1.0
+    return float((left @ right.T).mean()) if len(left) and len(right) else -1.0
+
+
+def _linked(seeds: Sequence[Sighting], threshold: float) -> list[list[int]]:
+    """Rows of each group."""
+    if not seeds:
+        return []
+    embeddings = np.array([each.embedding for each in seeds], np.float64)
+    moments = np.array([each.moment for each in seeds])
+    cosines = embeddings @ embeddings.T
+    cosines[moments[:, None] == moments[None, :]] = -np.inf
+    rows = [[row] for row in range(len(seeds))]
+    while True:
+        one, other = divmod(int(np.argmax(cosines)), len(seeds))
+        if cosines[one, other] < threshold:
+            return [group for group in rows if group]
+        share = len(rows[one]) / (len(rows[one]) + len(rows[other]))
+        joint = share * cosines[one] + (1 - share) * cosines[other]
+        cosines[one], cosines[:, one] = joint, joint
+        cosines[one, one] = -np.inf
+        cosines[other], cosines[:, other] = -np.inf, -np.inf
+        rows[one] += rows[other]
+        rows[other] = []
+
+
+def _unite(groups: list[list[Sighting]], match_cosine: float) -> list[list[Sighting]]:
+    """Makes groups one that match somewhere and are never seen together."""
+    united: list[list[Sighting]] = []
+    for group in groups:
+        moments = {each.moment for each in group}
+        for other in united:
+            if moments.isdisjoint(each.moment for each in other) and any(
+                float(one.embedding @ each.embedding) >= match_cosine
+                for one in group
+                for each in other
+            ):
+                other.extend(group)
+                break
+        else:
+            united.append(group)
+    return [sorted(group, key=lambda sighting: -sighting.quality) for group in united]
+
+
+def _join(sighting: Sighting, groups: list[list[Sighting]], match_cosine: float) -> None:
+    best, closest = None, match_cosine
+    for group in groups:
+        if any(each.moment == sighting.moment for each in group):
+            continue
+        cosine = max(float(each.embedding @ sighting.embedding) for each in group)
+        if cosine >= closest:
+            best, closest = group, cosine
+    if best is not None:
+        best.append(sighting)

@@ -1,0 +1,98 @@
+"""Single pictures from anywhere in a file, for a look that does not read all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from math import inf
+from pathlib import Path
+
+from dualface_client.types import Frame
+from dualface_client.video.ffmpeg import AV_ERRORS, av, source_error, ticks
+from dualface_client.video.source import PyavSource
+
+#: A picture this much before a time is at that time.
+_NEAR_S = 0.02
+#: Pictures decoded at most on the way from a key frame to a time; then the last one has to do.
+_MOST_DECODED = 150
+
+
+class Glimpses(PyavSource):
+    """A video file from which single pictures are taken, in any order; not iterated.
+
+    Pictures that no other one needs are left out, which spares most of the decoding.
+
+    Args:
+        path: A regular file.
+
+    Raises:
+        SourceError: The file cannot be read as a video.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        # More threads would decode further ahead than is wanted.
+        super().__init__(path, threads=1, deinterlace=False)
+        self._start_s = (self._stream.start_time or 0) * self._time_base
+        self.key_times_s = tuple(self._key_times_s())
+        self._ahead: Iterator[av.VideoFrame] = iter(())
+        self._at_s, self._count = inf, 0
+        self._stream.codec_context.skip_frame = "NONREF"
+
+    def at(self, time_s: float) -> Frame | None:
+        """The picture at a time, or near it where a long way would have to be decoded.
+
+        Args:
+            time_s: Seconds from the start of the video.
+
+        Returns:
+            The picture, counted in the order of these calls; None at the end of the file.
+
+        Raises:
+            SourceError: No such place can be found in the file, or it cannot be decoded.
+        """
+        try:
+            if not self._is_ahead(time_s):
+                moment = ticks(Fraction(time_s) + self._start_s, self._time_base)
+                self._container.seek(moment, stream=self._stream)
+                self._ahead = self._container.decode(self._stream)
+            picture = self._next_at(time_s)
+            if picture is None or picture.pts is None:
+                self._at_s = inf
+                return None
+            image = self._converter.convert(picture, self._color)
+        except AV_ERRORS as error:
+            raise source_error(self._path, error, "it is processed without a look") from error
+        self._at_s = self._time_of(picture)
+        self._count += 1
+        return Frame(self._count - 1, picture.pts, self._time_base, image)
+
+    def _key_times_s(self) -> Iterator[float]:
+        """When key frames begin, as far as the file has an index.
+
+        Many indices hold decoding times, which are earlier than presentation times by as much
+        everywhere; so all are told from the first one.
+        """
+        stamps = [entry.timestamp for entry in self._stream.index_entries if entry.is_keyframe]
+        for stamp in stamps:
+            yield max(0.0, float((stamp - stamps[0]) * self._time_base))
+
+    def _is_ahead(self, time_s: float) -> bool:
+        """Whether decoding on from the last picture is the shortest way."""
+        if not self.key_times_s or time_s < self._at_s:
+            return False
+        return max((key for key in self.key_times_s if key <= time_s), default=0.0) <= self._at_s
+
+    def _next_at(self, time_s: float) -> av.VideoFrame | None:
+        found = None
+        for _ in range(_MOST_DECODED):
+            picture = next(self._ahead, None)
+            if picture is None:
+                return found
+            found = picture
+            # Without an index a seek finds some place nearby, and that is good enough.
+            if not self.key_times_s or self._time_of(picture) >= time_s - _NEAR_S:
+                break
+        return found
+
+    def _time_of(self, picture: av.VideoFrame) -> float:
+        return float((picture.pts or 0) * self._time_base - self._start_s)

@@ -1,0 +1,253 @@
+"""The look before the first frame: what it costs, what ends it, and what its failure does."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualface_client.errors import InferenceFailedError, SourceError, StoppedError
+from dualface_client.observe.progress import progress_line
+from dualface_client.settings.cast import CastSettings
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.settings.tracking import IdentitySettings, SideSettings, TrackingSettings
+from dualface_client.stream.job import new_statuses
+from dualface_client.stream.look import Look, seating
+from dualface_client.stream.runner import Models, Runner
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
+from dualface_client.types import Embeddings, FloatArray, Frame, Nv12Image, Side, VideoInfo
+from tests.unit.test_stream_loop import (
+    SOURCE_WH,
+    FakeDetector,
+    FakeDevice,
+    FakeEmbedder,
+    FakeImaging,
+    FakePending,
+    FakeSource,
+    job,
+    picture,
+)
+
+TRACKING = TrackingSettings(identity=IdentitySettings(min_quality=0.0))
+SETTINGS = StreamSettings(tracking=TRACKING, cast=CastSettings(run_share=1.0))
+
+
+@dataclass
+class FakeGlimpses:
+    """A file of 250 frames with a key frame every two seconds."""
+
+    info: VideoInfo = field(
+        default_factory=lambda: VideoInfo(
+            *SOURCE_WH, Fraction(25), Fraction(1, 25), frame_count=250, duration_s=10.0
+        )
+    )
+    key_times_s: tuple[float, ...] = (0.0, 2.0, 4.0, 6.0, 8.0)
+    error: Exception | None = None
+    asked_s: list[float] = field(default_factory=list)
+    closed: bool = False
+
+    def at(self, time_s: float) -> Frame | None:
+        if self.error is not None:
+            raise self.error
+        self.asked_s.append(time_s)
+        number = round(25 * time_s)
+        return Frame(number, number, Fraction(1, 25), picture(number)) if number < 250 else None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Lively(FakeDetector):
+    """The same two faces, whose mouths move from picture to picture."""
+
+    def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
+        pending = super().submit(images, imaging)
+        for faces in pending.faces:
+            faces.landmarks_px[:, 3:, 1] += 5.0 * (len(self.batches) % 3)
+        return pending
+
+
+def look(
+    settings: StreamSettings = SETTINGS,
+    detector: FakeDetector | None = None,
+    embedder: FakeEmbedder | None = None,
+    stop: Stop | None = None,
+) -> Look:
+    """A look whose every detection takes a second, by its clock."""
+    stopped, ticks = (stop or Stop()).event.is_set, itertools.count()
+    return Look(
+        FakeImaging(),
+        detector or Lively(),
+        embedder or FakeEmbedder(),
+        settings,
+        stopped,
+        lambda: float(next(ticks)),
+    )
+
+
+def test_the_two_people_are_found_and_seated() -> None:
+    glimpses = FakeGlimpses()
+    found = look().through(glimpses)
+    assert len(found.people) == 2
+    assert len(glimpses.asked_s) == 10
+    assert found.seen.times_s == tuple(sorted(found.seen.times_s))
+    seats = seating(found, TRACKING, ())
+    assert [member.side for member in seats.members] == [Side.LEFT, Side.RIGHT]
+    assert seats.members[0].embeddings[0, 0] == 1.0
+    assert seats.join_s > 0
+
+
+def test_the_look_ends_when_its_share_of_the_run_is_spent() -> None:
+    # Each picture takes three ticks of the clock, and each frame of the run one, its detection.
+    for share, looked in ((0.0, 5), (0.05, 6), (0.09, 9), (1.0, 10)):
+        glimpses = FakeGlimpses()
+        look(replace(SETTINGS, cast=CastSettings(run_share=share))).through(glimpses)
+        assert len(glimpses.asked_s) == looked
+    glimpses = FakeGlimpses()
+    batched = replace(SETTINGS.detection, frames_per_request=8)
+    settings = replace(SETTINGS, detection=batched, cast=CastSettings(run_share=0.3))
+    look(settings).through(glimpses)
+    assert len(glimpses.asked_s) == 8
+
+
+def test_a_stop_ends_the_look_at_once() -> None:
+    stop, glimpses = Stop(), FakeGlimpses()
+    stop.ask()
+    with pytest.raises(StoppedError):
+        look(stop=stop).through(glimpses)
+    assert glimpses.asked_s == []
+
+
+def test_what_another_version_of_the_model_saw_does_not_count() -> None:
+    class Swapped(FakeEmbedder):
+        def embed(self, image: Nv12Image, landmarks_px: FloatArray, imaging: object) -> Embeddings:
+            if self.calls == 4:
+                self.model_version = "fake/2"
+            return super().embed(image, landmarks_px, imaging)
+
+    found = look(embedder=Swapped()).through(FakeGlimpses())
+    assert found.seen.model_version == "fake/2"
+    assert len(found.seen.found) == 12
+    assert {m.model_version for m in seating(found, TRACKING, ()).members} == {"fake/2"}
+
+
+def test_a_person_is_pinned_by_number() -> None:
+    found = look().through(FakeGlimpses())
+    pinned = replace(TRACKING, sides=SideSettings(pin_left="cast:2", pin_right="cast:9"))
+    seats = seating(found, pinned, ())
+    assert [(pin.side, pin.photo) for pin in seats.pins] == [(Side.LEFT, "cast:2")]
+    (left,) = [member for member in seats.members if member.side is Side.LEFT]
+    assert left.embeddings[0] @ found.people[1].sightings[0].embedding == pytest.approx(1.0)
+    assert "cast:9: the look found 2 people" in seats.notes[0]
+
+
+def run(
+    glimpses: FakeGlimpses | None,
+    settings: StreamSettings = SETTINGS,
+    detector: FakeDetector | None = None,
+    stop: Stop | None = None,
+) -> tuple[FakeDevice, FakeDetector, list[str], tuple[str, ...], str]:
+    """Runs one stream; returns device, detector, phases seen at the look, notes and state."""
+    device = FakeDevice({"a": FakeSource(20)})
+    detector = detector or Lively()
+    statuses = new_statuses([job("a")])
+    phases: list[str] = []
+
+    def make(_path: Path) -> FakeGlimpses | None:
+        phases.append(progress_line(statuses[0].snapshot()))
+        return glimpses
+
+    device.make_glimpses = make
+    setup = WorkerSetup("a:1", settings=settings)
+    Runner(setup, device, Models(detector, FakeEmbedder())).run(
+        [job("a")], statuses, stop or Stop()
+    )
+    report = statuses[0].snapshot()
+    assert report.phase == ""
+    return device, detector, phases, report.warnings, report.state
+
+
+def test_a_stream_looks_before_its_first_frame() -> None:
+    glimpses = FakeGlimpses()
+    device, detector, phases, notes, state = run(glimpses)
+    assert state == "done"
+    assert not [note for note in notes if "people of the video" in note]
+    assert phases == ["a: looking for the people of the video"]
+    assert glimpses.closed
+    assert detector.seen[:3] == [0, 25, 50]
+    assert 25 <= len(detector.seen) <= 30
+    assert len(device.sinks["a"].frames) == 20
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        replace(SETTINGS, cast=CastSettings(enabled=False)),
+        replace(SETTINGS, tracking=replace(TRACKING, reid="never")),
+    ],
+)
+def test_without_the_cast_nothing_is_looked_at(settings: StreamSettings) -> None:
+    _, detector, phases, _, state = run(FakeGlimpses(), settings)
+    assert (state, phases, len(detector.seen)) == ("done", [], 20)
+
+
+def test_an_input_in_which_nothing_can_be_found_is_processed_all_the_same() -> None:
+    _, detector, _, notes, state = run(None)
+    assert (state, len(detector.seen)) == ("done", 20)
+    assert not [note for note in notes if "people of the video" in note]
+
+
+@pytest.mark.parametrize(
+    "error", [SourceError("no index"), InferenceFailedError("fainted"), ZeroDivisionError("oops")]
+)
+def test_an_error_of_the_look_is_a_note(error: Exception) -> None:
+    glimpses = FakeGlimpses(error=error)
+    device, _, _, notes, state = run(glimpses)
+    assert state == "done"
+    assert f"the look for the people of the video failed: {error}" in notes
+    assert len(device.sinks["a"].frames) == 20
+    assert glimpses.closed
+
+
+def test_a_stop_during_the_look_stops_the_stream() -> None:
+    stop = Stop()
+
+    class Stopping(Lively):
+        def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
+            stop.ask()
+            return super().submit(images, imaging)
+
+    device, detector, _, notes, state = run(FakeGlimpses(), detector=Stopping(), stop=stop)
+    assert state == "stopped"
+    assert len(detector.seen) == 1
+    assert device.sinks["a"].ended == "aborted"
+    assert not [note for note in notes if "people of the video" in note]
+
+
+def test_a_full_device_is_no_note_but_starts_the_stream_again() -> None:
+    device, _, _, notes, state = run(FakeGlimpses(error=MemoryError("full")))
+    assert state == "failed"
+    assert any("the device's memory was full" in note for note in notes)
+    assert device.sinks["a"].frames == []
+
+
+def test_colours_do_not_matter_to_heights() -> None:
+    """Faces of uncertain score are neither counted nor embedded."""
+
+    class Doubtful(Lively):
+        def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
+            pending = super().submit(images, imaging)
+            for faces in pending.faces:
+                faces.scores[1] = np.float32(0.3)
+            return pending
+
+    found = look(detector=Doubtful()).through(FakeGlimpses())
+    assert len(found.people) == 1
+    assert {len(heights) for heights in found.seen.heights_px} == {1}
