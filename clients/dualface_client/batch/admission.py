@@ -19,7 +19,10 @@ from dualface_client.video.header import read_header
 
 
 def needs_of(
-    jobs: Sequence[Job], statuses: Sequence[StreamStatus], load: StreamLoad
+    jobs: Sequence[Job],
+    statuses: Sequence[StreamStatus],
+    load: StreamLoad,
+    video_track: int | None = None,
 ) -> list[tuple[str, dict[str, int]]]:
     """GPU memory that each stream needs, by name.
 
@@ -29,13 +32,14 @@ def needs_of(
         jobs: From `jobs_of_inputs`.
         statuses: From `new_statuses`.
         load: How they are run.
+        video_track: Number of the video track of jobs without settings of their own.
     """
     needs = []
     for job, status in zip(jobs, statuses, strict=True):
         if status.snapshot().state in FINAL_STATES:
             continue
         try:
-            track = job.settings.input.video_track if job.settings else None
+            track = job.settings.input.video_track if job.settings else video_track
             header = read_header(job.input, track)
         except SourceError:  # see above
             continue

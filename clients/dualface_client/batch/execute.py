@@ -236,7 +236,8 @@ def _admit(run: Run) -> None:
     card = card_of(work.vram_limit)
     if card is None:
         return
-    needs = needs_of(run.jobs, run.statuses, load_of(run.settings, frames_held(run.settings)))
+    load = load_of(run.settings, frames_held(run.settings))
+    needs = needs_of(run.jobs, run.statuses, load, run.settings.input.video_track)
     if not needs:
         return
 
