@@ -32,6 +32,13 @@ def test_a_directory_stands_for_its_videos(tmp_path: Path) -> None:
     ]
 
 
+def test_recordings_of_every_container_are_taken_from_a_directory(tmp_path: Path) -> None:
+    kinds = ("asf", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpg", "ts", "vob", "webm")
+    touch(*(tmp_path / f"in/{kind}.{kind}" for kind in kinds))
+    jobs = jobs_of_inputs([str(tmp_path / "in")], str(tmp_path / "out"))
+    assert [job.name for job in jobs] == list(kinds)
+
+
 def test_a_glob_is_expanded_and_a_file_with_brackets_is_not_one(tmp_path: Path) -> None:
     touch(tmp_path / "a1.mp4", tmp_path / "a2.mp4", tmp_path / "take[1].mp4")
     jobs = jobs_of_inputs([str(tmp_path / "a*.mp4"), str(tmp_path / "take[1].mp4")], None)

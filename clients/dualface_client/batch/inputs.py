@@ -18,7 +18,7 @@ VIDEO_SUFFIXES = frozenset(
     f".{name}"
     for name in (
         *("mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "m2ts", "mts"),
-        *("mpg", "mpeg", "flv", "wmv", "3gp", "ogv", "mxf"),
+        *("mpg", "mpeg", "flv", "wmv", "asf", "vob", "3gp", "ogv", "mxf"),
     )
 )
 #: How names of unfinished outputs end, see `video.outfile.partial_path_of`.
