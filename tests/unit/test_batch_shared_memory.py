@@ -37,6 +37,6 @@ def test_pixels_in_gpu_memory_need_little_here() -> None:
 
 def test_too_little_names_the_figure_and_the_remedy() -> None:
     check_shared_memory(10 * MIB, 10 * MIB)
-    says = r"has 8\.0 MiB free, and this run needs 12 MiB; .*--shm-size.*size=.*reap"
+    says = r"has 8\.0 MiB free, and 12 MiB are needed; .*--shm-size.*size=.*reap"
     with pytest.raises(PlatformError, match=says):
         check_shared_memory(12 * MIB - 5, 8 * MIB)

@@ -19,14 +19,21 @@ from scripts.make_clips import truth_of, usual_plan
 from scripts.reference_models import ReferenceModels
 from tests.films import play
 
-#: Films and scenarios that come out as an editor would show them. Add one when it does.
-RIGHT: tuple[str, ...] = (
-    *("solo_two_solo", "single_cameras", "sofa_close", "slide_and_thumbnails", "split_screen"),
-    *("picture_in_picture", "letterbox", "pillarbox", "small_source", "audience", "zoom_and_pan"),
-    *("unclear_alone", "side_by_side", "cross_once", "cross_often", "near_miss", "meet_and_part"),
-    *("hide_behind", "huddle", "leave_and_return", "leave_and_return_other_side", "occlusion"),
-    *("scene_cut", "handheld", "small_passer_by"),
-)
+#: Films and scenarios that do not come out as an editor would show them, and why.
+NOT_YET = {
+    "sizes": "the camera favours one of them: faces are 0.44 of the tile, as the pair's are alike",
+    "passer_by": "somebody walks past both closely: 3.3 % of the frames, 3 % are allowed",
+    "passer_by_while_away": "the one who leaves is half outside for 8 frames: 4 %",
+}
+#: The same without a look before the first frame, as for a live stream.
+NOT_YET_LIVE = {
+    **NOT_YET,
+    "close_up_first": "who opens alone in a close-up gets a side before the other is known",
+    "picture_in_picture": "the small one has no side until the face has moved",
+    "poster": "a poster is only known to be still after 1.5 s, and is larger than the people",
+    "small_passer_by": "the second one has no side until the face has moved",
+}
+ALL = (*FILMS, *SCENARIOS)
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +42,20 @@ def story() -> Callable[[str], Truth]:
     return cache(lambda name: truth_of(usual_plan(name), paths.clips_dir(), models))
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", [name for name in ALL if name not in NOT_YET])
 def test_a_film_comes_out_as_an_editor_would_show_it(
     name: str, story: Callable[[str], Truth]
 ) -> None:
     assert play(story(name)).problems() == []
 
 
-def test_the_films_named_exist() -> None:
-    assert set(RIGHT) <= FILMS.keys() | SCENARIOS.keys()
+@pytest.mark.parametrize("name", [name for name in ALL if name not in NOT_YET_LIVE])
+def test_it_does_without_a_look_too(name: str, story: Callable[[str], Truth]) -> None:
+    assert play(story(name), known=False).problems() == []
+
+
+@pytest.mark.parametrize("name", NOT_YET)
+def test_what_does_not_yet_is_nearly_right(name: str, story: Callable[[str], Truth]) -> None:
+    film = play(story(name))
+    assert film.problems() != [], "take it off the list"
+    assert film.findings()["bad"] <= 0.05 * len(film.shots)

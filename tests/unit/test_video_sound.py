@@ -15,6 +15,7 @@ from dualface_client.video.audio import AudioCopy
 from dualface_client.video.formats import FORMATS
 from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
+from dualface_client.video.transcode import TranscodedAudio
 from tests import media
 from tests.media import Audio, Clip
 
@@ -101,10 +102,21 @@ def times_from_start(path: Path) -> list[float]:
 
 
 def lag_to_picture_s(source: Path, out: Path) -> float:
-    """By how much the output's sound is later than in the source, against the pictures."""
-    shift = float(media.times_of(out)[0] - media.times_of(source)[0])
-    lag = media.sound_lag_s(media.sound_of(source), media.sound_of(out), RATE_HZ)
-    return lag - shift
+    """By how much the output's sound is later than in the source, against the pictures.
+
+    Returns:
+        The largest deviation of beginning, middle and end.
+    """
+    shift_s = float(media.times_of(out)[0] - media.times_of(source)[0])
+    before, after = media.sound_of(source), media.sound_of(out)
+    first = int(np.flatnonzero(np.abs(before) > 0.05)[0])
+    lags = []
+    for start_s in (0.05, 0.75, 1.4):
+        start = first + int(start_s * RATE_HZ)
+        part = np.zeros_like(before)
+        part[start : start + RATE_HZ // 2] = before[start : start + RATE_HZ // 2]
+        lags.append(media.sound_lag_s(part, after, RATE_HZ) - shift_s)
+    return max(lags, key=abs)
 
 
 @pytest.mark.parametrize("suffix", ALL)
@@ -253,6 +265,27 @@ def test_a_gap_in_transcoded_sound_stays_a_gap(tmp_path: Path) -> None:
     assert np.abs(after[tail]).mean() == pytest.approx(np.abs(before[tail]).mean(), rel=0.1)
     silent = after[int(1.1 * RATE_HZ) : int(1.6 * RATE_HZ)]
     assert np.abs(silent).max() < 0.01
+
+
+def test_of_overlapping_sound_the_earlier_is_used(tmp_path: Path) -> None:
+    """As where parts of a recording overlap; the second half begins 0.1 s too early."""
+    source = media.make(tmp_path / "in.mkv", Clip(frames=50, audio=[sweep("pcm_u8")]))
+    out = tmp_path / "out.mkv"
+    with av.open(str(source)) as container, av.open(str(out), "w") as output:
+        track = TranscodedAudio(output, 48_000, 1)
+        output.start_encoding()
+        for packet in container.demux(audio=0):
+            if packet.size:
+                assert packet.pts is not None
+                packet.pts -= 100 if packet.pts >= 1000 else 0
+                output.mux(track.push(packet))
+        output.mux(track.end(container.streams.audio[0]))
+    before, after = media.sound_of(source), media.sound_of(out)
+    assert (len(before) - len(after)) / RATE_HZ == pytest.approx(0.1, abs=0.03)
+    half = RATE_HZ * 9 // 10
+    assert abs(media.sound_lag_s(before[:half], after[:half], RATE_HZ)) < 2e-3
+    late = before[RATE_HZ * 13 // 10 : RATE_HZ * 18 // 10]
+    assert media.sound_lag_s(late, after, RATE_HZ) == pytest.approx(1.2, abs=0.03)
 
 
 def test_the_reader_says_that_a_file_is_missing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from dualface_client.batch.server import choice_of, start_embedded
 from dualface_client.batch.server_restarter import ServerRestarter
+from dualface_client.batch.shared_memory import check_server_memory
 from dualface_client.closing import ClosesAtExit
 from dualface_client.config.program import AnySettings, check_settings
 from dualface_client.errors import UsageError
@@ -97,7 +98,7 @@ def serve(
     Raises:
         UsageError: A value is invalid.
         PlatformError: The device was asked for and something is missing, or no embedded server
-            runs here.
+            runs here, or /dev/shm is too small for one.
         AssetError: A model or the server's binary is missing.
         ServerStartError: It died or hung while starting.
         StoppedError: `stop` was set before it was ready.
@@ -112,6 +113,7 @@ def serve(
     where = device_for(program.run.device, server_is_local=True, embedded_server=True)
     reap_shared_memory()
     choice = replace(choice_of(program.server, where), device=where)
+    check_server_memory(choice)
     return HeldServer(start_embedded(choice, stop), where, program.server)
 
 

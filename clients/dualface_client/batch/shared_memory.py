@@ -1,4 +1,4 @@
-"""Refuses a run for which /dev/shm is too small, before a server is started for it."""
+"""Refuses to start a server, or a run, for which /dev/shm is too small."""
 
 from __future__ import annotations
 
@@ -39,8 +39,20 @@ def shared_memory_of(
     return needed
 
 
+def check_server_memory(choice: ServerChoice) -> None:
+    """Refuses an embedded server that could not serve even one stream.
+
+    Args:
+        choice: Of an embedded server.
+
+    Raises:
+        PlatformError: /dev/shm is too small.
+    """
+    check_shared_memory(shared_memory_of(StreamSettings(), choice, 1, 0))
+
+
 def check_shared_memory(needed_bytes: int, free_bytes: int | None = None) -> None:
-    """Compares what a run needs with what there is.
+    """Compares what is needed with what there is.
 
     Args:
         needed_bytes: From `shared_memory_of`.
@@ -53,8 +65,8 @@ def check_shared_memory(needed_bytes: int, free_bytes: int | None = None) -> Non
     if free_bytes < needed_bytes:
         needed_mib = -(-needed_bytes >> 20)
         raise PlatformError(
-            f"{SHM_DIR} has {free_bytes / 2**20:.1f} MiB free, and this run needs {needed_mib} MiB;"
-            " remedy: a larger one (`docker run --shm-size=256m`, "
+            f"{SHM_DIR} has {free_bytes / 2**20:.1f} MiB free, and {needed_mib} MiB are needed; "
+            "remedy: a larger one (`docker run --shm-size=256m`, "
             f"`mount -o remount,size=256m {SHM_DIR}`), fewer --streams, or `dualface-client reap`, "
             "which removes what killed processes left"
         )

@@ -64,6 +64,7 @@ def serve(
     from rich.console import Console
 
     from dualface_client.batch.server import choice_of, start_embedded
+    from dualface_client.batch.shared_memory import check_server_memory
     from dualface_client.cli.downloads import download_bar
     from dualface_client.cli.signals import stop_on_signal
     from dualface_client.errors import ServerError
@@ -74,6 +75,7 @@ def serve(
     reap_shared_memory()
     own = read_settings(config_path, given, fallback=config_fallback).program().server
     choice = replace(choice_of(own, device), address=None, model_control=model_control)
+    check_server_memory(choice)
     with (
         stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,
         start_embedded(

@@ -34,6 +34,8 @@ _LEAST_STRANGER, _STRANGER_LEAD = 0.1, 1.6
 #: tile ends, with more the tile comes back. It must be so in more than this share of the frames.
 _END_EDGE, _BEGIN_EDGE = 0.03, 0.12
 _THERE_SHARE = 0.4
+#: A face without a seat may be the second person's from this share of the first one's height on.
+_LEAST_PARTNER = 0.5
 #: Two boxes that overlap by this much (IoU) are in the same place.
 _SAME_PLACE = 0.3
 
@@ -243,6 +245,8 @@ class LayoutChooser:
         if len(present) == len(Side):
             return Choice(Layout.TOGETHER, tuple(Side))
         if present:
+            if _may_be_the_other(shot[0], present[0]):
+                return Choice(Layout.WIDE)
             return Choice(Layout.SOLO, tuple(present))
         stranger = only_stranger(shot)
         if stranger is not None:
@@ -288,6 +292,18 @@ class LayoutChooser:
 
 
 _MOST_REMEMBERED = 256
+
+
+def _may_be_the_other(moment: Moment, side: Side) -> bool:
+    """Whether there is a face beside this person's that may be the one whose seat is still free."""
+    person, other = moment.assignment.of(side), moment.assignment.of(side.other)
+    if other.identity or person.box_xyxy_px is None:
+        return False
+    own = as_box(person.box_xyxy_px)
+    least = _LEAST_PARTNER * (own[3] - own[1])
+    return any(
+        box[3] - box[1] >= least and _overlap(box, own) < _SAME_PLACE for box in seen_boxes(moment)
+    )
 
 
 def only_stranger(shot: Sequence[Moment]) -> Box | None:

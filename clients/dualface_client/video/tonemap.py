@@ -44,8 +44,8 @@ _B, _C = 1 - 4 * _A, 0.5 - _A * np.log(4 * _A)
 # Where AVMasteringDisplayMetadata has its largest luminance, a rational: behind those of three
 # primaries, of the white point and of the smallest luminance.
 _MASTERING_PEAK_AT = 9 * 8
-# Not planar: there, `haldclut` of FFmpeg 8.1 takes the planes of a table in another order.
-_FORMAT = "rgb48le"
+# The one format that FFmpeg interpolates with vector instructions: four times as fast.
+_FORMAT = "gbrp16le"
 _WHITE = (1 << 16) - 1
 _LEVEL = 8  # a Hald table of this level has 8 * 8 nodes and is a square of 8 * 8 * 8 pixels
 
@@ -154,9 +154,38 @@ class ToneMapper:
         """The table as FFmpeg's `haldclut` reads it: all nodes row by row, red fastest."""
         side = _LEVEL**3
         values = np.round(self.table.reshape(side, side, 3) * _WHITE).astype(np.uint16)
-        picture = av.VideoFrame.from_ndarray(values, _FORMAT)
+        picture = av.VideoFrame.from_ndarray(values[..., _table_order()], _FORMAT)
         picture.pts = 0
         return picture
+
+
+def _table_order() -> tuple[int, int, int]:
+    """Which components of a table to give to `haldclut` as red, green and blue.
+
+    FFmpeg 8.1 takes the planes of a table, which lie as G, B, R, for R, G, B, though not those of
+    pictures. So red is looked up in a table of four nodes that changes nothing.
+    """
+    steps = np.linspace(0, _WHITE, 4).astype(np.uint16)
+    blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
+    table = np.stack((red, green, blue), axis=-1).reshape(8, 8, 3)
+    pure_red = np.zeros((16, 16, 3), np.uint16)
+    pure_red[..., 0] = _WHITE
+    graph = av.filter.Graph()
+    pictures, tables = (
+        graph.add("buffer", f"video_size={n}x{n}:pix_fmt={_FORMAT}:time_base=1/1") for n in (16, 8)
+    )
+    lookup, sink = graph.add("haldclut", "clut=first"), graph.add("buffersink")
+    pictures.link_to(lookup)
+    tables.link_to(lookup, 0, 1)
+    lookup.link_to(sink)
+    graph.configure()
+    for source, values in ((tables, table), (pictures, pure_red)):
+        frame = av.VideoFrame.from_ndarray(values, _FORMAT)
+        frame.pts = 0
+        source.push(frame)
+        source.push(None)
+    found = cast(av.VideoFrame, sink.pull()).to_ndarray()
+    return (0, 1, 2) if found[0, 0, 0] > _WHITE // 2 else (2, 0, 1)
 
 
 def _pq_light(signal: _Floats) -> _Floats:
