@@ -162,13 +162,13 @@ TALK = frozenset(("ann", "bob"))
 
 def test_a_poster_loses_its_side_to_somebody_who_moves() -> None:
     people = {"poster": sits(900, y=200, height=400), "ann": sits(400), "bob": sits(1500)}
-    played = play(Scene(people, seconds=5, noise_px=0.2, talkers=TALK))
+    played = play(Scene(people, seconds=5, noise_px=0.1, talkers=TALK))
     assert played.right_share(BOTH, after_s=2.3) == 1.0
 
 
 def test_a_poster_that_comes_into_the_picture_takes_no_free_side() -> None:
     people = {"poster": away(sits(1300, y=200, height=400), 0, 3), "ann": sits(400)}
-    played = play(Scene(people, seconds=8, noise_px=0.2, talkers=TALK))
+    played = play(Scene(people, seconds=8, noise_px=0.1, talkers=TALK))
     assert all(assignment.right.identity == 0 for assignment in played.assignments)
 
 
@@ -179,7 +179,7 @@ def test_a_listener_who_does_not_stir_keeps_the_side_while_nobody_moves() -> Non
 
 def test_a_picture_that_comes_to_life_gets_a_side() -> None:
     people = {"ann": sits(400), "cid": sits(1500)}
-    scene = Scene(people, seconds=4, noise_px=0.2, talkers=frozenset(("ann",)))
+    scene = Scene(people, seconds=4, noise_px=0.1, talkers=frozenset(("ann",)))
     assert play(scene).shown(-1, Side.RIGHT) == ""
     scene = replace(scene, talkers=frozenset(("ann", "cid")))
     assert play(scene).shown(-1, Side.RIGHT) == "cid"
@@ -198,7 +198,7 @@ def test_only_movements_within_the_face_count() -> None:
             [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32
         )
         place = np.array([300 * np.sin(time_s), 50 * time_s], np.float32)
-        noise = rng.normal(0, 0.2, (5, 2)).astype(np.float32)
+        noise = rng.normal(0, 0.05, (5, 2)).astype(np.float32)
         still.see((face + noise) @ turn.T + place, time_s)
         nod = face.copy()
         nod[2, 1] += 2.0 * np.sin(3 * time_s)

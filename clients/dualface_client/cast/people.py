@@ -32,7 +32,7 @@ class Why(Enum):
 
     NONE = ""
     STILL = "never moves: a picture"
-    BRIEF = "on screen too briefly"
+    BRIEF = "on screen too briefly, or too far back"
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ class SideSettings:
         "no side until it moves.",
     )
     still_share: float = setting(
-        0.003,
+        0.0012,
         SHARE,
         "How far the points of a face may move against each other, as a share of its height, and "
         "still not count as a movement.",
