@@ -261,7 +261,8 @@ def test_a_damaged_file_goes_on_or_says_so(tmp_path: Path, stream: CudaStream) -
     source = NvdecSource(path, stream)
     count = sum(1 for _ in source)
     assert 20 < count < 60
-    assert "cut short" in source.warnings[-1]
+    assert "ends" in source.warnings[-1]
+    assert source.incomplete
     with pytest.raises(SourceError, match="read once"):
         iter(source)
     with pytest.raises(SourceError, match="no such file"):

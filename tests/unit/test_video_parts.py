@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dualface_client.types import ColorMatrix
 from dualface_client.video import integrity
+from dualface_client.video.annexb import AnnexbFilter, SizeWatch, sequence_sets
 from dualface_client.video.color import ColorTags, hdr_note, matrix_of
 from dualface_client.video.timeline import Timeline
 from tests import media
@@ -173,3 +174,34 @@ def test_our_own_outputs_are_walked_whole_however_many_fragments() -> None:
     stream, size = io.BytesIO(box * 12_000), 8 * 12_000
     assert len(integrity.mp4_boxes(stream, size)) == 10_000
     assert integrity.mp4_boxes(stream, size, limit=None)[-1] == ("moof", size)
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libx264", "h264"), ("libx265", "hevc")])
+@pytest.mark.parametrize("second_wh", [(320, 160), (160, 120), None])
+def test_a_new_picture_size_is_found_at_its_first_packet(
+    tmp_path: Path, codec: str, name: str, second_wh: tuple[int, int] | None
+) -> None:
+    first_wh = Clip().size_wh_px
+    clips = (
+        Clip(frames=12, codec=codec),
+        Clip(frames=12, codec=codec, size_wh_px=second_wh or first_wh),
+    )
+    parts = [media.make(tmp_path / f"{n}.ts", clip) for n, clip in enumerate(clips)]
+    found: list[tuple[int, int] | None] = []
+    with av.open(str(media.join(tmp_path / "both.ts", parts))) as container:
+        stream = container.streams.video[0]
+        annexb, watch = AnnexbFilter(stream), SizeWatch(name, first_wh)
+        for packet in container.demux(stream):
+            if packet.size:
+                found += [watch.changed(part) for part in annexb.push(packet)]
+    assert len(found) == 24
+    assert [size for size in found if size] == ([second_wh] if second_wh else [])
+    if second_wh:
+        assert found.index(second_wh) == 12
+
+
+def test_only_sequence_sets_at_the_start_of_a_packet_count() -> None:
+    sets = b"\x67\x42\x00\x1e"
+    assert sequence_sets(b"\0\0\0\1\x09\x10\0\0\0\1" + sets + b"\0\0\1\x68\xce", "h264") == sets
+    assert sequence_sets(b"\0\0\1\x65\x88\x84", "h264") == b""
+    assert sequence_sets(b"\0\0\1\x42\x01\x01", "hevc") == b"\x42\x01\x01"

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from dualface_client.types import ColorSpec
 from dualface_client.video.color import CODE_OF_MATRIX, ColorTags
-from dualface_client.video.ffmpeg import av
+from dualface_client.video.ffmpeg import AV_ERRORS, av
 
 if TYPE_CHECKING:
     from av.packet import Packet
 
+#: Parameter sets lie in front of a key frame's picture data.
+_HEADER_BYTES = 1024
 _TO_ANNEXB = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 
 
@@ -38,6 +40,63 @@ class AnnexbFilter:
             av.FFmpegError: The packet is damaged.
         """
         return self._filter.filter(packet) if self._filter else [packet]
+
+
+class SizeWatch:
+    """Finds out that the pictures of an Annex-B stream change their size.
+
+    NVDEC scales a new size into the first one's surfaces without a word, which stretches faces. A
+    picture of another size begins with another sequence parameter set, so only a key frame with a
+    new one is decoded for its size.
+    """
+
+    def __init__(self, codec: str, size_wh: tuple[int, int]) -> None:
+        """Knows the first size.
+
+        Args:
+            codec: FFmpeg's name of it; other codecs than `h264` and `hevc` are not watched.
+            size_wh: Of the first picture.
+        """
+        self._codec = codec
+        self._size_wh = size_wh
+        self._last = b""
+
+    def changed(self, part: Packet[Any]) -> tuple[int, int] | None:
+        """The new size if this packet begins one, else None."""
+        if self._codec not in _TO_ANNEXB or not part.is_keyframe:
+            return None
+        data = bytes(part)
+        sets = sequence_sets(data, self._codec)
+        known, self._last = self._last, sets or self._last
+        if not sets or sets == known or not known:
+            return None
+        size_wh = _size_of(data, self._codec)
+        return None if size_wh in (None, self._size_wh) else size_wh
+
+
+def sequence_sets(data: bytes, codec: str) -> bytes:
+    """The sequence parameter sets at the start of an Annex-B packet, one after the other.
+
+    Args:
+        data: The packet.
+        codec: `h264` (unit type 7 in ITU-T H.264 table 7-1) or `hevc` (33 in H.265 table 7-1).
+    """
+    found = b""
+    for unit in data[:_HEADER_BYTES].split(b"\0\0\1")[1:]:
+        if unit and (unit[0] & 31 == 7 if codec == "h264" else unit[0] >> 1 & 63 == 33):
+            found += unit.rstrip(b"\0")
+    return found
+
+
+def _size_of(data: bytes, codec: str) -> tuple[int, int] | None:
+    """Of the first picture of a packet; None if it cannot be decoded."""
+    context: Any = av.CodecContext.create(codec, "r")
+    try:
+        for frame in (*context.decode(av.Packet(data)), *context.decode(None)):
+            return frame.width, frame.height
+    except AV_ERRORS:
+        return None
+    return None
 
 
 class ColorMarker:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import PlatformError, SourceError
 from dualface_client.types import Frame, VideoInfo
-from dualface_client.video.annexb import AnnexbFilter
+from dualface_client.video.annexb import AnnexbFilter, SizeWatch
 from dualface_client.video.color import RANGE_FULL
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.device_tones import DeviceTones
@@ -182,14 +182,19 @@ class NvdecSource(PyavSource):
         width, height = self._first_wh
         rows, columns = surface.shape[:2]
         if (columns, rows) != (width, height * 3 // 2):
-            raise NvdecSizeChangedError(
-                f"the picture size changes from {width}x{height} to {columns}x{rows * 2 // 3}"
-            )
+            raise self._size_error((columns, rows * 2 // 3))
         return 2 if surface.format == self._codec.Pixel_Format.P016 else 1
+
+    def _size_error(self, size_wh: tuple[int, int]) -> NvdecSizeChangedError:
+        width, height = self._first_wh
+        return NvdecSizeChangedError(
+            f"the picture size changes from {width}x{height} to {size_wh[0]}x{size_wh[1]}"
+        )
 
     def _decoded_on_device(self) -> Iterator[tuple[Any, int | None, int]]:
         """Surfaces in presentation order with PTS and duration; each valid until the next."""
         annexb = AnnexbFilter(self._stream)
+        watch = SizeWatch(self._stream.codec_context.name, self._first_wh)
         for packet in self._packets():
             if packet is None:
                 break
@@ -197,6 +202,9 @@ class NvdecSource(PyavSource):
             # Read before the filter, which takes the packet's content away.
             pts, fate = packet.pts, (packet.duration or 0, packet.is_discard)
             for part in self._filtered(annexb, packet):
+                if size_wh := watch.changed(part):
+                    yield from self._surfaces(None, None)  # those of the size so far
+                    raise self._size_error(size_wh)
                 if pts is not None:
                     self._fates[pts] = fate
                 yield from self._surfaces(part, pts)
