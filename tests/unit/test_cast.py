@@ -284,6 +284,14 @@ def test_a_pin_names_its_person_whatever_the_rank() -> None:
     assert seated(found, TRACKING, nobody) == {"right": first}
 
 
+def test_a_pin_makes_no_cast_where_the_look_saw_too_little() -> None:
+    found = people(face("ann", 0, 300), face("bob", 0, 700), moments=1)
+    left = Pin(Side.LEFT, "bob.jpg", looks("bob", 1), "1")
+    assert seated(found, TRACKING, left) == {}
+    right = Pin(Side.RIGHT, "ann.jpg", looks("ann", 1), "1")
+    assert seated(found, TRACKING, left, right) == {"left": "bob", "right": "ann"}
+
+
 def test_a_pin_by_number_names_a_person_and_a_number_of_nobody_is_noted() -> None:
     found = people(*pair(), *(face("cid", moment, 500) for moment in range(3)))
     pins, notes = pins_of_numbers(found, {Side.LEFT: 3, Side.RIGHT: 7})

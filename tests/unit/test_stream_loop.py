@@ -405,7 +405,7 @@ class FakeDevice(Device, StreamDevice):
             raise SourceError(f"{path}: is no video")
         return self.sources[path.name]
 
-    def open_glimpses(self, path: Path) -> Glimpses | None:
+    def open_glimpses(self, path: Path, video_track: int | None = None) -> Glimpses | None:
         return self.make_glimpses(path)
 
     def open_sink(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dualface_client.errors import SourceError
@@ -56,14 +57,16 @@ def test_after_the_end_there_is_nothing_and_before_it_there_is_again(path: Path)
     assert first.index == (0 if last is None else 1)
 
 
-def test_a_turned_video_is_turned_like_in_a_run(tmp_path: Path) -> None:
-    path = media.make(tmp_path / "a.mp4", Clip(frames=20, sample_aspect=Fraction(2)))
-    (source,) = [PyavSource(path, threads=1)]
+@pytest.mark.parametrize("aspect", [Fraction(1), Fraction(2)])
+def test_pictures_have_the_shape_that_a_run_sees(tmp_path: Path, aspect: Fraction) -> None:
+    path = media.make(tmp_path / "a.mp4", Clip(frames=20, sample_aspect=aspect))
+    frames = list(PyavSource(path, threads=1))
     glimpses = Glimpses(path)
     found = glimpses.at(0.3)
     assert found is not None
-    assert found.image.width_px == source.info.width_px == 128
-    source.close()
+    assert found.image.width_px == glimpses.info.width_px == 64 * aspect
+    (same,) = [frame for frame in frames if frame.pts == found.pts]
+    assert np.abs(found.image.y.astype(int) - same.image.y).max() == 0
     glimpses.close()
 
 
@@ -71,3 +74,16 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video at all")
     with pytest.raises(SourceError, match="text"):
         Glimpses(tmp_path / "text.mp4")
+
+
+def test_the_track_is_that_of_the_run(tmp_path: Path) -> None:
+    small = media.make(tmp_path / "small.mp4", Clip(frames=20))
+    large = media.make(tmp_path / "large.mp4", Clip(frames=20, size_wh_px=(128, 96)))
+    path = media.beside(tmp_path / "two.mkv", [small, large])
+    for track in (None, 1, 2):
+        source, glimpses = PyavSource(path, video_track=track), Glimpses(path, track)
+        found = glimpses.at(0.2)
+        assert found is not None
+        assert found.image.width_px == source.info.width_px
+        source.close()
+        glimpses.close()

@@ -78,7 +78,7 @@ def find_cast(
     with ExitStack() as stack:
         share = stack.enter_context(device.lend_stream())
         # Before a server is started for it.
-        file = share.open_glimpses(video)
+        file = share.open_glimpses(video, settings.input.video_track)
         if file is None:
             raise SourceError(f"{video}: nothing can be found in it by its time; name a file")
         stack.enter_context(closing(file))

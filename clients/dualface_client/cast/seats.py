@@ -35,6 +35,8 @@ def seat(
         Nobody where the look found nobody; never more sides than `Side` has.
     """
     seats = _pinned(found.people, settings.identity, pins)
+    if len(seats) < 2 and all(person.why_not is not Why.NONE for person in found.people):
+        return {}  # too little was seen to keep anybody else from a side
     taken = {person.number for person in seats.values()}
     free = [person for person in found.people if person.why_not is Why.NONE]
     free = [person for person in free if person.number not in taken]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Settings that decide what is found.
 _KEYS = (
-    *("server.", "run.device", "tracking.", "output.overwrite"),
+    *("server.", "run.device", "input.video_track", "tracking.", "output.overwrite"),
     *("cast.frames", "cast.least", "cast.most"),
 )
 

@@ -35,7 +35,7 @@ class StreamDevice(ABC):
             SourceError: It cannot be read.
         """
 
-    def open_glimpses(self, path: Path) -> Glimpses | None:
+    def open_glimpses(self, path: Path, video_track: int | None = None) -> Glimpses | None:
         """Opens a video for a look at single pictures, which are on the host.
 
         Returns:
@@ -46,7 +46,7 @@ class StreamDevice(ABC):
         """
         from dualface_client.video.glimpses import Glimpses as PyavGlimpses
 
-        return PyavGlimpses(path)
+        return PyavGlimpses(path, video_track)
 
     @abstractmethod
     def open_sink(

@@ -263,7 +263,7 @@ class Runner:
         run.status.update(phase="looking")
         try:
             with run.clock.stage("look"), ExitStack() as stack:
-                file = run.device.open_glimpses(run.job.input)
+                file = run.device.open_glimpses(run.job.input, run.settings.input.video_track)
                 if file is None:
                     return Seating(pins=pins)
                 stack.enter_context(closing(file))

@@ -24,14 +24,15 @@ class Glimpses(PyavSource):
 
     Args:
         path: A regular file.
+        video_track: Number of the video track, from 1; None for the one that players show.
 
     Raises:
         SourceError: The file cannot be read as a video.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, video_track: int | None = None) -> None:
         # More threads would decode further ahead than is wanted.
-        super().__init__(path, threads=1, deinterlace=False)
+        super().__init__(path, threads=1, deinterlace=False, video_track=video_track)
         self._start_s = (self._stream.start_time or 0) * self._time_base
         self.key_times_s = tuple(self._key_times_s())
         self._ahead: Iterator[av.VideoFrame] = iter(())
@@ -59,7 +60,7 @@ class Glimpses(PyavSource):
             if picture is None or picture.pts is None:
                 self._at_s = inf
                 return None
-            image = self._converter.convert(picture, self._color)
+            image = self._converter.convert(picture, self._color, self._aspect_of(picture))
         except AV_ERRORS as error:
             raise source_error(self._path, error, "it is processed without a look") from error
         self._at_s = self._time_of(picture)
