@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from math import inf
 from pathlib import Path
@@ -15,6 +16,8 @@ from dualface_client.video.source import PyavSource
 _NEAR_S = 0.02
 #: Pictures decoded at most on the way from a key frame to a time; then the last one has to do.
 _MOST_DECODED = 150
+#: A picture this soon after the last one is reached by decoding on, if no key frame is between.
+_ON_S = 5.0
 
 
 class Glimpses(PyavSource):
@@ -34,6 +37,8 @@ class Glimpses(PyavSource):
         # More threads would decode further ahead than is wanted.
         super().__init__(path, threads=1, deinterlace=False, video_track=video_track)
         self._start_s = (self._stream.start_time or 0) * self._time_base
+        with suppress(*AV_ERRORS):  # without an index nothing is lost but the key frames' times
+            self._container.seek(0, stream=self._stream)  # Matroska's index is read now
         self.key_times_s = tuple(self._key_times_s())
         self._ahead: Iterator[av.VideoFrame] = iter(())
         self._at_s, self._count = inf, 0
@@ -46,7 +51,8 @@ class Glimpses(PyavSource):
             time_s: Seconds from the start of the video.
 
         Returns:
-            The picture, counted in the order of these calls; None at the end of the file.
+            The picture, its index counted in the order of these calls, its time from the start of
+            the video; None at the end of the file.
 
         Raises:
             SourceError: No such place can be found in the file, or it cannot be decoded.
@@ -57,7 +63,7 @@ class Glimpses(PyavSource):
                 self._container.seek(moment, stream=self._stream)
                 self._ahead = self._container.decode(self._stream)
             picture = self._next_at(time_s)
-            if picture is None or picture.pts is None:
+            if picture is None:
                 self._at_s = inf
                 return None
             image = self._converter.convert(picture, self._color, self._aspect_of(picture))
@@ -65,7 +71,8 @@ class Glimpses(PyavSource):
             raise source_error(self._path, error, "it is processed without a look") from error
         self._at_s = self._time_of(picture)
         self._count += 1
-        return Frame(self._count - 1, picture.pts, self._time_base, image)
+        pts = _stamp(picture) - (self._stream.start_time or 0)
+        return Frame(self._count - 1, pts, self._time_base, image)
 
     def _key_times_s(self) -> Iterator[float]:
         """When key frames begin, as far as the file has an index.
@@ -79,7 +86,7 @@ class Glimpses(PyavSource):
 
     def _is_ahead(self, time_s: float) -> bool:
         """Whether decoding on from the last picture is the shortest way."""
-        if not self.key_times_s or time_s < self._at_s:
+        if not (self.key_times_s and self._at_s <= time_s <= self._at_s + _ON_S):
             return False
         return max((key for key in self.key_times_s if key <= time_s), default=0.0) <= self._at_s
 
@@ -96,4 +103,9 @@ class Glimpses(PyavSource):
         return found
 
     def _time_of(self, picture: av.VideoFrame) -> float:
-        return float((picture.pts or 0) * self._time_base - self._start_s)
+        return float(_stamp(picture) * self._time_base - self._start_s)
+
+
+def _stamp(picture: av.VideoFrame) -> int:
+    """When it is shown, or, where that is not known as in AVI, when it was to be decoded."""
+    return picture.pts if picture.pts is not None else picture.dts or 0
