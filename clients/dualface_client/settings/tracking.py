@@ -241,8 +241,8 @@ class SideSettings:
     pin_left: str | None = setting(
         None,
         Or("nobody", PhotoOrNumber()),
-        "Photo (JPEG, PNG) of the person for the left side, or that person's number as "
-        "`dualface-client cast` shows it, as `--pin left=PHOTO` or `--pin left=cast:2`.",
+        "Photo (JPEG, PNG) of the person for the left side, or that person's number in the cast, "
+        "as `--pin left=PHOTO` or `--pin left=cast:2`.",
     )
     pin_right: str | None = setting(
         None, Or("nobody", PhotoOrNumber()), "The same for the right side."
