@@ -9,7 +9,7 @@ within the frames that wait, and otherwise only when the reason lasts.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -68,6 +68,18 @@ class Moment:
     assignment: SeatAssignment
     picture: PictureFacts
 
+    def with_picture_of(self, later: Moment) -> Moment:
+        """The same with the windows and bars that a later frame of the shot has shown to be there.
+
+        They take a while to be found, and were there before.
+        """
+        known, found = self.picture, later.picture
+        if known.panels_xyxy_px or not found.panels_xyxy_px:
+            if known.content_xyxy_px == found.content_xyxy_px:
+                return self
+            found = replace(found, panels_xyxy_px=known.panels_xyxy_px)
+        return replace(self, picture=replace(found, motion_xy_px=known.motion_xy_px))
+
     def window_of(self, box: Box) -> Box | None:
         """The panel in which a face lies; None if it lies in none."""
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
@@ -79,8 +91,14 @@ class Moment:
     def around(
         self, box: Box, faces: tuple[Box, ...] = (), coming: tuple[Box, ...] = ()
     ) -> Surroundings:
-        """What is around a face: its panel, or the content without the other panels in it."""
+        """What is around a face: its panel, or the content without the other panels in it.
+
+        Faces in other panels do not count: their boxes may reach beyond their panel, they do not.
+        """
         window = self.window_of(box)
+        if self.picture.panels_xyxy_px:
+            faces = tuple(face for face in faces if self.window_of(face) == window)
+            coming = tuple(face for face in coming if self.window_of(face) == window)
         room = self.picture.content_xyxy_px if window is None else window
         over = tuple(
             panel
@@ -184,7 +202,7 @@ class LayoutChooser:
                 not seen.
         """
         now = window[0]
-        shot = _until_cut(window)
+        shot = until_cut(window)
         if now.assignment.scene_cut or self._changed_s is None:
             self._seen, self._shot_s = dict.fromkeys(Side), now.time_s
         for side in Side:
@@ -400,7 +418,8 @@ def common_area(one: Box, other: Box) -> float:
     return across * down if across > 0 and down > 0 else 0.0
 
 
-def _until_cut(window: Sequence[Moment]) -> Sequence[Moment]:
+def until_cut(window: Sequence[Moment]) -> Sequence[Moment]:
+    """The frames of the first one's shot."""
     for index, each in enumerate(window[1:], start=1):
         if each.assignment.scene_cut:
             return window[:index]

@@ -16,6 +16,7 @@ from dualface_client.framing.layouts import (
     OtherFaces,
     all_as_one,
     as_box,
+    until_cut,
 )
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.framing.room import Surroundings, size_for
@@ -137,6 +138,9 @@ class Studio:
         Args:
             window: The frame and those after it that are known already, in order; at least one.
         """
+        shot = until_cut(window)
+        known = [each.with_picture_of(shot[-1]) for each in shot]
+        window = [*known, *window[len(shot) :]]
         now = window[0]
         self._others.update(now)
         near = _within(window, self._settings.lead_s)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from dualface_client.types import Box, ByteArray, FloatArray
 
 _CORNERS = 90
-#: Corners are looked for anew when fewer are left, or after this many frames.
-_FEWEST = 45
+#: Corners are looked for anew when less than this share of them is left, or after this many frames.
+_LEFT_SHARE = 0.5
 _RENEWED_AFTER_FRAMES = 10
 #: Below this many followed corners nothing is said.
 _MIN_FOLLOWED = 12
@@ -50,7 +50,7 @@ class MotionMeter:
     def __init__(self) -> None:
         self._previous: ByteArray | None = None
         self._points: FloatArray = np.zeros((0, 2), np.float32)
-        self._age_frames = 0
+        self._age_frames = self._found = 0
         self._still_frames = _MOVED_WITHIN_FRAMES
 
     def update(
@@ -71,11 +71,14 @@ class MotionMeter:
         previous, self._previous = self._previous, preview
         if cut or previous is None or previous.shape != preview.shape:
             self._points = np.zeros((0, 2), np.float32)
+            self._age_frames = _RENEWED_AFTER_FRAMES  # look for corners in the next frame
             self._still_frames = _MOVED_WITHIN_FRAMES
             return 0.0, 0.0
         background = background_of(preview.shape, face_boxes, content)
-        if len(self._points) < _FEWEST or self._age_frames >= _RENEWED_AFTER_FRAMES:
+        few = len(self._points) < max(_LEFT_SHARE * self._found, 1)
+        if self._age_frames >= _RENEWED_AFTER_FRAMES or (few and self._found):
             self._points, self._age_frames = _corners(previous, background), 0
+            self._found = len(self._points)
         self._age_frames += 1
         before, after = _followed(previous, preview, self._points, background)
         self._points = after
