@@ -192,6 +192,7 @@ class LayoutChooser:
         self._shot_s = 0.0
         self._choice = Choice(Layout.WIDE)
         self._apart: dict[tuple[float, float], bool] = {}
+        self._there: dict[tuple[float, Side, float, int], bool] = {}
 
     def choose(self, window: Sequence[Moment], crowded: frozenset[Side]) -> Choice:
         """What the canvas shows in the window's first frame.
@@ -242,10 +243,11 @@ class LayoutChooser:
         margin = _END_EDGE if self._choice.layout is Layout.PAIR else _BEGIN_EDGE
         if now.assignment.of(side).box_xyxy_px is not None:
             seen = [each for each in shot if each.assignment.of(side).box_xyxy_px is not None]
-            return sum(_is_there(side, each, margin) for each in seen) > _THERE_SHARE * len(seen)
+            there = sum(self._is_there(side, each, margin) for each in seen)
+            return there > _THERE_SHARE * len(seen)
         is_pair = self._choice.layout is Layout.PAIR
         may_come = is_pair or now.time_s - self._shot_s < self._settings.lookahead_s
-        if may_come and not crowded and any(_is_there(side, each, margin) for each in shot):
+        if may_come and not crowded and any(self._is_there(side, each, margin) for each in shot):
             return True
         last = self._seen[side]
         if last is None or crowded or not is_pair:
@@ -253,6 +255,16 @@ class LayoutChooser:
         if any(_overlap(last[1], box) > _SAME_PLACE for box in seen_boxes(shot[0])):
             return False  # that face turned out to be somebody else's, or hides this one
         return now.time_s - last[0] <= self._settings.hold_s
+
+    def _is_there(self, side: Side, moment: Moment, margin: float) -> bool:
+        """The same as the function, looked up for frames that were asked about before."""
+        person = moment.assignment.of(side)
+        key = moment.time_s, side, margin, id(person.box_xyxy_px)
+        if key not in self._there:
+            if len(self._there) > _MOST_REMEMBERED:
+                self._there.clear()
+            self._there[key] = _is_there(side, moment, margin)
+        return self._there[key]
 
     def _wanted(self, present: list[Side], shot: Sequence[Moment]) -> Choice:
         if len(present) == len(Side) and not self._one_picture and self._fit_apart(shot):

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+
 from dualface_client.cuda.stream import CudaStream, load_codec, load_cupy
 from dualface_client.errors import PlatformError
 from dualface_client.extras import INSTALL_GPU
@@ -223,6 +225,9 @@ class CudaDevice(Device):
         self._frames_limit = frames_held(settings)
         self._device_id = device_id
         self._idle: deque[CudaStreamDevice] = deque()
+        # The look at the previews is small work for many streams: OpenCV's own threads would wait
+        # for it in circles on every core.
+        cv2.setNumThreads(1)
 
     @contextmanager
     def lend_stream(self) -> Iterator[StreamDevice]:
