@@ -260,8 +260,8 @@ def _noise(path: Path, frames: int) -> Path:
 def test_usage_mistakes_are_explained(run: Run, tmp_path: Path) -> None:
     source = make(tmp_path / "talk.mp4", SMALL)
     for options, message in (
-        (["--size", "1921x1080"], "multiple of 4"),
-        (["--size", "huge"], "expected WIDTHxHEIGHT"),
+        (["--size", "1921x1080"], "nearest: 1920x1080"),
+        (["--size", "huge"], "WIDTHxHEIGHT such as"),
         (["--crf", "70"], "expected a whole number, 1 to 51"),
         (["--device", "cuda"], "--device cuda"),
         (["--tracks", "nowhere/t.txt", "--preset", "veryfast"], "cannot write tracks"),

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from dualface_client.picture.analysis import PictureAnalysis
 from dualface_client.picture.motion import MotionMeter
-from dualface_client.types import ByteArray, FloatArray
+from dualface_client.types import ByteArray, Faces, FloatArray
 
 WIDTH, HEIGHT = 320, 180
 WHOLE = (0.0, 0.0, float(WIDTH), float(HEIGHT))
@@ -122,3 +123,19 @@ def test_the_edges_of_bars_do_not_hold_the_picture() -> None:
         if frame:
             true = np.subtract(shaken(frame), shaken(frame - 1))
             assert np.abs(np.array(found) - true).max() < 0.2
+
+
+def test_a_still_camera_is_looked_at_every_other_frame_and_a_moving_one_always() -> None:
+    def looks(moves: bool) -> int:
+        analysis, count = PictureAnalysis((1280, 720)), 0
+        for frame in range(100):
+            time_s = frame / 25
+            if analysis.wants(time_s, frame == 0):
+                picture = view(2.0 * (frame % 2) if moves else 0.0, 0.0)
+                analysis.update(picture, Faces.empty(), time_s, frame == 0)
+                count += 1
+            assert analysis.unchanged.motion_xy_px == (0.0, 0.0)
+        return count
+
+    assert looks(moves=True) == 100
+    assert looks(moves=False) == pytest.approx(38 + 31, abs=2)

@@ -53,7 +53,7 @@ def cast(
     config_fallback: bool,
     given: dict[str, str],
 ) -> int:
-    """Print who VIDEO is about: the people whom `run` finds before the first frame.
+    """Print who a video is about: the people whom `run` finds before the first frame.
 
     One line per person: number, tile, share of the video on screen, height of the face, place,
     whether the person speaks, and how sure it is that this is one person and no other (mean cosine

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dualface_client.picture.bars import BarFinder
@@ -11,6 +13,9 @@ from dualface_client.types import Box, ByteArray, Faces, PictureFacts
 
 #: After the camera has moved, no window is believed for this long: its borders stand still.
 _STEADY_AFTER_S = 1.0
+#: While the camera stands still, pictures are looked at this often, and always in the first part of a
+#: shot, in which windows and bars are found.
+_LOOK_EVERY_S, _FIRST_S = 0.06, 1.5
 
 
 class PictureAnalysis:
@@ -26,6 +31,26 @@ class PictureAnalysis:
         self._motion = MotionMeter()
         self._panels = PanelFinder()
         self._moved_s = float("-inf")
+        self._shot_s = self._looked_s = float("-inf")
+        self._facts = PictureFacts((0.0, 0.0, float(source_wh_px[0]), float(source_wh_px[1])))
+
+    def wants(self, time_s: float, scene_cut: bool) -> bool:
+        """Whether this frame has to be looked at; without, `unchanged` is true of it.
+
+        Args:
+            time_s: Its presentation time, not decreasing.
+            scene_cut: It is the first of a shot.
+        """
+        if scene_cut or self._shot_s == float("-inf"):
+            self._shot_s = time_s
+            return True
+        recent = time_s - max(self._shot_s, self._moved_s) < _FIRST_S
+        return recent or time_s - self._looked_s >= _LOOK_EVERY_S
+
+    @property
+    def unchanged(self) -> PictureFacts:
+        """The last frame's facts, of a camera that stands still."""
+        return replace(self._facts, motion_xy_px=(0.0, 0.0))
 
     def update(
         self, preview: ByteArray, faces: Faces, time_s: float, scene_cut: bool
@@ -38,6 +63,7 @@ class PictureAnalysis:
             time_s: Its presentation time, not decreasing.
             scene_cut: It is the first of a shot.
         """
+        self._looked_s = time_s
         height, width = preview.shape
         scale = np.array([self._source_wh_px[0] / width, self._source_wh_px[1] / height])
         boxes = (faces.boxes_xyxy_px / np.tile(scale, 2)).astype(np.float32)
@@ -51,11 +77,12 @@ class PictureAnalysis:
         panels = self._panels.update(preview, boxes, content, time_s, scene_cut, steady)
         if panels:  # each window moves by itself, and the picture as a whole stands still
             x, y = 0.0, 0.0
-        return PictureFacts(
+        self._facts = PictureFacts(
             content_xyxy_px=_scaled(content, scale),
             panels_xyxy_px=tuple(_scaled(panel, scale) for panel in panels),
             motion_xy_px=(float(x * scale[0]), float(y * scale[1])),
         )
+        return self._facts
 
 
 def _scaled(box: Box, scale: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Box:

@@ -234,8 +234,11 @@ class StreamLoop:
             assignment = self._decide(frame, faces)
         self._count(faces, assignment)
         with self._clock.stage("picture"):
-            preview = self._parts.imaging.preview(frame.image)
-            facts = self._picture.update(preview, faces, frame.time_s, assignment.scene_cut)
+            if self._picture.wants(frame.time_s, assignment.scene_cut):
+                preview = self._parts.imaging.preview(frame.image)
+                facts = self._picture.update(preview, faces, frame.time_s, assignment.scene_cut)
+            else:
+                facts = self._picture.unchanged
         return Decided(frame, assignment, facts, self._director.relinks, self._director.seats)
 
     def _framed(self, window: Sequence[Decided]) -> _Framed:
