@@ -239,7 +239,7 @@ def test_every_frame_comes_out_once_and_in_order(size: int, depth: int) -> None:
     report = stage.status.snapshot()
     assert (report.frames_in, report.frames_out, report.detections) == (50, 50, 100)
     assert report.sides == {1: "left", 2: "right"}
-    assert stage.imaging.previews == 50
+    assert 38 <= stage.imaging.previews < 50  # of a still camera not every one after 1.5 s
 
 
 def test_results_do_not_depend_on_batch_or_depth(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from dualface_client.types import Box, ByteArray, Faces, PictureFacts
 
 #: After the camera has moved, no window is believed for this long: its borders stand still.
 _STEADY_AFTER_S = 1.0
-#: While the camera stands still, pictures are looked at this often, and always in the first part of a
+#: A still camera's pictures are looked at this often, and always in the first part of a
 #: shot, in which windows and bars are found.
-_LOOK_EVERY_S, _FIRST_S = 0.06, 1.5
+_LOOK_EVERY_S, _FIRST_S = 0.12, 1.5
 
 
 class PictureAnalysis:

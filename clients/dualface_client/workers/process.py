@@ -123,7 +123,7 @@ def main() -> int:
     # Ctrl-C and a service manager's SIGTERM reach all processes: the supervisor decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Streams take turns after 0.5 ms instead of 5: most of a frame's steps leave Python for a moment,
+    # Streams take turns after 0.5 ms instead of 5: most steps of a frame leave Python for a moment,
     # and each return waits for whoever has the lock by then.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     voice = _Voice(_own_stdout())
