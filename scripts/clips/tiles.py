@@ -15,6 +15,7 @@ from dualface_client.types import ByteArray, Faces, FloatArray, Side, TileLayout
 from scripts.clips.sources import SOURCES, read_frames
 from scripts.clips.timing import Check
 from scripts.clips.truth import Truth
+from scripts.judge.canvas import split
 
 #: Source frames per person that make its reference.
 REFERENCE_COUNT = 6
@@ -144,17 +145,23 @@ class TileTally:
     Attributes:
         expected: Person ids of the left and the right tile.
         layout: Where the tiles are.
-        times_s: Time of each frame looked at.
+        times_s: Time of each frame with two tiles that was looked at.
         sightings: Left and right sighting of each.
+        pictures: Of each frame whose canvas is one picture, whether both people are in it.
     """
 
     expected: tuple[int, int]
     layout: TileLayout
     times_s: list[float] = field(default_factory=list)
     sightings: list[tuple[Sighting, Sighting]] = field(default_factory=list)
+    pictures: list[bool] = field(default_factory=list)
 
     def look(self, bgr: ByteArray, time_s: float, eyes: Eyes, references: References) -> None:
         """Adds one output frame, `(height, width, 3)` uint8."""
+        if split(bgr, self.layout.gap_px) is None:
+            picture = look_at_tile(bgr, eyes, references)
+            self.pictures.append(set(self.expected) <= picture.present)
+            return
         left, right = (
             look_at_tile(_tile(bgr, self.layout, side), eyes, references) for side in Side
         )
@@ -203,13 +210,14 @@ class TileTally:
             min_right: Share of frames in which both tiles must hold their own person.
             min_centred: Share of tiles in which the face must be central.
         """
-        count = len(self.sightings)
-        right = sum(self._right()) / max(count, 1)
+        count = len(self.sightings) + len(self.pictures)
+        right = (sum(self._right()) + sum(self.pictures)) / max(count, 1)
         no_face = {name: self._share(tile, "no_face") for tile, name in enumerate(TILES)}
         centred = {name: self._share(tile, "centred") for tile, name in enumerate(TILES)}
         margins = [seen.margin for pair in self.sightings for seen in pair if seen.identity]
         values = {
             "frames": count,
+            "one_picture": len(self.pictures),
             "right_share": right,
             "present_share": self._both_present(),
             "no_face_share": no_face,
@@ -217,7 +225,8 @@ class TileTally:
             "wrong": self.wrong_intervals(),
         }
         detail = (
-            f"{right:.2%} of {count} frames right (own face somewhere in the tile: "
+            f"{right:.2%} of {count} frames right, {len(self.pictures)} of them one picture "
+            f"({sum(self.pictures)} with both in it; own face somewhere in the tile: "
             f"{values['present_share']:.2%}); no face: left {no_face['left']:.2%}, "
             f"right {no_face['right']:.2%}"
         )

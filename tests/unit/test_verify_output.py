@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dualface_client.errors import DualfaceError
 from dualface_client.settings import paths
-from dualface_client.types import ByteArray, TileLayout
+from dualface_client.types import ByteArray, Faces, FloatArray, TileLayout
 from scripts.clips.tiles import (
     References,
     Sighting,
@@ -272,3 +272,32 @@ def test_similarity_undoes_turn_scale_and_shift() -> None:
     landmarks = (template @ turn.T + [300, 40]).astype(np.float32)
     matrix = similarity_to_template(landmarks)
     np.testing.assert_allclose(landmarks @ matrix[:, :2].T + matrix[:, 2], template, atol=1e-3)
+
+
+class BothSeen:
+    """Sees two people in any picture, at its left and right."""
+
+    def __init__(self, faces: int = 2) -> None:
+        self._faces = faces
+
+    def detect(self, bgr: ByteArray, min_score: float = 0.5) -> Faces:
+        """Faces of a picture, best first."""
+        boxes = [[100, 100, 200, 220], [400, 100, 500, 220]][: self._faces]
+        marks = np.zeros((len(boxes), 5, 2), np.float32)
+        marks[:, 0, 0] = [box[0] for box in boxes]
+        return Faces(np.array(boxes, np.float32), np.full(len(boxes), 0.9, np.float32), marks)
+
+    def embed(self, bgr: ByteArray, landmarks_px: FloatArray) -> FloatArray:
+        """Unit embedding of a face."""
+        return np.eye(2, dtype=np.float32)[0 if landmarks_px[0, 0] < 300 else 1]
+
+
+@pytest.mark.parametrize(("faces", "right"), [(2, True), (1, False)])
+def test_one_picture_is_right_with_both_people_in_it(faces: int, right: bool) -> None:
+    tally = TileTally((1, 2), TileLayout((640, 360)))
+    plain = np.full((360, 640, 3), 90, np.uint8)  # nothing parts it in the middle
+    tally.look(plain, 0.0, BothSeen(faces), References((1, 2), np.eye(2, dtype=np.float32)))
+    assert tally.pictures == [right]
+    check = tally.checks(0.9, 0.0)[0]
+    assert check.ok == right
+    assert "1 of them one picture" in check.detail
