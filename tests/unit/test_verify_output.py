@@ -289,7 +289,8 @@ class BothSeen:
 
     def embed(self, bgr: ByteArray, landmarks_px: FloatArray) -> FloatArray:
         """Unit embedding of a face."""
-        return np.eye(2, dtype=np.float32)[0 if landmarks_px[0, 0] < 300 else 1]
+        row: FloatArray = np.eye(2, dtype=np.float32)[0 if landmarks_px[0, 0] < 300 else 1]
+        return row
 
 
 @pytest.mark.parametrize(("faces", "right"), [(2, True), (1, False)])
