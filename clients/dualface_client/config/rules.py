@@ -9,8 +9,7 @@ from typing import Any
 from dualface_client.config.table import settings_table
 from dualface_client.config.values import LAYERS, Given, Problem
 from dualface_client.settings.kinds import cast_number
-from dualface_client.settings.stream import DEFAULT_CANVAS_WH_PX
-from dualface_client.types import LayoutKind
+from dualface_client.settings.stream import DEFAULT_CANVAS_WH_PX, LayoutKind
 
 
 @dataclass(frozen=True, slots=True)

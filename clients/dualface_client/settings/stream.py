@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from dualface_client.settings.cast import CastSettings
 from dualface_client.settings.field import setting
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.settings.kinds import SHARE, Choice, Color, Integer, Or, Real, Size, Switch
 from dualface_client.settings.tracking import TrackingSettings
-from dualface_client.types import LayoutKind, TileLayout
+
+if TYPE_CHECKING:
+    from dualface_client.types import TileLayout
+
+#: The same as `types.LayoutKind`: `types` brings NumPy, for which no help text waits.
+LayoutKind = Literal["side-by-side", "stacked", "solo"]
 
 #: Size of the canvas by layout.
 DEFAULT_CANVAS_WH_PX: dict[LayoutKind, tuple[int, int]] = {
@@ -137,6 +143,8 @@ class OutputSettings:
         Raises:
             ValueError: The tiles would not have even sizes.
         """
+        from dualface_client.types import TileLayout
+
         size = self.canvas_wh_px or DEFAULT_CANVAS_WH_PX[self.layout]
         return TileLayout(size, self.layout, self.gap_px, self.gap_color)
 

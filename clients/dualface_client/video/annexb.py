@@ -94,7 +94,7 @@ def _size_of(data: bytes, codec: str) -> tuple[int, int] | None:
     try:
         for frame in (*context.decode(av.Packet(data)), *context.decode(None)):
             return frame.width, frame.height
-    except AV_ERRORS:
+    except AV_ERRORS:  # a damaged key frame says nothing about its size: the next one may
         return None
     return None
 
