@@ -15,6 +15,8 @@ from dualface_client.types import Box, ByteArray, FloatArray
 #: Levels of luma within which all of a bar lies, and the step from a bar to the picture.
 _BAR_LEVELS = 6
 _STEP_LEVELS = 6
+#: Bars are black or white, or nearly; between these levels of luma lie surfaces of the picture.
+_DARKEST_SURFACE, _BRIGHTEST_SURFACE = 44, 225
 #: Share of a bar's length that has shown a step, at one time or another.
 _MIN_COVER = 0.6
 #: A bar is believed once it has been of one width for this time; after something was seen in the
@@ -124,8 +126,11 @@ class BarFinder:
 
 def _plain_rows(picture: ByteArray) -> int:
     """How many rows from the top on are of one level."""
-    if int(np.ptp(picture[0])) > _BAR_LEVELS:  # most pictures have no bar
+    first = picture[0]
+    if int(np.ptp(first)) > _BAR_LEVELS:  # most pictures have no bar
         return 0
+    if _DARKEST_SURFACE < int(first[0]) < _BRIGHTEST_SURFACE:
+        return 0  # a sofa, a desk or a wall
     low, high = picture.min(axis=1).astype(np.int16), picture.max(axis=1).astype(np.int16)
     plain = np.maximum.accumulate(high) - np.minimum.accumulate(low) <= _BAR_LEVELS
     return len(plain) if plain.all() else int(np.argmin(plain))
