@@ -17,7 +17,7 @@ from time import perf_counter
 
 import numpy as np
 
-from dualface_client.framing.layouts import Moment
+from dualface_client.framing.moment import Moment
 from dualface_client.framing.studio import Studio
 from dualface_client.tracking.bytetrack import ByteTracker
 from dualface_client.tracking.director import Director

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dualface_client.framing.layouts import Layout, Moment
+from dualface_client.framing.layouts import Layout
+from dualface_client.framing.moment import Moment
 from dualface_client.framing.room import shows_part
 from dualface_client.framing.studio import Plan, Studio
 from dualface_client.settings.framing import FramingSettings
@@ -301,3 +302,27 @@ def test_nothing_outside_a_shaking_picture_is_shown() -> None:
             assert crop.x_px + crop.width_px <= 1920 + 1e-6
             assert crop.y_px >= -1e-6
             assert crop.y_px + crop.height_px <= 1080 + 1e-6
+
+
+def test_windows_that_are_found_late_part_people_who_sit_close_in_the_picture() -> None:
+    """Two windows above each other; boxes reach beyond them, as detectors' boxes do."""
+    whole = PictureFacts((0.0, 0.0, 1280.0, 720.0))
+    panels = ((1022.0, 202.0, 1258.0, 333.0), (1022.0, 352.0, 1258.0, 483.0))
+    upper, lower = box_of((1140.0, 300.0, 142.0)), box_of((1140.0, 400.0, 108.0))
+    tracks = tuple(
+        TrackView(number, number, box, 0.9)
+        for number, box in enumerate((upper, lower), start=1)
+        if box is not None
+    )
+    assignment = SeatAssignment(Person(1, upper, 0.9), Person(2, lower, 0.9), tracks=tracks)
+    moments = [
+        Moment(
+            n / FPS, assignment, whole if n < 40 else PictureFacts(whole.content_xyxy_px, panels)
+        )
+        for n in range(60)
+    ]
+    studio = Studio(TileLayout(), (1280, 720))
+    plans = [studio.update(moments[n : n + AHEAD]) for n in range(50)]
+    (_, (frame, name)) = layouts(plans)
+    assert name == "pair"
+    assert frame == 40 - AHEAD + 1  # as soon as the windows are known, of the frames that wait too

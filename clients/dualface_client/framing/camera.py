@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import exp, log, log1p
 
 from dualface_client.framing.aim import Aim, drag
-from dualface_client.framing.room import TIGHTER, Surroundings, place, shows_part, size_for
+from dualface_client.framing.room import TIGHTER, Surroundings, place, shows_part
 from dualface_client.framing.spring import Spring
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.types import Box, Crop, Person
@@ -273,13 +273,7 @@ class Camera:
         """Of the crop: for the face's share, and tighter where that keeps other faces out."""
         height_px = exp(self._size_log or 0.0)
         share = min(self._share, height_px / min(self._closest_px, self._widest_px()))
-        width, height = size_for(
-            height_px,
-            share,
-            self._aspect,
-            self._around.room_wh_px,
-            self._around.largest_share(self._settings),
-        )
+        width, height = self._around.size_for(height_px, self._aspect, self._settings, share)
         self._tighten(face, (width, height), time_s, at_once)
         return width * self._tighter, height * self._tighter
 

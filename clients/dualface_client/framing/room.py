@@ -28,9 +28,9 @@ class Surroundings:
 
     Attributes:
         room_xyxy_px: The part of the source that may be shown.
-        is_window: The room is a window of its own in the picture, with something else around it.
         faces: Boxes of other people's faces in this frame.
         coming: Where those faces are now or will be in the near future.
+        is_window: The room is a window of its own in the picture, with something else around it.
     """
 
     room_xyxy_px: Box
@@ -38,10 +38,25 @@ class Surroundings:
     coming: tuple[Box, ...] = ()
     is_window: bool = False
 
-    def largest_share(self, settings: FramingSettings) -> float:
-        """How large a face may become, as a share of its tile's height."""
+    def size_for(
+        self,
+        face_height_px: float,
+        aspect: float,
+        settings: FramingSettings,
+        share: float | None = None,
+    ) -> tuple[float, float]:
+        """Width and height of the crop of a face with nobody else around, see `size_for`.
+
+        Args:
+            face_height_px: Of the face.
+            aspect: Width over height of the tile.
+            settings: How large faces are, and how large they may become.
+            share: Wanted height of the face as a share of the tile's; as set if not given.
+        """
         largest = settings.window_share if self.is_window else settings.largest_share
-        return max(largest, settings.face_share)
+        largest = max(largest, settings.face_share)
+        wanted = share or settings.face_share
+        return size_for(face_height_px, wanted, aspect, self.room_wh_px, largest)
 
     @property
     def room_wh_px(self) -> tuple[float, float]:

@@ -61,22 +61,19 @@ def larger_face(assignment: SeatAssignment) -> Side:
 def tile_areas(canvas: TileLayout, grows: Side, share: float) -> dict[Side, Rect]:
     """Where the tiles are while one grows: the edge between them moves."""
     own, other, whole = canvas.area(grows), canvas.area(grows.other), canvas.whole
-    if own.y_px == other.y_px:
-        width = _even(own.width_px + share * (whole.width_px - own.width_px))
-        gap = whole.width_px - own.width_px - other.width_px
-        rest = max(0, whole.width_px - width - gap)
-        first = own.x_px < other.x_px
-        return {
-            grows: Rect(0 if first else whole.width_px - width, 0, width, whole.height_px),
-            grows.other: Rect(whole.width_px - rest if first else 0, 0, rest, whole.height_px),
-        }
-    height = _even(own.height_px + share * (whole.height_px - own.height_px))
-    gap = whole.height_px - own.height_px - other.height_px
-    rest = max(0, whole.height_px - height - gap)
-    first = own.y_px < other.y_px
+    beside = own.y_px == other.y_px
+    length = whole.width_px if beside else whole.height_px
+    sizes = [area.width_px if beside else area.height_px for area in (own, other)]
+    size = _even(sizes[0] + share * (length - sizes[0]))
+    rest = max(0, sum(sizes) - size)
+    first = (own.x_px, own.y_px) < (other.x_px, other.y_px)
+    places = {grows: (0 if first else length - size, size)}
+    places[grows.other] = (length - rest if first else 0, rest)
     return {
-        grows: Rect(0, 0 if first else whole.height_px - height, whole.width_px, height),
-        grows.other: Rect(0, whole.height_px - rest if first else 0, whole.width_px, rest),
+        side: Rect(start, 0, along, whole.height_px)
+        if beside
+        else Rect(0, start, whole.width_px, along)
+        for side, (start, along) in places.items()
     }
 
 

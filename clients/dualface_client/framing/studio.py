@@ -8,20 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dualface_client.framing.camera import TIGHTEST_PICTURE, Camera
-from dualface_client.framing.layouts import (
-    Choice,
-    Layout,
-    LayoutChooser,
-    Moment,
-    OtherFaces,
-    all_as_one,
-    as_box,
-    until_cut,
-)
+from dualface_client.framing.layouts import Choice, Layout, LayoutChooser
 from dualface_client.framing.lookahead import lead_assignment
-from dualface_client.framing.room import Surroundings, size_for
+from dualface_client.framing.moment import Moment, OtherFaces, box_of, not_of, until_cut
+from dualface_client.framing.room import Surroundings
 from dualface_client.framing.seam import Seam, between, larger_face, shaped, tile_areas
 from dualface_client.framing.steady import Moved, Offset, Shake, Steadier
+from dualface_client.framing.together import all_as_one
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.types import (
     Box,
@@ -193,20 +186,12 @@ class Studio:
         """How large the faces of a new shot are in their tiles if each is framed by itself."""
         shares = dict.fromkeys(Side, 0.0)
         for side in Side:
-            box = lead.of(side).box_xyxy_px
-            if box is None:
+            face, area = box_of(lead.of(side)), self._canvas.area(side)
+            if face is None:
                 continue
-            face, area, settings = as_box(box), self._canvas.area(side), self._settings
-            around = moment.around(face)
-            aspect = area.width_px / area.height_px
-            width, height = size_for(
-                face[3] - face[1],
-                settings.face_share,
-                aspect,
-                around.room_wh_px,
-                around.largest_share(settings),
-            )
-            shares[side] = (face[3] - face[1]) * min(aspect / width, 1.0 / height)
+            aspect, height_px = area.width_px / area.height_px, face[3] - face[1]
+            width, height = moment.around(face).size_for(height_px, aspect, self._settings)
+            shares[side] = height_px * min(aspect / width, 1.0 / height)
         return shares
 
     def _around(
@@ -214,17 +199,15 @@ class Studio:
     ) -> Surroundings:
         """Room and other faces of one person, or of several in one picture."""
         names = {person.identity for person in people}
-        own = [as_box(each.box_xyxy_px) for each in people if each.box_xyxy_px is not None]
+        own = [box for each in people if (box := box_of(each))]
         faces = tuple(_shifted(box, self._shake.now) for box in self._others.besides(names, own))
         coming = faces
         if len(near) > 1:
-            coming += tuple(
-                _shifted(as_box(view.box_xyxy_px), self._shake.lead)
-                for view in near[-1].assignment.tracks
-                if view.score > 0 and view.identity not in names
-            )
-        if lead.box_xyxy_px is not None and len(names - {0}) < len(Side):
-            found = near[-1].around(as_box(lead.box_xyxy_px), faces, coming)
+            later = near[-1].faces_besides(names)
+            coming += tuple(_shifted(box, self._shake.lead) for box in not_of(own, later))
+        face = box_of(lead)
+        if face and len(names - {0}) < len(Side):
+            found = near[-1].around(face, faces, coming)
         else:
             found = Surroundings(near[-1].picture.content_xyxy_px, faces, coming)
         return replace(found, room_xyxy_px=self._steady_room(found.room_xyxy_px))
@@ -269,7 +252,7 @@ class Studio:
     def _together(self, lead: SeatAssignment) -> Person:
         """Both as one, and everybody else whom their picture would show."""
         whole, people = self._canvas.whole, (lead.left, lead.right)
-        own = [as_box(each.box_xyxy_px) for each in people if each.box_xyxy_px is not None]
+        own = [box for each in people if (box := box_of(each))]
         others = self._others.besides([each.identity for each in people], own)
         return all_as_one(lead, others, whole.width_px / whole.height_px, self._settings.face_share)
 

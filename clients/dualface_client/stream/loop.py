@@ -13,11 +13,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError, StoppedError
-from dualface_client.framing.layouts import Moment
+from dualface_client.framing.moment import Moment
 from dualface_client.framing.studio import Plan, Studio
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
@@ -83,7 +84,7 @@ class StreamParts:
     seating: Seating = field(default_factory=Seating)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Decided:
     """A frame that waits to be composed.
 
@@ -101,9 +102,9 @@ class Decided:
     relinks: tuple[Relink, ...] = ()
     seats: Mapping[Side, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def moment(self) -> Moment:
-        """What framing needs of it."""
+        """What framing needs of it; the same one for as long as nothing in it changes."""
         return Moment(self.frame.time_s, self.assignment, self.picture)
 
 
