@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualface_client.framing.room import Surroundings, is_apart, place, shows_part, size_for
+from dualface_client.settings.framing import FramingSettings
 from dualface_client.types import Box
 
 HD = Surroundings((0.0, 0.0, 1920.0, 1080.0))
@@ -118,3 +119,20 @@ def test_people_are_apart_until_no_tile_can_hold_one_head_alone() -> None:
     assert apart(260)  # heads a face and a half apart
     assert not apart(170)
     assert not apart(0)
+
+
+def test_no_tile_has_a_narrow_stripe_around_its_picture() -> None:
+    """Faces of a window that grow and shrink: the surround comes late, goes early and is broad."""
+    window = Surroundings((0.0, 0.0, 720.0, 638.0), is_window=True)
+    heights = [*range(200, 500, 5), *range(500, 200, -5)]
+    fitted, changes = False, []
+    for height in heights:
+        width, high = window.size_for(height, TILE, FramingSettings(), is_fitted=fitted)
+        is_fitted = abs(width / high - TILE) > 1e-6
+        if is_fitted:
+            used = (960 / width) * high / 1080
+            assert used < 0.88
+        if is_fitted != fitted:
+            changes.append(height / 638)
+        fitted = is_fitted
+    assert changes == [pytest.approx(0.56, abs=0.01), pytest.approx(0.483, abs=0.01)]

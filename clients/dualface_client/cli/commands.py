@@ -70,8 +70,9 @@ Examples:
 def cli() -> None:
     """Frame each of two people in a video in a tile of their own, side by side.
 
-    Exit codes: 0 done, 1 a video failed (the others are done), 2 the command or the machine's
-    set-up is wrong, 3 the inference server failed, 130 ended by Ctrl-C, 143 by SIGTERM.
+    Exit codes: 0 done, 1 a video failed or is incomplete (the others are done), 2 the command or
+    the machine's set-up is wrong, 3 the inference server failed, 130 ended by Ctrl-C, 143 by
+    SIGTERM.
     """
 
 

@@ -106,9 +106,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     Settings also come from YAML files and variables: see `dualface-client config show` and
     docs/configuration.md.
 
-    Exit codes: 0 every video is done, 1 one failed (the others are done), 2 the command or the
-    machine's set-up is wrong and nothing was started, 3 the inference server failed, 130 ended by
-    Ctrl-C, 143 by SIGTERM.
+    Exit codes: 0 every video is done, 1 one failed or is incomplete (the others are done), 2 the
+    command or the machine's set-up is wrong and nothing was started, 3 the inference server failed,
+    130 ended by Ctrl-C, 143 by SIGTERM.
     """
     found = read_settings(config_path, given, fallback=config_fallback)
     _check_together(context, found, inputs, output, streams_file)

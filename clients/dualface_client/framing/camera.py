@@ -273,7 +273,9 @@ class Camera:
         """Of the crop: for the face's share, and tighter where that keeps other faces out."""
         height_px = exp(self._size_log or 0.0)
         share = min(self._share, height_px / min(self._closest_px, self._widest_px()))
-        width, height = self._around.size_for(height_px, self._aspect, self._settings, share)
+        width, height = self._around.size_for(
+            height_px, self._aspect, self._settings, share, is_fitted=abs(self._shape_aim) > 1e-6
+        )
         self._tighten(face, (width, height), time_s, at_once)
         return width * self._tighter, height * self._tighter
 

@@ -17,6 +17,9 @@ from dualface_client.types import Box
 _HEAD_ASIDE, _HEAD_ABOVE, _HEAD_BELOW = 0.15, 0.3, 0.12
 #: A face up to this share of the own face's height may be inside the crop: it reads as background.
 _SMALL = 0.3
+#: A face may be larger than it should by the first factor before its tile gets a surround, and must
+#: be larger by the second one to keep it; a surround is then at least an eighth of the tile.
+_BECOMES_FITTED, _STAYS_FITTED = 1.33, 1.15
 #: What a crop's height may be multiplied with to get clear of other faces; the closest is tried
 #: last.
 TIGHTER = (1.0, 0.92, 0.84, 0.77, 0.7)
@@ -44,6 +47,8 @@ class Surroundings:
         aspect: float,
         settings: FramingSettings,
         share: float | None = None,
+        *,
+        is_fitted: bool = False,
     ) -> tuple[float, float]:
         """Width and height of the crop of a face with nobody else around, see `size_for`.
 
@@ -52,11 +57,13 @@ class Surroundings:
             aspect: Width over height of the tile.
             settings: How large faces are, and how large they may become.
             share: Wanted height of the face as a share of the tile's; as set if not given.
+            is_fitted: The crop has something else around it already.
         """
         largest = settings.window_share if self.is_window else settings.largest_share
         largest = max(largest, settings.face_share)
         wanted = share or settings.face_share
-        return size_for(face_height_px, wanted, aspect, self.room_wh_px, largest)
+        patience = _STAYS_FITTED if is_fitted else _BECOMES_FITTED
+        return size_for(face_height_px, wanted, aspect, self.room_wh_px, largest, patience)
 
     @property
     def room_wh_px(self) -> tuple[float, float]:
@@ -171,23 +178,26 @@ def size_for(
     aspect: float,
     room_wh_px: tuple[float, float],
     largest_share: float,
+    patience: float = 1.0,
 ) -> tuple[float, float]:
     """Width and height of the crop in which a face has a share of the tile's height.
 
-    Where the room is too small the crop shrinks and the face grows, up to `largest_share`; beyond
-    that the crop is no longer of the tile's shape, and something else must fill the tile.
+    Where the room is too small the crop shrinks and the face grows. If it grows too much the crop
+    is no longer of the tile's shape, and something else must fill the tile: never a narrow stripe,
+    which would look like a bar.
 
     Args:
         face_height_px: Of the face.
         share: Wanted height of the face as a share of the tile's.
         aspect: Width over height of the tile.
         room_wh_px: Width and height of the room.
-        largest_share: Of the tile's height, while the crop fills the tile.
+        largest_share: Of the tile's height, in a crop that does not fill the tile.
+        patience: By what factor a face may be larger before the crop stops filling the tile.
     """
     room_w, room_h = room_wh_px
     height = face_height_px / share
     filling = min(height, room_h, room_w / aspect)
-    if filling >= height or face_height_px <= largest_share * filling:
+    if filling >= height or face_height_px <= patience * largest_share * filling:
         return filling * aspect, filling
     least = face_height_px / largest_share
     return min(least * aspect, room_w), min(least, room_h)

@@ -61,7 +61,7 @@ class FramingSettings:
         0.62,
         Real(0.05, 1),
         "How large a face may become, as a share of its tile's height, where the picture has no "
-        "more around it; beyond that the tile has a blurred surround.",
+        "more around it; well beyond that the tile has a blurred surround.",
     )
     window_share: float = setting(
         0.42, Real(0.05, 1), "The same for a face in a window of a call or a split screen."
