@@ -520,6 +520,23 @@ def test_seating_strip_spans_the_lane_without_gaps() -> None:
     assert left[0].attrib["fill"] != left[1].attrib["fill"]
 
 
+def test_the_strip_shows_what_the_canvas_was() -> None:
+    layouts = LayoutChange(0.0, "solo"), LayoutChange(3.0, "pair")
+    history = Timeline((Seating(0.0, 1, 2),), layouts, (), 1.0, 0.0, 10.0)
+    *_, strip = svgs(record(StreamReport("a", "a.mp4", "", timeline=history)))
+    titles = [r.findtext("title") or "" for r in strip.findall("rect")]
+    assert "solo: 0.00 s to 3.00 s" in titles
+    assert "pair: 3.00 s to 10.00 s" in titles
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"), [("done", True), ("incomplete", True), ("failed", False)]
+)
+def test_an_output_that_is_there_is_named(state: str, shown: bool) -> None:
+    page = html_page(record(StreamReport("a", "a.mp4", "a_tiles.mp4", state=state)))
+    assert ("a_tiles.mp4" in page) == shown
+
+
 def test_report_doctests() -> None:
     import doctest
 
