@@ -43,6 +43,9 @@ class Side(Enum):
     LEFT = "left"
     RIGHT = "right"
 
+    # Members are single objects; `Enum`'s hash of the name is Python code, run for every lookup.
+    __hash__ = object.__hash__
+
     @property
     def other(self) -> Side:
         """The opposite side."""

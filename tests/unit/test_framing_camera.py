@@ -287,13 +287,13 @@ def test_the_crop_lies_inside_its_room_whatever_happens(data: st.DataObject) -> 
         box = rng.uniform(-500, 8500, 4).astype(np.float32) if rng.random() < 0.8 else None
         room = a_room(rng, source)
         others = tuple(a_box(rng) for _ in range(rng.integers(0, 4)))
-        cut, jump = bool(rng.random() < 0.1), bool(rng.random() < 0.1)
+        cut = bool(rng.random() < 0.1)
         if rng.random() < 0.2:
-            crop = camera.show_all(time_s, cut, room, jump)
+            crop = camera.show_all(time_s, cut, room)
         else:
             person = Person(int(rng.integers(0, 3)), box)
             around = Surroundings(room, others, others)
-            crop = camera.update(person, time_s, cut, around, jump=jump)
+            crop = camera.update(person, time_s, cut, around)
         assert min(crop.width_px, crop.height_px) > 0
         assert crop.x_px >= room[0] - 1e-6
         assert crop.y_px >= room[1] - 1e-6

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dualface_client.framing.layouts import Layout
-from dualface_client.framing.moment import Moment
+from dualface_client.framing.moment import Moment, besides
 from dualface_client.framing.room import shows_part
 from dualface_client.framing.studio import Plan, Studio
 from dualface_client.settings.framing import FramingSettings
@@ -326,3 +326,10 @@ def test_windows_that_are_found_late_part_people_who_sit_close_in_the_picture() 
     (_, (frame, name)) = layouts(plans)
     assert name == "pair"
     assert frame == 40 - AHEAD + 1  # as soon as the windows are known, of the frames that wait too
+
+
+def test_a_named_neighbour_counts_wherever_they_are_and_a_nameless_face_only_elsewhere() -> None:
+    own, near, far = face_box(LEFT), face_box((530.0, 430.0, 190.0)), face_box(RIGHT)
+    seen = [(1, own), (2, near), (0, near), (0, far)]
+    assert besides(seen, {1}, [own]) == (near, far)
+    assert besides(seen, {1, 2}, [own]) == (far,)

@@ -131,17 +131,15 @@ class Camera:
         scene_cut: bool = False,
         around: Surroundings | None = None,
         share: float | None = None,
-        jump: bool = False,
     ) -> Crop:
         """Moves on to the next frame.
 
         Args:
             person: Whom the tile shows, and where the face is.
             time_s: Presentation time in seconds, not decreasing.
-            scene_cut: True on the first frame of a new shot: the camera jumps.
+            scene_cut: True on the first frame of a new shot, or on the canvas: the camera jumps.
             around: Room and other faces; the last room and nobody if not given.
             share: Height of the face as a share of the tile's; as set if not given.
-            jump: The camera is not on air: it goes where it should be at once.
 
         Returns:
             The part of the source to show, inside the room.
@@ -152,7 +150,7 @@ class Camera:
         dt_s = self._advance(time_s, scene_cut)
         self._face = _Face.of(person)
         if self._face is not None:
-            self._follow(self._face, person.identity, time_s, dt_s, jump)
+            self._follow(self._face, person.identity, time_s, dt_s)
         elif self._seen_s is None:
             self._go_home()
         elif self._widens and self.is_away(time_s):
@@ -160,14 +158,13 @@ class Camera:
         self._move(dt_s)
         return self.crop
 
-    def show_all(self, time_s: float, scene_cut: bool, room: Box, jump: bool = False) -> Crop:
+    def show_all(self, time_s: float, scene_cut: bool, room: Box) -> Crop:
         """Moves on towards the whole room, whatever its shape.
 
         Args:
             time_s: Presentation time in seconds, not decreasing.
-            scene_cut: True on the first frame of a new shot: the camera jumps.
+            scene_cut: True on the first frame of a new shot, or on the canvas: the camera jumps.
             room: What to show.
-            jump: The camera is not on air: it goes there at once.
         """
         self._around = Surroundings(room)
         self._whole, self._face, self._identity = True, None, 0
@@ -177,7 +174,7 @@ class Camera:
         self._zoom_aim, self._shape_aim = log(height), log(width / height / self._aspect)
         self._size_log = None
         self._easing = True
-        if jump or scene_cut:
+        if scene_cut:
             self._jump()
         self._move(dt_s)
         return self.crop
@@ -223,13 +220,11 @@ class Camera:
         width, height = self._around.room_wh_px
         return min(height, width / self._aspect)
 
-    def _follow(
-        self, face: _Face, identity: int, time_s: float, dt_s: float, off_air: bool
-    ) -> None:
-        jump = off_air or self._must_jump(face, identity, time_s)
+    def _follow(self, face: _Face, identity: int, time_s: float, dt_s: float) -> None:
+        jump = self._must_jump(face, identity, time_s)
         away = self._seen_s is None or self._size_log is None
         self._smooth_size(face, jump or away, dt_s)
-        width, height = self._wanted_size(face, time_s, jump)
+        width, height = self._wanted_size(face, time_s)
         wanted = log(height)
         if jump or away:
             self._zoom_aim = wanted
@@ -269,19 +264,17 @@ class Camera:
             size_log = self._size_log + weight * (size_log - self._size_log)
         self._size_log = size_log
 
-    def _wanted_size(self, face: _Face, time_s: float, at_once: bool) -> tuple[float, float]:
+    def _wanted_size(self, face: _Face, time_s: float) -> tuple[float, float]:
         """Of the crop: for the face's share, and tighter where that keeps other faces out."""
         height_px = exp(self._size_log or 0.0)
         share = min(self._share, height_px / min(self._closest_px, self._widest_px()))
         width, height = self._around.size_for(
             height_px, self._aspect, self._settings, share, is_fitted=abs(self._shape_aim) > 1e-6
         )
-        self._tighten(face, (width, height), time_s, at_once)
+        self._tighten(face, (width, height), time_s)
         return width * self._tighter, height * self._tighter
 
-    def _tighten(
-        self, face: _Face, size: tuple[float, float], time_s: float, at_once: bool
-    ) -> None:
+    def _tighten(self, face: _Face, size: tuple[float, float], time_s: float) -> None:
         """Chooses how much tighter the crop must be; opens again only after a while."""
         wanted = 1.0
         if self._around.coming:
@@ -302,7 +295,7 @@ class Camera:
             )
         if wanted <= self._tighter:
             self._tighter, self._tight_s = wanted, time_s
-        elif at_once or time_s - self._tight_s >= _OPEN_AFTER_S:
+        elif time_s - self._tight_s >= _OPEN_AFTER_S:
             self._tighter = wanted
 
     # -- size and place -----------------------------------------------------------------------
@@ -395,9 +388,11 @@ class Camera:
     def _keep_clear(self) -> None:
         """Moves the crop at once, or tightens it, where it would show part of another face."""
         self.is_crowded = False
+        if self._whole or not self._around.faces:
+            return
         crop = self.crop
         edges = crop.x_px, crop.y_px, crop.width_px, crop.height_px
-        if self._whole or not any(shows_part(edges, face) for face in self._around.faces):
+        if not any(shows_part(edges, face) for face in self._around.faces):
             return
         width, height = self._size()
         scale, least = 1.0, _LEAST_EMPTY

@@ -72,12 +72,8 @@ def _is_there(side: Side, moment: Moment, margin: float) -> bool:
         moment: A frame.
         margin: Least distance from the picture's left and right edge, in face widths.
     """
-    box = moment.boxes[side]
-    if box is None:
-        return False
-    left, _, right, _ = moment.picture.content_xyxy_px
-    space = margin * (box[2] - box[0])
-    return box[0] >= left + space and box[2] <= right - space
+    space = moment.edge_space[side]
+    return space is not None and space >= margin
 
 
 class LayoutChooser:
@@ -151,9 +147,9 @@ class LayoutChooser:
         now = shot[0]
         margin = _END_EDGE if self._choice.layout is Layout.PAIR else _BEGIN_EDGE
         if now.boxes[side]:
-            seen = [each for each in shot if each.boxes[side]]
-            there = sum(_is_there(side, each, margin) for each in seen)
-            return there > _THERE_SHARE * len(seen)
+            spaces = [each.edge_space[side] for each in shot]
+            seen = [space for space in spaces if space is not None]
+            return sum(space >= margin for space in seen) > _THERE_SHARE * len(seen)
         is_pair = self._choice.layout is Layout.PAIR
         may_come = is_pair or now.time_s - self._shot_s < self._settings.lookahead_s
         if may_come and not crowded and any(_is_there(side, each, margin) for each in shot):

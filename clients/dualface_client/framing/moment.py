@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from dualface_client.framing.room import Surroundings
+from dualface_client.framing.steady import Moved
 from dualface_client.types import Box, FloatArray, Person, PictureFacts, SeatAssignment, Side
 
 #: Another face counts as still there for this long after it was last seen.
@@ -37,14 +38,30 @@ class Moment:
         return {side: box_of(self.assignment.of(side)) for side in Side}
 
     @cached_property
+    def edge_space(self) -> dict[Side, float | None]:
+        """Distance of those faces from the picture's left or right edge, in face widths."""
+        left, _, right, _ = self.picture.content_xyxy_px
+        return {
+            side: box and min(box[0] - left, right - box[2]) / max(box[2] - box[0], 1e-6)
+            for side, box in self.boxes.items()
+        }
+
+    @cached_property
+    def moved(self) -> Moved:
+        """How the picture moved up to this frame."""
+        return Moved(self.time_s, self.picture.motion_xy_px, self.assignment.scene_cut)
+
+    @cached_property
     def faces(self) -> tuple[tuple[int, Box], ...]:
         """Identity and box of everybody who is seen."""
         tracks = self.assignment.tracks
         return tuple((view.identity, as_box(view.box_xyxy_px)) for view in tracks if view.score > 0)
 
-    def faces_besides(self, identities: Collection[int]) -> tuple[Box, ...]:
-        """Everybody who is seen, without these people."""
-        return tuple(box for who, box in self.faces if not (who and who in identities))
+    def faces_besides(
+        self, identities: Collection[int], own: Collection[Box] = ()
+    ) -> tuple[Box, ...]:
+        """Everybody who is seen, without these people; see `besides`."""
+        return besides(self.faces, identities, own)
 
     def with_picture_of(self, later: Moment) -> Moment:
         """The same with the windows and bars that a later frame of the shot has shown to be there.
@@ -107,8 +124,8 @@ class OtherFaces:
 
     def besides(self, identities: Collection[int], own: Sequence[Box] = ()) -> tuple[Box, ...]:
         """Faces of all but these people, and of those whose name is not known yet."""
-        faces = (box for _, who, box in self._seen.values() if not (who and who in identities))
-        return not_of(own, faces)
+        faces = ((who, box) for _, who, box in self._seen.values())
+        return besides(faces, identities, own)
 
 
 def until_cut(window: Sequence[Moment]) -> Sequence[Moment]:
@@ -137,9 +154,21 @@ def overlap(one: Box, other: Box) -> float:
     return common / (areas - common) if areas > common else 0.0
 
 
-def not_of(own: Collection[Box], faces: Iterable[Box]) -> tuple[Box, ...]:
-    """The faces that are in another place than these: the others are the same faces."""
-    return tuple(face for face in faces if all(overlap(face, box) < SAME_PLACE for box in own))
+def besides(
+    faces: Iterable[tuple[int, Box]], identities: Collection[int], own: Collection[Box]
+) -> tuple[Box, ...]:
+    """Other people's faces.
+
+    Args:
+        faces: Identity and box of each, 0 while nobody knows whose it is.
+        identities: Whose faces do not count.
+        own: Where theirs are: a face there that has no name yet is the same.
+    """
+    return tuple(
+        box
+        for who, box in faces
+        if (who not in identities if who else all(overlap(box, each) < SAME_PLACE for each in own))
+    )
 
 
 def common_area(one: Box, other: Box) -> float:

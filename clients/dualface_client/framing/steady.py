@@ -95,10 +95,15 @@ class Steadier:
             self._past.append((now.time_s, x_px, y_px))
         while now.time_s - self._past[0][0] > _REACH_S:
             self._past.popleft()
+        if not any(each.motion_xy_px != (0.0, 0.0) for each in window) and self._is_still():
+            return Shake(sway=(float(self._sway[0]), float(self._sway[1])))
         path = np.array([*self._past, *_ahead(self._past[-1], window)])
-        if not path[:, 1:].any():
-            return Shake()
         return self._shake(path, len(self._past) - 1, lead)
+
+    def _is_still(self) -> bool:
+        """Whether the picture has not moved in the part of the path that is looked at."""
+        first = self._past[0][1:]
+        return all(place[1:] == first for place in self._past)
 
     def _shake(self, path: FloatArray, row: int, lead: int) -> Shake:
         """At a row of a path, shape `(n, 3)`: time in s, x and y in pixels."""

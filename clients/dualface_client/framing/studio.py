@@ -10,10 +10,10 @@ import numpy as np
 from dualface_client.framing.camera import TIGHTEST_PICTURE, Camera
 from dualface_client.framing.layouts import Choice, Layout, LayoutChooser
 from dualface_client.framing.lookahead import lead_assignment
-from dualface_client.framing.moment import Moment, OtherFaces, box_of, not_of, until_cut
+from dualface_client.framing.moment import Moment, OtherFaces, box_of, until_cut
 from dualface_client.framing.room import Surroundings
 from dualface_client.framing.seam import Seam, between, larger_face, shaped, tile_areas
-from dualface_client.framing.steady import Moved, Offset, Shake, Steadier
+from dualface_client.framing.steady import Offset, Shake, Steadier
 from dualface_client.framing.together import all_as_one
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.types import (
@@ -101,6 +101,7 @@ class Studio:
         self._whole = Camera(0.5, _wh(canvas.whole), source_wh_px, self._settings, TIGHTEST_PICTURE)
         aspects = {side: areas[side].width_px / areas[side].height_px for side in Side}
         self._chooser = LayoutChooser(self._settings, aspects, one_picture=canvas.kind == "solo")
+        self._tiles_rest = self._whole_rests = True  # cameras that are not on the canvas
         self._others = OtherFaces()
         self._content: Box = (0.0, 0.0, float(source_wh_px[0]), float(source_wh_px[1]))
         self._seam = Seam(self._settings.layout_ease_s)
@@ -138,11 +139,7 @@ class Studio:
         self._others.update(now)
         near = _within(window, self._settings.lead_s)
         lead = lead_assignment([each.assignment for each in window], len(near))
-        moved = [
-            Moved(each.time_s, each.picture.motion_xy_px, each.assignment.scene_cut)
-            for each in window
-        ]
-        self._shake = self._steadier.update(moved, len(near) - 1)
+        self._shake = self._steadier.update([each.moved for each in window], len(near) - 1)
         self._content = self._steady_room(now.picture.content_xyxy_px)
         crowded = frozenset(
             side
@@ -166,8 +163,12 @@ class Studio:
     # -- cameras --------------------------------------------------------------------------------
 
     def _move_tiles(self, now: Moment, near: Sequence[Moment], lead: SeatAssignment) -> None:
+        if self._seam.hides(Side.LEFT):  # and the right one with it
+            self._tiles_rest = True
+            return
+        starts, self._tiles_rest = now.assignment.scene_cut or self._tiles_rest, False
         shares = {side: camera.face_share for side, camera in self._tiles.items()}
-        if now.assignment.scene_cut:
+        if starts:
             shares = self._natural_shares(lead, near[-1])
         for side, camera in self._tiles.items():
             person = now.assignment.of(side)
@@ -176,10 +177,9 @@ class Studio:
             camera.update(
                 self._steady_person(lead.of(side)),
                 now.time_s,
-                now.assignment.scene_cut,
+                starts,
                 self._around(now, near, (person, lead.of(side)), lead.of(side)),
                 share,
-                jump=self._seam.hides(side),
             )
 
     def _natural_shares(self, lead: SeatAssignment, moment: Moment) -> dict[Side, float]:
@@ -203,8 +203,8 @@ class Studio:
         faces = tuple(_shifted(box, self._shake.now) for box in self._others.besides(names, own))
         coming = faces
         if len(near) > 1:
-            later = near[-1].faces_besides(names)
-            coming += tuple(_shifted(box, self._shake.lead) for box in not_of(own, later))
+            later = near[-1].faces_besides(names, own)
+            coming += tuple(_shifted(box, self._shake.lead) for box in later)
         face = box_of(lead)
         if face and len(names - {0}) < len(Side):
             found = near[-1].around(face, faces, coming)
@@ -233,21 +233,23 @@ class Studio:
         self, choice: Choice, now: Moment, near: Sequence[Moment], lead: SeatAssignment
     ) -> None:
         """The camera of the whole canvas: one person, both, or everything."""
-        cut = now.assignment.scene_cut
-        off_air = self._seam.hides(None)
+        if self._seam.hides(None):
+            self._whole_rests = True
+            return
+        cut, self._whole_rests = now.assignment.scene_cut or self._whole_rests, False
         content = self._steady_room(near[-1].picture.content_xyxy_px)
         if choice.layout is Layout.TOGETHER:
             together = self._together(lead)
             around = Surroundings(content)
-            self._whole.update(self._steady_person(together), now.time_s, cut, around, jump=off_air)
+            self._whole.update(self._steady_person(together), now.time_s, cut, around)
             return
         person, people = self._subject_of(choice, lead)
         if person is None:
-            self._whole.show_all(now.time_s, cut, content, jump=off_air)
+            self._whole.show_all(now.time_s, cut, content)
             return
         around = self._around(now, near, people, person)
         steady = self._steady_person(person)
-        self._whole.update(steady, now.time_s, cut, around, jump=off_air)
+        self._whole.update(steady, now.time_s, cut, around)
 
     def _together(self, lead: SeatAssignment) -> Person:
         """Both as one, and everybody else whom their picture would show."""
