@@ -112,7 +112,7 @@ def family(pid: int) -> set[int]:
     """A process and its children."""
     try:
         return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
-    except psutil.Error:
+    except psutil.Error:  # it has ended meanwhile
         return set()
 
 

@@ -85,11 +85,10 @@ def test_without_frames_ahead_there_is_still_less_shake() -> None:
 
 
 def test_the_room_for_shake_is_given_back_slowly_when_it_ends() -> None:
-    steadier, sways = Steadier(HD), []
+    steadier = Steadier(HD)
     moves = [(9.0 * (-1) ** n if n < 25 else 0.0, 0.0) for n in range(100)]
     film = [Moved(n / FPS, move, n == 0) for n, move in enumerate(moves)]
-    for n in range(90):
-        sways.append(steadier.update(film[n : n + 10]).sway[0])
+    sways = [steadier.update(film[n : n + 10]).sway[0] for n in range(90)]
     assert sways[20] > 3
     steps = -np.diff(sways[25:])
     assert steps.max() < 0.1 * sways[25]

@@ -40,7 +40,9 @@ def _swallowing(node: ast.AST) -> Iterator[tuple[int, int]]:
         body = node.body[0]
         if isinstance(body, ast.Pass | ast.Continue) or _returns_nothing(body):
             yield node.lineno - 1, (body.end_lineno or body.lineno) - 1
-    if isinstance(node, ast.With) and "suppress(" in ast.unparse(node.items[0].context_expr):
+    if isinstance(node, ast.With) and any(
+        "suppress(" in ast.unparse(item.context_expr) for item in node.items
+    ):
         yield node.lineno - 1, node.lineno - 1
     if isinstance(node, ast.Call) and any(word.arg == "ignore_errors" for word in node.keywords):
         yield node.lineno - 1, (node.end_lineno or node.lineno) - 1
@@ -49,7 +51,9 @@ def _swallowing(node: ast.AST) -> Iterator[tuple[int, int]]:
 def _returns_nothing(body: ast.stmt) -> bool:
     if not isinstance(body, ast.Return):
         return False
-    empty = (ast.Constant, ast.Tuple, ast.List, ast.Dict)
+    if isinstance(body.value, ast.Call):  # `frozenset()`, `Found()`
+        return not body.value.args and not body.value.keywords
+    empty = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.UnaryOp)
     return body.value is None or isinstance(body.value, empty)
 
 
@@ -89,7 +93,16 @@ def test_what_counts_as_a_reason() -> None:
 
 def test_what_counts_as_swallowed() -> None:
     handler = "try:\n    f()\nexcept OSError:{}\n    {}\n"
-    for body in ("pass", "continue", "return", "return None", "return {}", "return ()"):
+    for body in (
+        "pass",
+        "continue",
+        "return",
+        "return None",
+        "return {}",
+        "return ()",
+        "return set()",
+        "return -1",
+    ):
         loop = "for _ in x:\n    " if body == "continue" else ""
         text = handler.format("", body)
         text = loop + text.replace("\n", "\n    ") if loop else text
