@@ -125,6 +125,38 @@ def test_the_edges_of_bars_do_not_hold_the_picture() -> None:
             assert np.abs(np.array(found) - true).max() < 0.2
 
 
+class Panned:
+    """What is measured of a camera that rests for three seconds and then pans."""
+
+    def __init__(self, speed: float, rest_frames: int) -> None:
+        analysis = PictureAnalysis((WIDTH, HEIGHT))
+        self.looks = 0
+        self.moved_px: list[float] = []
+        for frame in range(rest_frames + 50):
+            time_s, facts = frame / 30, analysis.unchanged
+            if analysis.wants(time_s, frame == 0):
+                picture = view(speed * max(0, frame - rest_frames), 0, frame=frame)
+                facts = analysis.update(picture, Faces.empty(), time_s, frame == 0)
+                self.looks += 1
+            self.moved_px.append(facts.motion_xy_px[0])
+
+
+@pytest.mark.parametrize("rest_frames", range(90, 94))
+def test_the_first_motion_after_a_rest_is_shared_out_among_the_frames_it_took(
+    rest_frames: int,
+) -> None:
+    """A still camera is looked at every fourth frame only; a pan may begin at any of them."""
+    panned = Panned(1.5, rest_frames)
+    assert max(panned.moved_px) == pytest.approx(1.5, abs=0.15)
+    assert panned.moved_px[rest_frames + 8 :] == pytest.approx([1.5] * 42, abs=0.15)
+
+
+def test_a_drift_below_the_noise_of_a_frame_does_not_count_for_being_looked_at_seldom() -> None:
+    panned = Panned(0.06, 90)
+    assert set(panned.moved_px) == {0.0}
+    assert panned.looks < len(panned.moved_px) / 2
+
+
 def test_a_still_camera_is_looked_at_now_and_then_and_a_moving_one_always() -> None:
     def looks(moves: bool) -> int:
         analysis, count = PictureAnalysis((1280, 720)), 0

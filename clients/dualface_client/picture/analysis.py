@@ -32,15 +32,20 @@ class PictureAnalysis:
         self._panels = PanelFinder()
         self._moved_s = float("-inf")
         self._shot_s = self._looked_s = float("-inf")
+        self._frames = 0  # since the last one that was looked at
         self._facts = PictureFacts((0.0, 0.0, float(source_wh_px[0]), float(source_wh_px[1])))
 
     def wants(self, time_s: float, scene_cut: bool) -> bool:
         """Whether this frame has to be looked at; without, `unchanged` is true of it.
 
+        To be asked once of each frame, in order: the motion that the next look finds is shared out
+        among the frames since the last one.
+
         Args:
             time_s: Its presentation time, not decreasing.
             scene_cut: It is the first of a shot.
         """
+        self._frames += 1
         if scene_cut or self._shot_s == float("-inf"):
             self._shot_s = time_s
             return True
@@ -55,7 +60,7 @@ class PictureAnalysis:
     def update(
         self, preview: ByteArray, faces: Faces, time_s: float, scene_cut: bool
     ) -> PictureFacts:
-        """Moves on to the next frame.
+        """Looks at the frame that `wants` was asked of last.
 
         Args:
             preview: Luma of the frame, shape `(height, width)`, uint8, of the same size for all.
@@ -63,12 +68,13 @@ class PictureAnalysis:
             time_s: Its presentation time, not decreasing.
             scene_cut: It is the first of a shot.
         """
+        frames, self._frames = max(self._frames, 1), 0
         self._looked_s = time_s
         height, width = preview.shape
         scale = np.array([self._source_wh_px[0] / width, self._source_wh_px[1] / height])
         boxes = (faces.boxes_xyxy_px / np.tile(scale, 2)).astype(np.float32)
         content = self._bars.update(preview, time_s, scene_cut)
-        x, y = self._motion.update(preview, boxes, content, scene_cut)
+        x, y = self._motion.update(preview, boxes, content, scene_cut, frames)
         if scene_cut:
             self._moved_s = float("-inf")
         elif x or y:

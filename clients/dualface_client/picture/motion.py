@@ -14,9 +14,9 @@ import numpy.typing as npt
 from dualface_client.types import Box, ByteArray, FloatArray
 
 _CORNERS = 90
-#: Corners are looked for anew when less than this share of them is left, or after this many frames.
+#: Corners are looked for anew when less than this share of them is left, or after this many looks.
 _LEFT_SHARE = 0.5
-_RENEWED_AFTER_FRAMES = 10
+_RENEWED_AFTER_LOOKS = 10
 #: Below this many followed corners nothing is said.
 _MIN_FOLLOWED = 12
 #: How close to the common motion a corner's own has to be, in preview samples.
@@ -33,7 +33,7 @@ _MOVED_WITHIN_FRAMES = 25
 #: Where more corners stand still than this share, the camera does: windows of a split screen, or a
 #: crowd before a wall.
 _MAX_STILL_SHARE = 0.2
-#: A motion of the middle corner below this is measurement noise, in preview samples.
+#: A motion of the middle corner below this is measurement noise, in preview samples a frame.
 _STILL_PX = 0.1
 #: A person's part of the picture: above the chin and below it in face widths to each side, and
 #: above the face in face heights.
@@ -50,41 +50,47 @@ class MotionMeter:
     def __init__(self) -> None:
         self._previous: ByteArray | None = None
         self._points: FloatArray = np.zeros((0, 2), np.float32)
-        self._age_frames = self._found = 0
+        self._age_looks = self._found = 0
         self._still_frames = _MOVED_WITHIN_FRAMES
 
     def update(
-        self, preview: ByteArray, face_boxes: FloatArray, content: Box, cut: bool
+        self,
+        preview: ByteArray,
+        face_boxes: FloatArray,
+        content: Box,
+        cut: bool,
+        frames: int = 1,
     ) -> tuple[float, float]:
-        """Moves on to the next frame.
+        """Moves on to a later frame.
 
         Args:
             preview: Shape `(height, width)`, uint8 luma of the picture.
             face_boxes: Shape `(n, 4)` xyxy, of this frame, in samples of the preview.
             content: The picture without bars, in samples.
             cut: True on the first frame of a shot.
+            frames: How many frames later than the one before, at least 1.
 
         Returns:
-            x to the right and y down, of the picture's middle, since the previous frame, in
-            samples; exactly 0 for a camera that stands still, and where nothing can be said.
+            x to the right and y down, of the picture's middle, in samples a frame; exactly 0 for a
+            camera that stands still, and where nothing can be said.
         """
         previous, self._previous = self._previous, preview
         if cut or previous is None or previous.shape != preview.shape:
             self._points = np.zeros((0, 2), np.float32)
-            self._age_frames = _RENEWED_AFTER_FRAMES  # look for corners in the next frame
+            self._age_looks = _RENEWED_AFTER_LOOKS  # look for corners in the next frame
             self._still_frames = _MOVED_WITHIN_FRAMES
             return 0.0, 0.0
         background = background_of(preview.shape, face_boxes, content)
         few = len(self._points) < max(_LEFT_SHARE * self._found, 1)
-        if self._age_frames >= _RENEWED_AFTER_FRAMES or (few and self._found):
-            self._points, self._age_frames = _corners(previous, background), 0
+        if self._age_looks >= _RENEWED_AFTER_LOOKS or (few and self._found):
+            self._points, self._age_looks = _corners(previous, background), 0
             self._found = len(self._points)
-        self._age_frames += 1
+        self._age_looks += 1
         before, after = _followed(previous, preview, self._points, background)
         self._points = after
         moving = self._still_frames < _MOVED_WITHIN_FRAMES
-        shift = common_shift(before, after, (preview.shape[1], preview.shape[0]), moving)
-        self._still_frames = 0 if any(shift) else self._still_frames + 1
+        shift = common_shift(before, after, (preview.shape[1], preview.shape[0]), moving, frames)
+        self._still_frames = 0 if any(shift) else self._still_frames + frames
         return shift
 
 
@@ -139,22 +145,27 @@ def _followed(
 
 
 def common_shift(
-    before: FloatArray, after: FloatArray, size_wh: tuple[int, int], moving: bool = False
+    before: FloatArray,
+    after: FloatArray,
+    size_wh: tuple[int, int],
+    moving: bool = False,
+    frames: int = 1,
 ) -> tuple[float, float]:
     """The motion of the picture's middle that most corners agree on.
 
     Args:
         before: Shape `(n, 2)`, preview samples.
-        after: The same corners a frame later.
+        after: The same corners later.
         size_wh: Width and height of the preview.
         moving: The camera is known to move, so that less of the background is enough.
+        frames: How many frames later, at least 1: noise grows with looks, slow drift with frames.
 
     Returns:
-        x and y in preview samples; 0 and 0 where they do not agree, or do not move.
+        x and y in preview samples a frame; 0 and 0 where they do not agree, or do not move.
     """
     if len(before) < _MIN_FOLLOWED:
         return 0.0, 0.0
-    moved = np.hypot(*(after - before).T)
+    moved = np.hypot(*(after - before).T) / frames
     still = moved < min(_STILL_PX, 0.3 * float(np.max(moved)))
     if float(np.median(moved)) < _STILL_PX or float(still.mean()) > _MAX_STILL_SHARE:
         return 0.0, 0.0
@@ -164,7 +175,7 @@ def common_shift(
     if matrix is None or not _is_background(before, agrees[:, 0] > 0, size_wh, moving):
         return 0.0, 0.0
     middle = np.array([size_wh[0] / 2, size_wh[1] / 2, 1.0])
-    x, y = np.asarray(matrix) @ middle - middle[:2]
+    x, y = (np.asarray(matrix) @ middle - middle[:2]) / frames
     return float(x), float(y)
 
 
