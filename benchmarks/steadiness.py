@@ -58,9 +58,11 @@ def _analysed(clip: Path) -> tuple[list[ByteArray], list[Moved]]:
     lumas: list[ByteArray] = []
     moves: list[Moved] = []
     for frame in source:
-        faces = models.detect(_bgr(frame.image))
         first = not moves
-        facts = analysis.update(imaging.preview(frame.image), faces, frame.time_s, first)
+        facts = analysis.unchanged
+        if analysis.wants(frame.time_s, first):
+            faces = models.detect(_bgr(frame.image))
+            facts = analysis.update(imaging.preview(frame.image), faces, frame.time_s, first)
         lumas.append(frame.image.y.copy())
         moves.append(Moved(frame.time_s, facts.motion_xy_px, first))
     return lumas, moves
@@ -77,7 +79,7 @@ def _offsets(moves: Sequence[Moved], source_wh_px: tuple[int, int], lookahead_s:
     found = []
     for index, now in enumerate(moves):
         window = [each for each in moves[index:] if each.time_s - now.time_s <= lookahead_s]
-        found.append(steadier.update(window))
+        found.append(steadier.update(window).now)
     return np.array(found)
 
 
