@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dualface_client.picture.ranks import median, spread
 from dualface_client.types import Box, ByteArray, FloatArray
 
 _CORNERS = 90
@@ -27,6 +28,7 @@ _AGREES_PX = 0.35
 _MIN_SHARE = 0.5
 _CELLS = 4
 _MIN_CELLS, _MIN_SPREAD = 5, (0.55, 0.5)
+_OUTLIERS = 0.05
 #: The same for a camera that has moved within as many frames: shake does not stop for a few.
 _MOVING_CELLS, _MOVING_SPREAD = 2, (0.1, 0.1)
 _MOVED_WITHIN_FRAMES = 25
@@ -166,8 +168,8 @@ def common_shift(
     if len(before) < _MIN_FOLLOWED:
         return 0.0, 0.0
     moved = np.hypot(*(after - before).T) / frames
-    still = moved < min(_STILL_PX, 0.3 * float(np.max(moved)))
-    if float(np.median(moved)) < _STILL_PX or float(still.mean()) > _MAX_STILL_SHARE:
+    still = np.count_nonzero(moved < min(_STILL_PX, 0.3 * float(moved.max())))
+    if median(moved) < _STILL_PX or still > _MAX_STILL_SHARE * len(moved):
         return 0.0, 0.0
     matrix, agrees = cv2.estimateAffinePartial2D(
         before, after, method=cv2.RANSAC, ransacReprojThreshold=_AGREES_PX, maxIters=200
@@ -183,9 +185,9 @@ def _is_background(
     points: FloatArray, agrees: npt.NDArray[np.bool_], size_wh: tuple[int, int], moving: bool
 ) -> bool:
     """Whether those who agree are most, and all over the picture."""
-    if agrees.mean() < _MIN_SHARE:
+    if np.count_nonzero(agrees) < _MIN_SHARE * len(agrees):
         return False
-    cells = (points[agrees] * _CELLS / np.array(size_wh)).astype(int)
-    spread = np.ptp(np.quantile(points[agrees], (0.05, 0.95), axis=0), axis=0) / np.array(size_wh)
+    places = np.asarray(points[agrees] / np.array(size_wh), np.float32)
     min_spread, min_cells = (_MOVING_SPREAD, _MOVING_CELLS) if moving else (_MIN_SPREAD, _MIN_CELLS)
-    return bool((spread >= min_spread).all()) and len(np.unique(cells, axis=0)) >= min_cells
+    cells = set(map(tuple, (places * _CELLS).astype(int).tolist()))
+    return len(cells) >= min_cells and bool((spread(places, _OUTLIERS) >= min_spread).all())
