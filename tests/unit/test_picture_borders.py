@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dualface_client.picture.borders import Border, Evidence, Lines
+from dualface_client.picture.windows import Look
 from dualface_client.types import FloatArray
 
 HEIGHT, WIDTH = 180, 320
@@ -121,3 +122,16 @@ def test_noise_is_not_alive_and_a_face_is() -> None:
         evidence.add(picture.astype(np.uint8), frame / 25)
     assert evidence.is_alive((50, 50, 80, 80))
     assert not evidence.is_alive((150, 50, 180, 80))
+
+
+class Unread(Evidence):
+    """Nobody may ask for its lines, which take most of the time of a look."""
+
+    def lines(self) -> tuple[Lines, Lines]:
+        raise AssertionError("lines without a face and without a known window")
+
+
+def test_without_faces_and_known_windows_no_lines_are_worked_out() -> None:
+    evidence = Unread()
+    evidence.add(np.full((HEIGHT, WIDTH), 100, np.uint8), 0.0)
+    assert Look(evidence, np.zeros((0, 4), np.float32)).windows() == []

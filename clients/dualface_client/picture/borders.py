@@ -89,6 +89,12 @@ class Evidence:
         """Forgets everything: another shot."""
         self._frames = 0
 
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the pictures, in samples."""
+        height, width = self._mean.shape
+        return width, height
+
     def is_another(self, preview: ByteArray) -> bool:
         """Whether most of a picture differs from the mean, as after a change of layout."""
         if not self._frames or preview.shape != self._mean.shape:

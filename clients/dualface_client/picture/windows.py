@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, floor
 
 import numpy as np
 
-from dualface_client.picture.borders import Border, Evidence, is_same_level
+from dualface_client.picture.borders import Border, Evidence, Lines, is_same_level
 from dualface_client.types import Box, FloatArray
 
 _MOST_CANDIDATES = 6
@@ -74,9 +75,11 @@ class Look:
 
     def __init__(self, evidence: Evidence, face_boxes: FloatArray) -> None:
         self._evidence, self._faces = evidence, face_boxes
-        self._lines = evidence.lines()
-        width, height = (lines.count for lines in self._lines)
-        self._edges = (0, 0, width, height)
+        self._edges = (0, 0, *evidence.size_wh)
+
+    @cached_property
+    def _lines(self) -> tuple[Lines, Lines]:
+        return self._evidence.lines()  # of no use where there is no face and no known window
 
     def windows(self, known: Sequence[Window] = ()) -> list[Window]:
         """The windows around the faces, each once.
