@@ -124,6 +124,17 @@ def test_noise_is_not_alive_and_a_face_is() -> None:
     assert not evidence.is_alive((150, 50, 180, 80))
 
 
+@pytest.mark.parametrize(("share", "another"), [(0.25, False), (0.35, True)])
+def test_a_picture_of_which_nearly_a_third_is_new_is_another(share: float, another: bool) -> None:
+    evidence = Evidence()
+    picture = np.full((HEIGHT, WIDTH), 100, np.uint8)
+    assert not evidence.is_another(picture)
+    evidence.add(picture, 0.0)
+    picture = picture.copy()
+    picture[:, : round(share * WIDTH)] = 140
+    assert evidence.is_another(picture) == another
+
+
 class Unread(Evidence):
     """Nobody may ask for its lines, which take most of the time of a look."""
 
