@@ -124,6 +124,20 @@ def test_noise_is_not_alive_and_a_face_is() -> None:
     assert not evidence.is_alive((150, 50, 180, 80))
 
 
+def test_the_samples_that_step_are_counted_exactly_along_every_line() -> None:
+    evidence = Evidence()
+    picture = np.random.default_rng(5).integers(95, 105, (HEIGHT, WIDTH)).astype(np.uint8)
+    evidence.add(picture, 0.0)
+    start, end, corner = 20, 120, 7  # 6 % of the length and a sample are left out at each end
+    for lines, turned in zip(evidence.lines(), (picture, picture.T), strict=True):
+        along = turned[start + corner : end - corner].astype(np.int16)
+        counts = np.zeros(turned.shape[1])
+        counts[1:-1] = (np.abs(along[:, 2:] - along[:, :-2]) > 5).sum(axis=0)
+        found = lines.cover(np.arange(lines.count), start, end)
+        assert found == pytest.approx(counts / len(along), abs=1e-6)
+        assert 0 < found.max() < 1
+
+
 @pytest.mark.parametrize(("share", "another"), [(0.25, False), (0.35, True)])
 def test_a_picture_of_which_nearly_a_third_is_new_is_another(share: float, another: bool) -> None:
     evidence = Evidence()
