@@ -82,7 +82,7 @@ class _Side:
         self._stepped = np.maximum(self._stepped, steps)
         if steps.any():
             share = (between - bar)[steps] / step[steps]
-            self._shares.append(float(np.clip(np.median(share), 0, 1)))
+            self._shares.append(min(max(float(np.median(share)), 0.0), 1.0))
 
 
 class BarFinder:
@@ -127,7 +127,7 @@ class BarFinder:
 def _plain_rows(picture: ByteArray) -> int:
     """How many rows from the top on are of one level."""
     first = picture[0]
-    if int(np.ptp(first)) > _BAR_LEVELS:  # most pictures have no bar
+    if int(first.max()) - int(first.min()) > _BAR_LEVELS:  # most pictures have no bar
         return 0
     if _DARKEST_SURFACE < int(first[0]) < _BRIGHTEST_SURFACE:
         return 0  # a sofa, a desk or a wall

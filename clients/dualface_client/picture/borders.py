@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import exp
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dualface_client.picture.ranks import median, quantile
 from dualface_client.types import Box, ByteArray, FloatArray
 
 Indices = npt.NDArray[np.int64]
@@ -34,7 +36,7 @@ _MIN_COVER = 0.76
 _CORNER_SHARE, _CORNER_SAMPLES = 0.06, 1
 #: How much larger the step has to be than those between the next samples inside the window.
 _MIN_ABRUPTNESS = 2.5
-_NEXT = (2, 3, 4)
+_NEXT = np.array([2, 3, 4])
 #: Share that the step has of the whole difference between what is a little further on either side.
 _MIN_COMPLETE = 0.7
 _FURTHER = 3
@@ -140,7 +142,7 @@ class Evidence:
         part = self._activity[y1:y2, x1:x2]
         if not part.size:
             return False
-        noise = float(np.quantile(self._activity[::4, ::4], _NOISE_QUANTILE))
+        noise = quantile(self._activity[::4, ::4], _NOISE_QUANTILE)
         return float(part.mean()) >= _ALIVE_LEVELS + _ALIVE_TIMES * noise
 
 
@@ -186,7 +188,9 @@ class Lines:
 
     def cover(self, at: int | Indices, start: int | Indices, end: int | Indices) -> FloatArray:
         """Share of the samples from `start` to `end` that step; the arguments broadcast."""
-        low, high = _without_corners(np.asarray(start), np.asarray(end))
+        return self._cover(at, *_without_corners(np.asarray(start), np.asarray(end)))
+
+    def _cover(self, at: int | Indices, low: Indices, high: Indices) -> FloatArray:
         sums = self._covered[high, at] - self._covered[low, at]
         return np.asarray(sums / np.maximum(high - low, 1), np.float32)
 
@@ -205,11 +209,11 @@ class Lines:
         low, high = _without_corners(start, end)
         step = self._steps[high, at] - self._steps[low, at]
         # The rise from k to k + 1 is stored at k.
-        columns = [at + inside * k - (inside < 0) for k in _NEXT]
-        inner = [np.clip(column, 0, self.count - 2) for column in columns]
-        after = np.mean([self._rises[high, k] - self._rises[low, k] for k in inner], axis=0)
+        columns = np.add.outer(inside * _NEXT - (inside < 0), at)
+        inner = np.minimum(np.maximum(columns, 0), self.count - 2)
+        after = (self._rises[high, inner] - self._rises[low, inner]).sum(axis=0) / len(_NEXT)
         abrupt = step >= _MIN_ABRUPTNESS * after
-        return np.asarray(abrupt & (self.cover(at, start, end) >= min_cover))
+        return np.asarray(abrupt & (self._cover(at, low, high) >= min_cover))
 
     def candidates(self, reach: range, start: int, end: int, inside: int, most: int) -> list[int]:
         """Columns that step abruptly along half of the way from start to end, the longest first.
@@ -278,9 +282,9 @@ class Lines:
         if float(self._activity[start:end, at].mean()) > _PLAIN_ACTIVITY:
             return None
         levels = self._mean[start:end, at]
-        middle = _median(levels)
-        close = np.abs(levels - middle) <= _PLAIN_LEVELS
-        return middle if float(close.mean()) >= _PLAIN_SHARE else None
+        middle = median(levels)
+        close = np.count_nonzero(np.abs(levels - middle) <= _PLAIN_LEVELS)
+        return middle if close >= _PLAIN_SHARE * len(levels) else None
 
     def first_of_level(self, columns: range, start: int, end: int, level: float) -> int | None:
         """The first of some columns that is of a level, and still, from start to end."""
@@ -321,9 +325,9 @@ class Lines:
             if columns[0] < 0 or columns[2] >= self.count:
                 continue
             first, line, last = (self._mean[low:high, column] for column in columns)
-            dark = float((line < np.minimum(first, last) - _RIDGE_LEVELS).mean())
-            light = float((line > np.maximum(first, last) + _RIDGE_LEVELS).mean())
-            if max(dark, light) >= _MIN_RIDGE:
+            dark = np.count_nonzero(line < np.minimum(first, last) - _RIDGE_LEVELS)
+            light = np.count_nonzero(line > np.maximum(first, last) + _RIDGE_LEVELS)
+            if max(dark, light) >= _MIN_RIDGE * (high - low):
                 return True
         return False
 
@@ -364,21 +368,19 @@ def _share_after(
     steps = np.abs(step) > _STEP_LEVELS
     shares = np.clip(rise / np.where(steps, step, 1), 0, 1)
     places, values = [], []
-    for part in np.array_split(np.arange(len(step)), _SEGMENTS):
-        if steps[part].sum() >= max(2, len(part) // 3):
-            places.append(float(part.mean()) / len(step))
-            values.append(_median(shares[part][steps[part]]))
+    size, longer = divmod(len(step), _SEGMENTS)
+    ends = [k * size + min(k, longer) for k in range(_SEGMENTS + 1)]
+    for start, end in pairwise(ends):
+        stepping = shares[start:end][steps[start:end]]
+        if len(stepping) >= max(2, (end - start) // 3):
+            places.append((start + end - 1) / 2 / len(step))
+            values.append(median(stepping))
     if len(values) < _SEGMENTS // 2:
         return None
     found, where = np.array(values), np.array(places)
     first, second = np.triu_indices(len(found), 1)
-    drift = _median((found[second] - found[first]) / (where[second] - where[first]))
-    middle = _median(found)
-    if abs(drift) > max_drift or _median(np.abs(found - middle)) > _MAX_SPREAD:
+    drift = median((found[second] - found[first]) / (where[second] - where[first]))
+    middle = median(found)
+    if abs(drift) > max_drift or median(np.abs(found - middle)) > _MAX_SPREAD:
         return None
     return middle
-
-
-def _median(values: npt.NDArray[np.floating]) -> float:
-    """The middle value; of two, the larger. NumPy's own takes ten times as long for few values."""
-    return float(np.sort(values)[len(values) // 2])

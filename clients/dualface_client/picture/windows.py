@@ -139,21 +139,22 @@ class Look:
 
     def _rectangles(self, candidates: list[list[int]]) -> list[tuple[int, ...]]:
         """Rectangles of these sides that step along all of them, smallest first."""
-        grid = np.meshgrid(*candidates, indexing="ij")
-        table = np.stack([axis.ravel() for axis in grid], axis=1)
-        sizes = table[:, 2:] - table[:, :2]
-        good = (sizes.min(axis=1) >= _MIN_SIDE) & (
-            sizes.max(axis=1) <= _MAX_ASPECT * sizes.min(axis=1)
+        table = np.stack(np.meshgrid(*candidates, indexing="ij", copy=False)).reshape(
+            len(_SIDES), -1
         )
-        table = table[good & (table != self._edges).any(axis=1)]
+        width, height = table[2:] - table[:2]
+        short = np.minimum(width, height)
+        good = (short >= _MIN_SIDE) & (np.maximum(width, height) <= _MAX_ASPECT * short)
+        good[-1] = False  # the whole picture
+        table = table[:, good]
         for side in _SIDES:
-            at, start, end = (table[:, k] for k in (side, 1 - side % 2, 3 - side % 2))
+            at, start, end = (table[k] for k in (side, 1 - side % 2, 3 - side % 2))
             lines = self._lines[side % 2]
             abrupt = lines.is_abrupt(np.minimum(at, lines.count - 1), start, end, _inside(side))
-            table = table[abrupt | (at == self._edges[side])]
-        areas = np.prod(table[:, 2:] - table[:, :2], axis=1)
-        order = np.argsort(areas, kind="stable")[:_MOST_CHECKED]
-        return [tuple(int(edge) for edge in row) for row in table[order]]
+            table = table[:, abrupt | (at == self._edges[side])]
+        width, height = table[2:] - table[:2]
+        order = np.argsort(width * height, kind="stable")[:_MOST_CHECKED]
+        return [tuple(row) for row in table[:, order].T.tolist()]
 
     def _window(self, rectangle: tuple[int, ...], core: Box) -> Window | None:
         """The rectangle as a window, if each of its sides is a border or the picture's edge."""
