@@ -22,15 +22,17 @@ from dualface_client.framing.studio import Studio
 from dualface_client.tracking.bytetrack import ByteTracker
 from dualface_client.tracking.director import Director
 from dualface_client.tracking.risk import RiskMeter
-from dualface_client.types import Faces, FloatArray, PictureFacts, TileLayout
+from dualface_client.types import ByteArray, Faces, FloatArray, PictureFacts, TileLayout
 
 SOURCE = (1920, 1080)
 #: Frames that wait: half a second.
 _AHEAD = 15
+#: Levels by which the samples of a still picture vary from frame to frame, after compression.
+_NOISE_LEVELS = 3
 
 
 def scene(frames: int, crossing: bool) -> list[Faces]:
-    """Two faces, seated or crossing again and again."""
+    """Two people who talk, seated or crossing again and again."""
     rng = np.random.default_rng(0)
     made = []
     for frame in range(frames):
@@ -38,11 +40,20 @@ def scene(frames: int, crossing: bool) -> list[Faces]:
         boxes, marks = [], []
         for x, y in ((960 - sway, 400.0), (960 + sway, 430.0)):
             boxes.append(np.array([x - 80, y - 100, x + 80, y + 100]) + rng.normal(0, 1, 4))
-            face = [[-40, -20], [40, -20], [0, 20], [-30, 60], [30, 60]]
-            marks.append(np.array(face) + np.array([x, y]))
+            low = 60 + 6 * sin(frame / 9)  # a mouth that opens and closes
+            face = [[-40, -20], [40, -20], [0, 20], [-30, low], [30, low]]
+            marks.append(np.array(face) + np.array([x, y]) + rng.normal(0, 0.5, (5, 2)))
         scores = np.array([0.9, 0.85], np.float32)
         made.append(Faces(np.array(boxes, np.float32), scores, np.array(marks, np.float32)))
     return made
+
+
+def thumbnails(count: int) -> list[ByteArray]:
+    """One picture, each time with other noise."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(_NOISE_LEVELS, 255 - _NOISE_LEVELS, (36, 64, 3))
+    noise = (rng.integers(-_NOISE_LEVELS, _NOISE_LEVELS + 1, picture.shape) for _ in range(count))
+    return [(picture + levels).astype(np.uint8) for levels in noise]
 
 
 def timed(step: Callable[[int], object], frames: int) -> tuple[float, float]:
@@ -71,11 +82,11 @@ def whole(faces: list[Faces]) -> Callable[[int], object]:
     director, studio = Director(None, SOURCE), Studio(TileLayout(), SOURCE)
     picture = PictureFacts((0.0, 0.0, float(SOURCE[0]), float(SOURCE[1])))
     window: deque[Moment] = deque(maxlen=_AHEAD)
-    thumbnail = np.random.default_rng(0).integers(0, 255, (36, 64, 3)).astype(np.uint8)
+    pictures = thumbnails(50)
     looks: FloatArray = np.eye(2, 128, dtype=np.float32)
 
     def step(index: int) -> object:
-        request = director.observe(faces[index], thumbnail, index / 30)
+        request = director.observe(faces[index], pictures[index % len(pictures)], index / 30)
         # Rows come as people, so the row number is the person.
         embeddings = looks[request.face_rows] if len(request.face_rows) else None
         window.append(Moment(index / 30, director.decide(embeddings, "1"), picture))

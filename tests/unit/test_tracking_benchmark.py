@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from benchmarks.tracking.compare import figures
 from benchmarks.tracking.gates import gates
 from benchmarks.tracking.measures import TileCounts, count_tiles, main_face, tile_motion_px, total
 from benchmarks.tracking.replay import TRACKERS, Played, play
+from benchmarks.tracking_cost import scene, thumbnails
+from dualface_client.settings.tracking import SideSettings
+from dualface_client.tracking.stillness import FaceMotion
 from dualface_client.types import Crop, Person, SeatAssignment
 from scripts.clips.truth import FrameTruth, PersonTruth, Truth
 
@@ -129,3 +133,15 @@ def test_every_gate_can_fail(group: str, name: str, value: float, missed: int) -
     found["trackers"]["conditional"][group][name] = value
     results = gates(found, [])
     assert [number for number, gate in enumerate(results) if not gate["met"]] == sorted((missed, 5))
+
+
+def test_the_people_whose_cost_is_measured_talk_before_a_noisy_camera() -> None:
+    faces = scene(120, crossing=False)
+    for row in range(2):
+        motion = FaceMotion.begin(faces[0].landmarks_px[row], 0.0)
+        for number, each in enumerate(faces[1:], 1):
+            motion.see(each.landmarks_px[row], number / 30)
+        assert motion.moved_heights > SideSettings().still_share
+    pictures = thumbnails(5)
+    steps = [np.abs(a.astype(int) - b) for a, b in pairwise(pictures)]
+    assert all(0 < step.mean() < 6 for step in steps)
