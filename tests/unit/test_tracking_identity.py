@@ -13,6 +13,7 @@ from dualface_client.settings.tracking import IdentitySettings, SideSettings
 from dualface_client.tracking.assignment import best_pairs
 from dualface_client.tracking.gallery import Gallery, Identity, normalised
 from dualface_client.tracking.identity import IdentityBook
+from dualface_client.tracking.pins import Pin, PinBook
 from dualface_client.tracking.sides import SideBook
 from dualface_client.types import FloatArray, Side
 
@@ -204,3 +205,26 @@ def test_two_latecomers_are_placed_together() -> None:
     people[2] = person(2, 900)
     sides.update(people, people, 4.0)
     assert (sides.holder(Side.LEFT), sides.holder(Side.RIGHT)) == (1, 2)
+
+
+def test_who_leaves_gets_no_side_back_by_a_pin() -> None:
+    sides = SideBook(1000)
+    people = {1: person(1, 200), 2: person(2, 800)}
+    sides.update(people, people, 0.0)
+    sides.pin({Side.LEFT: 2}, 0.1)
+    sides.leave(2)
+    assert (sides.holder(Side.LEFT), sides.pinned) == (0, set())
+    del people[2]
+    sides.update(people, people, 0.2)
+    assert sides.holders == {1}
+
+
+def test_a_pin_that_meant_somebody_who_is_gone_means_nobody_or_another_one() -> None:
+    book, ann, bob = make_book()
+    pins = PinBook([Pin(Side.LEFT, "bob.jpg", BOB, "1")], IdentitySettings())
+    assert pins.match(book.people, "1") == {Side.LEFT: bob.id}
+    book.drop(bob.id)
+    assert pins.match(book.people, "1") == {}
+    assert pins.is_open
+    ann.gallery.add(BOB, 1.0)
+    assert pins.match(book.people, "1") == {Side.LEFT: ann.id}

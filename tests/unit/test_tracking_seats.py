@@ -68,6 +68,30 @@ def test_a_photo_takes_precedence_over_swap() -> None:
 
 
 # -- unknown stays unknown ------------------------------------------------------------------------
+# -- people who turn out to be one ----------------------------------------------------------------
+
+
+def test_somebody_who_turns_out_to_be_the_other_holder_frees_the_own_side() -> None:
+    """Bob, only ever seen from the side, takes the right; then his track shows Ann; then a cut."""
+
+    def ann(time_s: float) -> tuple[float, float, float] | None:
+        return None if 3 <= time_s < 6 else (500.0 if time_s < 9 else 1400.0, 400.0, 200.0)
+
+    people: dict[str, Path] = {"ann": ann, "bob": away(away(sits(1400), 0, 3.4), 9, 99)}
+    played = play(
+        Scene(
+            people,
+            seconds=14,
+            fps=25.0,
+            shots=lambda t: int(t >= 12),
+            turned=lambda name, _time: name == "bob",
+        )
+    )
+    assert played.shown(round(8.9 * 25), Side.RIGHT) == "bob"
+    assert played.shown(-1, Side.LEFT) == "ann"
+    assert played.assignments[-1].right.identity == 0
+
+
 
 
 def test_a_face_that_says_nothing_after_a_cut_gets_no_absent_persons_side() -> None:

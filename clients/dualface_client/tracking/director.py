@@ -287,7 +287,7 @@ class Director:
         self._motions = {key: self._motions[key] for key in self._motions.keys() & alive}
         heights_px = [track.box[3] - track.box[1] for track in tracks if track.face_row >= 0]
         self._sides.update(self._book.people, visible, time_s, heights_px)
-        self._book.forget(keep=self._sides.holders | self._links.people)
+        self._book.forget(keep=self._sides.holders | self._sides.pinned | self._links.people)
 
     def _follow_place(self, person: Identity, step_s: float) -> None:
         """Moves the smoothed place towards the box; jumps to it at the first sight."""

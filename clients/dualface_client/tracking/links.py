@@ -97,6 +97,11 @@ class LinkBook:
         person.is_proven = is_proven
         self.link(track, person.id, track.started_s)
 
+    def drop(self, identity: int) -> None:
+        """Forgets somebody who turned out to be another person, and has no track any more."""
+        self._people.drop(identity)
+        self._sides.leave(identity)
+
     def is_unproven(self, track: Track) -> bool:
         """Whether a track's person may be somebody known, seen badly."""
         identity = self.of(track.id)

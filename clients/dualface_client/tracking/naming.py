@@ -134,7 +134,7 @@ class Naming:
         own = self._links.of(track.id) if self._links.is_unproven(track) else 0
         if verdict.identity:
             self._links.link(track, verdict.identity, since_s)
-            self._book.drop(own)
+            self._links.drop(own)
         elif own:
             self._book.people[own].is_proven = is_sure
         else:

@@ -74,6 +74,7 @@ class PinBook:
             Identity for each side whose pin means somebody.
         """
         pins = [pin for pin in self._pins if pin.model_version == model_version]
+        self._found = {side: found for side, found in self._found.items() if found in people}
         known = [person for person in people.values() if len(person.gallery)]
         if not pins or not known:
             return dict(self._found)

@@ -57,6 +57,11 @@ class SideBook:
         """Identities that hold a side."""
         return {identity for identity in self._holders.values() if identity}
 
+    @property
+    def pinned(self) -> set[int]:
+        """Identities that a side is pinned to, whether or not they hold it now."""
+        return set(self._pins.values())
+
     def pin(self, pins: Mapping[Side, int], time_s: float) -> bool:
         """Gives sides to people for good, whatever their positions.
 
@@ -82,6 +87,13 @@ class SideBook:
         self._reserved = frozenset(seats.values())
         self._holders = {side: seats.get(side, 0) for side in Side}
         self._join_s = max(join_s, self._settings.join_s)
+
+    def leave(self, identity: int) -> None:
+        """Takes side and pin from somebody who turned out to be another person."""
+        self._pins = {side: pinned for side, pinned in self._pins.items() if pinned != identity}
+        self._holders = {
+            side: 0 if holder == identity else holder for side, holder in self._holders.items()
+        }
 
     def vacate(self, people: Mapping[int, Identity]) -> None:
         """At a cut: takes sides from holders whom nothing could recognise again."""
