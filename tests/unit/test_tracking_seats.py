@@ -25,6 +25,7 @@ from tests.unit.test_tracking_director import (
 
 SWAPPED = TrackingSettings(sides=SideSettings(swap=True))
 CROSSED = {"ann": Side.RIGHT, "bob": Side.LEFT}
+TALK = frozenset(("ann", "bob"))
 CAST = [member(Side.LEFT, "ann"), member(Side.RIGHT, "bob")]
 
 
@@ -67,7 +68,6 @@ def test_a_photo_takes_precedence_over_swap() -> None:
     assert play(Scene(people, seconds=3), SWAPPED, pins).right_share(BOTH, after_s=0.2) == 1.0
 
 
-# -- unknown stays unknown ------------------------------------------------------------------------
 # -- people who turn out to be one ----------------------------------------------------------------
 
 
@@ -92,6 +92,7 @@ def test_somebody_who_turns_out_to_be_the_other_holder_frees_the_own_side() -> N
     assert played.assignments[-1].right.identity == 0
 
 
+# -- unknown stays unknown ------------------------------------------------------------------------
 
 
 def test_a_face_that_says_nothing_after_a_cut_gets_no_absent_persons_side() -> None:
@@ -181,13 +182,18 @@ def test_a_holder_nobody_could_recognise_loses_the_side_at_a_cut() -> None:
 
 # -- pictures and crowds --------------------------------------------------------------------------
 
-TALK = frozenset(("ann", "bob"))
-
 
 def test_a_poster_loses_its_side_to_somebody_who_moves() -> None:
     people = {"poster": sits(900, y=200, height=400), "ann": sits(400), "bob": sits(1500)}
     played = play(Scene(people, seconds=5, noise_px=0.1, talkers=TALK))
     assert played.right_share(BOTH, after_s=2.3) == 1.0
+
+
+def test_who_is_pinned_keeps_the_tile_without_stirring() -> None:
+    people = {"ann": sits(400), "bob": sits(1500)}
+    scene = Scene(people, seconds=5, noise_px=0.1, talkers=frozenset(("ann",)))
+    assert play(replace(scene, truth=[])).shown(-1, Side.RIGHT) == ""
+    assert play(scene, pins=[pin(Side.RIGHT, "bob")]).right_share(BOTH) == 1.0
 
 
 def test_a_poster_that_comes_into_the_picture_takes_no_free_side() -> None:

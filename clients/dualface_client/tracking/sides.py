@@ -8,8 +8,8 @@ person without a side. A side that is pinned by a photo belongs to its person fr
 recognition, and one that is reserved for the cast from the start.
 
 Order by place: the left one of two people is left; of two who are above each other, the upper one.
-A face that never moves, such as a poster's, takes no side while others move, and somebody who may
-turn out to be a holder who is missing takes none either.
+A face that never moves, such as a poster's, takes no side while others move, unless it is pinned or
+of the cast, and somebody who may turn out to be a holder who is missing takes none either.
 
 "Established" is visible time weighted with the face's height relative to the picture, fading with
 a time constant of 30 s (`Identity.weight`).
@@ -139,9 +139,10 @@ class SideBook:
 
     def _evict_pictures(self, people: Mapping[int, Identity], time_s: float) -> None:
         """Takes sides from still faces; the other one's place is then found anew as well."""
+        kept = self._reserved | self.pinned  # whoever was asked for is shown, also as a picture
         for side, identity in self._holders.items():
             holder = people.get(identity)
-            if holder and identity not in self._reserved and self._is_picture(holder, people):
+            if holder and identity not in kept and self._is_picture(holder, people):
                 self._holders[side] = 0
                 self._held_since_s[side.other] = time_s
 
