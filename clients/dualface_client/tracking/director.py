@@ -299,7 +299,9 @@ class Director:
         person.y_px += blend * ((y1 + y2) / 2 - person.y_px)
 
     def _watch(self, person: Identity, track: Track, time_s: float) -> None:
-        """Looks for movements within the face while it is seen well and by itself."""
+        """Looks for the first movement within the face, while it is seen well and by itself."""
+        if person.moves:
+            return
         boxes = self._faces.boxes_xyxy_px.tolist()
         others = (box for row, box in enumerate(boxes) if row != track.face_row)
         if track.score < self._settings.association.high_score or any(
@@ -313,7 +315,7 @@ class Director:
             return
         motion.see(landmarks, time_s)
         person.watched_s = motion.watched_s
-        person.moves |= motion.moved_heights >= self._settings.sides.still_share
+        person.moves = motion.moved_heights >= self._settings.sides.still_share
 
     def _assignment(self, ran: bool, time_s: float) -> SeatAssignment:
         tracks = self._tracker.confirmed

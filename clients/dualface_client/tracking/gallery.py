@@ -65,7 +65,7 @@ class Identity:
         x_px: Smoothed horizontal centre.
         y_px: Smoothed vertical centre.
         moves: Whether the face was ever seen to move within itself.
-        watched_s: For how long the present track was watched for such a movement.
+        watched_s: For how long the present track was watched for such a movement, up to the first.
         is_proven: Whether this is certainly none of the people who were known before.
         enrol_s: When the next enrolment is due.
         enrol_pause_s: Pause after it.
