@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 
 import numpy as np
+import numpy.typing as npt
 
 from dualface_client.settings.tracking import SceneSettings
 from dualface_client.types import ByteArray, FloatArray
@@ -73,32 +74,44 @@ class CutDetector:
             True if a new shot has begun.
         """
         current = thumbnail.astype(np.float32)
-        if _detail(current).sum() < self._settings.min_detail * current[..., 0].size:
+        detail = _detail(current)
+        if detail.sum() < self._settings.min_detail * current[..., 0].size:
             return False
-        cut = time_s - self._cut_s >= self._settings.min_shot_s and self._is_new(current)
+        cut = time_s - self._cut_s >= self._settings.min_shot_s and self._is_new(current, detail)
         if cut:
             self._cut_s = time_s
             self._earlier.clear()
         self._earlier.appendleft(current)
         return cut
 
-    def _is_new(self, current: FloatArray) -> bool:
+    def _is_new(self, current: FloatArray, detail: FloatArray) -> bool:
         if not self._earlier:
             return False
-        inner = _inside_borders(current, self._earlier[0])
-        current, earlier = current[inner], [frame[inner] for frame in self._earlier]
-        if current[..., 0].size < _LEAST_BLOCKS * _BLOCK_PX:
-            return False
-        if self._is_unexplained(current, earlier):
+        earlier = list(self._earlier)
+        if _may_have_borders(current, earlier[0]):
+            inner = _inside_borders(current, earlier[0])
+            current, earlier = current[inner], [frame[inner] for frame in earlier]
+            if current[..., 0].size < _LEAST_BLOCKS * _BLOCK_PX:
+                return False
+            detail = _detail(current)  # in blocks that begin elsewhere
+        alone = _blockwise(detail)
+        if self._is_unexplained(current, alone, earlier):
             return True
         return len(earlier) == 2 and (
             _is_blend(earlier[0], earlier[1], current)
-            and self._is_unexplained(current, earlier[1:])
+            and self._is_unexplained(current, alone, earlier[1:])
         )
 
-    def _is_unexplained(self, current: FloatArray, earlier: Sequence[FloatArray]) -> bool:
-        """Whether the earlier frames, moved and lit otherwise, explain too little of this one."""
-        alone = _blockwise(_detail(current))
+    def _is_unexplained(
+        self, current: FloatArray, alone: FloatArray, earlier: Sequence[FloatArray]
+    ) -> bool:
+        """Whether the earlier frames, moved and lit otherwise, explain too little of this one.
+
+        Args:
+            current: Shape `(h, w, 3)`.
+            alone: What each of its blocks costs by itself, shape `(h / 6, w / 8)`.
+            earlier: One or two frames of the same shape, the newest first.
+        """
         limit = self._settings.min_new_share * float(alone.sum())
         cost = alone
         for prediction in _predictions(current, earlier):
@@ -187,12 +200,26 @@ def _is_blend(middle: FloatArray, before: FloatArray, after: FloatArray) -> bool
     return error <= _BLEND_ERROR * float(np.abs(step).sum())
 
 
+def _may_have_borders(current: FloatArray, earlier: FloatArray) -> bool:
+    """Whether an outermost row or column is plain and did not change; seldom true, soon known."""
+    lumas = current[..., 0], earlier[..., 0]
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        if not _differ(np.concatenate([luma[edge] for luma in lumas]), axis=0):
+            return True
+    return False
+
+
+def _differ(luma: FloatArray, axis: int | tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Whether samples along an axis are more than plain and unchanged."""
+    return np.asarray(luma.max(axis=axis) - luma.min(axis=axis) > _BORDER_LEVELS)
+
+
 def _inside_borders(current: FloatArray, earlier: FloatArray) -> tuple[slice, slice]:
     """Rows and columns without the plain ones at the edges that did not change, whole blocks."""
     both = np.stack([current[..., 0], earlier[..., 0]])
     parts = []
     for axis, block in zip((2, 1), _BLOCK_HW_PX, strict=True):
-        kept = np.flatnonzero(both.max(axis=(0, axis)) - both.min(axis=(0, axis)) > _BORDER_LEVELS)
+        kept = np.flatnonzero(_differ(both, axis=(0, axis)))
         first, last = (int(kept[0]), int(kept[-1]) + 1) if kept.size else (0, 0)
         spare = (last - first) % block
         parts.append(slice(first + spare // 2, last - (spare + 1) // 2))
