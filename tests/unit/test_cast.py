@@ -173,6 +173,27 @@ def test_a_group_that_matches_another_somewhere_is_the_same_person() -> None:
 # -- who matters ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("best", ["front", "half turned", "side"])
+def test_views_of_one_person_are_gathered_whatever_their_order(best: str) -> None:
+    """The half turned face has something in common with both others, which have nothing."""
+    views = {"front": looks("ann", 0, 0.0), "half turned": looks("bob", 0, 0.0)}
+    views["side"] = looks("cid", 0, 0.0)
+
+    def seen(view: str, moment: int, other: str | None = None) -> Sighting:
+        raw = views[view] if other is None else 0.58 * views[view] + 0.42 * views[other]
+        quality = 0.95 if view == best else 0.9
+        vector = raw / np.linalg.norm(raw)
+        return replace(face("ann", moment, 300), embedding=vector, quality=quality)
+
+    faces = [seen(view, 3 * n + m) for n, view in enumerate(views) for m in range(3)]
+    assert [len(group) for group in people_of(faces, IDENTITY)] == [3, 3, 3]
+    links = [seen("half turned", 9, "front"), seen("half turned", 10, "side")]
+    assert [len(group) for group in people_of([*faces, *links], IDENTITY)] == [11]
+    # The half turned ones are seen beside the front once: another person, whose the side is.
+    beside = replace(links[1], moment=0)
+    assert [len(group) for group in people_of([*faces, links[0], beside], IDENTITY)] == [8, 3]
+
+
 def test_the_two_who_are_on_screen_most_come_first() -> None:
     found = people(*pair(), *(face("cid", moment, 500) for moment in range(3)))
     assert set(names(found)[:2]) == {"ann", "bob"}
