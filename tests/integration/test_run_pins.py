@@ -100,7 +100,7 @@ def test_a_photo_of_somebody_else_is_noted(run: Run, tmp_path: Path) -> None:
     done = run(f"left={clips_dir() / 'audrey_crop.jpg'}")
     assert done.returncode == 0, done.stderr
     assert _who_is_left(tmp_path) == "franck"
-    found = re.search(r"audrey_crop\.jpg: matches nobody .* \(at most (\S+);", _notes(tmp_path))
+    found = re.search(r"audrey_crop\.jpg was ignored: .* \(at most (\S+);", _notes(tmp_path))
     assert found
     assert float(found[1]) < IdentitySettings().match_cosine
 

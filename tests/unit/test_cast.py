@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualface_client.batch.cast import CastReport
 from dualface_client.cast.clusters import likeness, people_of
 from dualface_client.cast.people import Found, Why, find_people
 from dualface_client.cast.plan import moments_to_look_at, stretches_s
 from dualface_client.cast.seats import members, pins_of_numbers, seat
 from dualface_client.cast.sightings import Sighting, Sightings, mouth_of
+from dualface_client.cli.cast import text_of
 from dualface_client.settings.cast import CastSettings
 from dualface_client.settings.tracking import IdentitySettings, SideSettings, TrackingSettings
 from dualface_client.tracking.pins import Pin
@@ -170,9 +173,6 @@ def test_a_group_that_matches_another_somewhere_is_the_same_person() -> None:
     assert len(people_of([*faces, mixed(6, 0.42)], IDENTITY)) == 1
 
 
-# -- who matters ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("best", ["front", "half turned", "side"])
 def test_views_of_one_person_are_gathered_whatever_their_order(best: str) -> None:
     """The half turned face has something in common with both others, which have nothing."""
@@ -192,6 +192,9 @@ def test_views_of_one_person_are_gathered_whatever_their_order(best: str) -> Non
     # The half turned ones are seen beside the front once: another person, whose the side is.
     beside = replace(links[1], moment=0)
     assert [len(group) for group in people_of([*faces, links[0], beside], IDENTITY)] == [8, 3]
+
+
+# -- who matters ----------------------------------------------------------------------------------
 
 
 def test_the_two_who_are_on_screen_most_come_first() -> None:
@@ -318,9 +321,17 @@ def test_a_pin_by_number_names_a_person_and_a_number_of_nobody_is_noted() -> Non
     pins, notes = pins_of_numbers(found, {Side.LEFT: 3, Side.RIGHT: 7})
     assert seated(found, TRACKING, *pins)["left"] == "cid"
     assert notes == (
-        "--pin right=cast:7: the look found 3 people: places decided; `dualface-client cast` shows "
-        "them",
+        "--pin right=cast:7 was ignored: only 3 people were found (list them with `dualface-client "
+        "cast`), so positions decide the sides",
     )
+
+
+@pytest.mark.parametrize(
+    ("who", "found"), [((), "nobody was found"), (("ann",), "only 1 person was found")]
+)
+def test_a_note_says_how_few_were_found(who: tuple[str, ...], found: str) -> None:
+    look = people(*(face(name, moment, 300) for name in who for moment in range(4)))
+    assert found in pins_of_numbers(look, {Side.LEFT: 3})[1][0]
 
 
 def test_a_member_has_the_best_face_and_those_that_differ_most() -> None:
@@ -331,3 +342,17 @@ def test_a_member_has_the_best_face_and_those_that_differ_most() -> None:
     assert ann.model_version == "1"
     cosines = ann.embeddings @ ann.embeddings.T
     assert cosines[~np.eye(3, dtype=bool)].max() < IDENTITY.duplicate_cosine
+
+
+# -- what the command prints ----------------------------------------------------------------------
+
+
+def test_of_a_face_seen_once_nothing_is_said_about_speaking() -> None:
+    once = text_of(Path("a.mp4"), CastReport(people(face("ann", 0, 300), moments=1), {}, {}, ()))
+    assert once.startswith("a.mp4: 1 person in 1 picture\n")
+    assert "silent" not in once
+    assert "speaks" not in once
+    still = people(*(face("ann", moment, 300, moves=False) for moment in range(3)))
+    text = text_of(Path("a.mp4"), CastReport(still, {}, {}, ()))
+    assert "1 person in 10 pictures" in text
+    assert ", silent, " in text

@@ -145,7 +145,7 @@ def test_a_person_is_pinned_by_number() -> None:
     assert [(pin.side, pin.photo) for pin in seats.pins] == [(Side.LEFT, "cast:2")]
     (left,) = [member for member in seats.members if member.side is Side.LEFT]
     assert left.embeddings[0] @ found.people[1].sightings[0].embedding == pytest.approx(1.0)
-    assert "cast:9: the look found 2 people" in seats.notes[0]
+    assert "cast:9 was ignored: only 2 people were found" in seats.notes[0]
 
 
 def run(

@@ -395,7 +395,8 @@ def test_a_photo_of_nobody_changes_nothing_and_is_told() -> None:
     )
     assert played.right_share(BOTH) == 1.0
     (note,) = played.director.notes
-    assert "--pin left=cid.jpg: matches nobody in the video (at most 0." in note
+    assert "--pin left=cid.jpg was ignored: it matches nobody in the video (at most 0." in note
+    assert note.endswith("), so positions decide the sides")
     other_model = play(
         Scene({"ann": sits(500), "bob": sits(1400)}, seconds=2), pins=[pin(Side.LEFT, "bob", "2")]
     )

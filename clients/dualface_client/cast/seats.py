@@ -81,12 +81,18 @@ def pins_of_numbers(
         if n in people
     )
     notes = tuple(
-        f"--pin {side.value}=cast:{n}: the look found {len(people)} people: places decided; "
-        "`dualface-client cast` shows them"
+        f"--pin {side.value}=cast:{n} was ignored: {_only(len(people))} found (list them with "
+        "`dualface-client cast`), so positions decide the sides"
         for side, n in numbers.items()
         if n not in people
     )
     return pins, notes
+
+
+def _only(count: int) -> str:
+    if count == 0:
+        return "nobody was"
+    return "only 1 person was" if count == 1 else f"only {count} people were"
 
 
 def _pinned(

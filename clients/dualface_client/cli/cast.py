@@ -84,7 +84,7 @@ def cast(
             raise
     for note in report.notes:
         say(f"note: {note}")
-    click.echo(json.dumps(_plain(video, report), indent=2) if as_json else _text(video, report))
+    click.echo(json.dumps(_plain(video, report), indent=2) if as_json else text_of(video, report))
     return 0
 
 
@@ -117,13 +117,15 @@ def _plain_person(person: CastPerson, report: CastReport) -> dict[str, Any]:
     }
 
 
-def _text(video: Path, report: CastReport) -> str:
+def text_of(video: Path, report: CastReport) -> str:
+    """What is printed without `--json`: how many people, then a line for each."""
     from dualface_client.errors import printable
 
     found = report.found
     count, looked = len(found.people), len(found.seen.times_s)
     people = "1 person" if count == 1 else f"{count} people"
-    lines = [f"{printable(str(video))}: {people} in {looked} pictures"]
+    pictures = "1 picture" if looked == 1 else f"{looked} pictures"
+    lines = [f"{printable(str(video))}: {people} in {pictures}"]
     return "\n".join([*lines, *(_line(person, report) for person in found.people)])
 
 
@@ -133,7 +135,7 @@ def _line(person: CastPerson, report: CastReport) -> str:
     parts = [
         f"  {person.number}  {seat:5}  on screen {person.share:4.0%}",
         f"face {person.height:3.0%} of the height, {_place(person)}",
-        "speaks" if person.speaking > _SPEAKS else "silent",
+        *_voice(person),
         f"{'sure' if person.is_sure else 'unsure'} ({_cosines(person)})",
     ]
     if person.why_not.value:
@@ -145,6 +147,13 @@ def _line(person: CastPerson, report: CastReport) -> str:
 
 #: Change of the mouth from which the text says that somebody speaks.
 _SPEAKS = 0.1
+
+
+def _voice(person: CastPerson) -> list[str]:
+    """Whether somebody speaks; nothing of a face seen once, whose mouth cannot be compared."""
+    if len(person.sightings) < 2:
+        return []
+    return ["speaks" if person.speaking > _SPEAKS else "silent"]
 
 
 def _cosines(person: CastPerson) -> str:

@@ -59,8 +59,9 @@ class PinBook:
         closest = self._closest.get(pin.side)
         likeness = "no face could be compared" if closest is None else f"at most {closest:.3f}"
         return (
-            f"--pin {pin.side.value}={pin.photo}: matches nobody in the video ({likeness}; "
-            f"tracking.identity.match_cosine is {self._settings.match_cosine:g}): places decided"
+            f"--pin {pin.side.value}={pin.photo} was ignored: it matches nobody in the video "
+            f"({likeness}; tracking.identity.match_cosine is {self._settings.match_cosine:g}), "
+            "so positions decide the sides"
         )
 
     def match(self, people: Mapping[int, Identity], model_version: str) -> dict[Side, int]:
@@ -73,8 +74,8 @@ class PinBook:
         Returns:
             Identity for each side whose pin means somebody.
         """
-        pins = [pin for pin in self._pins if pin.model_version == model_version]
         self._found = {side: found for side, found in self._found.items() if found in people}
+        pins = [pin for pin in self._pins if pin.model_version == model_version]
         known = [person for person in people.values() if len(person.gallery)]
         if not pins or not known:
             return dict(self._found)
