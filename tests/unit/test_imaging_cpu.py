@@ -10,6 +10,7 @@ from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.imaging.geometry import (
     BACKDROP_GAIN,
     Axis,
+    chip_chroma,
     content_of,
     preview_wh,
     rgb_matrix,
@@ -442,6 +443,14 @@ def test_similarity_brings_landmarks_onto_the_template() -> None:
     matrix = similarity_matrix(landmarks, template)
     index = np.hstack([template - 0.5, np.ones((5, 1))])
     assert np.allclose(index @ matrix.T + 0.5, landmarks, atol=1e-3)
+
+
+def test_each_chip_pixel_takes_the_chroma_of_its_luma() -> None:
+    """Chroma lies on every second column, and midway between two rows."""
+    angle = np.array([[2.0, -0.5, 31.0], [0.5, 2.0, 17.0]])
+    index = np.array([5.0, 9.0, 1.0])
+    x, y = angle @ index
+    assert np.allclose(chip_chroma(angle) @ index, [x / 2, (y - 0.5) / 2])
 
 
 def test_chip_is_upright_and_smooth_when_the_face_is_large() -> None:

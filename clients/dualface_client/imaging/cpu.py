@@ -15,6 +15,7 @@ from dualface_client.imaging.geometry import (
     backdrop_axes,
     backdrop_of,
     black,
+    chip_chroma,
     chroma_axes,
     content_of,
     luma_axes,
@@ -84,9 +85,7 @@ class CpuImaging:
             out_rgb: Target, shape `(112, 112, 3)` uint8; written in full.
         """
         luma = similarity_matrix(landmarks_px, np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32))
-        chroma = luma.copy()
-        chroma[1, 2] -= 0.5  # "left" siting, see geometry.chroma_origin
-        chroma /= 2.0
+        chroma = chip_chroma(luma)
         size = (out_rgb.shape[1], out_rgb.shape[0])
         out_rgb[...] = _to_rgb(
             _warp(image.y, luma, size), _warp(image.uv, chroma, size), image.color

@@ -35,6 +35,7 @@ from dualface_client.imaging.geometry import (
     THUMBNAIL_WH_PX,
     Backdrop,
     backdrop_of,
+    chip_chroma,
     preview_wh,
     rgb_matrix,
     similarity_matrix,
@@ -199,9 +200,7 @@ class CudaImaging:
             out_rgb: Device target, shape `(112, 112, 3)` uint8; written in full.
         """
         luma = similarity_matrix(landmarks_px, np.asarray(FACE_CHIP_TEMPLATE_PX, np.float32))
-        chroma = luma.copy()
-        chroma[1, 2] -= 0.5  # "left" siting, see geometry.chroma_origin
-        chroma /= 2.0
+        chroma = chip_chroma(luma)
         size = out_rgb.shape[0]
         args = np.zeros((), CHIP)
         args["source"] = picture_of(image)

@@ -314,6 +314,18 @@ def similarity_matrix(points_px: FloatArray, template_px: FloatArray) -> Matrix:
     return np.hstack([linear, shift[:, None]])
 
 
+def chip_chroma(luma: Matrix) -> Matrix:
+    """Chroma sampling matrix of a chip, from its luma's: every chip pixel has its own chroma.
+
+    Chroma index `c` of the source lies at luma column `2 c`, and midway between the luma rows `2 c`
+    and `2 c + 1` ("left" siting, as in `chroma_axes`).
+
+    Args:
+        luma: Shape `(2, 3)`.
+    """
+    return np.asarray((luma - np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.5]])) / 2.0)
+
+
 def supersampling(matrix: Matrix) -> int:
     """Samples per axis that are averaged into one output sample of this matrix."""
     scale = float(max(np.hypot(*matrix[:, 0]), np.hypot(*matrix[:, 1])))
