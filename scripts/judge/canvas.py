@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dualface_client.types import ByteArray, FloatArray
+from dualface_client.types import FACE_CHIP_PX, FACE_CHIP_TEMPLATE_PX, ByteArray, FloatArray
 from scripts.judge.detector import FaceFinder, SeenFace
 
 #: A face whose box reaches within this share of the width to the left or right edge is cut.
@@ -24,14 +24,8 @@ SMALLEST_SHARE = 0.04
 #: Faces are sought in the picture at this scale.
 _SCALE = 0.5
 _CHIP_PX = 64
-#: Where the five points are in a chip: the template of ArcFace, 112 px, at this chip's size.
-_TEMPLATE = (
-    np.array(
-        [[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]], np.float32
-    )
-    * _CHIP_PX
-    / 112
-)
+#: Where the five points are in a chip of this size.
+_TEMPLATE = np.array(FACE_CHIP_TEMPLATE_PX, np.float32) * (_CHIP_PX / FACE_CHIP_PX)
 
 
 @dataclass(frozen=True, slots=True)
