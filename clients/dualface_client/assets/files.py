@@ -16,6 +16,8 @@ from dualface_client.errors import AssetError
 
 LOCK_FILE = ".lock"
 POLL_S = 0.2
+#: What to do where a directory is full or cannot be written.
+NEEDS_SPACE = "free some space there, or name another directory in DUALFACE_HOME"
 
 
 def sha256_of(path: Path) -> str:
@@ -38,10 +40,7 @@ def write_asset(path: Path, content: bytes) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
-    return (
-        f"cannot write {path}: {error.strerror}; free some space there, or name another directory "
-        "in DUALFACE_HOME"
-    )
+    return f"cannot write {path}: {error.strerror}; {NEEDS_SPACE}"
 
 
 @contextmanager

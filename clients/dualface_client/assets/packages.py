@@ -25,7 +25,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dualface_client.assets.files import exclusive, sha256_of
+from dualface_client.assets.files import NEEDS_SPACE, exclusive, sha256_of
 from dualface_client.assets.installation import Installation
 from dualface_client.assets.registry_clients import (
     NodePin,
@@ -237,8 +237,7 @@ def _install(package: Package, node: NodePin, installation: Installation) -> int
             _take_out(package, file, home, Path(staging))
     except OSError as error:
         raise AssetError(
-            f"cannot install {package.name} {package.version} below {home}: {error}; free some "
-            "space there, or name another directory in DUALFACE_HOME"
+            f"cannot install {package.name} {package.version} below {home}: {error}; {NEEDS_SPACE}"
         ) from error
     return downloaded
 
