@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,9 +18,13 @@ from tests.media import Clip
 LONG = Clip(frames=40, options={"g": "10", "sc_threshold": "0", "preset": "veryfast"})
 
 
-@pytest.fixture(params=["mp4", "mkv", "ts"])
+HDR = replace(LONG, color=(9, 1, 9, 16))
+
+
+@pytest.fixture(params=["mp4", "mkv", "ts", "hdr.mkv"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return media.make(tmp_path / f"clip.{request.param}", LONG)
+    name = f"clip.{request.param}"
+    return media.make(tmp_path / name, HDR if "hdr" in name else LONG)
 
 
 def test_a_picture_is_that_of_its_time(path: Path) -> None:

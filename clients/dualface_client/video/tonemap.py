@@ -111,16 +111,20 @@ class ToneMapper:
         """A picture as NV12 in BT.709, limited range.
 
         Args:
-            frame: Of the source; its time stamp is changed.
+            frame: Of the source.
             size_wh_px: Width and height of the result.
         """
         kind = frame.format.name, frame.width, frame.height, size_wh_px, frame.color_range
         if kind != self._of:  # the first one, or the stream changes
             self._build(frame, size_wh_px)
             self._of = kind
+        shown = frame.pts
         frame.pts = next(self._count)  # the filter pairs pictures by their time
-        self._push(frame)
-        return cast(av.VideoFrame, self._pull())
+        try:
+            self._push(frame)
+            return cast(av.VideoFrame, self._pull())
+        finally:
+            frame.pts = shown
 
     def _build(self, frame: av.VideoFrame, size_wh_px: tuple[int, int]) -> None:
         graph = self._graph = av.filter.Graph()
