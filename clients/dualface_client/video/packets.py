@@ -18,6 +18,7 @@ from dualface_client.video.ffmpeg import AV_ERRORS, ticks
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.stream import Stream
 
 # Steps back of a single track by less than this are an overlap, not a new part.
 _OVERLAP_S = Fraction(1, 4)
@@ -33,17 +34,79 @@ _PICTURES_LATE = 17  # more than this many pictures later, no decoder shows one 
 
 @dataclass(slots=True)
 class _Track:
-    """What was last seen of a track.
+    """What was last seen of a track. Whole numbers are ticks: every packet is compared with them.
 
     Attributes:
+        time_base: Seconds of a tick.
+        is_sound: Whether packets without a decode time are decoded when they are heard.
+        reorder_limit: `_REORDER_LIMIT_S` in ticks.
+        count: Packets so far.
+        span: Start of the earliest and end of the latest packet so far, as in the file.
         offset_s: What its current part is moved by.
-        last_s: Decode time of its last packet, as in the file; None before the first.
-        end_s: Where it ends so far, moved.
+        offset: The same in ticks.
+        last: Decode time of its last packet, as in the file; None before the first.
+        end: Where it ends so far, moved.
     """
 
+    time_base: Fraction
+    is_sound: bool
+    reorder_limit: int
+    count: int = 0
+    span: tuple[int, int] | None = None
     offset_s: Fraction = Fraction(0)
-    last_s: Fraction | None = None
-    end_s: Fraction = Fraction(0)
+    offset: int = 0
+    last: int | None = None
+    end: int = 0
+
+    @classmethod
+    def of(cls, stream: Stream) -> _Track:
+        time_base = stream.time_base or Fraction(1, 90_000)
+        return cls(time_base, stream.type == "audio", int(_REORDER_LIMIT_S / time_base))
+
+    def note(self, packet: Packet[Any]) -> None:
+        """Counts a packet, and takes a presentation time away that cannot be right."""
+        self.count += 1
+        stamp, decoded, length = packet.pts, packet.dts, packet.duration or 0
+        if stamp is not None and decoded is not None:
+            lead = abs(stamp - decoded)
+            if lead > self.reorder_limit and lead > _REORDER_LIMIT * length:
+                packet.pts = stamp = None
+        if stamp is None:
+            stamp = decoded
+        if stamp is None or packet.is_discard:
+            return
+        start, end = self.span or (stamp, stamp)
+        self.span = min(start, stamp), max(end, stamp + length)
+
+    def decoded_at(self, packet: Packet[Any]) -> int | None:
+        """When a packet is decoded, as in the file."""
+        stamp = packet.dts
+        return packet.pts if stamp is None and self.is_sound else stamp
+
+    def steps_back(self, packet: Packet[Any], last: int | None) -> bool:
+        """Whether a packet decodes before the `last` one, by more than its own length."""
+        at = self.decoded_at(packet)
+        return at is not None and last is not None and at < last - (packet.duration or 0)
+
+    def take(self, packet: Packet[Any]) -> None:
+        """Places a packet behind those so far."""
+        at = self.decoded_at(packet)
+        if at is not None:
+            self.last = at
+        _move(packet, self.offset)
+        self.end = max(self.end, _shown_at(packet) + (packet.duration or 0))
+
+    def move_by(self, offset_s: Fraction) -> None:
+        """Moves the packets to come."""
+        self.offset_s, self.offset = offset_s, ticks(offset_s, self.time_base)
+
+    def shown_at_s(self, packet: Packet[Any]) -> Fraction:
+        """When a packet is shown, 0 if that is not known."""
+        return _shown_at(packet) * self.time_base
+
+    def end_s(self, packet: Packet[Any]) -> Fraction:
+        """When a packet is no longer shown."""
+        return (_shown_at(packet) + (packet.duration or 0)) * self.time_base
 
 
 class JoinedPackets:
@@ -55,9 +118,6 @@ class JoinedPackets:
 
     Attributes:
         joins: Parts begun so far, besides the first.
-        counts: Packets so far by stream index.
-        spans_s: Start of the earliest and end of the latest packet so far by stream index, seconds
-            as in the file.
         error: What ended the reading early, None for the end of the file.
     """
 
@@ -69,12 +129,25 @@ class JoinedPackets:
             tracks: Stream indices of the video track and its sound: the same for each reader.
         """
         self._container = container
-        self._tracks = {index: _Track() for index in tracks}
+        self._seen = {stream.index: _Track.of(stream) for stream in container.streams}
+        self._tracks = {index: self._seen[index] for index in tracks}
         self._offset_s = Fraction(0)
         self.joins = 0
-        self.counts = dict.fromkeys(self._tracks, 0)
-        self.spans_s: dict[int, tuple[Fraction, Fraction]] = {}
         self.error: Exception | None = None
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Packets so far by stream index."""
+        return {index: track.count for index, track in self._seen.items()}
+
+    @property
+    def spans_s(self) -> dict[int, tuple[Fraction, Fraction]]:
+        """Where the earliest packet so far starts and the latest ends, as in the file, by index."""
+        return {
+            index: (track.span[0] * track.time_base, track.span[1] * track.time_base)
+            for index, track in self._seen.items()
+            if track.span is not None
+        }
 
     def read(self, *indices: int) -> Iterator[Packet[Any]]:
         """Packets of some of the tracks, with times on the common clock; once only.
@@ -98,50 +171,42 @@ class JoinedPackets:
             try:
                 for packet in self._container.demux(*streams):
                     if packet.size:
-                        self._note(packet)
+                        self._seen[packet.stream_index].note(packet)
                         yield packet
                 return
             except AV_ERRORS as error:
                 # A demuxer may find the next packet after an error; if not, it fails again.
                 self.error = self.error or error
 
-    def _note(self, packet: Packet[Any]) -> None:
-        index, time_base = packet.stream_index, packet.time_base
-        self.counts[index] = self.counts.get(index, 0) + 1
-        if packet.pts is not None and packet.dts is not None:
-            lead_s: Fraction = abs(packet.pts - packet.dts) * time_base
-            limit_s: Fraction = _REORDER_LIMIT * (packet.duration or 0) * time_base
-            if lead_s > max(limit_s, _REORDER_LIMIT_S):
-                packet.pts = None
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is not None and not packet.is_discard:
-            start_s, end_s = stamp * time_base, (stamp + (packet.duration or 0)) * time_base
-            first_s, last_s = self.spans_s.get(index, (start_s, end_s))
-            self.spans_s[index] = min(first_s, start_s), max(last_s, end_s)
-
     def _placed(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
         held: deque[Packet[Any]] = deque()
         while (packet := held.popleft() if held else next(packets, None)) is not None:
             track = self._tracks.get(packet.stream_index)
-            if track is None or packet.is_discard:
-                yield self._moved(packet, self._offset_s if track is None else track.offset_s)
-                continue
-            if _steps_back(packet, track.last_s) and not self._follows(packet, track):
-                held.appendleft(packet)
-                self._join(held, self._look_ahead(held, packets))
-                held.popleft()
-            track.last_s = _decoded_at_s(packet, track.last_s)
-            self._moved(packet, track.offset_s)
-            track.end_s = max(track.end_s, _end_s(packet))
+            if track is None:
+                self._move_along(packet)
+            elif packet.is_discard:
+                _move(packet, track.offset)
+            else:
+                if track.steps_back(packet, track.last) and not self._follows(packet, track):
+                    held.appendleft(packet)
+                    self._join(held, self._look_ahead(held, packets))
+                    held.popleft()
+                track.take(packet)
             yield packet
+
+    def _move_along(self, packet: Packet[Any]) -> None:
+        """Moves a packet of a track that is not watched with the part that was begun last."""
+        if self._offset_s:
+            _move(packet, ticks(self._offset_s, self._seen[packet.stream_index].time_base))
 
     def _follows(self, packet: Packet[Any], track: _Track) -> bool:
         """Lets a track into the part that other tracks have begun already."""
         if track.offset_s == self._offset_s:
             return False
-        if _shown_at_s(packet) + self._offset_s < track.end_s - _OVERLAP_S:
+        end_s = track.end * track.time_base
+        if track.shown_at_s(packet) + self._offset_s < end_s - _OVERLAP_S:
             return False
-        track.offset_s = self._offset_s
+        track.move_by(self._offset_s)
         return True
 
     def _look_ahead(
@@ -152,9 +217,10 @@ class JoinedPackets:
         Returns:
             Where each track steps back first, as positions in what is held.
         """
-        last = {i: track.last_s for i, track in self._tracks.items() if track.last_s is not None}
+        last = {i: track.last for i, track in self._tracks.items() if track.last is not None}
         steps: dict[int, int] = {}
-        until_s = _shown_at_s(held[0]) + _AHEAD_S
+        first = self._tracks[held[0].stream_index]
+        until_s = first.shown_at_s(held[0]) + _AHEAD_S
         for position in range(_AHEAD_PACKETS):
             if position == len(held):
                 held.extend(itertools.islice(packets, 1))
@@ -164,10 +230,12 @@ class JoinedPackets:
             index = packet.stream_index
             if index not in last or packet.is_discard:
                 continue
-            if index not in steps and _steps_back(packet, last[index]):
+            track = self._tracks[index]
+            if index not in steps and track.steps_back(packet, last[index]):
                 steps[index] = position
-            last[index] = _decoded_at_s(packet) or last[index]
-            if index == held[0].stream_index and _shown_at_s(packet) > until_s:
+            at = track.decoded_at(packet)
+            last[index] = last[index] if at is None else at
+            if track is first and track.shown_at_s(packet) > until_s:
                 break
         return steps
 
@@ -176,31 +244,24 @@ class JoinedPackets:
         first = held[0]
         track = self._tracks[first.stream_index]
         if len(steps) == 1:
-            if _returns(held, track.last_s):
+            if _returns(held, first.stream_index, track):
                 first.pts = first.dts = None  # a wrong time, no join
                 return
-            if (track.last_s or 0) - _shown_at_s(first) < _OVERLAP_S:
+            if (track.last or 0) * track.time_base - track.shown_at_s(first) < _OVERLAP_S:
                 return
-        starts, ends = [], [track.end_s for track in self._tracks.values()]
+        starts, ends = [], [each.end * each.time_base for each in self._tracks.values()]
         for position, packet in enumerate(held):
             index = packet.stream_index
             if index not in steps or packet.is_discard:
                 continue
+            own = self._tracks[index]
             if position >= steps[index]:
-                starts.append(_shown_at_s(packet))
+                starts.append(own.shown_at_s(packet))
             else:
-                ends.append(_end_s(packet) + self._tracks[index].offset_s)
+                ends.append(own.end_s(packet) + own.offset_s)
         self._offset_s = max(ends) - min(starts)
         self.joins += 1
-        track.offset_s = self._offset_s
-
-    @staticmethod
-    def _moved(packet: Packet[Any], offset_s: Fraction) -> Packet[Any]:
-        if offset_s:
-            units = ticks(offset_s, packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + units
-            packet.dts = None if packet.dts is None else packet.dts + units
-        return packet
+        track.move_by(self._offset_s)
 
 
 class PictureTimes:
@@ -259,40 +320,26 @@ class PictureTimes:
         return self._waiting.popleft() if self._waiting else stamp
 
 
-def _decoded_at_s(packet: Packet[Any], otherwise_s: Fraction | None = None) -> Fraction | None:
-    stamp = packet.dts
-    if stamp is None and packet.stream.type == "audio":
-        stamp = packet.pts
-    return otherwise_s if stamp is None else stamp * packet.time_base
-
-
-def _shown_at_s(packet: Packet[Any]) -> Fraction:
+def _shown_at(packet: Packet[Any]) -> int:
     stamp = packet.pts if packet.pts is not None else packet.dts
-    return Fraction(stamp or 0) * packet.time_base
+    return stamp or 0
 
 
-def _end_s(packet: Packet[Any]) -> Fraction:
-    return _shown_at_s(packet) + (packet.duration or 0) * packet.time_base
+def _move(packet: Packet[Any], offset: int) -> None:
+    if offset:
+        packet.pts = None if packet.pts is None else packet.pts + offset
+        packet.dts = None if packet.dts is None else packet.dts + offset
 
 
-def _steps_back(packet: Packet[Any], last_s: Fraction | None) -> bool:
-    """Whether a packet decodes before the last one of its track, by more than its own length."""
-    at_s = _decoded_at_s(packet)
-    if at_s is None or last_s is None:
-        return False
-    return at_s < last_s - (packet.duration or 0) * packet.time_base
-
-
-def _returns(held: Iterable[Packet[Any]], last_s: Fraction | None) -> bool:
-    """Whether the track of the first packet soon goes on where it was."""
-    before_s = None
-    index = None
+def _returns(held: Iterable[Packet[Any]], index: int, track: _Track) -> bool:
+    """Whether a track soon goes on where it was."""
+    before = None
+    overlap = _OVERLAP_S / track.time_base
     for packet in held:
-        index = packet.stream_index if index is None else index
-        at_s = _decoded_at_s(packet)
-        if packet.stream_index != index or at_s is None:
+        at = track.decoded_at(packet) if packet.stream_index == index else None
+        if at is None:
             continue
-        if before_s is not None and at_s - before_s > _OVERLAP_S and at_s >= (last_s or 0):
+        if before is not None and at - before > overlap and at >= (track.last or 0):
             return True
-        before_s = at_s
+        before = at
     return False
