@@ -51,6 +51,43 @@ def test_key_frames_are_known_where_the_file_has_an_index(tmp_path: Path) -> Non
     glimpses.close()
 
 
+@pytest.mark.parametrize("container", ["ts", "flv"])
+def test_an_index_of_the_first_part_only_is_not_trusted(tmp_path: Path, container: str) -> None:
+    """FFmpeg lists the key frames that it has read so far; a seek finds the others all the same."""
+    options = {"g": "25", "sc_threshold": "0"}
+    glimpses = Glimpses(media.make(tmp_path / f"a.{container}", Clip(frames=500, options=options)))
+    moments_s = [0.5 + second for second in range(0, 19, 2)]
+    for time_s in moments_s:
+        found = glimpses.at(time_s)
+        assert found is not None
+        assert found.time_s == pytest.approx(time_s, abs=1.0)
+    assert glimpses.key_times_s == ()
+    assert glimpses.decoded <= 2 * len(moments_s)
+    glimpses.close()
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_a_file_with_a_single_key_frame_is_seen_everywhere(tmp_path: Path, container: str) -> None:
+    path = media.make(tmp_path / f"a.{container}", Clip(frames=100, options={"g": "250"}))
+    glimpses = Glimpses(path)
+    for time_s in (0.0, 1.0, 2.0, 3.0, 0.5, 2.5):
+        found = glimpses.at(time_s)
+        assert found is not None
+        assert found.time_s == pytest.approx(time_s, abs=0.2)
+    glimpses.close()
+
+
+def test_a_picture_that_cannot_be_decoded_is_told_without_a_word_about_the_look(
+    tmp_path: Path,
+) -> None:
+    whole = media.make(tmp_path / "whole.mp4", LONG)
+    path = media.damage(tmp_path / "bad.mp4", whole, range(15, 40), skip=0)
+    glimpses = Glimpses(path)
+    with pytest.raises(SourceError, match=r"check that it is a complete video file$"):
+        glimpses.at(1.0)
+    glimpses.close()
+
+
 @pytest.mark.parametrize("container", ["mp4", "mkv", "avi"])
 def test_a_far_place_is_found_without_decoding_all_before_it(
     tmp_path: Path, container: str

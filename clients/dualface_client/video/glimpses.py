@@ -11,6 +11,7 @@ from pathlib import Path
 from dualface_client.types import Frame
 from dualface_client.video.ffmpeg import AV_ERRORS, av, source_error, ticks
 from dualface_client.video.source import PyavSource
+from dualface_client.video.tracks import NOT_VIDEO_REMEDY
 
 #: A picture this much before a time is at that time.
 _NEAR_S = 0.02
@@ -24,6 +25,11 @@ class Glimpses(PyavSource):
     """A video file from which single pictures are taken, in any order; not iterated.
 
     Pictures that no other one needs are left out, which spares most of the decoding.
+
+    Attributes:
+        key_times_s: When key frames begin, seconds from the start, ascending; empty where the file
+            has no index, or one of its first part only.
+        decoded: Pictures decoded so far, with those on the way to the ones that were wanted.
 
     Args:
         path: A regular file.
@@ -39,7 +45,9 @@ class Glimpses(PyavSource):
         self._start_s = (self._stream.start_time or 0) * self._time_base
         with suppress(*AV_ERRORS):  # without an index nothing is lost but the key frames' times
             self._container.seek(0, stream=self._stream)  # Matroska's index is read now
-        self.key_times_s = tuple(self._key_times_s())
+        self.key_times_s = self._key_times_s()
+        self.decoded = 0
+        self._given_s: set[float] = set()
         self._ahead: Iterator[av.VideoFrame] = iter(())
         self._at_s, self._count = inf, 0
         self._stream.codec_context.skip_frame = "NONREF"
@@ -68,21 +76,27 @@ class Glimpses(PyavSource):
                 return None
             image = self._converter.convert(picture, self._color, self._aspect_of(picture))
         except AV_ERRORS as error:
-            raise source_error(self._path, error, "it is processed without a look") from error
+            raise source_error(self._path, error, NOT_VIDEO_REMEDY) from error
         self._at_s = self._time_of(picture)
+        self._given_s.add(self._at_s)
         self._count += 1
         pts = _stamp(picture) - (self._stream.start_time or 0)
         return Frame(self._count - 1, pts, self._time_base, image)
 
-    def _key_times_s(self) -> Iterator[float]:
-        """When key frames begin, as far as the file has an index.
+    def _key_times_s(self) -> tuple[float, ...]:
+        """When key frames begin, if the file has an index of all of itself.
 
-        Many indices hold decoding times, which are earlier than presentation times by as much
-        everywhere; so all are told from the first one.
+        Where it has none (TS, FLV), FFmpeg lists what it has read so far. Many indices hold
+        decoding times, which are earlier than presentation times by as much everywhere; so all are
+        told from the first one.
         """
-        stamps = [entry.timestamp for entry in self._stream.index_entries if entry.is_keyframe]
-        for stamp in stamps:
-            yield max(0.0, float((stamp - stamps[0]) * self._time_base))
+        entries = list(self._stream.index_entries)
+        keys = [entry.timestamp for entry in entries if entry.is_keyframe]
+        if not keys:
+            return ()
+        times_s = [max(0.0, float((key - keys[0]) * self._time_base)) for key in keys]
+        covered_s = float((entries[-1].timestamp - keys[0]) * self._time_base)
+        return tuple(times_s) if covered_s >= self.info.duration_s / 2 else ()
 
     def _is_ahead(self, time_s: float) -> bool:
         """Whether decoding on from the last picture is the shortest way."""
@@ -92,13 +106,17 @@ class Glimpses(PyavSource):
 
     def _next_at(self, time_s: float) -> av.VideoFrame | None:
         found = None
-        for _ in range(_MOST_DECODED):
+        for count in range(_MOST_DECODED):
             picture = next(self._ahead, None)
             if picture is None:
                 return found
             found = picture
-            # Without an index a seek finds some place nearby, and that is good enough.
-            if not self.key_times_s or self._time_of(picture) >= time_s - _NEAR_S:
+            self.decoded += 1
+            at_s = self._time_of(picture)
+            # Without an index a seek finds some place nearby. That is good enough, unless it is the
+            # same place again, as in a file with few key frames.
+            is_nearby = count == 0 and not self.key_times_s and at_s not in self._given_s
+            if is_nearby or at_s >= time_s - _NEAR_S:
                 break
         return found
 
