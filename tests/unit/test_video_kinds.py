@@ -529,6 +529,18 @@ def test_a_whole_file_is_complete(tmp_path: Path, name: str, sound_s: float) -> 
 
 def test_a_file_that_is_longer_than_it_says_is_told(tmp_path: Path) -> None:
     path = media.make(tmp_path / "a.mkv", Clip(frames=100))
+def test_a_file_with_an_empty_sample_is_complete(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "a.mp4", Clip(frames=30))
+    data = bytearray(path.read_bytes())
+    sizes_at = data.index(b"stsz") + 8  # ISO/IEC 14496-12: sample size, count, sizes
+    assert struct.unpack_from(">2I", data, sizes_at) == (0, 30)
+    struct.pack_into(">I", data, sizes_at + 8 + 4 * 29, 0)
+    path.write_bytes(data)
+    source, frames = read(path)
+    assert len(frames) == 29
+    assert source.incomplete == ""
+
+
     data = path.read_bytes()
     at = data.index(b"\x44\x89\x88") + 3  # Duration, a double (RFC 9559)
     assert struct.unpack_from(">d", data, at)[0] == 4000

@@ -66,7 +66,9 @@ class Promise:
             end_s = None
             if stream.duration and stream.time_base:
                 end_s = ((stream.start_time or 0) + stream.duration) * stream.time_base
-            return cls(len(stream.index_entries), end_s, True, step_s)
+            # Recorders write empty samples for pauses; FFmpeg gives out none of them.
+            packets = sum(entry.size > 0 for entry in stream.index_entries)
+            return cls(packets, end_s, True, step_s)
         if container.format.flags & _TIMES_RESTART or not container.duration:
             return cls(0, None, True, step_s)
         # Where B frames have only decode times, their delay counts as duration.
