@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import FrameType
 
 import av
 import cv2
@@ -18,6 +20,7 @@ from dualface_client.errors import SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame
 from dualface_client.video.reference import is_disposable
 from dualface_client.video.source import PyavSource
+from dualface_client.video.tracks import open_input
 from tests import media
 from tests.media import Audio, Clip
 from tests.users import give_away, unprivileged
@@ -166,6 +169,22 @@ def test_interlaced_video_is_deinterlaced_one_to_one(tmp_path: Path) -> None:
     assert [f.pts for f in combed] == [f.pts for f in plain]
     assert media.luma_order_is_kept(lumas(combed))
     assert any(not np.array_equal(a.image.y, b.image.y) for a, b in zip(combed, plain, strict=True))
+
+
+def test_the_file_is_opened_for_its_tracks_and_for_its_pictures_only(tmp_path: Path) -> None:
+    path, opened = media.make(tmp_path / "a.mp4"), 0
+
+    def count(frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal opened
+        opened += event == "call" and frame.f_code is open_input.__code__
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        PyavSource(path, threads=1).close()
+    finally:
+        sys.setprofile(before)
+    assert opened == 2
 
 
 def test_size_change_in_the_middle_is_scaled_to_the_first(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -89,10 +90,9 @@ class PyavSource:
         self._difference: str | None = None
         self._deinterlace = deinterlace and can_deinterlace()
         count = thread_count(threads)
-        candidates = ranked_videos(self._path, video_track)
-        self._container = open_input(self._path)
+        self._file = ExitStack()
         try:
-            self._prepare(count, candidates)
+            self._prepare(count, ranked_videos(self._path, video_track))
         except BaseException:
             self.close()
             raise
@@ -161,7 +161,7 @@ class PyavSource:
         # If the iterator outlasts this wait, it closes the file itself.
         if self._lock.acquire(timeout=_CLOSE_TIMEOUT_S):
             try:
-                self._container.close()
+                self._file.close()
             finally:
                 self._lock.release()
 
@@ -197,8 +197,8 @@ class PyavSource:
 
     def _select(self, index: int, threads: int) -> None:
         """Starts at the beginning of one of the file's video tracks."""
-        self._container.close()
-        self._container = open_input(self._path)
+        self._file.close()
+        self._container = self._file.enter_context(open_input(self._path))
         self._stream = cast("VideoStream", self._container.streams[index])
         self._stream.thread_type = "AUTO"
         self._stream.thread_count = threads
