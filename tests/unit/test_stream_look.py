@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dualface_client.errors import InferenceFailedError, SourceError, StoppedError
+from dualface_client.errors import EncoderError, InferenceFailedError, SourceError, StoppedError
 from dualface_client.observe.progress import progress_line
 from dualface_client.settings.cast import CastSettings
-from dualface_client.settings.stream import StreamSettings
+from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.settings.tracking import IdentitySettings, SideSettings, TrackingSettings
-from dualface_client.stream.job import new_statuses
+from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.look import Look, seating
 from dualface_client.stream.runner import Models, Runner
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.types import Embeddings, FloatArray, Frame, Nv12Image, Side, VideoInfo
+from dualface_client.video.disk_wait import DiskWait
 from tests.unit.test_stream_loop import (
     SOURCE_WH,
     FakeDetector,
@@ -29,6 +30,7 @@ from tests.unit.test_stream_loop import (
     FakeEmbedder,
     FakeImaging,
     FakePending,
+    FakeSink,
     FakeSource,
     job,
     picture,
@@ -102,6 +104,7 @@ def test_the_two_people_are_found_and_seated() -> None:
     assert [member.side for member in seats.members] == [Side.LEFT, Side.RIGHT]
     assert seats.members[0].embeddings[0, 0] == 1.0
     assert seats.join_s > 0
+    assert seats.sides == {found.people[0].number: Side.LEFT, found.people[1].number: Side.RIGHT}
 
 
 def test_the_look_ends_when_its_share_of_the_run_is_spent() -> None:
@@ -149,7 +152,7 @@ def test_a_person_is_pinned_by_number() -> None:
 
 
 def run(
-    glimpses: FakeGlimpses | None,
+    glimpses: FakeGlimpses,
     settings: StreamSettings = SETTINGS,
     detector: FakeDetector | None = None,
     stop: Stop | None = None,
@@ -160,7 +163,7 @@ def run(
     statuses = new_statuses([job("a")])
     phases: list[str] = []
 
-    def make(_path: Path) -> FakeGlimpses | None:
+    def make(_path: Path) -> FakeGlimpses:
         phases.append(progress_line(statuses[0].snapshot()))
         return glimpses
 
@@ -198,12 +201,6 @@ def test_without_the_cast_nothing_is_looked_at(settings: StreamSettings) -> None
     assert (state, phases, len(detector.seen)) == ("done", [], 20)
 
 
-def test_an_input_in_which_nothing_can_be_found_is_processed_all_the_same() -> None:
-    _, detector, _, notes, state = run(None)
-    assert (state, len(detector.seen)) == ("done", 20)
-    assert not [note for note in notes if "people of the video" in note]
-
-
 @pytest.mark.parametrize(
     "error", [SourceError("no index"), InferenceFailedError("fainted"), ZeroDivisionError("oops")]
 )
@@ -211,9 +208,46 @@ def test_an_error_of_the_look_is_a_note(error: Exception) -> None:
     glimpses = FakeGlimpses(error=error)
     device, _, _, notes, state = run(glimpses)
     assert state == "done"
-    assert f"the look for the people of the video failed: {error}" in notes
+    failed = f"the look for the people of the video failed: {error}"
+    assert f"{failed}; it is processed without it" in notes
     assert len(device.sinks["a"].frames) == 20
     assert glimpses.closed
+
+
+class TwiceDevice(FakeDevice):
+    """Its first sink fails, so that the stream starts again."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__({})
+        self.error = error
+
+    def open_source(self, path: Path, video_track: int | None = None) -> FakeSource:
+        return FakeSource(20)
+
+    def open_sink(
+        self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait
+    ) -> FakeSink:
+        self.make_sink = FakeSink if self.sinks else lambda: FakeSink(4, error=self.error)
+        return super().open_sink(job, info, output, disk_wait)
+
+
+@pytest.mark.parametrize("error", [EncoderError("hung"), MemoryError("full")])
+def test_a_stream_that_starts_again_does_not_look_again(error: Exception) -> None:
+    device, statuses = TwiceDevice(error), new_statuses([job("a")])
+    looks: list[FakeGlimpses] = []
+
+    def make(_path: Path) -> FakeGlimpses:
+        looks.append(FakeGlimpses())
+        return looks[-1]
+
+    device.make_glimpses = make
+    models, setup = Models(Lively(), FakeEmbedder()), WorkerSetup("a:1", settings=SETTINGS)
+    Runner(setup, device, models).run([job("a")], statuses, Stop())
+    report = statuses[0].snapshot()
+    assert report.state == "done"
+    assert any("started again from the beginning" in note for note in report.warnings)
+    assert len(device.sinks["a"].frames) == 20
+    assert len(looks) == 1
 
 
 def test_a_stop_during_the_look_stops_the_stream() -> None:

@@ -389,13 +389,27 @@ def test_a_stop_while_the_server_is_awaited_keeps_every_composed_frame() -> None
     assert [frame.index for frame in stage.sink.frames] == list(range(37))
 
 
+@dataclass
+class NothingToSee:
+    """A file without a picture to look at."""
+
+    info: VideoInfo = field(default_factory=lambda: VideoInfo(*SOURCE_WH, None, Fraction(1, 25)))
+    key_times_s: tuple[float, ...] = ()
+
+    def at(self, _time_s: float) -> Frame | None:
+        return None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class FakeDevice(Device, StreamDevice):
     def __init__(self, sources: dict[str, FakeSource]) -> None:
         self.imaging = FakeImaging()
         self.sources = sources
         self.sinks: dict[str, FakeSink] = {}
-        self.make_sink: type[FakeSink] = FakeSink
-        self.make_glimpses: Callable[[Path], Glimpses | None] = lambda _path: None
+        self.make_sink: Callable[[], FakeSink] = FakeSink
+        self.make_glimpses: Callable[[Path], Glimpses] = lambda _path: NothingToSee()
 
     def lend_stream(self) -> AbstractContextManager[StreamDevice]:
         return nullcontext(self)
@@ -405,7 +419,7 @@ class FakeDevice(Device, StreamDevice):
             raise SourceError(f"{path}: is no video")
         return self.sources[path.name]
 
-    def open_glimpses(self, path: Path, video_track: int | None = None) -> Glimpses | None:
+    def open_glimpses(self, path: Path, video_track: int | None = None) -> Glimpses:
         return self.make_glimpses(path)
 
     def open_sink(

@@ -11,8 +11,7 @@ from dualface_client.assets.installation import ShowDownload
 from dualface_client.batch.prepare import settings_of
 from dualface_client.batch.server import choice_of, server_for
 from dualface_client.cast.people import CastPerson, Found
-from dualface_client.cast.seats import seat
-from dualface_client.errors import SourceError, UsageError
+from dualface_client.errors import UsageError
 from dualface_client.imaging.photo import write_portrait
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.stream.device_choice import device_for, make_device
@@ -78,10 +77,7 @@ def find_cast(
     with ExitStack() as stack:
         share = stack.enter_context(device.lend_stream())
         # Before a server is started for it.
-        file = share.open_glimpses(video, settings.input.video_track)
-        if file is None:
-            raise SourceError(f"{video}: nothing can be found in it by its time; name a file")
-        stack.enter_context(closing(file))
+        file = stack.enter_context(closing(share.open_glimpses(video, settings.input.video_track)))
         if choice.address is None:
             tell("starting the embedded Triton server ...")
         address, _ = stack.enter_context(server_for(choice, stop.event, None, tell, show))
@@ -93,10 +89,9 @@ def find_cast(
         look = Look(share.imaging, models.detector, models.embedder, settings, stop.event.is_set)
         found = look.through(file)
         seated = seating(found, settings.tracking, pins)
-        seats = seat(found, settings.tracking, seated.pins)
         return CastReport(
             found,
-            {person.number: side for side, person in seats.items()},
+            seated.sides,
             _write_pictures(found, file, pictures, overwrite=settings.output.overwrite),
             (*file.info.notes, *seated.notes),
         )

@@ -35,11 +35,8 @@ class StreamDevice(ABC):
             SourceError: It cannot be read.
         """
 
-    def open_glimpses(self, path: Path, video_track: int | None = None) -> Glimpses | None:
+    def open_glimpses(self, path: Path, video_track: int | None = None) -> Glimpses:
         """Opens a video for a look at single pictures, which are on the host.
-
-        Returns:
-            None where the input does not allow it, as nothing can be found in it by its time.
 
         Raises:
             SourceError: It cannot be read.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -18,7 +18,7 @@ from dualface_client.settings.kinds import cast_number
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.settings.tracking import SideSettings, TrackingSettings
 from dualface_client.stream.seams import FaceDetector, FaceEmbedder, Glimpses, Imaging
-from dualface_client.tracking.gallery import Member
+from dualface_client.tracking.gallery import Member, normalised
 from dualface_client.tracking.pins import Pin
 from dualface_client.tracking.quality import face_quality
 from dualface_client.tracking.stillness import shape_of
@@ -43,12 +43,14 @@ class Seating:
         join_s: How long others must be visible to take a side that is left; 0 for the usual time.
         pins: Faces that belong to a side, those of people named by their number included.
         notes: What to tell the user.
+        sides: Side of each seated person of the look, by number.
     """
 
     members: tuple[Member, ...] = ()
     join_s: float = 0.0
     pins: tuple[Pin, ...] = ()
     notes: tuple[str, ...] = ()
+    sides: Mapping[int, Side] = field(default_factory=dict)
 
 
 def seating(found: Found, tracking: TrackingSettings, pins: Sequence[Pin]) -> Seating:
@@ -63,7 +65,8 @@ def seating(found: Found, tracking: TrackingSettings, pins: Sequence[Pin]) -> Se
     pins = (*pins, *by_number)
     seats = seat(found, tracking, pins)
     people = tuple(members(seats, found, tracking.identity))
-    return Seating(people, found.patience_s if people else 0.0, pins, notes)
+    sides = {person.number: side for side, person in seats.items()}
+    return Seating(people, found.patience_s if people else 0.0, pins, notes, sides)
 
 
 def numbers_of(sides: SideSettings) -> dict[Side, int]:
@@ -169,12 +172,9 @@ class Look:
             return _Glance(frame.time_s, heights_px)
         rows = list(usable)
         embedded = self._embedder.embed(image, faces.landmarks_px[rows], self._imaging)
-        vectors = embedded.vectors / np.maximum(
-            np.linalg.norm(embedded.vectors, axis=1, keepdims=True), 1e-12
-        )
         found = tuple(
-            _sighting(faces, row, np.asarray(vector, np.float32), usable[row])
-            for row, vector in zip(rows, vectors, strict=True)
+            _sighting(faces, row, vector, usable[row])
+            for row, vector in zip(rows, normalised(embedded.vectors), strict=True)
         )
         return _Glance(frame.time_s, heights_px, found, embedded.model_version)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -35,6 +36,8 @@ _ADMIT_POLL_S = 0.2
 _WAIT_S = 1.0
 #: Frames of a stack trace, the innermost ones.
 _TRACE_LIMIT = -40
+#: Who sits where in a stream; the first call finds it out.
+_Seats = Callable[[], Seating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,9 @@ class Runner:
             with self._device.lend_stream() as device:
                 settings = job.settings or self._setup.settings
                 run = StreamRun(job, status, stop, settings, device, clock)
-                missing = self._process_again(run)
+                # Once, and not before the source is open, however often the stream starts again.
+                seats = functools.cache(functools.partial(self._seating, run))
+                missing = self._process_again(run, seats)
             outcome = ending(stop.error) if missing is None else finished(missing)
         except StoppedError as error:
             outcome = ending(stop.error or error)
@@ -163,13 +168,13 @@ class Runner:
         # One change, so that nobody sees half of the end.
         status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
 
-    def _process_again(self, run: StreamRun) -> str | None:
+    def _process_again(self, run: StreamRun, seats: _Seats) -> str | None:
         """Processes the job; if the device's memory is full, frees its caches and tries again.
 
         Only once: if it is full then, others fill it, and only this stream fails.
         """
         try:
-            return self._process_with(run)
+            return self._process_with(run, seats)
         except Exception as error:
             if not self._device.is_out_of_memory(error):
                 raise
@@ -177,7 +182,7 @@ class Runner:
         # After the handler, because the error's traceback held the first attempt's frames.
         self._device.free_caches()
         run.warn("out_of_memory", text)
-        return self._process_with(run)
+        return self._process_with(run, seats)
 
     def _unexpected(self, job: Job, error: Exception) -> dict[str, str]:
         if self._device.is_out_of_memory(error):
@@ -189,17 +194,17 @@ class Runner:
         trace = "".join(traceback.format_exception(error, limit=_TRACE_LIMIT))
         return {"error": f"{job.input}: unexpected {error!r}", "trace": trace}
 
-    def _process_with(self, run: StreamRun) -> str | None:
+    def _process_with(self, run: StreamRun, seats: _Seats) -> str | None:
         """Processes the job; once more with another encoder if the first one fails."""
         try:
-            return self._process(run, run.settings.output)
+            return self._process(run, run.settings.output, seats)
         except EncoderError as error:
             run.warn("encoder_failed", f"{error}; started again from the beginning with x264")
             # One thread, so that an x264 that failed is not started in the same way again.
             other = replace(run.settings.output, encoder="x264", encoder_threads=1)
-            return self._process(run, other)
+            return self._process(run, other, seats)
 
-    def _process(self, run: StreamRun, output: OutputSettings) -> str | None:
+    def _process(self, run: StreamRun, output: OutputSettings, seats: _Seats) -> str | None:
         """Opens, loops, closes.
 
         Returns:
@@ -214,21 +219,21 @@ class Runner:
             sink = run.device.open_sink(run.job, source.info, output, patience)
             complete = False
             try:
-                complete = self._drain(run, source, sink)
+                complete = self._drain(run, source, sink, seats)
             finally:
                 if not complete:
                     sink.abort()
                 _add_notes(run.status, source, sink)
             return source.incomplete if complete else None
 
-    def _drain(self, run: StreamRun, source: FrameSource, sink: FrameSink) -> bool:
+    def _drain(self, run: StreamRun, source: FrameSource, sink: FrameSink, seats: _Seats) -> bool:
         """Takes every frame from source to sink; returns whether the output is complete."""
         with ExitStack() as stack:
             tracks = None
             if self._setup.tracks is not None:
                 tracks = TrackLog(_tracks_path(self._setup.tracks, run.job))
                 stack.callback(tracks.close)
-            seating = self._seating(run)
+            seating = seats()
             overlay = self._open_overlay(run, source)
             parts = StreamParts(
                 source,
@@ -263,10 +268,8 @@ class Runner:
         run.status.update(phase="looking")
         try:
             with run.clock.stage("look"), ExitStack() as stack:
-                file = run.device.open_glimpses(run.job.input, run.settings.input.video_track)
-                if file is None:
-                    return Seating(pins=pins)
-                stack.enter_context(closing(file))
+                track = run.settings.input.video_track
+                file = stack.enter_context(closing(run.device.open_glimpses(run.job.input, track)))
                 seats = seating(look.through(file), tracking, pins)
         except StoppedError:
             raise
@@ -274,7 +277,8 @@ class Runner:
             if self._device.is_out_of_memory(error):
                 raise
             # What the look would have told is found out while the frames pass.
-            run.warn("look_failed", f"the look for the people of the video failed: {error}")
+            text = f"the look for the people of the video failed: {error}"
+            run.warn("look_failed", f"{text}; it is processed without it")
             return Seating(pins=pins)
         finally:
             run.status.update(phase="")
