@@ -269,9 +269,10 @@ def test_limits_proxies_and_temporary_files(tmp_path: Path) -> None:
     assert not is_noexec(tmp_path)
     assert [f.state for f in temporary(tmp_path, noexec=False)] == [OK]
     assert list(backend_place(tmp_path)) == []
-    (gone,) = backend_place(tmp_path / "no")
+    (gone,) = backend_place(tmp_path / "a; b")
     assert gone.state == FAIL
-    assert "whatever TMPDIR says" in gone.detail
+    assert gone.detail.startswith(f"{tmp_path / 'a; b'} is not writable")
+    assert gone.detail.endswith("whatever TMPDIR says")
     assert "--tmpfs" in gone.remedy
     (bad,) = temporary(tmp_path, noexec=True)
     assert (bad.state, "noexec" in bad.detail, "TMPDIR" in bad.remedy) == (FAIL, True, True)

@@ -93,11 +93,23 @@ def check_place(place: Path) -> None:
     Raises:
         PlatformError: It is not writable.
     """
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise PlatformError(
-            f"{place} is not writable, and Triton's Python backend makes a directory there "
-            f"whatever TMPDIR says; make it writable (`docker run --tmpfs {place}`), or {_REMEDY}"
-        )
+    if problem := place_problem(place):
+        raise PlatformError("; ".join(problem))
+
+
+def place_problem(place: Path) -> tuple[str, str] | None:
+    """What keeps the Python backend from making its directory, and what to do; None for nothing.
+
+    Args:
+        place: Where it makes it, which no variable changes.
+    """
+    if os.access(place, os.W_OK | os.X_OK):
+        return None
+    return (
+        f"{place} is not writable, and Triton's Python backend makes a directory there whatever "
+        "TMPDIR says",
+        f"make it writable (`docker run --tmpfs {place}`), or {_REMEDY}",
+    )
 
 
 def server_binary(wheel_dir: Path) -> Path:

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dualface_client.errors import PlatformError
 from dualface_client.machine.doctor.finding import FAIL, NOTE, OK, Finding
 from dualface_client.observe.host import MachineFacts, read_machine
-from dualface_client.triton.server_files import check_place
+from dualface_client.triton.server_files import place_problem
 
 _SHM_MIN_BYTES = 256 << 20
 _DISK_MIN_BYTES = 1 << 30
@@ -90,11 +89,8 @@ def temporary(directory: Path, *, noexec: bool) -> Iterator[Finding]:
 
 def backend_place(place: Path) -> Iterator[Finding]:
     """Whether Triton's Python backend cannot make its directory."""
-    try:
-        check_place(place)
-    except PlatformError as error:
-        text, _, advice = str(error).partition("; ")
-        yield Finding(FAIL, "temporary files", text, advice)
+    if problem := place_problem(place):
+        yield Finding(FAIL, "temporary files", *problem)
 
 
 def files_limit() -> int:
