@@ -61,8 +61,8 @@ SETTINGS = [
         "a gap that leaves tiles of odd width",
         "output:\n  gap_px: 10\n",
         2,
-        "output.gap_px: 10: two tiles (side-by-side) of 955 px of width each",
-        "expected even ones: use a gap of 8 or 12",
+        "output.gap_px: 10: each tile would be 955 px wide",
+        "expected an even number; use a gap of 8 or 12",
     ),
     (
         "a gap that leaves no tiles",
@@ -75,8 +75,15 @@ SETTINGS = [
         "tiles of odd height",
         "output:\n  layout: stacked\n  size: 1080x1918\n",
         3,
-        "output.size: 1080x1918",
-        "of 959 px of height each; expected even ones: use 1916",
+        "output.size: 1080x1918: each tile would be 959 px high",
+        "expected an even number; use a height of 1916",
+    ),
+    (
+        "tiles of odd width",
+        "output:\n  size: 1922x1080\n",
+        2,
+        "output.size: 1922x1080: each tile would be 961 px wide",
+        "expected an even number; use a width of 1920",
     ),
     (
         "a gap in one picture",

@@ -475,7 +475,9 @@ def test_a_part_of_another_shape_keeps_it(
     for frame in (frames[9], frames[10], frames[19]):
         width, height = extent(frame.image.y)
         assert abs(width - height) <= 4, frame.index
-    assert any("10 frames had another size or shape" in text for text in source.warnings)
+    assert any(
+        "10 frames differ in size or shape from the first one" in text for text in source.warnings
+    )
 
 
 # --- the end
@@ -527,8 +529,6 @@ def test_a_whole_file_is_complete(tmp_path: Path, name: str, sound_s: float) -> 
     assert (source.incomplete, source.warnings) == ("", ())
 
 
-def test_a_file_that_is_longer_than_it_says_is_told(tmp_path: Path) -> None:
-    path = media.make(tmp_path / "a.mkv", Clip(frames=100))
 def test_a_file_with_an_empty_sample_is_complete(tmp_path: Path) -> None:
     path = media.make(tmp_path / "a.mp4", Clip(frames=30))
     data = bytearray(path.read_bytes())
@@ -541,6 +541,8 @@ def test_a_file_with_an_empty_sample_is_complete(tmp_path: Path) -> None:
     assert source.incomplete == ""
 
 
+def test_a_file_that_is_longer_than_it_says_is_told(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "a.mkv", Clip(frames=100))
     data = path.read_bytes()
     at = data.index(b"\x44\x89\x88") + 3  # Duration, a double (RFC 9559)
     assert struct.unpack_from(">d", data, at)[0] == 4000
@@ -549,7 +551,7 @@ def test_a_file_with_an_empty_sample_is_complete(tmp_path: Path) -> None:
     assert len(frames) == 100
     assert source.incomplete == ""
     assert source.warnings == (
-        "the file is not what it says: it ends 1.00 s after the end that its header gives",
+        "the file does not match its header: it ends 1.00 s after the end that its header gives",
     )
 
 

@@ -459,7 +459,7 @@ def test_damaged_audio_is_left_out_and_the_video_is_whole(tmp_path: Path) -> Non
         sink.write(gray_frame(index))
     sink.close()
     assert len(media.times_of(tmp_path / "out.mp4")) == 50
-    assert any("damaged audio packets were left out" in text for text in sink.warnings)
+    assert any("damaged audio or subtitle packets were left out" in text for text in sink.warnings)
     assert 40 < len(media.packets_of(tmp_path / "out.mp4", "audio")) < 94
 
 

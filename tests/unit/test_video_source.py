@@ -196,7 +196,7 @@ def test_size_change_in_the_middle_is_scaled_to_the_first(tmp_path: Path) -> Non
     assert [f.image.y.shape for f in frames] == [(48, 64)] * 40
     steps = {b.pts - a.pts for a, b in itertools.pairwise(frames)}
     assert steps == {90_000 // 25}
-    assert any("20 frames had another size" in text for text in source.warnings)
+    assert any("20 frames differ in size" in text for text in source.warnings)
     assert any("1 joins" in text for text in source.warnings)
 
 

@@ -109,10 +109,11 @@ def _layout(values: Mapping[str, Given]) -> list[Problem]:
     elif room < 2 * _LEAST_TILE_PX:
         text = f"expected at most {along - 2 * _LEAST_TILE_PX}: the {word} is {along}"
     elif room % 4:
-        use = f"a gap of {gap.value - 2} or {gap.value + 2}" if gap.value else f"{along - 2}"
-        text = (
-            f"two tiles ({kind}) of {room / 2:g} px of {word} each; expected even ones: use {use}"
+        use = (
+            f"gap of {gap.value - 2} or {gap.value + 2}" if gap.value else f"{word} of {along - 2}"
         )
+        side = "wide" if word == "width" else "high"
+        text = f"each tile would be {room // 2} px {side}, expected an even number; use a {use}"
     else:
         return []
     return [_problem(values, blamed, text)]

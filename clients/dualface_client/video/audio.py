@@ -111,7 +111,7 @@ class AudioCopy:
         moved = sum(line.bumped + line.filled + line.jumps for line in self._timelines.values())
         counted = [f"{moved} audio time stamps did not increase and were moved"] if moved else []
         if self._left_out:
-            counted.append(f"{self._left_out} damaged audio packets were left out")
+            counted.append(f"{self._left_out} damaged audio or subtitle packets were left out")
         if self._joined.error is not None:
             counted.append(f"audio ends early: reading {self._path} stopped ({self._joined.error})")
         return (*self._warnings, *counted)
@@ -223,7 +223,7 @@ class AudioCopy:
         if self._mode == "copy":
             why = f"{suffix} does not hold it"
             if not stream.codec_context.sample_rate:
-                why = "the file says too late what it is"
+                why = "its format is known only after the header"
             self._warnings.append(f"{name} is transcoded to AAC, because {why}{remedy}")
         carrier = TranscodedAudio(output, *found)
         carrier.stream.metadata.update(stream_metadata(suffix, stream.metadata))

@@ -127,15 +127,18 @@ class PyavSource:
             (self._damaged, "pictures are damaged"),
             (timeline.filled, "missing time stamps were filled by the frame rate"),
             (timeline.bumped, "time stamps did not increase and were moved"),
-            (self._joined.joins, "joins, where times step back, were closed for all tracks alike"),
+            (self._joined.joins, "joins, where time stamps start again, were closed"),
             (timeline.jumps, "jumps back in time were closed"),
-            (self._resized, "frames had another size or shape and were fitted into the first's"),
+            (
+                self._resized,
+                "frames differ in size or shape from the first one and were fitted to it",
+            ),
         )
         found = [f"{count} {what}" for count, what in counted if count]
         if self._cut is not None:
             found.append(_cut_note(self._cut))
         if self._difference is not None:
-            found.append(f"the file is not what it says: {self._difference}")
+            found.append(f"the file does not match its header: {self._difference}")
         return tuple(found)
 
     @property

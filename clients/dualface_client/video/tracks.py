@@ -122,7 +122,7 @@ def choice_note(container: InputContainer, video_index: int) -> str | None:
     sound = f", with {own} of {sounds} sound tracks, those of its programme" * (own < sounds)
     return (
         f"video track {number} of {len(videos)} is used{sound} ({_listed(videos)}); "
-        "--video-track takes another one"
+        "--video-track chooses another"
     )
 
 
