@@ -19,7 +19,10 @@ IMAGE = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8), Col
 
 @dataclass
 class FakeSource:
-    """Frames at given times; after `until` of them the size changes, if that is not None."""
+    """Frames at given times; after `until` of them the size changes, if that is not None.
+
+    Without `ends_when_closed`, one more is under way when it is closed.
+    """
 
     stamps: tuple[int, ...]
     until: int | None = None
@@ -28,9 +31,12 @@ class FakeSource:
     incomplete: str = ""
     warnings: tuple[str, ...] = ()
     closed: bool = False
+    ends_when_closed: bool = True
 
     def __iter__(self) -> Iterator[Frame]:
         for index, pts in enumerate(self.stamps):
+            if self.closed and self.ends_when_closed:
+                return
             if index == self.until:
                 raise NvdecSizeChangedError("the picture size changes from 2x2 to 4x4")
             yield Frame(index, pts, TIME_BASE, IMAGE)
@@ -71,8 +77,28 @@ def test_a_source_of_one_size_stays_alone() -> None:
 
 
 def test_a_closed_source_is_not_opened_again() -> None:
-    source = DeviceSource(FakeSource((0, 1, 2), until=1), lambda why: FakeSource((0, 1, 2)))
+    first = FakeSource((0, 1, 2), until=1, ends_when_closed=False)
+    reasons: list[str] = []
+
+    def reopen(why: str) -> FakeSource:
+        reasons.append(why)
+        return FakeSource((0, 1, 2))
+
+    source = DeviceSource(first, reopen)
     frames = iter(source)
     next(frames)
     source.close()
     assert list(frames) == []
+    assert reasons == []
+
+
+def test_a_source_that_is_closed_while_the_file_is_opened_again_closes_that_too() -> None:
+    second = FakeSource((0, 1, 2))
+
+    def reopen(_why: str) -> FakeSource:
+        source.close()
+        return second
+
+    source = DeviceSource(FakeSource((0, 1, 2), until=1), reopen)
+    assert [frame.pts for frame in source] == [0]
+    assert second.closed
