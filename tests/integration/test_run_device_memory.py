@@ -98,7 +98,7 @@ def test_headers_say_size_and_codec(tmp_path: Path) -> None:
 @pytest.mark.parametrize("queue", [False, True])
 def test_admission_fails_by_name_or_lets_fewer_run(jobs: list[Job], queue: bool) -> None:
     statuses = new_statuses(jobs)
-    needs = needs_of(jobs, statuses, load_of(StreamSettings(), frames_held=40))
+    needs = needs_of(jobs, statuses, load_of(StreamSettings(), frames_held=40), StreamSettings())
     assert [name for name, _ in needs] == ["a", "b", "c"]
     each = sum(needs[0][1].values())
     card = Card(WORKER_BYTES + 2 * each + MIB, 0, 1.0)
@@ -115,4 +115,4 @@ def test_admission_fails_by_name_or_lets_fewer_run(jobs: list[Job], queue: bool)
 def test_a_file_that_cannot_be_opened_keeps_its_own_error(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(b"no video")
     jobs = jobs_of_inputs([str(tmp_path / "x.mp4")], str(tmp_path / "out.mp4"))
-    assert needs_of(jobs, new_statuses(jobs), load_of(StreamSettings(), 40)) == []
+    assert needs_of(jobs, new_statuses(jobs), load_of(StreamSettings(), 40), StreamSettings()) == []

@@ -23,8 +23,9 @@ def test_the_track_that_is_asked_for_is_counted(tmp_path: Path, *, per_job: bool
     load = load_of(StreamSettings(), 40)
     needs = []
     for track in (1, 2):
-        own = StreamSettings(input=InputSettings(video_track=track)) if per_job else None
+        asked = StreamSettings(input=InputSettings(video_track=track))
+        own, of_run = (asked, StreamSettings()) if per_job else (None, asked)
         jobs = [replace(job, settings=own)]
-        ((_, terms),) = needs_of(jobs, new_statuses(jobs), load, None if per_job else track)
+        ((_, terms),) = needs_of(jobs, new_statuses(jobs), load, of_run)
         needs.append(sum(terms.values()))
     assert needs[0] < needs[1]

@@ -13,7 +13,8 @@ from dualface_client.errors import SourceError
 from dualface_client.observe.progress import result_lines
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.run_state import RunState
-from dualface_client.settings.stream import OutputSettings, StreamSettings
+from dualface_client.settings.stream import InputSettings, OutputSettings, StreamSettings
+from dualface_client.stream.finished import verify_output
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.video.check import readable_frames
 from tests import media
@@ -40,7 +41,8 @@ class Batch:
         return RunState("0.1", statuses, identities(self.jobs)).as_dict()
 
     def resumed(self, recorded: dict[str, Any] | None = None, *, overwrite: bool = False) -> Any:
-        skip_finished(self.jobs, self.statuses, recorded or {}, overwrite=overwrite)
+        settings = StreamSettings(output=OutputSettings(overwrite=overwrite))
+        skip_finished(self.jobs, self.statuses, recorded or {}, settings)
         return self.statuses[0].snapshot()
 
 
@@ -110,6 +112,16 @@ def test_a_cut_output_is_seen_even_where_its_index_promises_all(tmp_path: Path) 
     assert "cut short" in batch.resumed().error or "cannot be read" in batch.resumed().error
 
 
+@pytest.mark.parametrize("per_job", [False, True], ids=["of-the-run", "of-the-job"])
+def test_the_frames_of_the_track_that_was_asked_for_count(tmp_path: Path, *, per_job: bool) -> None:
+    short, long = (media.make(tmp_path / f"{n}.mp4", Clip(frames=n)) for n in (12, 20))
+    job = Job("a", media.beside(tmp_path / "a.mkv", [short, long]), short)
+    for track, problem in ((1, ""), (2, "it has 12 frames, its input has 20")):
+        asked = StreamSettings(input=InputSettings(video_track=track))
+        own, of_run = (asked, StreamSettings()) if per_job else (None, asked)
+        assert verify_output(replace(job, settings=own), {}, of_run)[1] == problem
+
+
 def test_no_output_and_no_input_are_left_to_the_run(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
     assert batch.job.output is not None
@@ -117,7 +129,7 @@ def test_no_output_and_no_input_are_left_to_the_run(tmp_path: Path) -> None:
     assert batch.resumed().state == "waiting"
     jobs = [Job("gone", tmp_path / "gone.mp4", tmp_path / "x.mp4", "gone.mp4: no such file")]
     statuses = new_statuses(jobs)
-    skip_finished(jobs, statuses, {}, overwrite=False)
+    skip_finished(jobs, statuses, {}, StreamSettings())
     assert statuses[0].snapshot() == StreamReport(
         "gone",
         str(jobs[0].input),

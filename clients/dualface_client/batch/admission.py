@@ -14,6 +14,7 @@ from dualface_client.memory.vram import (
     stream_terms,
 )
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
+from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import Job
 from dualface_client.video.header import read_header
 
@@ -22,7 +23,7 @@ def needs_of(
     jobs: Sequence[Job],
     statuses: Sequence[StreamStatus],
     load: StreamLoad,
-    video_track: int | None = None,
+    settings: StreamSettings,
 ) -> list[tuple[str, dict[str, int]]]:
     """GPU memory that each stream needs, by name.
 
@@ -32,15 +33,14 @@ def needs_of(
         jobs: From `jobs_of_inputs`.
         statuses: From `new_statuses`.
         load: How they are run.
-        video_track: Number of the video track of jobs without settings of their own.
+        settings: Of jobs without settings of their own.
     """
     needs = []
     for job, status in zip(jobs, statuses, strict=True):
         if status.snapshot().state in FINAL_STATES:
             continue
         try:
-            track = job.settings.input.video_track if job.settings else video_track
-            header = read_header(job.input, track)
+            header = read_header(job.input, (job.settings or settings).input.video_track)
         except SourceError:  # see above
             continue
         shape = StreamShape(

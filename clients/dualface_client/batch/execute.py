@@ -237,7 +237,7 @@ def _admit(run: Run) -> None:
     if card is None:
         return
     load = load_of(run.settings, frames_held(run.settings))
-    needs = needs_of(run.jobs, run.statuses, load, run.settings.input.video_track)
+    needs = needs_of(run.jobs, run.statuses, load, run.settings)
     if not needs:
         return
 

@@ -56,13 +56,7 @@ def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run
         _check_files(request, settings, jobs, notes, side_files)
     statuses = new_statuses(jobs)
     if request.resume:
-        skip_finished(
-            jobs,
-            statuses,
-            request.recorded,
-            overwrite=settings.output.overwrite,
-            video_track=settings.input.video_track,
-        )
+        skip_finished(jobs, statuses, request.recorded, settings)
     return Run(
         request,
         settings,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
+from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.finished import ended_before, identity, verify_output
 from dualface_client.stream.job import Job
 
@@ -25,9 +26,7 @@ def skip_finished(
     jobs: Sequence[Job],
     statuses: Sequence[StreamStatus],
     recorded: Mapping[str, Any],
-    *,
-    overwrite: bool,
-    video_track: int | None = None,
+    settings: StreamSettings,
 ) -> None:
     """Sets streams with finished outputs to `done`, or to `incomplete` if they were that.
 
@@ -37,8 +36,7 @@ def skip_finished(
         jobs: Of the run.
         statuses: From `new_statuses`.
         recorded: State of the earlier run, empty without one.
-        overwrite: Whether such outputs are made again, if the job has no settings of its own.
-        video_track: Number of the video track that is read, likewise.
+        settings: Of jobs without settings of their own.
     """
     earlier = {entry.get("output"): entry for entry in recorded.get("streams", ())}
     for job, status in zip(jobs, statuses, strict=True):
@@ -47,7 +45,7 @@ def skip_finished(
         if not job.output.is_file():
             continue
         entry = earlier.get(str(job.output), {})
-        frames, problem = verify_output(job, entry, video_track)
+        frames, problem = verify_output(job, entry, settings)
         if not problem:
             status.update(
                 **ended_before(job, entry),
@@ -58,7 +56,7 @@ def skip_finished(
                 elapsed_s=float(entry.get("elapsed_s", 0.0)),
                 decode_errors=int(entry.get("decode_errors", 0)),
             )
-        elif not (job.settings.output.overwrite if job.settings else overwrite):
+        elif not (job.settings or settings).output.overwrite:
             status.update(
                 state="failed",
                 exit_code=1,

@@ -8,17 +8,18 @@ from typing import Any
 
 from dualface_client.errors import SourceError
 from dualface_client.observe.report import StreamStatus
+from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import Job, finished
 from dualface_client.video.check import readable_frames
 
 
-def take_finished(job: Job, status: StreamStatus, video_track: int | None = None) -> bool:
+def take_finished(job: Job, status: StreamStatus, settings: StreamSettings) -> bool:
     """Sets a stream to `done` if its worker died when the output was already complete.
 
     Args:
         job: One with an output that this run has made.
         status: Its own, as the worker last reported.
-        video_track: Number of the video track that is read, if the job has no settings of its own.
+        settings: How it was processed, if the job has no settings of its own.
 
     Returns:
         Whether the output is verified.
@@ -28,7 +29,7 @@ def take_finished(job: Job, status: StreamStatus, video_track: int | None = None
     if told.decode_errors:  # such an output has fewer frames than its input has packets
         entry = {"state": "done", "input": told.input, "source": identity(job.input)}
         entry["frames_out"] = told.frames_out
-    frames, problem = verify_output(job, entry, video_track)
+    frames, problem = verify_output(job, entry, settings)
     if not problem:
         status.update(
             state="done",
@@ -39,23 +40,21 @@ def take_finished(job: Job, status: StreamStatus, video_track: int | None = None
     return not problem
 
 
-def verify_output(
-    job: Job, entry: Mapping[str, Any], video_track: int | None = None
-) -> tuple[int, str]:
+def verify_output(job: Job, entry: Mapping[str, Any], settings: StreamSettings) -> tuple[int, str]:
     """Frames of the output, and what is wrong with it, empty for nothing.
 
     Args:
         job: One with an output.
         entry: What an earlier run recorded about it, empty for nothing.
-        video_track: Number of the video track that is read, if the job has no settings of its own.
+        settings: How it was processed, if the job has no settings of its own.
     """
     assert job.output is not None  # noqa: S101 - the callers ask only about such jobs
-    track = job.settings.input.video_track if job.settings else video_track
     try:
         frames = readable_frames(job.output)
         if _is_of(entry, job.input):
             wanted, whose = int(entry["frames_out"]), "the run that made it wrote"
         else:
+            track = (job.settings or settings).input.video_track
             wanted, whose = readable_frames(job.input, track), "its input has"
     except SourceError as error:
         return 0, str(error)

@@ -306,7 +306,7 @@ class Supervisor:
         found, status = identity(job.output), self._statuses[job.name]
         if not found or found == self._outputs_before[job.name]:  # none, or one to be replaced
             return False
-        finished = take_finished(job, status, self._setup.settings.input.video_track)
+        finished = take_finished(job, status, self._setup.settings)
         if finished:
             status.warn(f"its worker died ({how}) after the output was complete; it was verified")
         return finished
