@@ -1,4 +1,4 @@
-"""Twenty hot swaps of both models under load: does a request fail, are versions mixed?
+"""Fifty hot swaps of each model under load: does a request fail, are versions mixed?
 
     python benchmarks/soak/hot_swap.py --out benchmarks/results/soak
     python benchmarks/soak/hot_swap.py --out DIR --device cuda
@@ -187,7 +187,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--swaps", type=int, default=20)
+    parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--clients", type=int, default=2, help="of each model")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

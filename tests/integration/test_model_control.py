@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -14,17 +15,23 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from google.protobuf import text_format
 from onnx import numpy_helper
+from tritonclient.grpc import model_config_pb2
 
 from dualface_client.cli.commands import cli
+from dualface_client.errors import ServerError
 from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.models.faces import FaceEmbedder, ModelAccess
 from dualface_client.settings import paths
 from dualface_client.triton.connection import Connection
-from dualface_client.triton.control import model_versions
+from dualface_client.triton.control import serving_version
+from dualface_client.triton.description import FACE_REID
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
 from dualface_client.triton.session import Session, SlotGroup
 from dualface_client.types import Nv12Image
+from scripts.engines.configs import tensorrt_config
+from tests.processes import wait_until
 
 GREY = Nv12Image(np.full((200, 200), 100, np.uint8), np.full((100, 100, 2), 128, np.uint8))
 POINTS = np.array([[80, 80], [120, 80], [100, 100], [85, 120], [115, 120]], np.float32)
@@ -111,22 +118,56 @@ def test_swaps_under_load_fail_no_request_and_mix_none(
     assert versions == sorted(versions)
 
 
+def test_a_swap_makes_nothing_of_the_serving_version_anew(
+    server: EmbeddedServer, tiny_models: tuple[EmbeddedModel, ...], tmp_path: Path
+) -> None:
+    """With production's version policy: an instance that serves must not be replaced under load."""
+    production = text_format.Parse(tensorrt_config(FACE_REID), model_config_pb2.ModelConfig())
+    config = server.repository / "face_reid" / "config.pbtxt"
+    before = config.read_text()
+    config.write_text(f"{before}version_policy {{ {production.version_policy} }}\n")
+    new = scaled(tiny_models[1], 1.0, tmp_path / "new.onnx")
+    read = len(server.log_path.read_text())
+    done = command(server, "swap", "face_reid", "--onnx", new, "--repository", server.repository)
+    config.write_text(before)
+    version = max(int(path.name) for path in (server.repository / "face_reid").glob("[0-9]*"))
+    assert f"version {version} answers" in done.output
+    log = server.log_path.read_text()[read:]
+    assert re.findall(r"loading: face_reid:(\d+)", log) == [str(version)]
+    assert log.count("TRITONBACKEND_ModelInstanceInitialize: face_reid") == 1
+
+
+def test_a_load_that_takes_too_long_says_so_and_goes_on(
+    server: EmbeddedServer, tiny_models: tuple[EmbeddedModel, ...], tmp_path: Path
+) -> None:
+    new = scaled(tiny_models[1], 1.0, tmp_path / "new.onnx")
+    options = ("--onnx", new, "--repository", server.repository, "--timeout", "0.01")
+    done = command(server, "swap", "face_reid", *options)
+    version = max(int(path.name) for path in (server.repository / "face_reid").glob("[0-9]*"))
+    assert "not done in 0.01 s. It is still being loaded; version" in str(done.exception)
+    with Connection(server.grpc_address) as connection:
+        wait_until(lambda: serving_version(connection, "face_reid") == str(version))
+
+
 def test_what_does_not_load_leaves_the_old_version_and_nothing_else(
     server: EmbeddedServer, tmp_path: Path
 ) -> None:
     connection = Connection(server.grpc_address)
-    before = [row.version for row in model_versions(connection) if row.state == "READY"]
+    before = serving_version(connection, "face_reid")
+    found_before = {path.name for path in (server.repository / "face_reid").glob("[0-9]*")}
     nonsense = tmp_path / "no.onnx"
     nonsense.write_bytes(b"nonsense")
     options = ("--onnx", nonsense, "--repository", server.repository)
     done = command(server, "swap", "face_reid", *options)
     assert done.exception is not None
     assert "Protobuf parsing failed" in str(done.exception)
+    assert str(done.exception).endswith(f"Version {before} still answers")
+    assert isinstance(done.exception, ServerError)
+    assert done.exception.exit_code == 3
     assert "\n" not in str(done.exception)
-    ready = [row.version for row in model_versions(connection) if row.state == "READY"]
-    assert ready == before
+    assert serving_version(connection, "face_reid") == before
     found = {path.name for path in (server.repository / "face_reid").iterdir() if path.is_dir()}
-    assert found == {str(n) for n in range(1, int(before[1]) + 1)}
+    assert found == found_before
     connection.close()
 
 

@@ -93,6 +93,7 @@ def test_server_is_told_what_production_needs(services: dict[str, Any]) -> None:
     for flag in (
         "--allow-client-shm=true",
         "--model-control-mode=explicit",
+        "--backend-config=tensorrt,execution-policy=BLOCKING",
         "--grpc-address=127.0.0.1",
         "--http-address=127.0.0.1",
         "--metrics-address=127.0.0.1",

@@ -60,7 +60,7 @@ def test_tensorrt_config_field_by_field(spec: ModelSpec) -> None:
     assert dict(config.cc_model_filenames) == {
         f"{a}.{b}": engine_filename((a, b)) for a, b in CAPABILITIES
     }
-    assert config.version_policy.latest.num_versions == 2
+    assert config.version_policy.latest.num_versions == 1
     (group,) = config.instance_group
     assert group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
     assert group.count == (2 if spec is FACE_DETECT else 1)

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 _MODEL = click.argument("model", metavar="MODEL")
 _SERVER = server_option("gRPC address of the server.", required=True)
+_TIMEOUT = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the server may take to load it.",
+)
 
 
 @click.group(
@@ -31,8 +40,8 @@ def models() -> None:
     The server must allow this: `dualface-client serve --model-control`, or Triton with
     --model-control-mode=explicit, as in compose.yaml.
 
-    Exit codes: 0 done, 2 the request is wrong, 3 the server cannot do it and keeps
-    serving what it served before.
+    Exit codes: 0 done, 2 the request is wrong, 3 the server cannot do it, or not in time; the
+    message says which version answers.
     """
 
 
@@ -52,12 +61,13 @@ def list_models(server: str) -> int:
 @models.command()
 @_MODEL
 @_SERVER
-def load(model: str, server: str) -> int:
+@_TIMEOUT
+def load(model: str, server: str, timeout_s: float) -> int:
     """Load MODEL's newest version."""
     from dualface_client.triton.control import load as load_model
 
     with _connected(server) as connection:
-        click.echo(f"{model}: version {load_model(connection, model)} answers")
+        click.echo(f"{model}: version {load_model(connection, model, timeout_s)} answers")
     return 0
 
 
@@ -95,7 +105,10 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="The embedded server's model repository, as `serve --model-control` prints it.",
 )
-def swap(model: str, server: str, onnx: Path | None, repository: Path | None) -> int:
+@_TIMEOUT
+def swap(
+    model: str, server: str, onnx: Path | None, repository: Path | None, timeout_s: float
+) -> int:
     """Put a new version of MODEL into service without a failed request.
 
     The new version is in a directory of its own with a higher number than the present one; --onnx
@@ -106,7 +119,7 @@ def swap(model: str, server: str, onnx: Path | None, repository: Path | None) ->
     if (onnx is None) != (repository is None):
         raise click.UsageError("--onnx and --repository go together.")
     with _connected(server) as connection:
-        done = swap_model(connection, model, onnx, repository)
+        done = swap_model(connection, model, onnx, repository, timeout_s)
     click.echo(f"{model}: version {done.now} answers, before it was {done.before or 'none'}")
     return 0
 

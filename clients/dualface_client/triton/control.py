@@ -1,13 +1,15 @@
 """Loads, unloads and swaps models of a running server (`--model-control-mode=explicit`).
 
 A new version goes into service without a gap: Triton loads it beside the old one, then sends new
-requests to it, and unloads the old one when its last request is answered.
+requests to it, and unloads the old one when its last request is answered. The models' version
+policy keeps one version, so that Triton does not touch the serving one before that.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,29 +72,34 @@ def model_versions(connection: Connection) -> tuple[ModelVersion, ...]:
 
 def serving_version(connection: Connection, model: str) -> str:
     """The version that answers a request for the model now, empty for none."""
-    ready = [
-        row.version
-        for row in model_versions(connection)
-        if row.name == model and row.state == _READY
-    ]
+    return _newest_ready(model_versions(connection), model)
+
+
+def _newest_ready(rows: Iterable[ModelVersion], model: str) -> str:
+    ready = [row.version for row in rows if row.name == model and row.state == _READY]
     return max(ready, key=int, default="")
 
 
-def load(connection: Connection, model: str) -> str:
+def load(connection: Connection, model: str, timeout_s: float = LOAD_TIMEOUT_S) -> str:
     """Makes the server read the model's directory again and load its newest versions.
 
     Args:
         connection: To the server.
         model: Its name.
+        timeout_s: Longest wait, seconds.
 
     Returns:
         The version that answers requests afterwards.
 
     Raises:
         UsageError: The server does not let clients control its models.
-        ServerError: It cannot load the model; what was loaded before stays in service.
+        ServerError: It cannot load the model, or not in time; the message says which version
+            answers now.
     """
-    _control(connection, "load", model)
+    try:
+        _control(connection, "load", model, timeout_s)
+    except ServerError as error:
+        raise type(error)(f"{error}. {_state(connection, model)}") from error
     return serving_version(connection, model)
 
 
@@ -107,7 +114,7 @@ def unload(connection: Connection, model: str) -> None:
         UsageError: The server does not let clients control its models.
         ServerError: It does not know the model, or cannot unload it.
     """
-    _control(connection, "unload", model)
+    _control(connection, "unload", model, UNLOAD_TIMEOUT_S)
     end_s = time.monotonic() + UNLOAD_TIMEOUT_S
     while any(
         row.name == model and row.state in (_READY, "UNLOADING")
@@ -126,6 +133,7 @@ def swap(
     model: str,
     onnx_path: Path | None = None,
     repository: Path | None = None,
+    timeout_s: float = LOAD_TIMEOUT_S,
 ) -> Swap:
     """Puts a new version into service, and makes sure that it is.
 
@@ -135,15 +143,19 @@ def swap(
         onnx_path: Weights to add as a new version to an embedded server's repository; None if the
             new version's directory already exists.
         repository: That repository.
+        timeout_s: How long the new version may take to load, seconds.
 
     Raises:
         UsageError: There is no such model in the repository, no newer version, or no control.
-        ServerError: The new version does not load, or its tensors differ; the old one stays.
+        ServerError: The new version does not load in time, or its tensors differ; the message says
+            which version answers now.
     """
     before = serving_version(connection, model)
     added = _added(model, onnx_path, repository) if onnx_path and repository else None
     try:
-        now = load(connection, model)
+        now = load(connection, model, timeout_s)
+    except InferenceTimeoutError as error:
+        raise InferenceTimeoutError(f"{error}{_left_behind(added)}") from error
     except ServerError:
         if added is not None:
             shutil.rmtree(added)  # the next load or start would fail on it again
@@ -169,11 +181,30 @@ def _added(model: str, onnx_path: Path, repository: Path) -> Path:
     return repository / model / str(number)
 
 
-def _control(connection: Connection, action: str, model: str) -> None:
+def _left_behind(added: Path | None) -> str:
+    """What to do about a version that may still be loading: its directory must not go now."""
+    return "" if added is None else f". To stay with the old version, delete {added}"
+
+
+def _state(connection: Connection, model: str) -> str:
+    """Which version answers, for the message of a load that failed."""
     try:
-        connection.call(
-            f"{action}ing {model}", f"{action}_model", model, client_timeout=LOAD_TIMEOUT_S
-        )
+        rows = model_versions(connection)
+    except ServerError:
+        return "The server does not answer any more: restart it"
+    now = _newest_ready(rows, model)
+    if any(row.name == model and row.state == "LOADING" for row in rows):
+        return f"It is still being loaded; version {now or 'none'} answers until then"
+    return f"Version {now} still answers" if now else "No version answers"
+
+
+def _control(connection: Connection, action: str, model: str, timeout_s: float) -> None:
+    try:
+        connection.call(f"{action}ing {model}", f"{action}_model", model, client_timeout=timeout_s)
+    except InferenceTimeoutError as error:
+        raise InferenceTimeoutError(
+            f"{action}ing {model} at {connection.address}: not done in {timeout_s:g} s"
+        ) from error
     except ServerError as error:
         if "not allowed" in str(error):
             raise UsageError(
