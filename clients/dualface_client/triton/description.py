@@ -54,7 +54,7 @@ class ModelSpec:
         output: The single output tensor.
         max_batch_size: Largest batch a request or the dynamic batcher may form.
         preferred_batch_sizes: Batches the dynamic batcher aims for, also the sizes that are warmed
-            up and captured as CUDA graphs.
+            up.
         max_queue_delay_us: How long the dynamic batcher waits to fill a batch.
     """
 
