@@ -149,3 +149,42 @@ def test_a_dead_stub_is_named_and_a_dead_server_too(
 def test_nobody_at_the_address_is_said_in_time() -> None:
     with pytest.raises(ServerUnreachableError, match=r"127\.0\.0\.1:9 is not ready after 0\.5 s"):
         Session("127.0.0.1:9", {}, ready_timeout_s=0.5)
+
+
+def test_another_onnxruntime_beside_numpy_is_not_used(
+    tiny_models: tuple[EmbeddedModel, ...], tmp_path: Path
+) -> None:
+    """The client's own comes first on its path; the stub's interpreter has another one."""
+    import onnxruntime
+
+    real = Path(str(onnxruntime.__file__)).parent
+    own = tmp_path / "own" / "onnxruntime"
+    own.mkdir(parents=True)
+    for path in real.iterdir():
+        if path.name not in {"__init__.py", "__pycache__"}:
+            (own / path.name).symlink_to(path)
+    mark = tmp_path / "used"
+    text = (real / "__init__.py").read_text()
+    (own / "__init__.py").write_text(f"{text}\nopen({str(mark)!r}, 'w').close()\n")
+    script = f"""
+from pathlib import Path
+from dualface_client.settings import paths
+from dualface_client.triton.description import FACE_DETECT, FACE_REID
+from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
+models = [
+    EmbeddedModel(FACE_DETECT, Path({str(tiny_models[0].onnx_path)!r})),
+    EmbeddedModel(FACE_REID, Path({str(tiny_models[1].onnx_path)!r})),
+]
+with EmbeddedServer(paths.tritonserver_dir(), models, EmbeddedOptions(1)):
+    print("ready")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(own.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout == "ready\n", done.stderr
+    assert mark.exists()

@@ -18,6 +18,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -343,3 +344,55 @@ def test_a_lost_context_ends_the_process_before_anybody_is_told_of_an_error(
         model.execute([request])
     assert ended.wait(5.0)
     assert request.sent.empty()
+
+
+class OnnxRuntime:
+    """What the module uses of a package `onnxruntime`, as text that says where it lies."""
+
+    TEXT = """
+import numpy
+MADE = []
+class SessionOptions:
+    pass
+class InferenceSession:
+    def __init__(self, path, options, providers):
+        MADE.append(path)
+    def run(self, outputs, feeds):
+        return [numpy.zeros((1, 2), numpy.float32)]
+"""
+
+    @classmethod
+    def write(cls, place: Path) -> Path:
+        (place / "onnxruntime").mkdir(parents=True)
+        (place / "onnxruntime" / "__init__.py").write_text(cls.TEXT)
+        return place
+
+
+def test_the_onnxruntime_of_the_client_is_used_also_where_the_stub_has_one(
+    module: Any, tmp_path: Path
+) -> None:
+    own, stubs = OnnxRuntime.write(tmp_path / "own"), OnnxRuntime.write(tmp_path / "stubs")
+    path, loaded = list(sys.path), {n: m for n, m in sys.modules.items() if "onnxruntime" in n}
+    for name in loaded:
+        del sys.modules[name]
+    sys.path.insert(0, str(stubs))
+    parameters = {
+        "onnx_path": "a.onnx",
+        "python_path": f"{own}:{stubs}",
+        "device": "cpu",
+        "intra_op_threads": "1",
+    }
+    config = {**CONFIG, "parameters": {key: {"string_value": v} for key, v in parameters.items()}}
+    model = module.TritonPythonModel()
+    try:
+        model.initialize(
+            {"model_config": json.dumps(config), "model_repository": "/no", "model_version": "1"}
+        )
+        model.finalize()
+        used = Path(str(sys.modules["onnxruntime"].__file__)).parents[1]
+    finally:
+        sys.path[:] = path
+        for name in [name for name in sys.modules if "onnxruntime" in name]:
+            del sys.modules[name]
+        sys.modules.update(loaded)
+    assert used == own

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from dualface_client.errors import ServerStartError
@@ -14,8 +15,9 @@ from dualface_client.settings import paths
 from dualface_client.triton.repository import PythonModel, write_python_model
 from dualface_client.triton.server_files import ServerFiles
 
-#: What the embedded model imports, see `embedded_model/model.py`.
-_PACKAGES = ("numpy", "onnxruntime")
+#: What the embedded model imports, see `embedded_model/model.py`. ONNX Runtime's directory comes
+#: first: beside NumPy there may be another ONNX Runtime, such as one without CUDA.
+_PACKAGES = ("onnxruntime", "numpy")
 
 
 def make_directory() -> Path:
@@ -53,9 +55,15 @@ def fill(directory: Path, files: ServerFiles, models: Iterable[PythonModel]) -> 
         raise _unwritable(directory.parent, error) from error
 
 
-def package_dirs() -> tuple[Path, ...]:
-    """Where the stub finds the model's packages: where this process imports them from."""
-    specs = [importlib.util.find_spec(name) for name in _PACKAGES]
+def package_dirs(
+    find: Callable[[str], ModuleSpec | None] = importlib.util.find_spec,
+) -> tuple[Path, ...]:
+    """Where the stub finds the model's packages: where this process imports them from.
+
+    Args:
+        find: As `importlib.util.find_spec`.
+    """
+    specs = [find(name) for name in _PACKAGES]
     found = [Path(spec.origin).parents[1] for spec in specs if spec and spec.origin]
     own = (Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
     return tuple(dict.fromkeys((*found, *own)))

@@ -32,7 +32,7 @@ class TritonPythonModel:
 
     Parameters of the model's config:
         onnx_path: The ONNX file, for versions without a `model.onnx` of their own.
-        python_path: Entries for `sys.path`, separated by `:`, where onnxruntime is found.
+        python_path: First entries for `sys.path`, separated by `:`, where onnxruntime is found.
         intra_op_threads: Threads of one run; 0 leaves it to ONNX Runtime.
         device: `cpu` or `cuda`.
         batches: The batch sizes that `cuda` runs, separated by commas; others are padded.
@@ -55,9 +55,10 @@ class TritonPythonModel:
             parameters["onnx_path"] = own
         self._input = config["input"][0]["name"]
         self._output = config["output"][0]["name"]
-        # The stub puts its own interpreter's packages first; ours go behind them, so that a
-        # NumPy that the stub has already loaded stays in use.
-        sys.path.extend(p for p in parameters["python_path"].split(":") if p not in sys.path)
+        # Before the stub's own interpreter's packages, where another ONNX Runtime may lie. NumPy
+        # is loaded already, and stays the stub's.
+        ours = parameters["python_path"].split(":")
+        sys.path[:] = [*ours, *(place for place in sys.path if place not in ours)]
         make = _CudaRunner if parameters["device"] == "cuda" else _CpuRunner
         self._runner: _CpuRunner | _CudaRunner = make(config, parameters)
         self._answers = _Answers(self._answer)
