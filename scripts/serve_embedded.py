@@ -1,9 +1,11 @@
 """Becomes the embedded tritonserver, in a container: fixed ports, a key for what changes it.
 
     python scripts/serve_embedded.py [--directory DIR] [--threads N] [--key-file FILE]
+        [--watchdog FILE]
 
-The process is replaced by `tritonserver`, so that the container's signals reach it. Models and the
-server's wheel come from the cache directory, which may be read-only.
+The process is replaced by `tritonserver`, so that the container's signals reach it; the watchdog
+becomes its child. Models and the server's wheel come from the cache directory, which may be
+read-only.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -112,12 +115,19 @@ def read_key(path: Path | None) -> str:
     return key
 
 
+def start_watchdog(script: Path) -> None:
+    """Starts what ends the server where that hangs; this process is about to become the server."""
+    names = [part for spec in MODELS for part in ("--model", spec.name)]
+    subprocess.Popen([sys.executable, str(script), "--pid", str(os.getpid()), *names])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Starts the server; returns only where that fails, with exit status 2."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("/tmp/serve"))  # noqa: S108 - a container's own
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--key-file", type=Path)
+    parser.add_argument("--watchdog", type=Path, help="scripts/watchdog.py")
     options = parser.parse_args(argv)
     try:
         key = read_key(options.key_file)
@@ -126,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DualfaceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    if options.watchdog is not None:
+        start_watchdog(options.watchdog)
     arguments = command(files, options.directory, key)
     return os.execve(arguments[0], arguments, environment(files))  # noqa: S606 - our own path, no shell
 

@@ -23,6 +23,9 @@ class Dying:
     def is_alive(self) -> bool:
         return self.lives
 
+    def answers(self, timeout_s: float) -> bool:
+        return self.lives
+
     def restart(self) -> None:
         if self.failures:
             raise self.failures.pop(0)
@@ -46,3 +49,33 @@ def test_a_restart_that_fails_is_tried_again(failure: Exception) -> None:
     with ServerRestarter(server) as watch:
         wait_until(lambda: watch.restarts)
     assert (server.lives, watch.restarts) == (True, 1)
+
+
+class Silent(Dying):
+    """A server that runs, and stops answering for a number of questions."""
+
+    def __init__(self, questions: int) -> None:
+        super().__init__()
+        self.questions, self.asked = questions, 0
+
+    def is_alive(self) -> bool:
+        return True
+
+    def answers(self, timeout_s: float) -> bool:
+        self.asked += 1
+        return self.asked > self.questions
+
+
+def test_a_server_that_hangs_is_restarted() -> None:
+    server: Any = Silent(10_000)
+    with ServerRestarter(server, ask_every_s=0.001) as watch:
+        wait_until(lambda: watch.restarts)
+    assert server.lives
+    assert server.asked >= 6
+
+
+def test_a_server_that_is_only_slow_to_answer_is_not() -> None:
+    server: Any = Silent(5)
+    with ServerRestarter(server, ask_every_s=0.001) as watch:
+        wait_until(lambda: server.asked > 8)
+        assert watch.restarts == 0

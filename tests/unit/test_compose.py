@@ -38,7 +38,8 @@ def services() -> dict[str, Any]:
 
 
 def server_flags() -> set[str]:
-    text = json.dumps(load("compose.yaml")["services"]["triton"]["command"])
+    shell = load("compose.yaml")["services"]["triton"]["command"][-1]
+    text = shell.partition("exec tritonserver")[2]
     text += load("compose.tls.yaml")["services"]["triton"]["environment"]["TRITON_EXTRA_FLAGS"]
     return set(FLAG.findall(text))
 
@@ -143,6 +144,17 @@ def test_healthcheck_asks_for_both_models(services: dict[str, Any], name: str) -
     assert client["depends_on"][name] == {"condition": "service_healthy"}
 
 
+def test_both_servers_are_ended_where_they_hang_and_then_restarted(
+    services: dict[str, Any],
+) -> None:
+    for name, place in (("triton", "/opt/dualface"), ("triton-cpu", "/opt/dualface/share")):
+        assert f"{place}/watchdog.py" in " ".join(services[name]["command"])
+        assert services[name]["restart"] == "unless-stopped"
+    assert "./scripts/watchdog.py:/opt/dualface/watchdog.py:ro" in services["triton"]["volumes"]
+    models = services["triton"]["command"][-1].partition("watchdog.py")[2].partition("&")[0]
+    assert re.findall(r"--model (\w+)", models) == ["face_detect", "face_reid"]
+
+
 def test_gpus_are_reserved_by_id(services: dict[str, Any]) -> None:
     for name in ("triton", "client", "engines", "mps"):
         (device,) = services[name]["deploy"]["resources"]["reservations"]["devices"]
@@ -193,6 +205,7 @@ def test_a_pool_that_runs_dry_makes_the_server_unhealthy(
     def shell(text: str) -> subprocess.CompletedProcess[str]:
         here = text.replace("/tmp/", f"{tmp_path}/").replace("$$", "$")  # noqa: S108 - the container's
         here = here.replace("/run/secrets/triton_key", f"{tmp_path}/key")
+        here = here.replace("/opt/dualface/", f"{ROOT}/scripts/")
         path = f"{tmp_path}:{os.environ['PATH']}"
         variables = {"CUDA_MEMORY_POOL_BYTES": "1", "PINNED_MEMORY_POOL_BYTES": "1"}
         env = {"PATH": path, **variables, "TRITON_EXTRA_FLAGS": ""}

@@ -1,4 +1,4 @@
-"""Restarts the embedded server of a run if it dies, a limited number of times.
+"""Restarts the embedded server of a run if it dies or hangs, a limited number of times.
 
 The workers of the run wait for it meanwhile and send again what it had not answered
 (`triton.recovery`); its address stays the same.
@@ -21,6 +21,10 @@ _LOOK_S = 0.2
 #: A server that lived this long was not killed by its start, nor by its first requests.
 _CALM_S = 2.0
 _IN_ROW_LIMIT = 8
+#: A server that hangs is found after as many questions without an answer in a row. A clock would
+#: also count the time for which the whole machine was suspended.
+_SILENT_LIMIT = 6
+_ASK_EVERY_S = 5.0
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
 
@@ -31,13 +35,18 @@ class ServerRestarter(BackgroundLoop):
     Closing waits for a restart that is under way.
     """
 
-    def __init__(self, server: EmbeddedServer) -> None:
+    def __init__(self, server: EmbeddedServer, ask_every_s: float = _ASK_EVERY_S) -> None:
         """Starts watching.
 
         Args:
             server: A running one. It stays the caller's, who closes it after this.
+            ask_every_s: How often it is asked whether it is live, and how long it may take to
+                answer, seconds.
         """
         self._server = server
+        self._ask_every_s = ask_every_s
+        self._silent = 0
+        self._next_question_s = time.monotonic() + ask_every_s
         self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, retried_at_once=1)
         self._restarts = 0
         self._ready_at_s = time.monotonic()
@@ -67,7 +76,17 @@ class ServerRestarter(BackgroundLoop):
         # Triton does not restart a model's process. It reaps those that it ends itself, so one
         # that is still a zombie at the next check died by itself.
         before, self._suspect = self._suspect, _has_zombie(self._server.pid)
-        return "a model's process died" if before and self._suspect else ""
+        if before and self._suspect:
+            return "a model's process died"
+        return "the embedded server hangs" if self._hangs() else ""
+
+    def _hangs(self) -> bool:
+        if time.monotonic() < self._next_question_s:
+            return False
+        answers = self._server.answers(self._ask_every_s)
+        self._silent = 0 if answers else self._silent + 1
+        self._next_question_s = time.monotonic() + self._ask_every_s
+        return self._silent >= _SILENT_LIMIT
 
     def _restart(self, died: str) -> bool:
         """Whether to go on watching."""
@@ -95,6 +114,8 @@ class ServerRestarter(BackgroundLoop):
             self._restarts += 1
         self._ready_at_s = time.monotonic()
         self._suspect = False
+        self._silent = 0
+        self._next_question_s = self._ready_at_s + self._ask_every_s
         return True
 
 

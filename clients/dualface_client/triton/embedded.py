@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dualface_client.closing import ClosesAtExit
-from dualface_client.errors import ServerStartError, ServerUnreachableError, StoppedError
+from dualface_client.errors import (
+    ServerError,
+    ServerStartError,
+    ServerUnreachableError,
+    StoppedError,
+)
 from dualface_client.memory.names import new_name, start_ticks
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
@@ -161,6 +166,18 @@ class EmbeddedServer(ClosesAtExit):
             return False
         # The keeper notices a moment later, and cleans up before it ends.
         return start_ticks(self._pid) is not None
+
+    def answers(self, timeout_s: float) -> bool:
+        """Whether the server says that it is live.
+
+        Args:
+            timeout_s: Longest wait, seconds.
+        """
+        with Connection(self.grpc_address, OPEN_ACCESS) as connection:
+            try:
+                return bool(connection.call("health", "is_server_live", client_timeout=timeout_s))
+            except ServerError:  # silence, or a server that is going
+                return False
 
     def restart(self) -> None:
         """Replaces this server, which may be dead, with a new one on the same ports.
