@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from dualface_client.observe import progress
 from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock, StageTime
+from dualface_client.observe.timeline import Seating, Timeline
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.types import Person, SeatAssignment
+from tests.processes import wait_until
 
 
 def person(identity: int, x: float, score: float = 0.9) -> Person:
@@ -155,7 +158,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     lines = shown(new_statuses(), terminal=False).splitlines()
     assert lines[0] == "first: 50/100 frames, 10.0 fps, 5 s left"
     assert lines.count("second: failed: c.mp4: [red] is no video") == 1
-    done = "first: done, 90 frames in 9.0 s (10.0 fps), ReID on 0.0% of frames, person 1 left"
+    done = "first: done, 90 frames in 9.0 s (10.0 fps)"
     assert lines.count(done) == 1
     assert "  note: odd size" in lines
     assert "  -> b.mp4" in lines
@@ -170,6 +173,63 @@ def test_bars_on_a_terminal() -> None:
     assert "first" not in at_the_end  # its line stays above, its bar does not
     assert "second: failed: c.mp4: [red] is no video" in text
     assert "0/?" not in text
+
+
+def test_videos_that_were_stopped_do_not_fill_the_bar() -> None:
+    text = shown(
+        [status("a", "done"), status("b", "stopped"), status("c", "stopped")], terminal=True
+    )
+    assert text[text.rindex("videos ") :].count("1/3") == 1
+
+
+def status(name: str, state: str) -> StreamStatus:
+    return StreamStatus(StreamReport(name, f"{name}.mp4", f"{name}.out.mp4", state))
+
+
+class Narrowing:
+    """A terminal of 100 columns whose bars have been drawn, and that now has 30."""
+
+    def __init__(self) -> None:
+        self.out = io.StringIO()
+        console = Console(file=self.out, force_terminal=True, width=100, height=20)
+        running = StreamReport("first", "a.mp4", "b.mp4", "running", 100, 50, 50, 5.0)
+        statuses = [StreamStatus(running), status("second", "waiting")]
+        with ProgressDisplay(statuses, console, interval_s=0.01):
+            wait_until(lambda: "50/100" in self.out.getvalue())
+            console.width = 30
+            before = len(self.out.getvalue())
+            wait_until(lambda: "videos" in self.out.getvalue()[before:])
+            self.drawn_anew = self.out.getvalue()[before:]
+
+
+CLEAR = "\x1b[2K\x1b[1A"
+
+
+def test_a_terminal_that_was_made_narrower_keeps_no_half_bars() -> None:
+    """It has wrapped two bars of about 60 columns to two rows each: two more than Rich clears."""
+    anew = Narrowing().drawn_anew
+    assert anew.startswith(f"{CLEAR}{CLEAR}\r")
+    rich, _, _ = anew.partition("videos")
+    assert rich.count("\x1b[1A") == 3  # to the first of four rows
+
+
+def test_who_sits_where_is_told_for_people_and_figures_only_on_request() -> None:
+    seatings = (Seating(2.0, 2, 1), Seating(14.5, 2, 0), Seating(20.0, 2, 3), Seating(21.0, 2, 1))
+    report = StreamReport(
+        "a", "a.mp4", "b.mp4", "done", 90, 90, 90, 9.0, reid_frames=9, timeline=Timeline(seatings)
+    )
+    assert result_lines(report) == [
+        "a: done, 90 frames in 9.0 s (10.0 fps)",
+        "  left: person 2, from 0:02. right: person 1, from 0:02; person 3, from 0:20; person 1, "
+        "from 0:21",
+        "  -> b.mp4",
+    ]
+    more = result_lines(report, verbose=True)
+    assert more[0] == "a: done, 90 frames in 9.0 s (10.0 fps), ReID on 10.0% of frames"
+    assert result_lines(replace(report, timeline=Timeline()))[1] == "  nobody was seen"
+    often = Timeline(tuple(Seating(float(n), 1 + n % 2, 0) for n in range(9)))
+    (line,) = [text for text in result_lines(replace(report, timeline=often)) if "left" in text]
+    assert line.endswith("person 1, from 0:02; 6 more changes")
 
 
 def test_a_partial_output_is_named() -> None:

@@ -60,16 +60,18 @@ _EMBEDDED = (
 @click.option(
     "--tracks",
     type=click.Path(path_type=Path),
-    help="Tracks as MOTChallenge text: a file for one video, a directory for several.",
+    help="Tracks as MOTChallenge text: a file for one video, a directory for several (made if "
+    "missing).",
 )
 @click.option(
     "--debug-overlay",
     type=click.Path(path_type=Path),
     help="Copy of the source with boxes, people, risk and the tiles' crops drawn on it: a file "
-    "for one video, a directory for several.",
+    "for one video, a directory for several (made if missing).",
 )
 @click.option("--summary", type=FILE_TO_WRITE, help="Write a JSON summary.")
 @click.option("--quiet", is_flag=True, help="Print only errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Print figures of the tracking too.")
 @click.option(
     "--resume",
     is_flag=True,
@@ -93,6 +95,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     debug_overlay: Path | None,
     summary: Path | None,
     quiet: bool,
+    verbose: bool,
     given: dict[str, str],
     resume: bool,
     state: Path | None,
@@ -133,6 +136,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
         report,
         state,
         quiet,
+        verbose,
         record.log_format,
         record.health_port,
         record.health_host,

@@ -37,6 +37,7 @@ class Telling:
         report: HTML report.
         state: State file.
         quiet: Say only errors.
+        verbose: Say figures of the tracking too.
         log_format: `text` or `json`.
         health_port: Port of the health page, None for no page.
         health_host: Address that it listens on.
@@ -46,6 +47,7 @@ class Telling:
     report: Path | None
     state: Path | None
     quiet: bool
+    verbose: bool
     log_format: str
     health_port: int | None
     health_host: str
@@ -106,7 +108,8 @@ class RunPresenter(Listener):
         """Progress for people, or stream events for machines."""
         if self._chosen.log_format == "json":
             return StreamEvents(statuses)
-        return ProgressDisplay(statuses, self._console, quiet=self._console.quiet)
+        verbose = self._chosen.verbose
+        return ProgressDisplay(statuses, self._console, quiet=self._console.quiet, verbose=verbose)
 
     def download(
         self, what: str, size_bytes: int, so_far_bytes: Callable[[], int]

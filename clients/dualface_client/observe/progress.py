@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from rich.console import Console
+from rich.control import Control
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,12 +15,16 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import ControlType
 
 from dualface_client.background import BackgroundLoop
 from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import printable
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import failure_logger
+
+#: People of one side that the last line names.
+_CHANGES = 3
 
 
 class ProgressDisplay(ClosesAtExit):
@@ -31,6 +36,7 @@ class ProgressDisplay(ClosesAtExit):
         statuses: One per stream, in order.
         console: Where to write.
         quiet: Show nothing.
+        verbose: Show figures of the tracking too.
         interval_s: Between two updates of the bars.
         line_interval_s: Between two plain lines of a stream.
     """
@@ -41,11 +47,13 @@ class ProgressDisplay(ClosesAtExit):
         console: Console,
         *,
         quiet: bool = False,
+        verbose: bool = False,
         interval_s: float = 0.25,
         line_interval_s: float = 5.0,
     ) -> None:
         self._resources = ExitStack()
         self._loop: BackgroundLoop | None = None
+        self._verbose = verbose
         if quiet:
             return
         show, period_s = (
@@ -70,7 +78,7 @@ class ProgressDisplay(ClosesAtExit):
                 report = status.snapshot()
                 if report.state == "running":
                     print_plainly(console, progress_line(report))
-                _print_if_finished(console, report, finished)
+                self._print_if_finished(console, report, finished)
 
         return show
 
@@ -83,7 +91,9 @@ class ProgressDisplay(ClosesAtExit):
             TimeRemainingColumn(),
             console=console,
             transient=False,
+            auto_refresh=False,  # `show` does, after a look at the terminal's width
         )
+        width = _Width(console, progress)
         tasks: dict[str, TaskID] = {}
         finished: set[str] = set()
         several = len(statuses) > 1
@@ -91,16 +101,28 @@ class ProgressDisplay(ClosesAtExit):
         self._resources.enter_context(progress)
 
         def show() -> None:
+            width.clear_if_narrower()
+            stopped = 0
             for status in statuses:
                 report = status.snapshot()
+                stopped += report.state == "stopped"
                 if report.state == "running":
                     _show_bar(progress, tasks, report)
                 if report.state in FINAL_STATES and report.name in tasks:
                     progress.remove_task(tasks.pop(report.name))  # its line stays
-                _print_if_finished(progress.console, report, finished)
-            progress.update(overall, completed=len(finished))
+                self._print_if_finished(progress.console, report, finished)
+            progress.update(overall, completed=len(finished) - stopped)
+            progress.refresh()
 
         return show
+
+    def _print_if_finished(
+        self, console: Console, report: StreamReport, finished: set[str]
+    ) -> None:
+        if report.state in FINAL_STATES and report.name not in finished:
+            finished.add(report.name)
+            for line in result_lines(report, verbose=self._verbose):
+                print_plainly(console, line)
 
     def close(self) -> None:
         """Shows the last state and ends; safe to call twice."""
@@ -138,8 +160,47 @@ def progress_line(report: StreamReport) -> str:
     return ", ".join(parts)
 
 
-def result_lines(report: StreamReport) -> list[str]:
+def clock(seconds: float) -> str:
+    """A moment of a video.
+
+    >>> clock(0.4), clock(83), clock(3725)
+    ('0:00', '1:23', '1:02:05')
+    """
+    minutes, second = divmod(int(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
+def seats_line(report: StreamReport) -> str:
+    """Who sits where and from when on; empty if that is not known.
+
+    >>> from dualface_client.observe.timeline import Seating, Timeline
+    >>> seatings = (Seating(0.0, 2, 0), Seating(5.0, 2, 1), Seating(83.0, 3, 1))
+    >>> seats_line(StreamReport("a", "a.mp4", "b.mp4", timeline=Timeline(seatings)))
+    'left: person 2, from 0:00; person 3, from 1:23. right: person 1, from 0:05'
+    """
+    timeline = report.timeline
+    parts = []
+    for side in ("left", "right"):
+        changes: list[tuple[int, float]] = []
+        for seating in timeline.seatings:
+            identity = getattr(seating, side)
+            if identity and (not changes or changes[-1][0] != identity):
+                changes.append((identity, seating.start_s - timeline.start_s))
+        who = [f"person {number}, from {clock(since_s)}" for number, since_s in changes]
+        if len(who) > _CHANGES:
+            who[_CHANGES:] = [f"{len(who) - _CHANGES} more changes"]
+        if who:
+            parts.append(f"{side}: {'; '.join(who)}")
+    return ". ".join(parts)
+
+
+def result_lines(report: StreamReport, *, verbose: bool = False) -> list[str]:
     """The result of a finished stream: one line, and one for each note.
+
+    Args:
+        report: Of the stream.
+        verbose: Whether figures of the tracking are told too.
 
     >>> result_lines(StreamReport("a", "a.mp4", "b.mp4", "failed", error="a.mp4: is empty"))
     ['a: failed: a.mp4: is empty']
@@ -152,13 +213,15 @@ def result_lines(report: StreamReport) -> list[str]:
     elif report.resumed:
         first = f"{name}: {report.state} by an earlier run, {report.frames_out} frames, verified"
     else:
-        who = ", ".join(f"person {identity} {side}" for identity, side in report.sides.items())
         first = (
             f"{name}: {report.state}, {report.frames_out} frames in "
-            f"{duration(report.elapsed_s)} ({report.fps:.1f} fps), "
-            f"ReID on {report.reid_ratio:.1%} of frames, {who or 'nobody seen'}"
+            f"{duration(report.elapsed_s)} ({report.fps:.1f} fps)"
         )
+        if verbose:
+            first += f", ReID on {report.reid_ratio:.1%} of frames"
     notes = [f"  note: {warning}" for warning in report.warnings]
+    if report.frames_out and not report.resumed and report.state != "failed":
+        notes.insert(0, f"  {seats_line(report) or 'nobody was seen'}")
     if report.state == "incomplete":
         notes.insert(0, f"  {report.error}")
     if report.partial_output:
@@ -174,11 +237,30 @@ def print_plainly(console: Console, text: str) -> None:
     console.print(safe, markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_if_finished(console: Console, report: StreamReport, finished: set[str]) -> None:
-    if report.state in FINAL_STATES and report.name not in finished:
-        finished.add(report.name)
-        for line in result_lines(report):
-            print_plainly(console, line)
+class _Width:
+    """Takes the bars away before they are drawn anew on a terminal that was made narrower.
+
+    Such a terminal wraps lines that it shows already. Rich moves up by the lines that it has
+    written, so half of the bars would stay above the new ones.
+    """
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console = console
+        self._progress = progress
+        self._columns = console.width
+
+    def clear_if_narrower(self) -> None:
+        before, self._columns = self._columns, self._console.width
+        if self._columns >= before:
+            return
+        bars = self._progress.get_renderable()
+        options = self._console.options.update(width=before)
+        lines = self._console.render_lines(bars, options, pad=False)
+        lengths = [sum(segment.cell_length for segment in line) for line in lines]
+        rows = sum(max(1, -(-length // self._columns)) for length in lengths)
+        up = (ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)
+        # Rich clears as many rows as there are bars; these are the others, from below.
+        self._console.control(Control(*(up * (rows - len(lines)))))
 
 
 def _show_bar(progress: Progress, tasks: dict[str, TaskID], report: StreamReport) -> None:
