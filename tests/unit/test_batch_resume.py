@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from dualface_client.batch.resume import identities, skip_finished
 from dualface_client.errors import SourceError
 from dualface_client.observe.progress import result_lines
-from dualface_client.observe.report import StreamReport
+from dualface_client.observe.report import KEPT_FIGURES, StreamReport
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.stream import InputSettings, OutputSettings, StreamSettings
 from dualface_client.stream.finished import verify_output
@@ -57,6 +58,28 @@ def test_the_record_counts_where_the_input_is_damaged(tmp_path: Path) -> None:
     batch = Batch(tmp_path, output_frames=17)
     report = batch.resumed(batch.record(17, decode_errors=3, elapsed_s=4.0))
     assert (report.state, report.frames_out, report.decode_errors) == ("done", 17, 3)
+
+
+def test_the_record_of_the_run_that_made_it_is_kept(tmp_path: Path) -> None:
+    batch = Batch(tmp_path)
+    told = {"reid_frames": 5, "sides": {1: "right", 2: "left"}, "latency_p50_s": 0.25}
+    recorded = json.loads(json.dumps(batch.record(20, elapsed_s=4.0, **told)))
+    report = batch.resumed(recorded)
+    assert (report.reid_ratio, report.fps) == (0.25, 5.0)
+    assert (report.sides, report.latency_p50_s) == ({1: "right", 2: "left"}, 0.25)
+    third = new_statuses(batch.jobs)  # the run after this one
+    again = RunState("0.1", batch.statuses, identities(batch.jobs)).as_dict()
+    skip_finished(batch.jobs, third, json.loads(json.dumps(again)), StreamSettings())
+    assert third[0].snapshot() == report
+
+
+def test_a_record_of_an_older_version_has_fewer_figures(tmp_path: Path) -> None:
+    batch = Batch(tmp_path)
+    recorded = batch.record(20, elapsed_s=4.0)
+    for name in KEPT_FIGURES:
+        del recorded["streams"][0][name]
+    report = batch.resumed(recorded)
+    assert (report.state, report.elapsed_s, report.sides) == ("done", 4.0, {})
 
 
 def test_an_output_of_an_incomplete_input_stays_incomplete(tmp_path: Path) -> None:

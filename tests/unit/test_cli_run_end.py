@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from dualface_client.cli.run_end import exit_code, failed_lines
+from dualface_client.cli.run_end import exit_code, failed_lines, say_end
 from dualface_client.observe.report import RunSummary, StreamReport
 
 
@@ -32,3 +34,22 @@ def test_the_last_lines_name_the_videos_that_failed(states: tuple[str, ...], lin
 )
 def test_the_exit_code_follows_from_the_states(states: tuple[str, ...], code: int) -> None:
     assert exit_code(summary(*states).streams) == code
+
+
+class Said:
+    """Keeps the last line."""
+
+    def say_end(self, text: str, **figures: Any) -> None:
+        self.text = text
+
+
+def test_the_last_line_says_what_an_earlier_run_had_done() -> None:
+    reports = (
+        StreamReport("a", "", "", "done"),
+        StreamReport("b", "", "", "done", resumed=True),
+        StreamReport("c", "", "", "incomplete", resumed=True),
+    )
+    said: Any = Said()
+    say_end(RunSummary("0.1.0", "embedded", reports, 1.0, {}), said, quiet=False)
+    line = "3 videos: 2 done, 1 incomplete (2 of them by an earlier run), 1.0 s"
+    assert said.text == f"{line}\nincomplete: c"

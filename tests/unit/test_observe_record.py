@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 import xml.etree.ElementTree as ET
 from contextlib import ExitStack
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -270,11 +271,13 @@ def test_a_taken_port_is_a_clear_error() -> None:
 
 
 def test_metrics_are_prometheus_text() -> None:
-    state = RunState("0.1", [status('a"b', frames_out=7), status("c", state="done")])
+    earlier = status("d", state="incomplete", frames_out=90, resumed=True)
+    state = RunState("0.1", [status('a"b', frames_out=7), status("c", state="done"), earlier])
     state.set_worker(WorkerState(1, 42, 3, ()))
     text = answer(state, "/metrics")[2].decode()
     assert 'dualface_frames_out_total{stream="a\\"b"} 7\n' in text
     assert 'dualface_streams{state="done"} 1\n' in text
+    assert 'dualface_frames_out_total{stream="d"}' not in text  # another run's work
     assert "dualface_worker_restarts_total 3\n" in text
     named = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     samples = {
@@ -429,6 +432,19 @@ def test_report_is_one_page_without_any_outside_resource(tmp_path: Path) -> None
     assert "url(" not in path.read_text()
     with pytest.raises(SinkError, match="cannot write the report"):
         write_html(record(done), tmp_path / "no" / "r.html")
+
+
+def test_the_report_counts_only_what_this_run_has_done() -> None:
+    own = StreamReport("a", "a.mp4", "b.mp4", "done", 200, 200, 200, 8.0, reid_frames=50)
+    earlier = replace(own, name="b", frames_out=900, elapsed_s=30.0, reid_frames=9, resumed=True)
+    unknown = StreamReport("c", "c.mp4", "d.mp4", "done", 70, 70, 70, resumed=True)
+    text = " ".join(Page(html_page(record(own, earlier, unknown))).text.split())
+    assert "3 of 3" in text
+    assert "200frames written 10.0 sduration 20.0frames per second" in text
+    assert "25.0%" in text
+    assert "Done by an earlier run 900 frames in 30.0 s (30.0 fps), ReID on 1.0% of frames" in text
+    assert "Done by an earlier run, of which there is no record: 70 frames" in text
+    assert "ReID on 0.0%" not in text
 
 
 def test_report_names_files_whose_names_are_no_utf_8(tmp_path: Path) -> None:

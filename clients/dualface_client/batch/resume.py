@@ -48,13 +48,10 @@ def skip_finished(
         frames, problem = verify_output(job, entry, settings)
         if not problem:
             status.update(
-                **ended_before(job, entry),
+                **{"frames_in": frames, **ended_before(job, entry)},
                 resumed=True,
                 frames_expected=frames,
-                frames_in=int(entry.get("frames_in", frames)),
                 frames_out=frames,
-                elapsed_s=float(entry.get("elapsed_s", 0.0)),
-                decode_errors=int(entry.get("decode_errors", 0)),
             )
         elif not (job.settings or settings).output.overwrite:
             status.update(

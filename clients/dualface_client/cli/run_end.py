@@ -25,6 +25,8 @@ def say_end(summary: RunSummary, presenter: RunPresenter, *, quiet: bool) -> Non
     states = Counter(report.state for report in summary.streams)
     text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     videos = "1 video" if len(summary.streams) == 1 else f"{len(summary.streams)} videos"
+    if earlier := len(summary.streams) - len(summary.own):
+        text = f"{text} ({earlier} of them by an earlier run)"
     text = f"{videos}: {text}, {duration(summary.elapsed_s)}"
     if failed := failed_lines(summary):
         text = f"{text}\n{failed}"

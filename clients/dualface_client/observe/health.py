@@ -132,6 +132,8 @@ def metrics_lines(state: RunState) -> Iterator[str]:
     ):
         yield from _metric(f"dualface_{key}_total", "counter", help_text)
         for stream in data["streams"]:
+            if stream["resumed"]:  # another run's work
+                continue
             yield f'dualface_{key}_total{{stream="{_label(stream["name"])}"}} {stream[key]}'
 
 

@@ -98,8 +98,8 @@ def html_page(record: RunRecord) -> str:
 def _tiles(summary: RunSummary) -> Iterator[tuple[str, str, str]]:
     """Label, value and CSS class of each."""
     states = [report.state for report in summary.streams]
-    frames = sum(report.frames_out for report in summary.streams)
-    reid = sum(report.reid_frames for report in summary.streams)
+    frames = sum(report.frames_out for report in summary.own)
+    reid = sum(report.reid_frames for report in summary.own)
     memory = sum(summary.peak_memory_bytes.values())
     rate = f"{frames / summary.elapsed_s:.1f}" if summary.elapsed_s else "-"
     yield (

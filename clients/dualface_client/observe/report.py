@@ -15,6 +15,20 @@ from dualface_client.observe.timeline import Timeline
 
 #: States that a stream does not leave.
 FINAL_STATES = ("done", "incomplete", "stopped", "failed")
+#: What a later run of the same videos tells about those that this one finished.
+KEPT_FIGURES = (
+    "detections",
+    "reid_frames",
+    "reid_faces",
+    "reid_failures",
+    "scene_cuts",
+    "compose_failures",
+    "resends",
+    "sides",
+    "latency_p50_s",
+    "latency_p95_s",
+    "latency_p99_s",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +179,11 @@ class RunSummary:
     peak_memory_bytes: dict[str, int]
     region: dict[str, Any] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def own(self) -> tuple[StreamReport, ...]:
+        """Streams that this run worked on: without those that an earlier one had finished."""
+        return tuple(stream for stream in self.streams if not stream.resumed)
 
     def write(self, path: Path) -> None:
         """Writes JSON, as a whole.

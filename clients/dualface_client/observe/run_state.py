@@ -9,7 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
+from dualface_client.observe.report import (
+    FINAL_STATES,
+    KEPT_FIGURES,
+    StreamReport,
+    StreamStatus,
+)
 
 #: Of the JSON; a reader refuses another one.
 STATE_VERSION = 1
@@ -193,6 +198,8 @@ class RunState:
             "attempts": report.attempts,
             "error": report.error,
             "partial_output": report.partial_output,
+            "resumed": report.resumed,
+            **{name: getattr(report, name) for name in KEPT_FIGURES},
             **({"source": self._inputs[report.name]} if report.name in self._inputs else {}),
         }
 

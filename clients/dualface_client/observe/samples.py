@@ -92,7 +92,7 @@ class Sampler(BackgroundLoop):
         self.period_s *= 2 if thinned else 1
 
     def _sample(self) -> Sample:
-        reports = [status.snapshot() for status in self._statuses]
+        reports = [report for s in self._statuses if not (report := s.snapshot()).resumed]
         return Sample(
             time.monotonic() - self._started_s,
             {report.name: _stream_sample(report) for report in reports},

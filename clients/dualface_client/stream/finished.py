@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dualface_client.errors import SourceError
-from dualface_client.observe.report import StreamStatus
+from dualface_client.observe.report import KEPT_FIGURES, StreamStatus
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import Job, finished
 from dualface_client.video.check import readable_frames
@@ -62,14 +62,24 @@ def verify_output(job: Job, entry: Mapping[str, Any], settings: StreamSettings) 
 
 
 def ended_before(job: Job, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """How the report ends of a stream whose output an earlier run finished.
+    """How the report ends of a stream whose output an earlier run finished, with its figures.
 
     Args:
         job: One whose output is verified.
         entry: What the earlier run recorded about it, empty for nothing.
     """
-    missing = entry.get("error", "") if entry.get("state") == "incomplete" else ""
-    return finished(missing if _is_of(entry, job.input) else "")
+    if not _is_of(entry, job.input):
+        return finished("")
+    kept = {name: entry[name] for name in KEPT_FIGURES if name in entry}
+    if "sides" in kept:  # JSON's keys are text
+        kept["sides"] = {int(identity): side for identity, side in kept["sides"].items()}
+    return {
+        **finished(entry.get("error", "") if entry["state"] == "incomplete" else ""),
+        **kept,
+        "frames_in": int(entry["frames_in"]),
+        "elapsed_s": float(entry["elapsed_s"]),
+        "decode_errors": int(entry["decode_errors"]),
+    }
 
 
 def _is_of(entry: Mapping[str, Any], source: Path) -> bool:
