@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dualface_client.errors import LeaseTimeoutError, MemoryRegionError
+from dualface_client.memory.region import SystemRegion
 from dualface_client.memory.slots import ALIGNMENT, Hold, Lease, SizeClass, SlotPool, bytes_needed
 from tests.processes import wait_until
 
@@ -279,3 +280,17 @@ def test_sizes_are_checked() -> None:
         SizeClass(0, 1)
     with pytest.raises(ValueError, match="the slots need 8192"):
         SlotPool(HostRegion(8191), {"a": SizeClass(4096, 2)})
+
+
+def test_a_slot_that_only_a_request_holds_is_no_lessees_leak() -> None:
+    """What a stop leaves behind; a lease that nobody released is another matter."""
+    with SystemRegion(8192) as region:
+        pool = SlotPool(region, {"a": SizeClass(1024, 2)})
+        sent, forgotten = pool.lease("a", 1.0, "sent"), pool.lease("a", 1.0, "forgotten")
+        hold = sent.hold()
+        sent.release()
+        leaks = {leak.label.partition(" ")[0]: leak.under_way for leak in pool.report().leaks}
+        assert leaks == {"sent": True, "forgotten": False}
+        hold.release()
+        forgotten.release()
+        assert pool.report().leaks == ()

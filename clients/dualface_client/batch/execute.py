@@ -151,7 +151,7 @@ def _run_streams(run: Run, stop: Stop, listener: Listener) -> None:
         peak.close()
         monitor.close()
         run.peaks_bytes, run.hardware = peak.peaks_bytes, monitor.summary()
-        _warn_of_leaks(run, listener)
+        _warn_of_leaks(run, listener, stopped=stop.is_asked)
 
 
 def _check_shared_memory(run: Run) -> None:
@@ -260,10 +260,14 @@ def _admit(run: Run) -> None:
     run.vram = VramLimit(card.limit_bytes, max(sizes, default=0))
 
 
-def _warn_of_leaks(run: Run, listener: Listener) -> None:
-    """A line for each slot that is still held."""
+def _warn_of_leaks(run: Run, listener: Listener, *, stopped: bool) -> None:
+    """A line for each slot that is still held; a stop leaves requests under way behind."""
     for leak in (leak for region in run.regions.values() for leak in region.leaks):
-        why = "no answer came to its request" if leak.quarantined else "never released: a bug"
+        if leak.under_way and stopped:
+            continue
+        why = "never released: a bug"
+        if leak.quarantined or leak.under_way:
+            why = "no answer came to its request"
         where = f"; taken at {leak.place}" if leak.place else ""
         listener.say(
             "slot_leaked",

@@ -51,6 +51,7 @@ class Leak:
         offset: Slot's first byte in the region.
         quarantined: Whether it is kept on purpose, because its request never got an answer.
         place: Lines of code that took it, innermost first; empty without `DUALFACE_DEBUG_LEASES`.
+        under_way: Whether only a request without an answer holds it; the lessee has released it.
     """
 
     size_class: str
@@ -59,6 +60,7 @@ class Leak:
     offset: int
     quarantined: bool = False
     place: str = ""
+    under_way: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,9 +353,15 @@ def bytes_needed(classes: Mapping[str, SizeClass]) -> int:
 
 
 def _leak(shelf: _Shelf, lease: Lease, now_s: float) -> Leak:
-    quarantined = lease.offset in shelf.quarantined
-    age_s = now_s - lease.since_s
-    return Leak(lease.size_class, lease.label, age_s, lease.offset, quarantined, lease.place)
+    return Leak(
+        lease.size_class,
+        lease.label,
+        now_s - lease.since_s,
+        lease.offset,
+        lease.offset in shelf.quarantined,
+        lease.place,
+        under_way=lease._holds > 0 and not lease._owned,
+    )
 
 
 def _who(shelf: _Shelf) -> str:
