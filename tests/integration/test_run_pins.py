@@ -93,7 +93,8 @@ def test_the_photo_decides_who_is_left(run: Run, tmp_path: Path, talk: Path) -> 
         done = run(*pins)
         assert done.returncode == 0, done.stderr
         assert _who_is_left(tmp_path) == left, pins
-        assert "--pin" not in _notes(tmp_path)
+        for pin in pins:
+            assert f"--pin {pin}: is person" in _notes(tmp_path)
 
 
 def test_a_photo_of_somebody_else_is_noted(run: Run, tmp_path: Path) -> None:

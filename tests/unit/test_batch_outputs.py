@@ -14,6 +14,7 @@ from dualface_client.batch.outputs import (
     check_outputs,
     check_per_video,
     check_side_files,
+    new_directories,
 )
 from dualface_client.batch.process import process
 from dualface_client.errors import UsageError
@@ -41,8 +42,8 @@ def test_existing_outputs_are_refused_together(tmp_path: Path) -> None:
     b.touch()
     c.symlink_to("nowhere")
     assert (
-        refused(jobs_to(a, b, c)) == f"{b}: exists (and 1 more); choose another name or allow "
-        "--overwrite"
+        refused(jobs_to(a, b, c)) == f"{b}: exists (and 1 more); --resume does only what is still "
+        "missing, --overwrite makes everything again; or choose another name"
     )
     check_outputs(jobs_to(a, b, c), OVERWRITE)
     check_outputs(jobs_to(a, b, c), SETTINGS, existing_may_stay=True)
@@ -105,7 +106,7 @@ def test_the_partial_name_of_a_finished_output_goes_where_nobody_is_at_it(tmp_pa
 def test_programs_are_refused_as_early(tmp_path: Path) -> None:
     for name in ("a.mp4", "out.mp4"):
         (tmp_path / name).touch()
-    with pytest.raises(UsageError, match=r"out\.mp4: exists; choose another name"):
+    with pytest.raises(UsageError, match=r"out\.mp4: exists; --resume does only"):
         process([tmp_path / "a.mp4"], tmp_path / "out.mp4", server="127.0.0.1:9")
 
 
@@ -131,5 +132,26 @@ def test_side_files(tmp_path: Path) -> None:
 def test_tracks_of_several_videos_need_a_directory(tmp_path: Path) -> None:
     check_per_video("--tracks", tmp_path, 2)
     check_per_video("--tracks", tmp_path / "t.txt", 1)
-    with pytest.raises(UsageError, match=r"there are 2 videos; name an existing directory"):
+    with pytest.raises(UsageError, match=r"there are 2 videos; name a directory, which is made"):
         check_per_video("--tracks", tmp_path / "t.txt", 2)
+
+
+def test_directories_of_side_files_are_made_like_those_of_outputs(tmp_path: Path) -> None:
+    tracks, out = tmp_path / "tracks", tmp_path / "out"
+    several = jobs_to(out / "a.mp4", out / "b.mp4")
+    seen = []
+
+    def check_and_fail() -> None:
+        with new_directories(several, (tracks, None)):
+            seen.append((tracks.is_dir(), out.is_dir()))
+            raise UsageError("a check fails")
+
+    with pytest.raises(UsageError):
+        check_and_fail()
+    assert seen == [(True, True)]
+    assert list(tmp_path.iterdir()) == []
+    with new_directories(several, (tmp_path / "t.txt", tmp_path / "no" / "tracks")):
+        pass  # neither may become one: `check_per_video` refuses them
+    with new_directories(several[:1], (tracks,)):
+        pass  # a file for one video
+    assert list(tmp_path.iterdir()) == [out]

@@ -30,7 +30,7 @@ from tests.media import Clip, make
         ({"streams": True}, ConfigError, "argument streams: run.streams: true: expected auto, or"),
         ({"streams": "many"}, ConfigError, "argument streams: run.streams: many: "),
         ({"workers": 0}, ConfigError, "argument workers: run.workers: 0: "),
-        ({"device": "gpu"}, ConfigError, "argument device: run.device: gpu: .*did you mean cpu"),
+        ({"device": "gpu"}, ConfigError, "argument device: run.device: gpu: .*did you mean cuda"),
         ({"server": 8001}, ConfigError, "argument server: server.address: 8001: expected"),
     ],
 )

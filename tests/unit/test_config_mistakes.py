@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from dualface_client.cli.commands import cli
+from dualface_client.config.program import check_settings
+from dualface_client.errors import UsageError
 
 #: What is wrong; the file; the line; what the message says of the value; and of the remedy.
 SETTINGS = [
@@ -253,3 +255,9 @@ def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "manual.yaml"
     path.write_text("output:\n  crf: 99\n  encodr: x264\nrun:\n  device: tpu\n")
     assert len(check(path)[1].splitlines()) == 3
+
+
+@pytest.mark.parametrize("word", ["gpu", "GPU", "nvidia"])
+def test_a_device_that_has_another_name_here_is_suggested(word: str) -> None:
+    with pytest.raises(UsageError, match="expected one of auto, cpu, cuda; did you mean cuda"):
+        check_settings(None, {"device": ("run.device", word)})

@@ -17,6 +17,10 @@ from dualface_client.stream.overlay import overlay_path
 from dualface_client.video.outfile import is_finished, partial_path_of, why_not_locked
 
 _REMEDY = "choose another name or allow --overwrite"
+_REMEDY_OF_OUTPUTS = (
+    "--resume does only what is still missing, --overwrite makes everything again; or choose "
+    "another name"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,19 @@ class SideFile:
 
 
 @contextmanager
-def new_directories(jobs: Sequence[Job]) -> Iterator[None]:
+def new_directories(jobs: Sequence[Job], per_video: Sequence[Path | None] = ()) -> Iterator[None]:
     """Creates missing directories of outputs; removes them again if the body fails.
 
     Args:
         jobs: From `jobs_of_inputs`.
+        per_video: What several videos each write a file to; None for an option that is not given.
 
     Raises:
         UsageError: One cannot be created.
     """
     wanted = [job.output.parent for job in jobs if job.output is not None and not job.problem]
+    if len(jobs) > 1:
+        wanted += [path for path in per_video if path is not None and _may_be_directory(path)]
     made = [path for path in dict.fromkeys(wanted) if not os.path.lexists(path)]
     for path in made:
         try:
@@ -60,6 +67,11 @@ def new_directories(jobs: Sequence[Job]) -> Iterator[None]:
             with suppress(OSError):  # no longer empty
                 path.rmdir()
         raise
+
+
+def _may_be_directory(path: Path) -> bool:
+    """Whether a name that does not exist may become a directory, as with -o."""
+    return not path.suffix and os.path.isdir(path.parent)
 
 
 def check_outputs(
@@ -93,7 +105,7 @@ def check_outputs(
     ]
     if kept and not existing_may_stay:
         more = f" (and {len(kept) - 1} more)" if len(kept) > 1 else ""
-        raise UsageError(f"{kept[0]}: exists{more}; {_REMEDY}")
+        raise UsageError(f"{kept[0]}: exists{more}; {_REMEDY_OF_OUTPUTS}")
     for _, output in wanted:
         _check_partial(output, tell, lock)
 
@@ -110,7 +122,10 @@ def check_per_video(option: str, path: Path | None, videos: int) -> None:
         UsageError: It is not a directory.
     """
     if path is not None and videos > 1 and not os.path.isdir(path):
-        raise UsageError(f"{option} {path}: there are {videos} videos; name an existing directory")
+        raise UsageError(
+            f"{option} {path}: there are {videos} videos; name a directory, which is made if its "
+            "parent exists and its name has no suffix"
+        )
 
 
 def overlay_files(

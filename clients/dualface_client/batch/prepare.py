@@ -52,7 +52,7 @@ def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run
     files = _files(request, notes)
     streams, settings = settings_of(request.program, choice.device, len(request.entries or files))
     jobs = jobs_of_streams(request.entries, settings) if request.entries else files
-    with new_directories(jobs):
+    with new_directories(jobs, (request.tracks, request.overlay)):
         _check_files(request, settings, jobs, notes, side_files)
     statuses = new_statuses(jobs)
     if request.resume:

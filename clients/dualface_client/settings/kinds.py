@@ -131,9 +131,11 @@ class Choice:
 
     Attributes:
         options: The words.
+        other_words: What people say for one of them, each with the one; refused with a hint.
     """
 
     options: tuple[str, ...]
+    other_words: tuple[tuple[str, str], ...] = ()
 
     @property
     def expected(self) -> str:
@@ -143,7 +145,9 @@ class Choice:
     def read(self, text: str) -> str:
         """The word; see `Kind.read`."""
         if text not in self.options:
-            raise ValueError(f"expected {self.expected}{did_you_mean(text, self.options)}")
+            meant = dict(self.other_words).get(text.lower())
+            hint = f"; did you mean {meant}?" if meant else did_you_mean(text, self.options)
+            raise ValueError(f"expected {self.expected}{hint}")
         return text
 
     def show(self, value: str) -> str:

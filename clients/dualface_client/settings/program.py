@@ -25,7 +25,7 @@ class RunSettings:
 
     device: str = setting(
         "auto",
-        Choice(("auto", "cpu", "cuda")),
+        Choice(("auto", "cpu", "cuda"), (("gpu", "cuda"), ("nvidia", "cuda"))),
         "Where pixels live; `auto` is `cuda` where that works.",
         flag="--device",
         common=True,

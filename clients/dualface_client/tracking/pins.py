@@ -44,6 +44,7 @@ class PinBook:
         self._settings = settings
         self._found: dict[Side, int] = {}
         self._closest: dict[Side, float] = {}
+        self._likeness: dict[tuple[Side, int], float] = {}
 
     @property
     def is_open(self) -> bool:
@@ -52,10 +53,16 @@ class PinBook:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to tell the user about pins that mean nobody."""
-        return tuple(self._note(pin) for pin in self._pins if pin.side not in self._found)
+        """What to tell the user about each pin: whom it means and how surely, or nobody."""
+        return tuple(self._note(pin) for pin in self._pins)
 
     def _note(self, pin: Pin) -> str:
+        if person := self._found.get(pin.side):
+            return (
+                f"--pin {pin.side.value}={pin.photo}: is person {person} (likeness "
+                f"{self._likeness[pin.side, person]:.2f}; from {self._settings.match_cosine:g} on "
+                "it counts)"
+            )
         closest = self._closest.get(pin.side)
         likeness = "no face could be compared" if closest is None else f"at most {closest:.3f}"
         return (
@@ -89,6 +96,9 @@ class PinBook:
         """Worth per person, then the worth of meaning nobody, 0."""
         likeness = [person.gallery.similarity(pin.vector) for person in known]
         self._closest[pin.side] = max(self._closest.get(pin.side, -1.0), *likeness)
+        for person, value in zip(known, likeness, strict=True):
+            key = pin.side, person.id
+            self._likeness[key] = max(self._likeness.get(key, -1.0), value)
         held = self._found.get(pin.side, 0)
         extra = [self._settings.margin if person.id == held else 0.0 for person in known]
         threshold = self._settings.match_cosine
