@@ -190,7 +190,7 @@ def _state(connection: Connection, model: str) -> str:
     """Which version answers, for the message of a load that failed."""
     try:
         rows = model_versions(connection)
-    except ServerError:
+    except ServerError:  # the silence is the answer
         return "The server does not answer any more: restart it"
     now = _newest_ready(rows, model)
     if any(row.name == model and row.state == "LOADING" for row in rows):
