@@ -121,3 +121,11 @@ def test_a_broken_file_is_refused_or_left_out(tmp_path: Path) -> None:
 
 def test_every_default_passes_the_check_by_its_own_value() -> None:
     assert build(merged([])) == check_settings(ProgramSettings())
+
+
+def test_words_are_a_list_or_a_text() -> None:
+    for given in (["rtsp", "tcp"], "rtsp, TCP"):
+        program = check_settings({"input.schemes": given})
+        assert program.stream.input.schemes == ("rtsp", "tcp")
+    with pytest.raises(ConfigError, match=r"input\.schemes: .*expected words with commas"):
+        check_settings({"input.schemes": "/"})

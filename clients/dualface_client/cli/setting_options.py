@@ -145,6 +145,7 @@ def metavar_of(setting: Setting) -> str:
     words = {
         **{"Integer": "N", "Real": "X", "Size": "WxH", "Color": "RRGGBB"},
         **{"Address": "HOST:PORT", "Host": "HOST"},
+        **{"Words": "A,B", "VariableName": "NAME"},
     }
     return words.get(type(kind).__name__, "FILE")
 

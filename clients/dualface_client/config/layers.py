@@ -8,7 +8,7 @@ from pathlib import Path
 from dualface_client.config.table import ENV_PREFIX, Setting, settings_table
 from dualface_client.config.values import Given, Layer, Origin, Problem, quoted
 from dualface_client.config.yaml_tree import Node, TreeError, read_tree
-from dualface_client.settings.kinds import Color, Kind, Or, Size, did_you_mean
+from dualface_client.settings.kinds import Color, Kind, Or, Size, Words, did_you_mean
 
 #: Environment variables of the project that are not settings: places, secrets, the bundle's own.
 OTHER_VARIABLES = frozenset(
@@ -192,6 +192,8 @@ def _text_of(parts: Sequence[object], kind: Kind | None) -> str:
     """How a file would write a value of several parts; nothing for a list."""
     if isinstance(kind, Size):
         return "x".join(map(str, parts))
+    if isinstance(kind, Words):
+        return ",".join(map(str, parts))
     if isinstance(kind, Color):
         return "".join(f"{part:02X}" if isinstance(part, int) else str(part) for part in parts)
     return ""

@@ -12,7 +12,9 @@ from dualface_client.config.table import Setting, settings_table
 from dualface_client.config.values import Given, Layer, Origin, Problem, quoted
 from dualface_client.config.yaml_tree import Node, TreeError, read_tree
 from dualface_client.errors import ConfigError
+from dualface_client.settings.addresses import scheme_of
 from dualface_client.settings.kinds import Integer, did_you_mean
+from dualface_client.settings.stream import InputSettings
 
 _LAYER = "stream"
 _KEYS = ("name", "input", "output", "priority", "settings")
@@ -26,11 +28,13 @@ class StreamEntry:
 
     Attributes:
         name: Unique in the file.
-        input: What to read, relative to the current directory.
+        input: What to read, relative to the current directory; of no meaning beside an address.
         output: What to write; None to write nothing.
         priority: Streams with a higher one are started first.
         overrides: Its own settings, by key.
         origin: File and line.
+        address: Of a live input, empty for a file.
+        outputs: All that the file says, of which only live streams have several.
     """
 
     name: str
@@ -39,6 +43,16 @@ class StreamEntry:
     priority: int
     overrides: dict[str, Given]
     origin: Origin
+    address: str = ""
+    outputs: tuple[str, ...] = ()
+
+    def is_live(self, settings: InputSettings) -> bool:
+        """Whether its frames do not wait.
+
+        Args:
+            settings: Of its input.
+        """
+        return bool(self.address) or settings.live or settings.realtime
 
 
 def read_streams(path: Path, base: Mapping[str, Given]) -> list[StreamEntry]:
@@ -105,13 +119,28 @@ class _Reader:
         source = self._text(node, "input", needed=True)
         overrides = self._overrides(node.value.get("settings"))
         writes = {**self._base, **overrides}["output.encoder"].value != "none"
-        output = self._text(node, "output", needed=writes)
+        outputs = self._outputs(node, needed=writes)
         priority = self._priority(node)
         if len(self._problems) > before:
             return None
-        target = Path(output).expanduser() if output and writes else None
-        source_path = Path(source).expanduser()
-        return StreamEntry(name, source_path, target, priority, overrides, node.origin)
+        target = Path(outputs[0]).expanduser() if outputs and writes else None
+        address = source if scheme_of(source) else ""
+        path = Path(name if address else source).expanduser()
+        written = outputs if writes else ()
+        return StreamEntry(name, path, target, priority, overrides, node.origin, address, written)
+
+    def _outputs(self, entry: Node, *, needed: bool) -> tuple[str, ...]:
+        """One output as a text, or several as a list of texts."""
+        assert isinstance(entry.value, dict)  # noqa: S101 - checked by the caller
+        node = entry.value.get("output")
+        if node is None or not isinstance(node.value, list):
+            text = self._text(entry, "output", needed=needed)
+            return (text,) if text else ()
+        for each in node.value:
+            if not isinstance(each.value, str) or not each.value:
+                text = f"output: {each.what}: expected a text"
+                self._problems.append(Problem(each.origin, text))
+        return tuple(each.value for each in node.value if isinstance(each.value, str))
 
     def _text(self, entry: Node, key: str, *, needed: bool) -> str:
         assert isinstance(entry.value, dict)  # noqa: S101 - checked by the caller
@@ -176,6 +205,8 @@ def _repeated(entries: list[StreamEntry], attribute: str) -> list[Problem]:
     problems = []
     for entry in entries:
         value = getattr(entry, attribute)
+        if attribute == "output" and entry.address:
+            continue  # streams may share a directory; `batch.live_jobs` checks the rest
         if value is not None and value in first:
             text = f"{attribute}: {value}: used by the stream in line {first[value].origin.line}"
             problems.append(Problem(entry.origin, f"{text} too; give each its own"))

@@ -156,6 +156,53 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """Words with commas between them.
+
+    Attributes:
+        example: For messages.
+    """
+
+    example: str
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return f"words with commas between them, such as {self.example}"
+
+    def read(self, text: str) -> tuple[str, ...]:
+        """The words in lower case; see `Kind.read`."""
+        words = tuple(word.strip().lower() for word in text.split(","))
+        if not all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", word) for word in words):
+            raise ValueError(f"expected {self.expected}")
+        return words
+
+    def show(self, value: tuple[str, ...]) -> str:
+        """With commas between them."""
+        return ",".join(value)
+
+
+@dataclass(frozen=True, slots=True)
+class VariableName:
+    """The name of an environment variable."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return "the name of an environment variable such as CAMERA_LOGIN"
+
+    def read(self, text: str) -> str:
+        """The name; see `Kind.read`."""
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+            raise ValueError(f"expected {self.expected}")
+        return text
+
+    def show(self, value: str) -> str:
+        """The name itself."""
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """`WIDTHxHEIGHT` in pixels, as 4:2:0 needs it."""
 

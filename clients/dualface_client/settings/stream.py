@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dualface_client.settings.addresses import INPUT_SCHEMES, OUTPUT_SCHEMES
 from dualface_client.settings.cast import CastSettings
 from dualface_client.settings.field import setting
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.settings.kinds import SHARE, Choice, Color, Integer, Or, Real, Size, Switch
+from dualface_client.settings.kinds import (
+    SHARE,
+    Choice,
+    Color,
+    ExistingFile,
+    Integer,
+    Or,
+    Real,
+    Size,
+    Switch,
+    VariableName,
+    Words,
+)
 from dualface_client.settings.tracking import TrackingSettings
 
 if TYPE_CHECKING:
@@ -136,6 +150,43 @@ class OutputSettings:
         common=True,
     )
 
+    segment_s: float = setting(
+        600.0,
+        Real(1, 86400),
+        "Length of the files that a live stream is written into where its output is a directory; "
+        "each ends at the next key frame, 2 s later at most.",
+        flag="--segment-s",
+        common=True,
+    )
+    segment_mib: int | None = setting(
+        None,
+        Or("any", Integer(1, 1 << 20)),
+        "Largest size of such a file in MiB.",
+        flag="--segment-mib",
+        common=True,
+    )
+    hls_window_s: float = setting(
+        60.0,
+        Real(6, 86400),
+        "How much of a live stream an HLS playlist holds; older segments are deleted.",
+        flag="--hls-window-s",
+        common=True,
+    )
+    credentials_file: Path | None = setting(
+        None,
+        Or("none", ExistingFile()),
+        "File with `USER:PASSWORD` for the address of an output, or with what replaces `{key}` in "
+        "it.",
+        flag="--push-credentials",
+        common=True,
+    )
+    schemes: tuple[str, ...] = setting(
+        OUTPUT_SCHEMES,
+        Words("rtmp,rtsp"),
+        "Live streams are sent only to addresses that begin with one of these.",
+        per_stream=False,
+    )
+
     @property
     def tile_layout(self) -> TileLayout:
         """The canvas and its tiles.
@@ -151,7 +202,7 @@ class OutputSettings:
 
 @dataclass(frozen=True, slots=True)
 class InputSettings:
-    """What is read of a file."""
+    """What is read, of a file or of a live input."""
 
     video_track: int | None = setting(
         None,
@@ -160,6 +211,67 @@ class InputSettings:
         "else the largest.",
         flag="--video-track",
         common=True,
+    )
+    live: bool = setting(
+        False,
+        Switch(),
+        "Treat a pipe or a file as a live input, as addresses always are: frames that cannot be "
+        "processed in time are dropped.",
+        flag="--live",
+        common=True,
+    )
+    realtime: bool = setting(
+        False,
+        Switch(),
+        "Play a file at its own pace, as a live input; for tests and rehearsals.",
+        flag="--realtime",
+        common=True,
+    )
+    schemes: tuple[str, ...] = setting(
+        INPUT_SCHEMES,
+        Words("rtsp,https"),
+        "Only addresses that begin with one of these are opened.",
+        per_stream=False,
+    )
+    credentials_file: Path | None = setting(
+        None,
+        Or("none", ExistingFile()),
+        "File with `USER:PASSWORD` for the address of a live input, or with what replaces `{key}` "
+        "in it.",
+        flag="--input-credentials",
+        common=True,
+    )
+    credentials_variable: str | None = setting(
+        None,
+        Or("none", VariableName()),
+        "Environment variable with the same, instead of a file.",
+    )
+    transport: str = setting(
+        "tcp",
+        Choice(("tcp", "udp")),
+        "How RTSP carries pictures and sound; with `udp` some may be lost.",
+        flag="--rtsp-transport",
+        common=True,
+    )
+    connect_timeout_s: float = setting(
+        10.0, Real(0.1, 3600), "How long connecting to a live input may take."
+    )
+    read_timeout_s: float = setting(
+        5.0,
+        Real(0.1, 3600),
+        "A live input from which nothing comes for this long is connected to again.",
+    )
+    reconnect_s: float | None = setting(
+        None,
+        Or("forever", Real(0, 1e9)),
+        "How long a live input that cannot be reached is tried again before the stream fails.",
+        flag="--reconnect",
+        common=True,
+    )
+    reconnect_pause_s: float = setting(
+        1.0,
+        Real(0.1, 3600),
+        "Longest pause between two attempts; they begin at 0.1 s and are spread at random.",
     )
 
 
