@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dualface_client.triton.description import FACE_DETECT, ModelSpec, engine_filename
+from dualface_client.triton.description import (
+    FACE_DETECT,
+    PRIORITY_FILE,
+    PRIORITY_LIVE,
+    ModelSpec,
+    engine_filename,
+)
 from dualface_client.triton.model_config import config_text, string_parameters, tensor_fields
 
-#: Priority of a request from a live source; lower is served first.
-PRIORITY_LIVE = 1
-#: Priority of a request from a file, and of a request that names none.
-PRIORITY_FILE = 2
 #: A live frame that waited longer is too late for its stream.
 LIVE_TIMEOUT_US = 200_000
 #: A file's client has given up by then.

@@ -19,9 +19,9 @@ from tritonclient.grpc import InferenceServerClient, InferInput, model_config_pb
 from dualface_client.errors import ServerError
 from dualface_client.settings.paths import models_dir, tritonserver_dir
 from dualface_client.triton.connection import Connection
-from dualface_client.triton.description import MODELS, ModelSpec
+from dualface_client.triton.description import MODELS, PRIORITY_LIVE, ModelSpec
 from dualface_client.triton.server_files import ServerFiles, find_server_files
-from scripts.engines.configs import PRIORITY_LIVE, tensorrt_config
+from scripts.engines.configs import tensorrt_config
 from scripts.render_repository import render_tensorrt
 from scripts.serve_embedded import command, environment, prepare
 

@@ -13,14 +13,14 @@ from dualface_client.errors import AssetError, UsageError
 from dualface_client.triton.description import (
     FACE_DETECT,
     MODELS,
+    PRIORITY_FILE,
+    PRIORITY_LIVE,
     ModelSpec,
     engine_filename,
 )
 from scripts.check_engines import CAPABILITIES as CHECKED
 from scripts.engines.configs import (
     CAPABILITIES,
-    PRIORITY_FILE,
-    PRIORITY_LIVE,
     onnxruntime_config,
     tensorrt_config,
 )

@@ -64,7 +64,9 @@ class _Request:
         access, session = self._access, self._access.session
         with session.lease(self._model, access.timeout_s, self._model) as lease:
             self._fill(session.input_array(self._model, lease, self._count))
-            return session.infer_async(self._model, lease, self._count, access.timeout_s)
+            return session.infer_async(
+                self._model, lease, self._count, access.timeout_s, access.priority
+            )
 
     def result(self) -> Output:
         """Waits for the output, shape `(count, *dims)`.
@@ -139,10 +141,12 @@ class ModelAccess:
     Attributes:
         session: Open session with slots for the model.
         timeout_s: How long to wait for a free slot, and again for an answer.
+        priority: Of its requests at the server: `PRIORITY_LIVE`, or 0 for the server's default.
     """
 
     session: Session
     timeout_s: float = 60.0
+    priority: int = 0
 
 
 class FaceDetector:

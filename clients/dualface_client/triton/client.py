@@ -84,7 +84,12 @@ class InferenceClient:
         self._epoch = self._answered = 0
 
     def infer_async(
-        self, spec: ModelSpec, lease: Lease, batch: int = 1, timeout_s: float | None = None
+        self,
+        spec: ModelSpec,
+        lease: Lease,
+        batch: int = 1,
+        timeout_s: float | None = None,
+        priority: int = 0,
     ) -> PendingInference:
         """Starts one request whose input lies at the beginning of the slot.
 
@@ -96,6 +101,7 @@ class InferenceClient:
                 (also those of a GPU stream) are complete.
             batch: Items in the slot, 1 to `spec.max_batch_size`.
             timeout_s: Limit of this request, seconds; None for the client's.
+            priority: Of the model's configuration, the highest is 1; 0 for its default.
 
         Raises:
             ValueError: The batch or the slot has the wrong size.
@@ -120,6 +126,7 @@ class InferenceClient:
                 what,
                 callback=self._on_answer(pending, hold, spec, place),
                 client_timeout=limit_s,
+                priority=priority,
                 **self._request(spec, lease, layout, place),
             )
         except BaseException:

@@ -19,6 +19,12 @@ NUMPY_DTYPE: dict[str, np.dtype[np.generic]] = {
 }
 
 
+#: Priority of a request from a live source; lower is served first.
+PRIORITY_LIVE = 1
+#: Priority of a request from a file, and of a request that names none.
+PRIORITY_FILE = 2
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One input or output.

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from dualface_client.triton.description import ModelSpec
+from dualface_client.triton.description import PRIORITY_FILE, ModelSpec
 from dualface_client.triton.model_config import config_text, string_parameters, tensor_fields
 
 #: Batch sizes that the GPU model runs at, each in a session of its own; see `_CudaRunner`.
@@ -78,6 +78,8 @@ def served_config(spec: ModelSpec, serving: Serving) -> str:
             "dynamic_batching": {
                 "preferred_batch_size": list(serving.preferred_batch_sizes),
                 "max_queue_delay_microseconds": serving.max_queue_delay_us,
+                "priority_levels": PRIORITY_FILE,
+                "default_priority_level": PRIORITY_FILE,
             },
             "parameters": string_parameters(serving.parameters),
         }

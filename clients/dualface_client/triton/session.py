@@ -179,10 +179,15 @@ class Session(ClosesAtExit):
         return lease.array((batch, *spec.input.dims), spec.input.dtype)
 
     def infer_async(
-        self, model: str, lease: Lease, batch: int = 1, timeout_s: float | None = None
+        self,
+        model: str,
+        lease: Lease,
+        batch: int = 1,
+        timeout_s: float | None = None,
+        priority: int = 0,
     ) -> PendingInference:
         """Starts a request on a filled slot; see `InferenceClient.infer_async`."""
-        return self.client.infer_async(self.models[model].spec, lease, batch, timeout_s)
+        return self.client.infer_async(self.models[model].spec, lease, batch, timeout_s, priority)
 
     def recover(self, error: ServerError, epoch: int) -> None:
         """Makes the session usable after a request's failure; see `Recovery.after`."""
