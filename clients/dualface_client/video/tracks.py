@@ -37,7 +37,7 @@ def open_input(path: Path) -> InputContainer:
     Raises:
         SourceError: It is no regular file, not a video, or its index is missing.
     """
-    _check_file(path)
+    check_file(path)
     try:
         container = av.open(file_url(path), "r", metadata_errors="replace")
     except AV_ERRORS as error:
@@ -126,11 +126,22 @@ def choice_note(container: InputContainer, video_index: int) -> str | None:
     )
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path, *, live: bool = False) -> None:
+    """Refuses what is no video at first sight, before FFmpeg opens it.
+
+    Args:
+        path: The input.
+        live: Whether it may be a pipe, which is not looked into.
+
+    Raises:
+        SourceError: It is missing, empty, a directory or a list.
+    """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise SourceError(f"{path}: is a directory; name a video file")
+        if live and stat.S_ISFIFO(status.st_mode):
+            return
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"{path}: is not a regular file; name a video file")
         with path.open("rb") as file:

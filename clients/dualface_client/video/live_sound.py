@@ -1,0 +1,104 @@
+"""The sound of a live input: decoded, put on the stream's clock, without holes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dualface_client.types import FloatArray
+from dualface_client.video.ffmpeg import AV_ERRORS, av
+from dualface_client.video.live_packet import Connection, LivePacket
+
+#: What every live output has, whatever the camera sends: every player and service takes it.
+RATE_HZ = 48_000
+LAYOUT = "stereo"
+_CHANNELS = 2
+# Time stamps are rounded and jitter; what is beyond this is a gap or an overlap.
+_TOLERANCE = RATE_HZ // 50
+# Longer gaps stay gaps: nobody listens to an hour of silence, which would take seconds to encode.
+_SILENCE_LIMIT = 5 * RATE_HZ
+_BLOCK = RATE_HZ // 10
+
+
+class LiveSound:
+    """Samples in sync with the pictures of the same live input.
+
+    Attributes:
+        drift_s: How far the last sound was from where its time stamp puts it, seconds; up to 0.02
+            is left as it is, and beyond that sound is cut or silence filled in.
+        filled_s: Silence filled in so far, seconds.
+        damaged: Packets that could not be decoded.
+    """
+
+    def __init__(self, packets: Callable[[], Iterable[LivePacket]]) -> None:
+        """Starts without any sample.
+
+        Args:
+            packets: Returns those that have come since the last call.
+        """
+        self._packets = packets
+        self._connection: Connection | None = None
+        self._resampler = av.AudioResampler("fltp", LAYOUT, RATE_HZ)
+        self._next: int | None = None
+        self.drift_s = 0.0
+        self.filled_s = 0.0
+        self.damaged = 0
+
+    def until(self, time_s: float, patience_s: float) -> Iterator[Any]:
+        """What has come, as frames that follow each other without holes.
+
+        Args:
+            time_s: When the picture is shown that is about to be written.
+            patience_s: Where no sound has come for that long before `time_s`, it is silent.
+
+        Yields:
+            Audio frames of 48 kHz, stereo, float; `pts` counts samples on the stream's clock.
+        """
+        for packet in self._packets():
+            yield from self._placed(packet)
+        due = round((time_s - patience_s) * RATE_HZ)
+        if self._next is None:
+            self._next = max(0, due)
+        if 0 < due - self._next <= _SILENCE_LIMIT:
+            yield from self._silence(due - self._next)
+
+    def _placed(self, packet: LivePacket) -> Iterator[Any]:
+        if packet.connection is not self._connection:
+            self._connection = packet.connection
+            self._resampler = av.AudioResampler("fltp", LAYOUT, RATE_HZ)
+        try:
+            for decoded in packet.connection.sound.decode(packet.packet):
+                for frame in self._resampler.resample(decoded):
+                    yield from self._on_clock(frame)
+        except AV_ERRORS:
+            self.damaged += 1
+
+    def _on_clock(self, frame: Any) -> Iterator[Any]:
+        samples: FloatArray = frame.to_ndarray()
+        at = round(frame.pts * frame.time_base * RATE_HZ) if frame.pts is not None else self._next
+        if self._next is None or at is None:
+            self._next = max(0, at or 0)
+        early = (at if at is not None else self._next) - self._next
+        self.drift_s = early / RATE_HZ
+        if early > _SILENCE_LIMIT:
+            self._next += early
+        elif early > _TOLERANCE:
+            yield from self._silence(early)
+        elif early < -_TOLERANCE:
+            samples = samples[:, -early:]
+        if samples.shape[1]:
+            yield self._frame(samples)
+
+    def _silence(self, count: int) -> Iterator[Any]:
+        self.filled_s += count / RATE_HZ
+        for done in range(0, count, _BLOCK):
+            yield self._frame(np.zeros((_CHANNELS, min(_BLOCK, count - done)), np.float32))
+
+    def _frame(self, samples: FloatArray) -> Any:
+        assert self._next is not None  # noqa: S101 - set by both callers
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", LAYOUT)
+        frame.sample_rate, frame.pts = RATE_HZ, self._next
+        self._next += samples.shape[1]
+        return frame

@@ -1,0 +1,218 @@
+"""Frames from a camera, a call or any other input that does not wait for us."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+from dualface_client.errors import SourceError, StoppedError
+from dualface_client.types import Frame, VideoInfo
+from dualface_client.video.color import keeps_gray_levels, spec_of, tags_of
+from dualface_client.video.convert import Nv12Converter
+from dualface_client.video.deinterlace import Deinterlacer, Picture, can_deinterlace
+from dualface_client.video.ffmpeg import AV_ERRORS
+from dualface_client.video.live_input import LiveInput
+from dualface_client.video.live_packet import Connection, LivePacket
+from dualface_client.video.live_reader import LiveNews, LiveReader
+from dualface_client.video.live_times import TIME_BASE, UNITS_PER_S
+from dualface_client.video.orientation import Orientation
+
+_FALLBACK_RATE = 25
+_NO_ASPECT = Fraction(1)
+
+
+class LiveSource:
+    """A live input as NV12 frames of one size on one clock, whatever happens to its connection.
+
+    The constructor waits for the first picture, whose size and colour all frames have. Later ones
+    of another size are fitted into it. `close` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        place: LiveInput,
+        stop: threading.Event,
+        tell: Callable[[LiveNews], None],
+        *,
+        reader: LiveReader | None = None,
+        deinterlace: bool = True,
+    ) -> None:
+        """Connects.
+
+        Args:
+            place: What to read.
+            stop: Set from outside to end, also the wait for the first picture.
+            tell: Hears what happens to the connection, on a thread of its own.
+            reader: Of the input; None for a new one.
+            deinterlace: Whether pictures flagged as interlaced are deinterlaced.
+
+        Raises:
+            SourceError: It cannot be reached for longer than it may, or shows no picture.
+            StoppedError: `stop` was set.
+        """
+        self._place = place
+        self._reader = reader or LiveReader(place, stop, tell)
+        self._counts: Counter[str] = Counter()
+        self._in_decoder = 0
+        self._resized = 0
+        self._deinterlacer = Deinterlacer() if deinterlace and can_deinterlace() else None
+        self._last_pts = -1
+        decoded = self._decoded()
+        try:
+            first = next(decoded, None)
+            if first is None:
+                if stop.is_set():
+                    raise StoppedError(f"{place.shown}: stopped before its first picture")
+                raise SourceError(f"{place.shown}: ended before its first picture")
+        except BaseException:
+            self.close()
+            raise
+        self._prepare(*first)
+        self._pictures = itertools.chain((first,), decoded)
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known about the stream."""
+        return self._info
+
+    @property
+    def reader(self) -> LiveReader:
+        """Whose sound belongs to the frames."""
+        return self._reader
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether the first connection has sound."""
+        return self._has_sound
+
+    @property
+    def decode_errors(self) -> int:
+        """Packets that could not be decoded, and pictures with damage."""
+        return self._counts["undecodable"]
+
+    @property
+    def incomplete(self) -> str:
+        """Always empty: a live input promises nothing."""
+        return ""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Pictures of the source that are not among the frames, by cause.
+
+        `behind`: nobody decoded them in time. `undecodable`: damaged, or before the first key
+        frame. `lost_in_network`: they never came.
+        """
+        read = self._reader.counts
+        return {
+            "behind": read["behind"],
+            "undecodable": self._counts["undecodable"],
+            "lost_in_network": read["lost"],
+        }
+
+    @property
+    def reconnects(self) -> int:
+        """How often it was connected to again."""
+        return max(0, self._reader.counts["connections"] - 1)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know so far."""
+        counted = (
+            (self._counts["undecodable"], "pictures could not be decoded"),
+            (self._resized, "frames had another size or shape and were fitted into the first's"),
+        )
+        return tuple(f"{count} {what}" for count, what in counted if count)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames in presentation order, until the input ends or is stopped; once only.
+
+        Raises:
+            SourceError: The input cannot be reached any more.
+        """
+        for index, (picture, _) in enumerate(self._pictures):
+            frame = picture.frame
+            shape = frame.width, frame.height, picture.sample_aspect
+            self._resized += shape != self._first_shape
+            # Filled in and kept rising: a camera may say nothing, or the same twice.
+            wanted = self._last_pts + self._step if picture.pts is None else picture.pts
+            self._last_pts = max(wanted, self._last_pts + 1)
+            image = self._converter.convert(frame, self._color, picture.sample_aspect)
+            yield Frame(index, self._last_pts, TIME_BASE, image)
+
+    def close(self) -> None:
+        """Ends the iteration and the connection; safe to call twice."""
+        self._reader.close()
+
+    def _prepare(self, picture: Picture, connection: Connection) -> None:
+        first = picture.frame
+        self._color, tags = spec_of(first), tags_of(first)
+        self._first_shape = first.width, first.height, picture.sample_aspect
+        self._step = round(UNITS_PER_S / (connection.rate or _FALLBACK_RATE))
+        self._has_sound = connection.sound is not None
+        codec = connection.pictures.name
+        self._converter = Nv12Converter(
+            (first.width, first.height),
+            picture.sample_aspect,
+            Orientation.of(first),
+            keeps_gray_levels=keeps_gray_levels(first, codec),
+        )
+        width, height = self._converter.size_wh_px
+        self._info = VideoInfo(
+            width_px=width,
+            height_px=height,
+            frame_rate=connection.rate,
+            time_base=TIME_BASE,
+            color=self._color,
+            primaries=tags.primaries,
+            transfer=tags.transfer,
+            codec=codec,
+            audio_stream_count=int(self._has_sound),
+        )
+
+    def _decoded(self) -> Iterator[tuple[Picture, Connection]]:
+        """Pictures with the connection that they came from."""
+        connection: Connection | None = None
+        began = False
+        for packet in self._reader.pictures():
+            if packet.connection is not connection:
+                if connection is not None:
+                    yield from self._rest(connection)
+                connection, began = packet.connection, False
+            began = began or packet.packet.is_keyframe
+            if not began:
+                self._counts["undecodable"] += 1
+                continue
+            for picture in self._pictures_of(packet.connection, packet):
+                yield picture, packet.connection
+        if connection is not None and self._place.scheme == "file":
+            yield from self._rest(connection)
+
+    def _rest(self, connection: Connection) -> Iterator[tuple[Picture, Connection]]:
+        """What the decoder of a connection that has ended still holds."""
+        for picture in self._pictures_of(connection, None):
+            yield picture, connection
+        self._counts["undecodable"] += self._in_decoder
+        self._in_decoder = 0
+
+    def _pictures_of(self, connection: Connection, packet: LivePacket | None) -> Iterator[Picture]:
+        self._in_decoder += packet is not None
+        try:
+            frames: list[Any] = connection.pictures.decode(packet and packet.packet)
+        except AV_ERRORS:
+            # Cameras repeat key frames every few seconds; until then a picture may show damage.
+            lost = min(1, self._in_decoder)
+            self._in_decoder -= lost
+            self._counts["undecodable"] += lost
+            return
+        for frame in frames:
+            self._in_decoder = max(0, self._in_decoder - 1)
+            pts = frame.pts if frame.pts is not None else frame.dts
+            picture = Picture(frame, pts, 0, connection.aspect or _NO_ASPECT)
+            if self._deinterlacer is None:
+                yield picture
+            else:
+                yield from self._deinterlacer.push(picture)

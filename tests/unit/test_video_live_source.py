@@ -1,0 +1,226 @@
+"""A live input whose connections a test opens, ends and breaks; no server and no network."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from dualface_client.errors import SourceError, StoppedError
+from dualface_client.types import Frame
+from dualface_client.video.live_input import LiveInput
+from dualface_client.video.live_packet import LivePacket
+from dualface_client.video.live_reader import LiveNews, LiveReader
+from dualface_client.video.live_sound import RATE_HZ, LiveSound
+from dualface_client.video.live_source import LiveSource
+from tests.media import Audio, Clip, luma_of, make, make_audio_only
+
+SOUND = Audio(codec="aac", seconds=1.0)
+SMALL = Clip(frames=25, size_wh_px=(64, 48), audio=(SOUND,), options={"g": "5"})
+CAMERA = LiveInput("rtsp://camera/door", "rtsp://ann:pw@camera/door", longest_pause_s=0.2)
+
+
+class Broken:
+    """A container that fails after some packets; none of it is a network's."""
+
+    def __init__(self, path: Path, packets: int) -> None:
+        self._container = av.open(str(path))
+        self._packets = packets
+        self.duration = 0  # like a camera's
+        self.streams = self._container.streams
+
+    def demux(self, *streams: Any) -> Iterator[Any]:
+        for number, packet in enumerate(self._container.demux(*streams)):
+            if number == self._packets:
+                raise OSError(110, "Connection timed out")
+            yield packet
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class Connections:
+    """Opens one after the other; then stops the stream."""
+
+    def __init__(self, *opened: Callable[[], Any]) -> None:
+        self.stop = threading.Event()
+        self.told: list[LiveNews] = []
+        self._opened = iter(opened)
+
+    def __call__(self, place: LiveInput) -> Any:
+        opened = next(self._opened, None)
+        if opened is None:
+            self.drained.wait(10)
+            self.stop.set()
+            raise OSError(111, "Connection refused")
+        return opened()
+
+    drained = threading.Event()
+
+    def source(self, place: LiveInput = CAMERA) -> LiveSource:
+        self.drained = threading.Event()
+        reader = LiveReader(place, self.stop, self.told.append, opened=self)
+        return LiveSource(place, self.stop, self.told.append, reader=reader)
+
+
+def taken(source: LiveSource, connections: Connections, count: int) -> list[Frame]:
+    """Frames until so many have come; then the last connection may fail."""
+    frames = []
+    for frame in source:
+        frames.append(frame)
+        if len(frames) == count:
+            connections.drained.set()
+    return frames
+
+
+def refused() -> Any:
+    raise OSError(111, "Connection refused")
+
+
+def test_frames_go_on_over_connections_of_other_size_rate_and_codec(tmp_path: Path) -> None:
+    first = make(tmp_path / "first.mp4", SMALL)
+    larger = replace(SMALL, size_wh_px=(160, 48), codec="mpeg4", rate=Fraction(20))
+    second = make(tmp_path / "second.mp4", larger)
+    connections = Connections(
+        lambda: Broken(first, 10_000), refused, refused, lambda: Broken(second, 10_000)
+    )
+    source = connections.source()
+    assert (source.info.width_px, source.info.height_px) == (64, 48)
+    assert source.has_sound
+    frames = taken(source, connections, 50)
+    assert len(frames) == 50
+    assert {frame.image.y.shape for frame in frames} == {(48, 64)}
+    stamps = [frame.pts for frame in frames]
+    assert stamps == sorted(set(stamps))
+    assert [frame.index for frame in frames] == list(range(50))
+    assert source.reconnects == 1
+    assert source.dropped == {"behind": 0, "undecodable": 0, "lost_in_network": 0}
+    assert "25 frames had another size" in source.warnings[0]
+    events = [news.event for news in connections.told]
+    assert events[:6] == ["connected", "lost", "unreachable", "unreachable", "connected", "lost"]
+    assert not any("pw" in news.text for news in connections.told)
+
+
+def test_a_connection_that_breaks_in_the_middle_loses_only_what_did_not_come(
+    tmp_path: Path,
+) -> None:
+    path = make(tmp_path / "a.mp4", replace(SMALL, audio=(), options={"g": "5", "bf": "0"}))
+    connections = Connections(lambda: Broken(path, 12), lambda: Broken(path, 10_000))
+    source = connections.source()
+    frames = taken(source, connections, 37)
+    assert len(frames) == 37
+    assert "the connection was lost" in connections.told[1].text
+
+
+def test_what_comes_before_a_key_frame_is_counted_and_not_shown(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", replace(SMALL, audio=(), options={"g": "10", "bf": "0"}))
+
+    class Joined(Broken):
+        def demux(self, *streams: Any) -> Iterator[Any]:
+            packets = super().demux(*streams)
+            for _ in range(3):
+                next(packets)
+            yield from packets
+
+    connections = Connections(lambda: Joined(path, 10_000))
+    source = connections.source()
+    frames = taken(source, connections, 15)
+    assert (len(frames), source.dropped["undecodable"], source.decode_errors) == (15, 7, 7)
+
+
+def test_sound_keeps_in_sync_over_a_lost_connection_and_has_no_holes(tmp_path: Path) -> None:
+    beep = replace(SOUND, beeps_s=(0.4,))
+    path = make(tmp_path / "a.mp4", replace(SMALL, audio=(beep,), flashes_s=(0.4,)))
+    connections = Connections(lambda: Broken(path, 10_000), lambda: Broken(path, 10_000))
+    source = connections.source()
+    sound = LiveSound(source.reader.sounds)
+    blocks: list[Any] = []
+    frames = []
+    for frame in source:
+        frames.append(frame)
+        blocks += sound.until(frame.time_s, patience_s=5.0)
+        if len(frames) == 50:
+            connections.drained.set()
+    blocks += sound.until(frames[-1].time_s, patience_s=0.0)
+    ends = [block.pts + block.samples for block in blocks]
+    assert [block.pts for block in blocks][1:] == ends[:-1]
+    assert abs(sound.drift_s) <= 0.02
+    white = [frame.time_s for frame in frames if luma_of(frame.image.y) > 128]
+    samples = np.abs(np.concatenate([block.to_ndarray()[0] for block in blocks]))
+    loud_s = (blocks[0].pts + np.flatnonzero(samples > 0.1)) / RATE_HZ
+    flashes, beeps = starts(white), starts(loud_s.tolist())
+    assert len(flashes) == len(beeps) == 2
+    assert flashes[1] - flashes[0] > 0.9
+    assert np.abs(np.subtract(flashes, beeps)).max() < 0.04
+
+
+def starts(times_s: list[float]) -> list[float]:
+    """The first of each run of times."""
+    pairs = zip([-1.0, *times_s], times_s, strict=False)
+    return [time_s for before_s, time_s in pairs if time_s - before_s > 0.2]
+
+
+def test_an_input_that_stays_away_fails_after_its_time_and_tells_no_secret() -> None:
+    connections = Connections(*[refused] * 50)
+    with pytest.raises(SourceError, match=r"rtsp://camera/door: cannot be opened \(Connection"):
+        connections.source(replace(CAMERA, reconnect_s=0.0))
+    assert all("pw" not in news.text for news in connections.told)
+    assert "pw" not in repr(CAMERA)
+
+
+def test_a_stop_ends_the_wait_for_a_first_picture() -> None:
+    connections = Connections(refused)
+    connections.drained.set()
+    with pytest.raises(StoppedError):
+        connections.source()
+
+
+def test_an_input_without_video_is_tried_again_and_says_why(tmp_path: Path) -> None:
+    path = make_audio_only(tmp_path / "a.mp4")
+    connections = Connections(lambda: Broken(path, 10))
+    with pytest.raises(SourceError, match="has no video"):
+        connections.source(replace(CAMERA, reconnect_s=0.0))
+
+
+def test_a_file_is_played_at_its_own_pace_and_ends(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", replace(SMALL, frames=10))
+    stop = threading.Event()
+    place = LiveInput(str(path), str(path))
+    assert place.waits
+    source = LiveSource(place, stop, lambda news: None)
+    assert len(list(source)) == 10
+
+
+def test_pictures_that_nobody_takes_are_dropped_up_to_a_key_frame(tmp_path: Path) -> None:
+    clip = replace(SMALL, frames=300, audio=(), options={"g": "10", "bf": "0"})
+    path = make(tmp_path / "a.mp4", clip)
+    stop = threading.Event()
+    ended = threading.Event()
+
+    def opened(place: LiveInput) -> Any:
+        if not ended.is_set():
+            ended.set()
+            return Broken(path, 10_000)
+        raise OSError(111, "Connection refused")
+
+    told = threading.Event()
+    reader = LiveReader(
+        replace(CAMERA, reconnect_s=0.0),
+        stop,
+        lambda news: told.set() if news.event == "lost" else None,
+        opened=opened,
+    )
+    assert told.wait(10)
+    left: list[LivePacket] = []
+    with pytest.raises(SourceError):
+        left.extend(reader.pictures())
+    assert left[0].packet.is_keyframe
+    assert len(left) + reader.counts["behind"] == reader.counts["came"] == 300
+    assert reader.counts["behind"] > 256
