@@ -33,6 +33,16 @@ def plane_view(plane: VideoPlane, rows: int, row_bytes: int) -> ByteArray:
     return whole.reshape(-1, plane.line_size)[:rows, :row_bytes]
 
 
+def picture_of(image: Nv12Image) -> av.VideoFrame:
+    """A host picture as x264 takes it; a copy."""
+    width, height = image.width_px, image.height_px
+    picture = av.VideoFrame(width, height, "nv12")
+    y, uv = picture.planes
+    plane_view(y, height, width)[:] = image.y
+    plane_view(uv, height // 2, width)[:] = image.uv.reshape(height // 2, width)
+    return picture
+
+
 class Nv12Converter:
     """Converts the pictures of one stream to one size, orientation and colour.
 

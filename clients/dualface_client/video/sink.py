@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualface_client.errors import DualfaceError, EncoderError, SinkError, UsageError
-from dualface_client.types import Frame, Nv12Image, VideoInfo
+from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.audio import AudioCopy
 from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, ColorTags
-from dualface_client.video.convert import plane_view
+from dualface_client.video.convert import picture_of
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, sink_error, thread_count, ticks
 from dualface_client.video.formats import FORMATS, HYBRID_WORKS
@@ -144,7 +144,7 @@ class PyavSink:
         if not self._frame_count:
             self._place_origin(frame)
         self._frame_count += 1
-        picture = _picture(frame.image)
+        picture = picture_of(frame.image)
         picture.pts = frame.pts - self._shift
         picture.time_base = self._time_base
         self._durations[picture.pts] = frame.duration or self._step
@@ -351,12 +351,3 @@ def _check_options(path: Path, audio_from: str | Path | None, encoder: str, crf:
     for written in (path, partial_path_of(path)):
         if audio_from is not None and written.exists() and written.samefile(audio_from):
             raise UsageError(f"{written}: is the input itself; choose another output")
-
-
-def _picture(image: Nv12Image) -> av.VideoFrame:
-    width, height = image.width_px, image.height_px
-    picture = av.VideoFrame(width, height, "nv12")
-    y, uv = picture.planes
-    plane_view(y, height, width)[:] = image.y
-    plane_view(uv, height // 2, width)[:] = image.uv.reshape(height // 2, width)
-    return picture

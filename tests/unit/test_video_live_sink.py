@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from dualface_client.errors import UsageError
+from dualface_client.types import Frame, Nv12Image, VideoInfo
+from dualface_client.video.integrity import mp4_boxes
+from dualface_client.video.live_encoded import Encoded, Target, Templates
+from dualface_client.video.live_outputs import LiveOutput
+from dualface_client.video.live_sink import LiveSink
+from dualface_client.video.live_targets import TargetOptions, target_of
+from dualface_client.video.live_times import TIME_BASE, UNITS_PER_S
+from tests.processes import wait_until
+
+WH = (64, 48)
+INFO = VideoInfo(*WH, Fraction(25), TIME_BASE)
+
+
+def frames(count: int, start: int = 0) -> Iterator[Frame]:
+    for index in range(start, start + count):
+        luma = np.full((WH[1], WH[0]), index % 256, np.uint8)
+        chroma = np.full((WH[1] // 2, WH[0] // 2, 2), 128, np.uint8)
+        yield Frame(index, index * UNITS_PER_S // 25, TIME_BASE, Nv12Image(luma, chroma))
+
+
+def top_boxes(path: Path) -> set[str]:
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        return {name for name, _ in mp4_boxes(file, size, limit=None)}
+
+
+def pictures_in(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def sink_to(*targets: Target, **options: Any) -> LiveSink:
+    return LiveSink(targets, INFO, WH, None, lambda text: None, **options)
+
+
+def test_one_encoding_goes_to_every_output_and_each_is_whole(tmp_path: Path) -> None:
+    options = TargetOptions(segment_s=4.0, hls_window_s=6.0)
+    names = [f"{tmp_path}/", str(tmp_path / "one.mkv"), str(tmp_path / "live.m3u8")]
+    clock = iter(range(10**9, 2 * 10**9))
+    sink = sink_to(
+        *(target_of(name, name, "cam", options) for name in names),
+        unix_s=lambda: next(clock) / 10,
+    )
+    for frame in frames(250):
+        sink.write(frame)
+    assert sink.close()
+    segments = sorted(tmp_path.glob("cam_*.mp4"))
+    assert [pictures_in(path) for path in segments] == [100, 100, 50]
+    assert all(re.fullmatch(r"cam_\d{8}T\d{6}Z(-\d)?\.mp4", path.name) for path in segments)
+    assert top_boxes(segments[0]) == {"ftyp", "free", "mdat", "moov"}  # no fragments
+    assert not list(tmp_path.glob("*.partial.*"))
+    assert pictures_in(tmp_path / "one.mkv") == 250
+    playlist = (tmp_path / "live.m3u8").read_text()
+    listed = re.findall(r"live_\d+\.ts", playlist)
+    assert len(listed) == 3  # six seconds of two each
+    assert "#EXT-X-PROGRAM-DATE-TIME" in playlist
+    # FFmpeg keeps one segment more than are listed, for players that are late.
+    assert 3 <= len(list(tmp_path.glob("live_*.ts"))) <= 5
+    with av.open(str(segments[1])) as container:
+        stamps = [packet.pts for packet in container.demux(video=0) if packet.size]
+        assert min(stamp for stamp in stamps if stamp is not None) == 0
+    assert [(output.failures, output.lost) for output in sink.outputs] == [(0, 0)] * 3
+
+
+def test_segments_end_by_size_too(tmp_path: Path) -> None:
+    target = target_of(str(tmp_path), str(tmp_path), "cam", TargetOptions(segment_bytes=1))
+    sink = sink_to(target)
+    for frame in frames(150):
+        sink.write(frame)
+    sink.abort()
+    assert [pictures_in(path) for path in sorted(tmp_path.glob("*.mp4"))] == [50, 50, 50]
+
+
+class Failing:
+    """An output that fails until it is mended."""
+
+    def __init__(self) -> None:
+        self.mended = threading.Event()
+        self.shown = "rtmp://gone/live"
+        self.begun_with: list[Encoded] = []
+        self.taken: list[Encoded] = []
+        self.is_open = False
+
+    def write(self, packet: Encoded, templates: Templates) -> None:
+        if not self.mended.is_set():
+            raise OSError(111, "Connection refused")
+        if not self.is_open:
+            self.begun_with.append(packet)
+        self.is_open = True
+        self.taken.append(packet)
+
+    def finish(self) -> None:
+        self.is_open = False
+
+    def abandon(self) -> None:
+        self.is_open = False
+
+
+def packet(number: int, *, key: bool = False, size: int = 10) -> Encoded:
+    return Encoded(True, bytes(size), number, number, 1, Fraction(1, 25), key, 0.0)
+
+
+def test_an_output_that_fails_leaves_the_others_alone_and_begins_again_at_a_key_frame(
+    tmp_path: Path,
+) -> None:
+    failing = Failing()
+    target = target_of(str(tmp_path / "a.mp4"), "", "cam", TargetOptions())
+    told: list[str] = []
+    sink = LiveSink([failing, target], INFO, WH, None, told.append)
+    for frame in frames(60):
+        sink.write(frame)
+    bad, _good = sink.outputs
+    wait_until(lambda: bad.failures)
+    assert bad.error == "Connection refused"
+    failing.mended.set()
+    wait_until(lambda: not sink.close() or not bad.error)
+    assert pictures_in(tmp_path / "a.mp4") == 60
+    assert told[0] == ("rtmp://gone/live: the output fails and is tried again (Connection refused)")
+
+
+def test_an_output_is_tried_again_with_a_pause_and_from_a_key_frame_on() -> None:
+    failing = Failing()
+    output = LiveOutput(failing, Templates(None, None), lambda text: None)
+    output.put(packet(0, key=True))
+    wait_until(lambda: output.failures == 1)
+    failing.mended.set()
+    number = 1
+
+    def offered() -> bool:
+        nonlocal number
+        output.put(packet(number))
+        output.put(packet(number + 1, key=True))
+        number += 2
+        return bool(failing.taken)
+
+    wait_until(offered)
+    output.close(10)
+    assert all(begin.is_key for begin in failing.begun_with)
+    assert output.written + output.lost == number
+    assert output.failures == 1
+
+
+def test_an_output_that_takes_nothing_keeps_little_memory_and_no_stream_waits() -> None:
+    hold, entered = threading.Event(), threading.Event()
+
+    class Stuck(Failing):
+        def write(self, packet: Encoded, templates: Templates) -> None:
+            entered.set()
+            hold.wait()
+            self.taken.append(packet)
+
+    stuck = Stuck()
+    output = LiveOutput(stuck, Templates(None, None), lambda text: None)
+    output.put(packet(0, key=True))
+    assert entered.wait(10)
+    for number in range(1, 200):
+        output.put(packet(number, key=number % 50 == 0, size=1 << 20))
+    assert output.lost > 100
+    assert not output.close(0.01)
+    hold.set()
+    wait_until(lambda: len(stuck.taken) > 1)
+
+
+def test_a_directory_that_vanishes_is_an_output_that_fails(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    target = target_of(f"{there}/", "", "cam", TargetOptions(segment_s=2.0))
+    sink = sink_to(target)
+    for frame in frames(40):
+        sink.write(frame)
+    (output,) = sink.outputs
+    wait_until(lambda: output.written == 40)
+    for path in there.iterdir():
+        path.unlink()
+    there.rmdir()
+    for frame in frames(40, 40):
+        sink.write(frame)
+    wait_until(lambda: output.failures)
+    assert not sink.close()
+    assert "failed" in sink.warnings[0]
+
+
+def test_what_cannot_be_written_to_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"ftp://a/b: cannot be written to; expected a directory"):
+        target_of("ftp://a/b", "ftp://ann:pw@a/b", "cam", TargetOptions())
+    pushed = target_of("rtmp://a/b", "rtmp://ann:pw@a/b", "cam", TargetOptions())
+    assert "pw" not in repr(pushed)
