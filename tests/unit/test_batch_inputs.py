@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from dualface_client.batch.inputs import jobs_of_inputs
+from dualface_client.batch.live_jobs import check_live
 from dualface_client.batch.outputs import new_directories
 from dualface_client.errors import UsageError
+from dualface_client.settings.stream import InputSettings, StreamSettings
 from tests.users import give_away, unprivileged
 
 
@@ -66,8 +68,6 @@ def test_what_matches_nothing_fails_alone(tmp_path: Path, text: str, problem: st
     ("text", "problem"),
     [
         ("-", "standard input is not read"),
-        ("https://example.org/a.mp4", "https://example.org/a.mp4: addresses are not read"),
-        ("rtsp://10.0.0.1/cam", "addresses are not read"),
     ],
 )
 def test_what_is_no_file_fails_alone_and_says_what_to_do(
@@ -229,3 +229,55 @@ def test_nothing_is_written_to_standard_output(tmp_path: Path) -> None:
     touch(tmp_path / "a.mp4")
     with pytest.raises(UsageError, match="nothing is written to standard output"):
         jobs_of_inputs([str(tmp_path / "a.mp4")], "-")
+
+
+def test_an_address_is_a_live_stream_with_every_output(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.touch()
+    out = str(tmp_path)
+    camera, file = jobs_of_inputs(["rtsp://camera/door", str(video)], out)
+    assert (camera.name, camera.address) == ("camera_door", "rtsp://camera/door")
+    assert camera.output is None
+    assert camera.outputs == (out,)
+    assert (file.outputs, file.output) == ((), tmp_path / "a_dualface.mp4")
+    (camera,) = jobs_of_inputs(["rtsp://camera/door"], out, further_outputs=["rtmp://a/b"])
+    assert (camera.outputs, camera.shown_output) == ((out, "rtmp://a/b"), f"{out}, rtmp://a/b")
+    with pytest.raises(UsageError, match="is not a live stream; a video has one output"):
+        jobs_of_inputs([str(video)], out, further_outputs=["rtmp://a/b"])
+
+
+def test_a_file_is_live_where_the_settings_say_so(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.touch()
+    settings = StreamSettings(input=InputSettings(realtime=True))
+    (job,) = jobs_of_inputs([str(video)], "out.mp4", settings=settings)
+    assert (job.output, job.outputs) == (None, ("out.mp4",))
+
+
+@pytest.mark.parametrize(
+    ("address", "outputs", "problem"),
+    [
+        ("file:/etc/passwd", ["."], "file: is not allowed; expected one of rtsp"),
+        ("rtsp://ann:s3cret@camera/a", ["."], "holds a user or password"),
+        ("rtsp://camera/a", ["rtmp://u:s3cret@a/b"], "holds a user or password"),
+        ("rtsp://camera/a", ["ftp://a/b"], "ftp: is not allowed"),
+        ("rtsp://camera/a", ["a.avi"], r".avi cannot be written; expected one of"),
+        ("rtsp://camera/a", ["there.mp4"], "there.mp4: exists"),
+        ("rtsp://camera/a", ["no/such/a.mp4"], "does not exist"),
+    ],
+)
+def test_addresses_and_outputs_of_live_streams_that_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, outputs: list[str], problem: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.mp4").touch()
+    jobs = jobs_of_inputs([address], outputs[0], further_outputs=outputs[1:])
+    with pytest.raises(UsageError, match=problem) as caught:
+        check_live(jobs, StreamSettings())
+    assert "s3cret" not in str(caught.value)
+
+
+def test_two_live_streams_do_not_share_one_file() -> None:
+    jobs = jobs_of_inputs(["rtsp://camera/a", "rtsp://camera/b"], "out.mp4")
+    with pytest.raises(UsageError, match="is one output for 2 streams; name a directory"):
+        check_live(jobs, StreamSettings())

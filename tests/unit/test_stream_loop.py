@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -29,9 +30,10 @@ from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import DetectionSettings, OutputSettings, StreamSettings
 from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.live import live_settings
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.runner import Models, Runner
-from dualface_client.stream.seams import Glimpses
+from dualface_client.stream.seams import Glimpses, LiveFigures
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.types import (
@@ -216,11 +218,13 @@ class Stage:
     status: StreamStatus = field(default_factory=lambda: StreamStatus(StreamReport("s", "i", "o")))
     tracks: TrackLog | None = None
     imaging: FakeImaging = field(default_factory=FakeImaging)
+    live: LiveFigures | None = None
 
     def run(self, settings: StreamSettings | None = None) -> None:
         parts = StreamParts(
             self.source, self.sink, self.imaging, self.detector, self.embedder, self.tracks
         )
+        parts = replace(parts, live=self.live)
         StreamLoop(parts, settings or StreamSettings(), self.status, self.stop, StageClock()).run()
 
 
@@ -553,3 +557,106 @@ def test_a_failed_encoder_is_replaced_once(x264_too: bool) -> None:
     else:
         assert (report.state, report.frames_out) == ("done", 20)
         assert [frame.index for frame in device.sinks["a"].frames] == list(range(20))
+
+
+class FakeLive:
+    """Of a source that lost three frames itself."""
+
+    def report(self, decoded: int, dropped: Mapping[str, int]) -> dict[str, Any]:
+        return {"frames_in": decoded + 3, "dropped": {**dropped, "undecodable": 3}}
+
+
+class SlowDetector(FakeDetector):
+    """Takes as long as the source takes for twenty frames."""
+
+    def __init__(self, source: FastSource) -> None:
+        super().__init__()
+        self.source = source
+
+    def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
+        self.source.allowed += 20
+        wait_until(lambda: self.source.shown >= min(self.source.count, self.source.allowed))
+        return super().submit(images, imaging)
+
+
+@dataclass
+class FastSource(FakeSource):
+    shown: int = 0
+    allowed: int = 1
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            wait_until(lambda: self.shown < self.allowed)
+            self.shown += 1
+            yield frame
+
+
+def test_a_live_stream_that_is_behind_drops_the_oldest_frames_and_counts_them() -> None:
+    source = FastSource(200)
+    stage = Stage(source, detector=SlowDetector(source), live=FakeLive())
+    stage.run(live_settings(StreamSettings()))
+    report = stage.status.snapshot()
+    written = [frame.index for frame in stage.sink.frames]
+    assert written == sorted(written)
+    assert written[-1] == 199  # the newest one is kept
+    assert 8 <= len(written) <= 15
+    assert report.frames_in == 203
+    assert report.frames_in == report.frames_out + sum(report.dropped.values())
+    assert report.dropped == {"behind": 200 - len(written), "stopped": 0, "undecodable": 3}
+
+
+def test_a_file_waits_for_a_slow_detector_and_loses_no_frame() -> None:
+    class Slow(FakeDetector):
+        def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
+            time.sleep(0.002)  # the source needs nothing
+            return super().submit(images, imaging)
+
+    stage = Stage(FakeSource(100), detector=Slow())
+    stage.run(live_settings(StreamSettings()))
+    assert [frame.index for frame in stage.sink.frames] == list(range(100))
+    assert stage.status.snapshot().dropped == {}
+
+
+def test_a_live_frame_waits_for_no_later_one() -> None:
+    """Each is written before the next one is taken: no look-ahead, one request, one frame each."""
+    order: list[str] = []
+
+    class Watched(FakeSink):
+        def write(self, frame: Frame) -> None:
+            super().write(frame)
+            order.append(f"out {frame.index}")
+
+    class OneByOne(FakeSource):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                order.append(f"in {frame.index}")
+                yield frame
+                wait_until(lambda: order[-1].startswith("out"))
+
+    stage = Stage(OneByOne(5), sink=Watched(), live=FakeLive())
+    stage.run(live_settings(StreamSettings()))
+    assert order == [f"{way} {number}" for number in range(5) for way in ("in", "out")]
+
+
+def test_a_stop_finishes_the_live_frames_under_way() -> None:
+    stage = Stage(FakeSource(10**6), live=FakeLive())
+
+    class Stopping(FakeSink):
+        def write(self, frame: Frame) -> None:
+            super().write(frame)
+            if len(self.frames) == 10:
+                stage.stop.set()
+
+    stage.sink = Stopping()
+    stage.run(live_settings(StreamSettings()))
+    report = stage.status.snapshot()
+    assert report.frames_in == report.frames_out + sum(report.dropped.values())
+    assert report.dropped["stopped"] <= 4
+
+
+def test_a_server_that_refuses_a_late_live_frame_costs_that_frame_alone() -> None:
+    stage = Stage(FakeSource(1), detector=FakeDetector(fail_at=0), live=FakeLive())
+    stage.run(live_settings(StreamSettings()))
+    report = stage.status.snapshot()
+    assert (report.frames_out, report.dropped["behind"]) == (0, 1)
+    assert any("did not look at every frame in time" in note for note in report.warnings)

@@ -118,3 +118,18 @@ def test_closing_a_writer_drops_what_waits() -> None:
 def test_a_channel_needs_room() -> None:
     with pytest.raises(ValueError, match="capacity 0"):
         Channel[int](0)
+
+
+def test_a_reader_that_drops_keeps_the_newest_and_never_waits() -> None:
+    dropped: list[int] = []
+    ended = threading.Event()
+
+    def numbers() -> Iterator[int]:
+        yield from range(100)
+        ended.set()
+
+    reader = Reader(numbers(), ahead=1, name="test", dropped=dropped.append)
+    assert ended.wait(10)
+    assert list(reader) == [99]
+    assert dropped == list(range(99))
+    reader.close()

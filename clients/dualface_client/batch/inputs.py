@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dualface_client.batch.live_jobs import job_of_address
 from dualface_client.errors import UsageError
+from dualface_client.settings.addresses import scheme_of
+from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import OUTPUT_SUFFIXES, OUTPUT_TAG, Job, written_by
 
 #: Files that are taken from a directory. One that is named directly is tried in any case.
@@ -23,11 +25,15 @@ VIDEO_SUFFIXES = frozenset(
 )
 #: How names of unfinished outputs end, see `video.outfile.partial_path_of`.
 PARTIAL_TAG = ".partial"
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def jobs_of_inputs(
-    inputs: Sequence[str], output: str | None, tell: Callable[[str], None] = lambda note: None
+    inputs: Sequence[str],
+    output: str | None,
+    tell: Callable[[str], None] = lambda note: None,
+    *,
+    further_outputs: Sequence[str] = (),
+    settings: StreamSettings | None = None,
 ) -> list[Job]:
     """Expands directories and globs and gives every video its output.
 
@@ -40,23 +46,45 @@ def jobs_of_inputs(
         output: A file (for exactly one video) or a directory, which is created if its parent
             exists; None to write nothing.
         tell: Gets a line for what was left out.
+        further_outputs: More outputs, which only live streams have.
+        settings: Of the run, which say whether files are live streams.
 
     Raises:
         UsageError: Two videos would be written to one file, or many videos to a file.
     """
     found = _without_repeats([job for text in inputs for job in _expand(text, tell)], tell)
     if output is not None:
-        found = _with_outputs(found, Path(output), text=output)
+        found = _with_all_outputs(found, (output, *further_outputs), settings or StreamSettings())
         _refuse_collisions(found)
         refuse_inputs_as_outputs(found)
     return _with_unique_names(found)
+
+
+def _with_all_outputs(
+    jobs: list[Job], outputs: Sequence[str], settings: StreamSettings
+) -> list[Job]:
+    """Outputs for all: several for each live stream, one for each other video."""
+    files = [job for job in jobs if not job.is_live(settings)]
+    if files and len(outputs) > 1:
+        raise UsageError(
+            f"-o {outputs[1]}: {files[0].input} is not a live stream; a video has one output"
+        )
+    if files:
+        files = _with_outputs(files, Path(outputs[0]), text=outputs[0])
+    written = iter(files)
+    return [
+        replace(job, outputs=tuple(outputs)) if job.is_live(settings) else next(written)
+        for job in jobs
+    ]
 
 
 def _expand(text: str, tell: Callable[[str], None]) -> Iterator[Job]:
     path = Path(text)
     if not text or "\0" in text:
         raise UsageError(f"input {text!r}: expected a file, a directory or a pattern")
-    if problem := _no_file(text, path):
+    if scheme_of(text) and not os.path.lexists(path):
+        yield job_of_address(text)
+    elif problem := _no_file(text, path):
         yield Job(text, path, None, problem)
     elif os.path.isdir(path):
         yield from _of_directory(path, text, tell)
@@ -73,8 +101,6 @@ def _no_file(text: str, path: Path) -> str:
         return ""
     if text == "-":
         return "standard input is not read; save it to a file and name that"
-    if _ADDRESS.match(text):
-        return f"{text}: addresses are not read; download or record it to a file and name that"
     return ""
 
 
@@ -147,9 +173,9 @@ def _of_file(video: Path) -> Job:
 def _without_repeats(jobs: list[Job], tell: Callable[[str], None]) -> list[Job]:
     kept: dict[str, Job] = {}
     for job in jobs:
-        place = os.path.abspath(job.input)
+        place = job.address or os.path.abspath(job.input)
         if place in kept:
-            tell(f"{job.input}: is named more than once and processed once")
+            tell(f"{job.shown_input}: is named more than once and processed once")
         kept.setdefault(place, job)
     return list(kept.values())
 
@@ -217,7 +243,7 @@ def _refuse_collisions(jobs: list[Job]) -> None:
 
 def refuse_inputs_as_outputs(jobs: list[Job]) -> None:
     """Raises UsageError if a job would replace an input that it or another one reads."""
-    inputs = {job.input.resolve() for job in jobs}
+    inputs = {job.input.resolve() for job in jobs if not job.address}
     for job in jobs:
         for path in written_by(job):
             if path.resolve() in inputs:

@@ -155,7 +155,8 @@ def check_side_files(jobs: Sequence[Job], files: Sequence[SideFile]) -> None:
     Raises:
         UsageError: One would.
     """
-    taken = {path.resolve() for job in jobs for path in (job.input, *written_by(job))}
+    used = (path for job in jobs if not job.address for path in (job.input, *written_by(job)))
+    taken = {path.resolve() for path in used}
     for file in files:
         if os.path.isdir(file.path):
             continue

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dualface_client import __version__
 from dualface_client.batch.inputs import jobs_of_inputs
+from dualface_client.batch.live_jobs import check_live
 from dualface_client.batch.outputs import (
     SideFile,
     check_outputs,
@@ -90,7 +91,13 @@ def _files(request: RunRequest, notes: list[str]) -> list[Job]:
     if request.entries:
         return []
     output = None if request.program.stream.output.encoder == "none" else request.output
-    return jobs_of_inputs(request.inputs, output, notes.append)
+    return jobs_of_inputs(
+        request.inputs,
+        output,
+        notes.append,
+        further_outputs=request.further_outputs,
+        settings=request.program.stream,
+    )
 
 
 def _check_files(
@@ -103,6 +110,7 @@ def _check_files(
     """Checks the photos of pins and everything that the run is going to write."""
     overwrite = settings.output.overwrite
     check_photos(settings, jobs)
+    check_live(jobs, settings)
     check_outputs(jobs, settings, notes.append, existing_may_stay=request.resume)
     check_per_video("--tracks", request.tracks, len(jobs))
     overlays = overlay_files(request.overlay, jobs, may_replace=overwrite or request.resume)

@@ -27,7 +27,7 @@ class RunRequest:
 
     Attributes:
         inputs: Videos, directories, patterns.
-        output: File or directory, None to write nothing.
+        output: File or directory, for live streams also an address; None to write nothing.
         program: How. Its records are for whoever shows the run.
         entries: Streams of a file, instead of inputs and output.
         tracks: File or directory for tracks, None for nowhere.
@@ -35,6 +35,7 @@ class RunRequest:
         resume: Whether videos whose outputs are finished and verified are skipped.
         recorded: State of the earlier run, empty without one.
         held: An embedded server that runs already and is used, None for none.
+        further_outputs: More outputs of live streams.
     """
 
     inputs: tuple[str, ...]
@@ -46,6 +47,7 @@ class RunRequest:
     resume: bool = False
     recorded: Mapping[str, Any] = field(default_factory=dict)
     held: EmbeddedServer | None = None
+    further_outputs: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

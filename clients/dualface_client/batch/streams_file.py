@@ -28,13 +28,18 @@ def jobs_of_streams(entries: Sequence[StreamEntry], settings: StreamSettings) ->
     jobs = []
     for entry in entries:
         output = entry.output
+        own = build(entry.overrides, ProgramSettings(stream=settings)).stream
+        if entry.is_live(own.input):
+            jobs.append(_live_job(entry, own if entry.overrides else None))
+            continue
+        if len(entry.outputs) > 1:
+            raise UsageError(f"{entry.origin}: output: a video that is not live has one output")
         if output is not None and output.suffix.lower() not in OUTPUT_SUFFIXES:
             raise UsageError(
                 f"{entry.origin}: output: {output}: expected a name that ends in "
                 f"{', '.join(sorted(OUTPUT_SUFFIXES))}"
             )
         missing = f"{entry.origin}: input: {entry.input}: no such file; check the path"
-        own = build(entry.overrides, ProgramSettings(stream=settings)).stream
         jobs.append(
             Job(
                 entry.name,
@@ -46,3 +51,10 @@ def jobs_of_streams(entries: Sequence[StreamEntry], settings: StreamSettings) ->
         )
     refuse_inputs_as_outputs(jobs)
     return jobs
+
+
+def _live_job(entry: StreamEntry, own: StreamSettings | None) -> Job:
+    missing = f"{entry.origin}: input: {entry.input}: no such file; check the path"
+    there = bool(entry.address) or entry.input.exists()
+    problem = "" if there else missing
+    return Job(entry.name, entry.input, None, problem, own, entry.address, entry.outputs)

@@ -26,6 +26,7 @@ Examples:
   dualface-client run talk.mp4 -o tiles.mp4 --pin left=ann.jpg
   dualface-client run talk.mp4 -o tiles.mp4 --debug-overlay seen.mp4
   dualface-client run talk.mp4 -o tiles.mp4 --server 127.0.0.1:8001
+  dualface-client run rtsp://camera/door -o recordings/ --input-credentials login.txt
   dualface-client run --streams-file configs/streams.example.yaml
   dualface-client run night/ -o out/ --workers 2 --state out/state.json --resume
   dualface-client run day/ -o out/ --report report.html --health-port 8080 --log-format json
@@ -46,7 +47,9 @@ _EMBEDDED = (
     "-o",
     "--output",
     metavar="OUT",
-    help="File (for one video) or directory; required unless --encoder none.",
+    multiple=True,
+    help="File (for one video) or directory; required unless --encoder none. For live streams also "
+    "a playlist .m3u8 or an address to send to, and given several times for several outputs.",
 )
 @click.option(
     "--streams-file",
@@ -87,7 +90,7 @@ _EMBEDDED = (
 def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     context: click.Context,
     inputs: tuple[str, ...],
-    output: str | None,
+    output: tuple[str, ...],
     streams_file: Path | None,
     config_path: Path | None,
     config_fallback: bool,
@@ -103,8 +106,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
 ) -> int:
     """Turn each INPUT into a video with its two people side by side.
 
-    INPUT is a video, a directory of videos or a glob pattern. The output keeps the source's frame
-    rate, time stamps and sound. If a video fails, the reason is printed and the others go on.
+    INPUT is a video, a directory of videos, a glob pattern or the address of a live stream
+    (docs/live.md). The output keeps the source's frame rate, time stamps and sound. If a video
+    fails, the reason is printed and the others go on.
 
     Settings also come from YAML files and variables: see `dualface-client config show` and
     docs/configuration.md.
@@ -124,12 +128,13 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     record = program.record
     request = RunRequest(
         inputs,
-        output,
+        output[0] if output else None,
         program,
         tuple(read_streams(streams_file, found.values)) if streams_file else (),
         tracks,
         debug_overlay,
         resume,
+        further_outputs=output[1:],
     )
     telling = Telling(
         summary,
@@ -148,7 +153,7 @@ def _check_together(
     context: click.Context,
     found: Effective,
     inputs: tuple[str, ...],
-    output: str | None,
+    output: tuple[str, ...],
     streams_file: Path | None,
 ) -> None:
     """Refuses options that have no effect beside others, and a request without videos.
@@ -166,5 +171,5 @@ def _check_together(
     if found["output.encoder"] == "none":
         unused = ("output.preset", "output.crf")
         refuse_beside(context, "--encoder none", "output", *map(parameter_of, unused))
-    elif output is None:
+    elif not output:
         raise click.UsageError("Missing option '-o' / '--output' (or use --encoder none).")

@@ -26,6 +26,11 @@ class LatencyMeter:
         with self._lock:
             self._entered_s[index] = time.monotonic()
 
+    def forget(self, index: int) -> None:
+        """The frame is not going to be written."""
+        with self._lock:
+            self._entered_s.pop(index, None)
+
     def leave(self, index: int) -> None:
         """The frame has been written."""
         with self._lock:

@@ -25,6 +25,10 @@ from dualface_client.observe.run_log import failure_logger
 
 #: People of one side that the last line names.
 _CHANGES = 3
+_PHASES = {
+    "looking": "looking for the people of the video",
+    "connecting": "has no connection, is trying to connect",
+}
 
 
 class ProgressDisplay(ClosesAtExit):
@@ -149,11 +153,15 @@ def progress_line(report: StreamReport) -> str:
     'a: 50/100 frames, 10.0 fps, 5 s left'
     """
     if report.phase:
-        return f"{printable(report.name)}: looking for the people of the video"
+        return f"{printable(report.name)}: {_PHASES[report.phase]}"
     total = f"/{report.frames_expected}" if report.frames_expected else ""
     parts = [f"{printable(report.name)}: {report.frames_out}{total} frames"]
     if report.fps:
         parts.append(f"{report.fps:.1f} fps")
+    if report.live:
+        parts.append(f"{1000 * report.latency_p50_s:.0f} ms from decoded to encoded")
+        parts += [f"{count} {_words(cause)}" for cause, count in report.dropped.items() if count]
+        parts += [f"{report.reconnects} reconnects"] * bool(report.reconnects)
     left = report.frames_expected - report.frames_out
     if report.fps and left > 0:
         parts.append(f"{duration(left / report.fps, '.0f')} left")
@@ -222,13 +230,27 @@ def result_lines(report: StreamReport, *, verbose: bool = False) -> list[str]:
     notes = [f"  note: {warning}" for warning in report.warnings]
     if report.frames_out and not report.resumed and report.state != "failed":
         notes.insert(0, f"  {seats_line(report) or 'nobody was seen'}")
+    if report.live and (dropped := sum(report.dropped.values())):
+        causes = (f"{count} {_words(cause)}" for cause, count in report.dropped.items() if count)
+        notes.insert(
+            0, f"  {dropped} of {report.frames_in} frames not written: {', '.join(causes)}"
+        )
     if report.state == "incomplete":
         notes.insert(0, f"  {report.error}")
     if report.partial_output:
         notes.append(f"  the part so far: {printable(report.partial_output)}")
-    elif report.state in ("done", "incomplete") and report.output:
+    elif (report.state in ("done", "incomplete") or report.live) and report.output:
         notes.append(f"  -> {printable(report.output)}")
     return [first, *notes]
+
+
+def _words(cause: str) -> str:
+    """What happened to the frames of a cause.
+
+    >>> _words("lost_in_network")
+    'lost in network'
+    """
+    return {"behind": "dropped"}.get(cause, cause.replace("_", " "))
 
 
 def print_plainly(console: Console, text: str) -> None:

@@ -32,6 +32,23 @@ KEPT_FIGURES = (
 
 
 @dataclass(frozen=True, slots=True)
+class OutputReport:
+    """One of the outputs of a live stream.
+
+    Attributes:
+        target: Where it goes, without secrets.
+        error: Why it does not work at the moment, empty while it does.
+        failures: How often it failed; each time it is tried again.
+        lost_packets: Packets of sound and video that it did not get.
+    """
+
+    target: str
+    error: str = ""
+    failures: int = 0
+    lost_packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StreamReport:
     """One stream.
 
@@ -41,10 +58,10 @@ class StreamReport:
         output: What was written, or would have been.
         state: `waiting`, `running`, `done`, `incomplete` (the output is finished, but the input
             ended before it should), `stopped` (by the user) or `failed`.
-        phase: `looking` while a running stream looks through its file before the first frame, else
-            empty.
+        phase: `looking` while a running stream looks through its file before the first frame,
+            `connecting` while a live one has no connection, else empty.
         frames_expected: Frames according to the container, 0 if it does not say.
-        frames_in: Frames decoded.
+        frames_in: Frames decoded; those that its source sent, if it is live.
         frames_out: Frames written.
         elapsed_s: Seconds from opening to closing.
         detections: Faces found above the threshold.
@@ -68,6 +85,13 @@ class StreamReport:
         latency_p95_s: 95th percentile of the same.
         latency_p99_s: 99th percentile of the same.
         timeline: Who sat where and when ReID ran; complete when the stream has ended.
+        live: Whether it is a live stream, whose frames do not wait.
+        dropped: Frames of a live stream that were not written, by cause: `behind` (too late to be
+            processed), `undecodable`, `lost_in_network`, `stopped` (on their way at the end).
+            With `frames_out` they add up to `frames_in` when it has ended.
+        reconnects: How often a live stream was connected to again.
+        outputs: Those of a live stream.
+        sound_drift_s: How far the sound of a live stream is from its picture, seconds.
     """
 
     name: str
@@ -100,6 +124,11 @@ class StreamReport:
     latency_p99_s: float = 0.0
     phase: str = ""
     timeline: Timeline = field(default_factory=Timeline)
+    live: bool = False
+    dropped: dict[str, int] = field(default_factory=dict)
+    reconnects: int = 0
+    outputs: tuple[OutputReport, ...] = ()
+    sound_drift_s: float = 0.0
 
     @property
     def fps(self) -> float:

@@ -196,6 +196,7 @@ class RunState:
             "fps": round(report.fps, 3),
             "decode_errors": report.decode_errors,
             "attempts": report.attempts,
+            **(_live(report) if report.live else {}),
             "error": report.error,
             "partial_output": report.partial_output,
             "resumed": report.resumed,
@@ -207,3 +208,16 @@ class RunState:
     def is_over(self) -> bool:
         """Whether every stream has ended."""
         return all(status.snapshot().state in FINAL_STATES for status in self._statuses)
+
+
+def _live(report: StreamReport) -> dict[str, Any]:
+    """What is known of a live stream only."""
+    return {
+        "phase": report.phase,
+        "latency_p50_s": round(report.latency_p50_s, 4),
+        "latency_p99_s": round(report.latency_p99_s, 4),
+        "dropped": dict(report.dropped),
+        "reconnects": report.reconnects,
+        "sound_drift_s": round(report.sound_drift_s, 4),
+        "outputs": [asdict(output) for output in report.outputs],
+    }

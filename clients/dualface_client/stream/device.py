@@ -12,6 +12,7 @@ from dualface_client.stream.job import Job
 from dualface_client.stream.seams import FrameSink, FrameSource, Glimpses, Imaging
 from dualface_client.types import Nv12Image, VideoInfo
 from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.null_sink import HostSink
 
 
 class StreamDevice(ABC):
@@ -44,6 +45,14 @@ class StreamDevice(ABC):
         from dualface_client.video.glimpses import Glimpses as PyavGlimpses
 
         return PyavGlimpses(path, video_track)
+
+    def to_device(self, source: FrameSource) -> FrameSource:
+        """Frames that were decoded on the host, where this device's pixel work can read them."""
+        return source
+
+    def to_host(self, sink: HostSink) -> FrameSink:
+        """A sink that takes this device's canvases, in front of one that takes host pictures."""
+        return sink
 
     @abstractmethod
     def open_sink(

@@ -32,11 +32,11 @@ from dualface_client.types import (
     VideoInfo,
 )
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.video.null_sink import NullSink
+from dualface_client.video.null_sink import HostSink, NullSink
 from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError
 from dualface_client.video.nvenc import NvencSink
 from dualface_client.video.source import PyavSource
-from dualface_client.video.upload import FRAMES_LIMIT, DownloadingSink, HostSink, UploadingSource
+from dualface_client.video.upload import FRAMES_LIMIT, DownloadingSink, UploadingSource
 
 #: CuPy's class, the runtime's and the driver's error names, and what PyNvVideoCodec's text says.
 _FULL = re.compile(
@@ -179,6 +179,15 @@ class CudaStreamDevice(StreamDevice):
         """
         limit = self._frames_limit
         return open_device_source(path, self._stream, frames_limit=limit, video_track=video_track)
+
+    def to_device(self, source: FrameSource) -> FrameSource:
+        """Uploads the frames of a live input, whose packets NVDEC is not given."""
+        why = "NVDEC reads only files"
+        return UploadingSource(source, self._stream, why=why, frames_limit=self._frames_limit)
+
+    def to_host(self, sink: HostSink) -> FrameSink:
+        """Downloads the canvases for x264, which encodes live streams."""
+        return DownloadingSink(sink, self._stream)
 
     def open_sink(
         self, job: Job, info: VideoInfo, output: OutputSettings, disk_wait: DiskWait

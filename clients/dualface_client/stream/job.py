@@ -9,6 +9,7 @@ from typing import Any
 
 from dualface_client.errors import DualfaceError, StoppedError
 from dualface_client.observe.report import StreamReport, StreamStatus
+from dualface_client.settings.addresses import shown
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.video.outfile import partial_path_of
 
@@ -26,6 +27,9 @@ class Job:
         output: What to write, None to write nothing.
         problem: Why it cannot be processed, empty if it may be tried.
         settings: Its own way of processing, None for the run's.
+        address: Of a live input, without secrets; empty for a file.
+        outputs: Where a live stream goes, without secrets: directories, files, playlists,
+            addresses. Other streams have an `output`.
     """
 
     name: str
@@ -33,6 +37,27 @@ class Job:
     output: Path | None
     problem: str = ""
     settings: StreamSettings | None = None
+    address: str = ""
+    outputs: tuple[str, ...] = ()
+
+    @property
+    def shown_input(self) -> str:
+        """What is read, for people."""
+        return shown(self.address) if self.address else str(self.input)
+
+    @property
+    def shown_output(self) -> str:
+        """What is written, for people; empty for nothing."""
+        return ", ".join(map(shown, self.outputs)) or str(self.output or "")
+
+    def is_live(self, settings: StreamSettings) -> bool:
+        """Whether its frames do not wait.
+
+        Args:
+            settings: Of the run.
+        """
+        own = (self.settings or settings).input
+        return bool(self.address) or own.live or own.realtime
 
 
 def written_by(job: Job) -> list[Path]:
@@ -46,8 +71,8 @@ def new_statuses(jobs: Sequence[Job]) -> list[StreamStatus]:
         StreamStatus(
             StreamReport(
                 job.name,
-                str(job.input),
-                str(job.output) if job.output else "",
+                job.shown_input,
+                job.shown_output,
                 state="failed" if job.problem else "waiting",
                 error=job.problem,
                 exit_code=1 if job.problem else 0,

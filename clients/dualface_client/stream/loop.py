@@ -17,7 +17,14 @@ from functools import cached_property
 
 import numpy as np
 
-from dualface_client.errors import LeaseTimeoutError, ServerError, StaleOutputError, StoppedError
+from dualface_client.errors import (
+    InferenceFailedError,
+    InferenceTimeoutError,
+    LeaseTimeoutError,
+    ServerError,
+    StaleOutputError,
+    StoppedError,
+)
 from dualface_client.framing.moment import Moment
 from dualface_client.framing.studio import Plan, Studio
 from dualface_client.observe.latency import LatencyMeter
@@ -38,6 +45,7 @@ from dualface_client.stream.seams import (
     FrameSink,
     FrameSource,
     Imaging,
+    LiveFigures,
     PendingFaces,
 )
 from dualface_client.stream.threads import Reader, Writer
@@ -55,6 +63,8 @@ from dualface_client.types import (
 )
 
 _REPORT_EVERY_S = 0.1
+#: Frames of a live stream that the server may refuse one after the other.
+_MISSED_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,7 @@ class StreamParts:
         pacing: Says how many requests to keep under way.
         overlay: Where what was decided is drawn on the source, None for nowhere.
         seating: Who sits where from the first frame on.
+        live: What is known of a live source; None for a file, which waits for its frames.
     """
 
     source: FrameSource
@@ -82,6 +93,7 @@ class StreamParts:
     pacing: Pacing = field(default_factory=Unpaced)
     overlay: DebugOverlay | None = None
     seating: Seating = field(default_factory=Seating)
+    live: LiveFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +170,7 @@ class StreamLoop:
         self._latency = LatencyMeter()
         self._timeline = TimelineRecorder()
         self._sides: dict[int, str] = {}
+        self._missed_in_a_row = 0
         self._started = self._report_at_s = time.monotonic()
 
     def run(self) -> None:
@@ -171,7 +184,12 @@ class StreamLoop:
         decoded = self._clock.timed("decode", self._parts.source)
         info = self._parts.source.info
         ahead = min(queues.frames_ahead, frames_that_may_wait(info.width_px, info.height_px))
-        reader = Reader(decoded, ahead=ahead, name="decode")
+        if self._parts.live is None:
+            reader = Reader(decoded, ahead=ahead, name="decode")
+        else:  # only the newest frame waits
+            reader = Reader(
+                self._entered(decoded), ahead=1, name="decode", dropped=self._fell_behind
+            )
         writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
         try:
             decided = (self._decided(*pair) for pair in self._detected(self._counted(reader)))
@@ -187,6 +205,7 @@ class StreamLoop:
         finally:
             reader.close()
             writer.close()
+            self._count_stopped()
             self._report()
             self._status.update(timeline=self._timeline.timeline())
             for note in (*self._director.notes, *self._studio.notes):
@@ -196,9 +215,28 @@ class StreamLoop:
         for frame in frames:
             if self._stop.is_set():
                 return
+            if self._parts.live is None:
+                self._counts["in"] += 1
+                self._latency.enter(frame.index)
+            yield frame
+
+    def _entered(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Frames of a live source, on its thread: their time runs while they wait, too."""
+        for frame in frames:
             self._counts["in"] += 1
             self._latency.enter(frame.index)
             yield frame
+
+    def _fell_behind(self, frame: Frame) -> None:
+        """A newer frame of a live source came before this one was taken."""
+        self._counts["behind"] += 1
+        self._latency.forget(frame.index)
+
+    def _count_stopped(self) -> None:
+        """Counts the live frames that were on their way when the stream ended."""
+        if self._parts.live is not None:
+            written_or_not = self._counts["out"] + self._counts["behind"]
+            self._counts["stopped"] = self._counts["in"] - written_or_not
 
     def _detected(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Faces]]:
         """Keeps requests in flight and yields frames with their faces, in order."""
@@ -211,7 +249,9 @@ class StreamLoop:
             while len(in_flight) >= self._requests()[0]:
                 yield from self._finished(in_flight.popleft())
         # Requests left behind by a stop or an error keep their slots until they are answered.
-        while in_flight and not self._stop.is_set():
+        # A live stream has no other end than a stop, and only one request.
+        is_live = self._parts.live is not None
+        while in_flight and (is_live or not self._stop.is_set()):
             yield from self._finished(in_flight.popleft())
 
     def _requests(self) -> tuple[int, int]:
@@ -219,8 +259,13 @@ class StreamLoop:
         return self._parts.pacing.requests(detection.in_flight, detection.batch)
 
     def _finished(self, batch: _Batch) -> Iterator[tuple[Frame, Faces]]:
-        with self._clock.stage("wait"):
-            results = batch.pending.result()
+        try:
+            with self._clock.stage("wait"):
+                results = batch.pending.result()
+        except (InferenceFailedError, InferenceTimeoutError) as error:
+            self._miss(batch, error)
+            return
+        self._missed_in_a_row = 0
         if batch.pending.resends:
             self._counts["resends"] += batch.pending.resends
             self._status.warn(
@@ -228,6 +273,20 @@ class StreamLoop:
                 "answered was sent again"
             )
         yield from zip(batch.frames, results, strict=True)
+
+    def _miss(self, batch: _Batch, error: ServerError) -> None:
+        """Drops live frames that the server refused: it does so when it is too late for them.
+
+        Raises:
+            ServerError: The stream is not live, or too many were refused in a row.
+        """
+        self._missed_in_a_row += 1
+        if self._parts.live is None or self._missed_in_a_row > _MISSED_LIMIT:
+            raise error
+        for frame in batch.frames:
+            self._counts["behind"] += 1
+            self._latency.forget(frame.index)
+        self._status.warn(f"the server did not look at every frame in time: {error}")
 
     def _decided(self, frame: Frame, faces: Faces) -> Decided:
         """Decides who is where."""
@@ -338,6 +397,9 @@ class StreamLoop:
             latency_p95_s=p95_s,
             latency_p99_s=p99_s,
         )
+        if self._parts.live is not None:
+            own = {"behind": self._counts["behind"], "stopped": self._counts["stopped"]}
+            self._status.update(**self._parts.live.report(self._counts["in"], own))
 
 
 def _with_hindsight(entry: Decided, later: Decided) -> Decided:

@@ -21,6 +21,14 @@ from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, ending, finished
+from dualface_client.stream.live import (
+    LiveFigures,
+    connection_teller,
+    live_input,
+    live_settings,
+    live_targets,
+    open_live_sink,
+)
 from dualface_client.stream.look import Look, Seating, seating
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.overlay import DebugOverlay, overlay_path
@@ -30,6 +38,8 @@ from dualface_client.stream.seams import FaceDetector, FaceEmbedder, FrameSink, 
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.live_source import LiveSource
+from dualface_client.video.null_sink import NullSink
 
 #: How often a stream that is held back asks again.
 _ADMIT_POLL_S = 0.2
@@ -41,12 +51,28 @@ _Seats = Callable[[], Seating]
 
 
 @dataclass(frozen=True, slots=True)
+class LiveModels:
+    """The models for streams that do not wait."""
+
+    detector: FaceDetector
+    embedder: FaceEmbedder
+
+
+@dataclass(frozen=True, slots=True)
 class Models:
-    """The models of a worker, shared by its streams."""
+    """The models of a worker, shared by its streams.
+
+    Attributes:
+        detector: Finds faces.
+        embedder: Recognises them.
+        photos: Of people who are pinned.
+        live: The same models for live streams; None if there is no difference.
+    """
 
     detector: FaceDetector
     embedder: FaceEmbedder
     photos: PinnedPhotos = field(default_factory=PinnedPhotos)
+    live: LiveModels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +180,8 @@ class Runner:
         try:
             with self._device.lend_stream() as device:
                 settings = job.settings or self._setup.settings
+                if job.is_live(settings):
+                    settings = live_settings(settings)
                 run = StreamRun(job, status, stop, settings, device, clock)
                 # Once, and not before the source is open, however often the stream starts again.
                 seats = functools.cache(functools.partial(self._seating, run))
@@ -187,12 +215,12 @@ class Runner:
     def _unexpected(self, job: Job, error: Exception) -> dict[str, str]:
         if self._device.is_out_of_memory(error):
             text = (
-                f"{job.input}: the device's memory is full, even after its caches were freed "
+                f"{job.shown_input}: the device's memory is full, even after its caches were freed "
                 f"({error}). Remedy: fewer --streams, --on-oom queue, a lower --vram-limit"
             )
             return {"error": text}
         trace = "".join(traceback.format_exception(error, limit=_TRACE_LIMIT))
-        return {"error": f"{job.input}: unexpected {error!r}", "trace": trace}
+        return {"error": f"{job.shown_input}: unexpected {error!r}", "trace": trace}
 
     def _process_with(self, run: StreamRun, seats: _Seats) -> str | None:
         """Processes the job; once more with another encoder if the first one fails."""
@@ -210,6 +238,8 @@ class Runner:
         Returns:
             None for an output that was not finished; else what the input lacked, usually nothing.
         """
+        if run.job.is_live(run.settings):
+            return self._process_live(run, output, seats)
         track = run.settings.input.video_track
         with closing(run.device.open_source(run.job.input, track)) as source:
             run.status.update(frames_expected=source.info.frame_count)
@@ -217,17 +247,52 @@ class Runner:
                 run.status.warn(note)
             patience = DiskWait(output.disk_wait_s, run.stop.event, _disk_teller(run, output))
             sink = run.device.open_sink(run.job, source.info, output, patience)
-            complete = False
-            try:
-                complete = self._drain(run, source, sink, seats)
-            finally:
-                if not complete:
-                    sink.abort()
-                _add_notes(run.status, source, sink)
-            return source.incomplete if complete else None
+            return self._to_end(run, source, sink, seats)
 
-    def _drain(self, run: StreamRun, source: FrameSource, sink: FrameSink, seats: _Seats) -> bool:
+    def _process_live(self, run: StreamRun, output: OutputSettings, seats: _Seats) -> str | None:
+        """The same for a live stream, whose outputs are whole however it ends."""
+        place, targets = live_input(run.job, run.settings.input), live_targets(run.job, output)
+        run.status.update(live=True, phase="connecting")
+        with closing(LiveSource(place, run.stop.event, connection_teller(run))) as live:
+            source = run.device.to_device(live)
+            for note in source.info.notes:
+                run.status.warn(note)
+            if output.encoder == "none" or not targets:
+                return self._to_end(run, source, NullSink(), seats, LiveFigures(live, None))
+            sink = open_live_sink(run, live, targets, output)
+            figures = LiveFigures(live, sink)
+            return self._to_end(run, source, run.device.to_host(sink), seats, figures)
+
+    def _to_end(
+        self,
+        run: StreamRun,
+        source: FrameSource,
+        sink: FrameSink,
+        seats: _Seats,
+        live: LiveFigures | None = None,
+    ) -> str | None:
+        """Takes every frame from source to sink and ends the sink; returns as `_process`."""
+        complete = False
+        try:
+            complete = self._drain(run, source, sink, seats, live)
+        finally:
+            if not complete:
+                sink.abort()
+            _add_notes(run.status, source, sink)
+            if live is not None:
+                run.status.update(outputs=live.outputs, phase="")
+        return source.incomplete if complete else None
+
+    def _drain(
+        self,
+        run: StreamRun,
+        source: FrameSource,
+        sink: FrameSink,
+        seats: _Seats,
+        live: LiveFigures | None,
+    ) -> bool:
         """Takes every frame from source to sink; returns whether the output is complete."""
+        models = (live and self._models.live) or self._models
         with ExitStack() as stack:
             tracks = None
             if self._setup.tracks is not None:
@@ -239,12 +304,13 @@ class Runner:
                 source,
                 sink,
                 run.device.imaging,
-                self._models.detector,
-                self._models.embedder,
+                models.detector,
+                models.embedder,
                 tracks,
                 self._pacing,
                 overlay,
                 seating,
+                live,
             )
             complete = False
             try:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,6 +102,18 @@ class FrameSink(Protocol):
 
     def abort(self) -> None:
         """Stops early and leaves what was written as a playable partial file."""
+
+
+class LiveFigures(Protocol):
+    """What is known of a live stream and not of a file."""
+
+    def report(self, decoded: int, dropped: Mapping[str, int]) -> dict[str, Any]:
+        """Fields of the stream's report.
+
+        Args:
+            decoded: Frames that the source has yielded.
+            dropped: Those of them that were not written, by cause.
+        """
 
 
 class Imaging(Protocol):

@@ -12,15 +12,17 @@ from dualface_client.memory.figures import PoolReport
 from dualface_client.models.faces import FaceDetector, FaceEmbedder, ModelAccess
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import log_event
+from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device import Device
 from dualface_client.stream.job import Job
 from dualface_client.stream.leaks import LeakMonitor
 from dualface_client.stream.load import REID_BATCH, slot_groups
 from dualface_client.stream.pacing import Pacing
-from dualface_client.stream.runner import Models, Runner
+from dualface_client.stream.runner import LiveModels, Models, Runner
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.triton.access import OPEN_ACCESS
+from dualface_client.triton.description import PRIORITY_LIVE
 from dualface_client.triton.recovery import Endurance
 from dualface_client.triton.session import Session
 
@@ -121,7 +123,17 @@ def open_models(
     ) as session:
         detector = FaceDetector(ModelAccess(session, timeout_s), settings.detection.score_threshold)
         embedder = FaceEmbedder(ModelAccess(session, settings.reid_timeout_s), REID_BATCH)
-        yield Models(detector, embedder), session
+        yield Models(detector, embedder, live=_live_models(session, settings)), session
+
+
+def _live_models(session: Session, settings: StreamSettings) -> LiveModels:
+    """The models for streams that do not wait: the server answers them first."""
+    detection = ModelAccess(session, settings.detection.timeout_s, PRIORITY_LIVE)
+    reid = ModelAccess(session, settings.reid_timeout_s, PRIORITY_LIVE)
+    return LiveModels(
+        FaceDetector(detection, settings.detection.score_threshold),
+        FaceEmbedder(reid, REID_BATCH),
+    )
 
 
 def _look_at_photos(setup: WorkerSetup, device: Device, models: Models) -> None:

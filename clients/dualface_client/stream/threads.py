@@ -22,12 +22,15 @@ class Channel(Generic[T]):
 
     Args:
         capacity: Most items held, at least 1.
+        dropped: Gets the oldest item where one more comes than there is room for; None makes `put`
+            wait for room instead.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, dropped: Callable[[T], None] | None = None) -> None:
         if capacity < 1:
             raise ValueError(f"channel capacity {capacity}: expected at least 1")
         self._capacity = capacity
+        self._dropped = dropped
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._finished = False
@@ -35,14 +38,17 @@ class Channel(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> bool:
-        """Adds an item, waiting for room.
+        """Adds an item, waiting for room or making it.
 
         Returns:
             False if the receiver has gone; the item was not taken.
         """
         with self._changed:
             while len(self._items) >= self._capacity and not self._cancelled:
-                self._changed.wait(_POLL_S)
+                if self._dropped is not None:
+                    self._dropped(self._items.popleft())
+                else:
+                    self._changed.wait(_POLL_S)
             if self._cancelled:
                 return False
             self._items.append(item)
@@ -89,10 +95,18 @@ class Reader(Generic[T]):
         items: Iterated on the thread, once.
         ahead: Most items read ahead.
         name: Thread name, for debuggers.
+        dropped: Gets items that are not taken before newer ones come; None makes the source wait.
     """
 
-    def __init__(self, items: Iterable[T], *, ahead: int, name: str) -> None:
-        self._channel: Channel[T] = Channel(ahead)
+    def __init__(
+        self,
+        items: Iterable[T],
+        *,
+        ahead: int,
+        name: str,
+        dropped: Callable[[T], None] | None = None,
+    ) -> None:
+        self._channel: Channel[T] = Channel(ahead, dropped)
         self._thread = threading.Thread(target=self._pump, args=(items,), name=name, daemon=True)
         self._thread.start()
 

@@ -1,9 +1,10 @@
-"""The output of a run that writes no video."""
+"""The output of a run that writes no video, and what outputs on the host have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from dualface_client.types import Frame
 
@@ -11,6 +12,31 @@ from dualface_client.types import Frame
 def never() -> bool:
     """Nobody asks to stop."""
     return False
+
+
+class HostSink(Protocol):
+    """Takes canvases on the host: `PyavSink`, `LiveSink`."""
+
+    @property
+    def frame_count(self) -> int:
+        """Frames taken so far."""
+
+    @property
+    def partial_path(self) -> Path | None:
+        """Path of the unfinished file."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was changed, for the user."""
+
+    def write(self, frame: Frame) -> None:
+        """Takes one canvas on the host and keeps nothing of it."""
+
+    def close(self, stopped: Callable[[], bool] = ...) -> bool:
+        """Finishes the file, or ends it early if `stopped`; returns whether it is complete."""
+
+    def abort(self) -> None:
+        """Stops early."""
 
 
 class NullSink:

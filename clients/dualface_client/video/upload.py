@@ -13,7 +13,7 @@ import numpy as np
 from dualface_client.cuda.stream import CudaStream
 from dualface_client.types import ByteArray, Frame, Nv12Image, VideoInfo
 from dualface_client.video.device_frames import DeviceFrames
-from dualface_client.video.source import PyavSource
+from dualface_client.video.null_sink import HostSink
 
 _PINNED = 4
 FRAMES_LIMIT = 64
@@ -38,11 +38,37 @@ class _Pinned:
             self.done.synchronize()
 
 
+class HostSource(Protocol):
+    """What an `UploadingSource` reads: a source of host pictures."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known about the stream."""
+
+    @property
+    def decode_errors(self) -> int:
+        """Packets or pictures that could not be decoded so far."""
+
+    @property
+    def incomplete(self) -> str:
+        """What is missing, empty for nothing; known after the end."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What went wrong so far without ending the stream."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames in presentation order; once only."""
+
+    def close(self) -> None:
+        """Ends the iteration."""
+
+
 class UploadingSource:
-    """Frames of a `PyavSource` in GPU memory, for what NVDEC cannot decode."""
+    """Frames of another source in GPU memory, for what NVDEC cannot decode."""
 
     def __init__(
-        self, source: PyavSource, stream: CudaStream, *, why: str, frames_limit: int = FRAMES_LIMIT
+        self, source: HostSource, stream: CudaStream, *, why: str, frames_limit: int = FRAMES_LIMIT
     ) -> None:
         """Takes a source over.
 
@@ -102,31 +128,6 @@ class UploadingSource:
         image = self._ring.upload(pinned.address, frame.image.color, self._closing)
         pinned.done = self._stream.record()
         return image
-
-
-class HostSink(Protocol):
-    """What a `DownloadingSink` feeds: `PyavSink`."""
-
-    @property
-    def frame_count(self) -> int:
-        """Frames taken so far."""
-
-    @property
-    def partial_path(self) -> Path | None:
-        """Path of the unfinished file."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What was changed, for the user."""
-
-    def write(self, frame: Frame) -> None:
-        """Takes one canvas on the host and keeps nothing of it."""
-
-    def close(self, stopped: Callable[[], bool] = ...) -> bool:
-        """Finishes the file, or ends it early if `stopped`; returns whether it is complete."""
-
-    def abort(self) -> None:
-        """Stops early."""
 
 
 class DownloadingSink:

@@ -321,7 +321,8 @@ class Supervisor:
             status.update(
                 state="failed",
                 exit_code=1,
-                error=f"{job.input}: put aside: {STRIKES} workers died under it ({how}){last}",
+                error=f"{job.shown_input}: put aside: {STRIKES} workers died under it "
+                f"({how}){last}",
                 partial_output=_left_by(job),
             )
             return
