@@ -23,6 +23,7 @@ from dualface_client.errors import DualfaceError, UsageError
 from dualface_client.memory.names import new_name
 from dualface_client.settings.paths import models_dir, tritonserver_dir
 from dualface_client.triton.description import MODELS
+from dualface_client.triton.keeper import keep_files_private
 from dualface_client.triton.repository import PythonModel, write_python_model
 from dualface_client.triton.server_files import ServerFiles, find_server_files
 
@@ -139,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.watchdog is not None:
         start_watchdog(options.watchdog)
     arguments = command(files, options.directory, key)
+    keep_files_private()
     return os.execve(arguments[0], arguments, environment(files))  # noqa: S606 - our own path, no shell
 
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 _NOBODY = 65534
+# The other user may not reach our interpreter's modules: they are imported before.
+_BECOME = f"""
+import errno, json, os, socket, sys
+os.setgroups([])
+os.setgid({_NOBODY})
+os.setuid({_NOBODY})
+"""
 
 
 @contextmanager
@@ -28,3 +39,22 @@ def give_away(path: Path, mode: int) -> None:
     if os.geteuid() == 0:
         os.chown(path, _NOBODY, _NOBODY)
     path.chmod(mode)
+
+
+def seen_by_another_user(script: str, *arguments: str) -> str:
+    """What a Python script prints that runs as another user of the machine, in no group.
+
+    `errno`, `json`, `os`, `socket` and `sys` are imported for it. It is skipped where the tests do not run as root, who alone can become another user.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    done = subprocess.run(
+        [sys.executable, "-c", _BECOME + script, *arguments],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

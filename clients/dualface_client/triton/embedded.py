@@ -39,7 +39,12 @@ from dualface_client.triton.server_files import (
     check_place,
     find_server_files,
 )
-from dualface_client.triton.server_process import end_keeper, free_ports, server_environment
+from dualface_client.triton.server_process import (
+    end_keeper,
+    free_ports,
+    refuse_open_memory,
+    server_environment,
+)
 
 _PORT_ATTEMPTS = 3
 #: The GPU figures were measured with this; the two models alone need less (`dualface-client plan`).
@@ -112,7 +117,7 @@ class EmbeddedServer(ClosesAtExit):
             stop: Set it from elsewhere to abandon the start.
 
         Raises:
-            PlatformError: This machine cannot run it.
+            PlatformError: This machine cannot run it, or not without letting other users in.
             AssetError: The wheel is missing.
             ServerStartError: It died or hung; the message ends with its last log lines.
             StoppedError: `stop` was set before it was ready; nothing of it is left.
@@ -184,6 +189,7 @@ class EmbeddedServer(ClosesAtExit):
 
         Raises:
             ServerStartError: It does not start; the message ends with its last log lines.
+            PlatformError: As at its first start.
         """
         with self._changing:
             self._end_keeper(grace_s=0.0)
@@ -250,7 +256,7 @@ class EmbeddedServer(ClosesAtExit):
                 return
 
     def _launch(self) -> None:
-        shm_prefix = f"{new_name('stub')}_"
+        shm_prefix = self._shm_prefix = f"{new_name('stub')}_"
         launch = {
             "parent": os.getpid(),
             "command": self._command(self._files, shm_prefix),
@@ -317,6 +323,7 @@ class EmbeddedServer(ClosesAtExit):
             connection.close()
         # Another server on our port would have answered the question above in its place.
         self._refuse_dead()
+        refuse_open_memory(self._shm_prefix)
 
     def _check_start(self) -> None:
         if self._stop_start.is_set():

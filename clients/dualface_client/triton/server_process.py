@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dualface_client.errors import PlatformError
+from dualface_client.memory.region import SHM_DIR
 from dualface_client.triton.server_files import ServerFiles
 
 
@@ -37,6 +39,27 @@ def server_environment(files: ServerFiles, device: str) -> dict[str, str]:
         "LD_LIBRARY_PATH": ":".join(libraries),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+
+
+def refuse_open_memory(prefix: str, directory: Path = SHM_DIR) -> None:
+    """Checks that no other user can read what passes through a server's shared memory.
+
+    Args:
+        prefix: What the names of its files begin with.
+        directory: Where they lie.
+
+    Raises:
+        PlatformError: Another user can.
+    """
+    for path in directory.glob(f"{prefix}*"):
+        mode = path.stat().st_mode & 0o777
+        if mode & 0o077:
+            raise PlatformError(
+                f"{path}: other users of this machine could read pictures there (mode {mode:o}). "
+                "The embedded server makes it private by a seccomp filter, which this kernel or "
+                "sandbox refuses: allow the system calls seccomp and prctl, or use a running "
+                "Triton (--server HOST:PORT)"
+            )
 
 
 def free_ports(count: int) -> list[int]:

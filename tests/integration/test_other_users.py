@@ -1,0 +1,45 @@
+"""What another user of the machine can do with an embedded server: nothing.
+
+The other user is real: a process with another user id, which only root can start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from dualface_client.memory.region import SHM_DIR
+from dualface_client.triton.embedded import EmbeddedServer
+from dualface_client.triton.session import Session, SlotGroup
+from tests.users import seen_by_another_user
+
+#: Prints for each path whether it opens, as a JSON list.
+READ = """
+def opens(path):
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except PermissionError:
+        return False
+    return True
+print(json.dumps([opens(path) for path in sys.argv[1:]]))
+"""
+
+
+def test_another_user_opens_none_of_the_files_that_pictures_pass_through(
+    triton_server: EmbeddedServer,
+) -> None:
+    with Session(triton_server.grpc_address, {"face_reid": SlotGroup(1, 1)}):
+        ours = [str(path) for path in SHM_DIR.glob(f"dualface-*-{os.getpid()}-*")]
+        assert sum("-stub-" in path for path in ours) == 2
+        assert sum("-sys-" in path for path in ours) == 1
+        opened = json.loads(seen_by_another_user(READ, "/proc/version", *ours))
+    assert opened == [True, False, False, False]
+
+
+def test_another_user_does_not_get_into_the_servers_directory(
+    triton_server: EmbeddedServer,
+) -> None:
+    inside = (triton_server.log_path, triton_server.repository)
+    assert json.loads(seen_by_another_user(READ, *map(str, inside))) == [False, False]
+    assert all(Path(path).exists() for path in inside)
