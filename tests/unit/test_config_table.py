@@ -223,6 +223,13 @@ def test_any_text_is_read_or_refused_with_what_was_expected(text: str) -> None:
         assert outcome is None or outcome.startswith("expected ")
 
 
+@pytest.mark.parametrize("text", ["1_", "1__0", "_1", "9" * 5000, "-", "1_0_"])
+def test_what_python_refuses_as_a_number_in_its_own_words(text: str) -> None:
+    refusal = attempt(Integer(1), text)
+    assert refusal is not None
+    assert refusal.startswith("expected a whole number, 1 or more")
+
+
 def attempt(kind: Kind, text: str) -> str | None:
     """The refusal, None where the text was read and what it shows reads back."""
     try:

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _COLORS = {"black": "000000", "white": "FFFFFF", "gray": "808080"}
 _CAST = "cast:"
+# Python's own; it refuses thousands of digits with a message of another kind.
+_WHOLE = re.compile(r"[-+]?(0|[1-9](_?[0-9]){0,99})")
 _WITH_UNIT = re.compile(r"[-+]?[\d.,]+\s*(%|[A-Za-z]+)")
 
 
@@ -58,7 +60,7 @@ class Integer:
 
     def read(self, text: str) -> int:
         """The number; see `Kind.read`."""
-        if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", text):
+        if not _WHOLE.fullmatch(text):
             raise ValueError(f"expected {self.expected}{_hint(text, whole=True)}")
         value = int(text)
         if value < self.low or (self.high is not None and value > self.high):
