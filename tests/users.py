@@ -44,7 +44,8 @@ def give_away(path: Path, mode: int) -> None:
 def seen_by_another_user(script: str, *arguments: str) -> str:
     """What a Python script prints that runs as another user of the machine, in no group.
 
-    `errno`, `json`, `os`, `socket` and `sys` are imported for it. It is skipped where the tests do not run as root, who alone can become another user.
+    `errno`, `json`, `os`, `socket` and `sys` are imported for it. The test is skipped where it does
+    not run as root, who alone can become another user.
     """
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")

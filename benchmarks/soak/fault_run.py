@@ -255,15 +255,24 @@ class Forward:
     def _accept(self) -> None:
         while True:
             client, _ = self._listener.accept()
-            host, _, port = self.target.partition(":")
             try:
-                server = socket.create_connection((host, int(port)))
+                server = _connected(self.target)
             except OSError:  # there is no server now: clients find a closed connection
                 client.close()
                 continue
             self._open += [client, server]
             for pair in ((client, server), (server, client)):
                 threading.Thread(target=_pump, args=pair, daemon=True).start()
+
+
+def _connected(address: str) -> socket.socket:
+    """A connection to `HOST:PORT` or `unix:PATH`."""
+    kind, _, rest = address.partition(":")
+    if kind != "unix":
+        return socket.create_connection((kind, int(rest)))
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(rest)
+    return server
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

@@ -108,7 +108,7 @@ def test_serve_answers_run_and_ends_on_interrupt(tmp_path: Path) -> None:
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
-        assert line.startswith("gRPC on 127.0.0.1:")
+        assert line.startswith("gRPC on unix:/tmp/dualface-")
         address = line.split()[2].rstrip(",")
         clip = start_of(LONG_CLIP, tmp_path / "short.mkv", frames=20)
         runs = [

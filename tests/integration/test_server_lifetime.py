@@ -62,7 +62,7 @@ def test_stop_leaves_nothing(
     server = start_server(tiny_models)
     stubs = psutil.Process(server.pid).children()
     assert len(stubs) == 2
-    assert len(set(files_of(os.getpid())) - before) == 3  # two stubs' memory, one directory
+    assert len(set(files_of(os.getpid())) - before) == 4  # two stubs' memory, two directories
     # Ctrl-C in the terminal goes to the client's group only.
     assert os.getsid(server.pid) != os.getsid(0)
     server.close()
@@ -106,7 +106,7 @@ def test_the_server_ends_with_a_killed_parent(tiny_models: tuple[EmbeddedModel, 
     assert alive == "True", "the end of the starting thread took the server along"
     server = psutil.Process(int(pid))
     family = [server, *server.children(recursive=True), server.parent()]
-    assert len(files_of(parent.pid)) == 3
+    assert len(files_of(parent.pid)) == 4
     parent.kill()
     parent.wait()
     try:

@@ -31,6 +31,12 @@ def test_a_server_that_runs_already_has_its_pools() -> None:
     assert shared_memory_of(SETTINGS, ServerChoice(), 1, 0, server_runs=True) == region
 
 
+def test_what_is_certainly_on_this_machine() -> None:
+    """Pixels in GPU memory go to such a server only."""
+    assert all(ServerChoice(at).is_local for at in (None, "unix:/tmp/g:1", "127.0.0.1:8001"))
+    assert not any(ServerChoice(at).is_local for at in ("gpu1:8001", "unixhost:8001"))
+
+
 def test_pixels_in_gpu_memory_need_little_here() -> None:
     assert shared_memory_of(SETTINGS, ServerChoice(device="cuda"), 1, 0) < 5 * MIB
 

@@ -22,7 +22,21 @@ def refused(*arguments: str) -> str:
     return done.output
 
 
-@pytest.mark.parametrize("text", ["", "host", "host:", ":8001", "host:0", "h:65536", "http://h:1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "host",
+        "host:",
+        ":8001",
+        "host:0",
+        "h:65536",
+        "http://h:1",
+        "unix:",
+        "unix:a",
+        "unix:///a",
+    ],
+)
 def test_what_is_no_address(text: str) -> None:
     assert "HOST:PORT such as" in refused("-o", "y.mp4", "--server", text)
 

@@ -44,7 +44,7 @@ class HeldServer(ClosesAtExit):
 
     @property
     def address(self) -> str:
-        """`127.0.0.1:PORT` of its gRPC endpoint, for other processes of this machine."""
+        """`unix:PATH` of its gRPC endpoint, for other processes of this user on this machine."""
         return self._embedded.grpc_address
 
     @property

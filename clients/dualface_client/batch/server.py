@@ -28,7 +28,7 @@ from dualface_client.triton.pool_plan import checked_pool
 from dualface_client.triton.reaper import reap_server
 from dualface_client.triton.server_files import Host, check_host, check_place
 
-_LOOPBACK = ("127.", "localhost:", "[::1]")
+_LOCAL = ("unix:", "127.", "localhost:", "[::1]")
 #: The search for the fastest convolutions of every batch size is part of the start.
 _CUDA_READY_S = 240.0
 
@@ -42,7 +42,8 @@ class ServerChoice:
     """The user's choice of a server.
 
     Attributes:
-        address: `HOST:PORT` of a running server's gRPC endpoint, None for an embedded one.
+        address: `HOST:PORT` or `unix:PATH` of a running server's gRPC endpoint, None for an
+            embedded one.
         detector_onnx: The user's detector for the embedded server, None for the exported one.
         reid_onnx: The user's ReID model for the embedded server, None for the exported one.
         model_threads: Threads of one model run in the embedded server, 0 for one per core.
@@ -64,7 +65,7 @@ class ServerChoice:
     @property
     def is_local(self) -> bool:
         """Whether the server is certainly on this machine and can share its memory."""
-        return self.address is None or self.address.startswith(_LOOPBACK)
+        return self.address is None or self.address.startswith(_LOCAL)
 
 
 def choice_of(server: ServerSettings, device: str) -> ServerChoice:
@@ -162,7 +163,7 @@ def reap_at(address: str, access: Access | None = None) -> tuple[str, ...]:
     A failure is never a reason not to run: if it matters, the run itself will report it.
 
     Args:
-        address: `HOST:PORT`.
+        address: `HOST:PORT` or `unix:PATH`.
         access: Key and certificates; None for those that the environment names.
 
     Returns:

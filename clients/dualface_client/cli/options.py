@@ -17,14 +17,14 @@ FILE_TO_WRITE = click.Path(path_type=Path, dir_okay=False)
 
 
 def server_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
-    """`--server HOST:PORT`, checked before anything starts.
+    """`--server ADDRESS`, checked before anything starts.
 
     Args:
         text: Its help.
         required: Whether it must be given.
     """
     return click.option(
-        "--server", metavar="HOST:PORT", callback=_parse_address, help=text, required=required
+        "--server", metavar="ADDRESS", callback=_parse_address, help=text, required=required
     )
 
 

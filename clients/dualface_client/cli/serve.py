@@ -55,8 +55,8 @@ def serve(
 ) -> int:
     """Run the embedded Triton server until Ctrl-C.
 
-    Prints its gRPC address, which `dualface-client run --server` takes. It can be reached only from
-    this machine (127.0.0.1).
+    Prints its gRPC address, a socket that `dualface-client run --server` takes and that no other
+    user of this machine reaches, and the address of its metrics, which every user can read.
 
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 the machine's set-up is wrong, 3 the server died,
     130 ended before it was ready.

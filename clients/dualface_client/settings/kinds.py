@@ -252,15 +252,17 @@ class Color:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`HOST:PORT`."""
+    """`HOST:PORT`, or `unix:PATH`."""
 
     @property
     def expected(self) -> str:
         """What is accepted."""
-        return "HOST:PORT such as 127.0.0.1:8001"
+        return "HOST:PORT such as 127.0.0.1:8001, or unix:PATH as `serve` prints it"
 
     def read(self, text: str) -> str:
         """The address; see `Kind.read`."""
+        if text.startswith("unix:/") and len(text) > len("unix:/") and text[6] != "/":
+            return text
         if "://" in text:
             scheme = text.partition("://")[0]
             raise ValueError(f"expected {self.expected}; leave out {scheme}://")

@@ -30,7 +30,7 @@ from dualface_client.triton.access import Access, read_access
 #: Limit of calls that are not inference, seconds.
 CALL_TIMEOUT_S = 5.0
 _READY_POLL_S = 0.05
-_LOOPBACK = ("127.", "localhost", "[::1]")
+_LOCAL = ("unix:", "127.", "localhost", "[::1]")
 _CHANNEL_ARGS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -50,7 +50,7 @@ class Connection(ClosesAtExit):
         """Prepares the channel; the first call connects.
 
         Args:
-            address: `HOST:PORT` of the gRPC endpoint.
+            address: `HOST:PORT` of the gRPC endpoint, or `unix:PATH`.
             access: Key and certificates; None for those that the environment names.
 
         Raises:
@@ -60,7 +60,7 @@ class Connection(ClosesAtExit):
         #: Limit of calls without one of their own, seconds.
         self.call_timeout_s = CALL_TIMEOUT_S
         arguments = list(_CHANNEL_ARGS)
-        if address.startswith(_LOOPBACK):
+        if address.startswith(_LOCAL):
             arguments.append(("grpc.enable_http_proxy", 0))
         access = read_access() if access is None else access
         with translated(address, "connect"):

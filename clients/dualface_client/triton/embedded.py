@@ -31,7 +31,12 @@ from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import ModelSpec
 from dualface_client.triton.reaper import owner_prefix
 from dualface_client.triton.repository import PythonModel
-from dualface_client.triton.server_directory import fill, make_directory, package_dirs
+from dualface_client.triton.server_directory import (
+    fill,
+    make_directory,
+    make_socket_directory,
+    package_dirs,
+)
 from dualface_client.triton.server_files import (
     Host,
     ServerFiles,
@@ -41,12 +46,14 @@ from dualface_client.triton.server_files import (
 )
 from dualface_client.triton.server_process import (
     end_keeper,
-    free_ports,
+    free_port,
     refuse_open_memory,
     server_environment,
 )
 
 _PORT_ATTEMPTS = 3
+#: Triton appends a colon and the port to every address, also to a socket's path.
+_SOCKET, _SOCKET_PORT = "grpc", 8001
 #: The GPU figures were measured with this; the two models alone need less (`dualface-client plan`).
 _CUDA_POOL_BYTES = 256 << 20
 _CONTROL = ("--model-control-mode=explicit", "--load-model=*")
@@ -130,20 +137,20 @@ class EmbeddedServer(ClosesAtExit):
         self._stop_start = stop or threading.Event()
         self._files = find_server_files(wheel_dir)
         self._directory = make_directory()
+        self._socket_dir = make_socket_directory()
         self._log = self._directory / "server.log"
         self._keeper: subprocess.Popen[str] | None = None
         try:
             fill(self._directory, self._files, self._python_models())
             self._start()
-            self._ports = self._grpc_port, self._metrics_port
         except BaseException:
             self.close(grace_s=0.0)
             raise
 
     @property
     def grpc_address(self) -> str:
-        """`127.0.0.1:PORT` of the gRPC endpoint."""
-        return f"127.0.0.1:{self._grpc_port}"
+        """`unix:PATH` of the gRPC endpoint, a socket that only this user reaches."""
+        return f"unix:{self._socket_dir}/{_SOCKET}:{_SOCKET_PORT}"
 
     @property
     def repository(self) -> Path:
@@ -185,7 +192,7 @@ class EmbeddedServer(ClosesAtExit):
                 return False
 
     def restart(self) -> None:
-        """Replaces this server, which may be dead, with a new one on the same ports.
+        """Replaces this server, which may be dead, with a new one at the same addresses.
 
         Raises:
             ServerStartError: It does not start; the message ends with its last log lines.
@@ -193,7 +200,7 @@ class EmbeddedServer(ClosesAtExit):
         """
         with self._changing:
             self._end_keeper(grace_s=0.0)
-            self._start(self._ports)
+            self._start(self._metrics_port)
 
     def log_tail(self, line_count: int = 20) -> str:
         """The last lines that the server wrote, without the frames of its tables.
@@ -221,6 +228,7 @@ class EmbeddedServer(ClosesAtExit):
             self._end_keeper(grace_s)
         # Leftovers do no harm, and `reap` removes them.
         shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self._socket_dir, ignore_errors=True)
 
     def _end_keeper(self, grace_s: float) -> None:
         if self._keeper is not None:
@@ -241,14 +249,14 @@ class EmbeddedServer(ClosesAtExit):
             for model in self._models
         ]
 
-    def _start(self, ports: tuple[int, int] | None = None) -> None:
+    def _start(self, metrics_port: int | None = None) -> None:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            self._grpc_port, self._metrics_port = ports or free_ports(2)
+            self._metrics_port = metrics_port or free_port()
             self._launch()
             try:
                 self._await_ready()
             except ServerStartError:
-                # Somebody took a port after we had found it free and before the server bound it.
+                # Somebody took the port after we had found it free and before the server bound it.
                 if attempt == _PORT_ATTEMPTS or not _PORT_TAKEN.search(self.log_tail(200)):
                     raise
                 self._log.unlink(missing_ok=True)
@@ -262,6 +270,7 @@ class EmbeddedServer(ClosesAtExit):
             "command": self._command(self._files, shm_prefix),
             "env": server_environment(self._files, self._options.device),
             "cwd": str(self._directory),
+            "socket_dir": str(self._socket_dir),
             "log": str(self._log),
             "shm_dir": str(SHM_DIR),
             "shm_prefix": shm_prefix,
@@ -302,8 +311,8 @@ class EmbeddedServer(ClosesAtExit):
             "--strict-readiness=true",
             *(_CONTROL if self._options.model_control else ()),
             "--allow-http=false",
-            "--grpc-address=127.0.0.1",
-            f"--grpc-port={self._grpc_port}",
+            f"--grpc-address=unix:{self._socket_dir}/{_SOCKET}",
+            f"--grpc-port={_SOCKET_PORT}",
             "--metrics-address=127.0.0.1",
             f"--metrics-port={self._metrics_port}",
             f"--exit-timeout-secs={max(1, int(self._options.stop_grace_s))}",
@@ -321,7 +330,7 @@ class EmbeddedServer(ClosesAtExit):
             ) from error
         finally:
             connection.close()
-        # Another server on our port would have answered the question above in its place.
+        # It answers before it binds the metrics' port, and ends where that is taken.
         self._refuse_dead()
         refuse_open_memory(self._shm_prefix)
 

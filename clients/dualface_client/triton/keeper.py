@@ -5,13 +5,13 @@ parent-death signal fires when the creating *thread* ends, and streams start ser
 thread; here the creating thread is the whole process. Between parent and keeper a pipe plays that
 role, backed up by the parent's pid, because a forked child of the parent may hold the pipe open.
 
-    stdin    first one line of JSON: parent, command, env, cwd, log, shm_dir, shm_prefix,
-             parent_prefix (every user of the machine can read a process's arguments, and the
-             environment may hold secrets); then a line "stop SECONDS" ends the server, by force
-             after that time; end of file means that the parent has gone
+    stdin    first one line of JSON: parent, command, env, cwd, socket_dir, log, shm_dir,
+             shm_prefix, parent_prefix (every user of the machine can read a process's arguments,
+             and the environment may hold secrets); then a line "stop SECONDS" ends the server, by
+             force after that time; end of file means that the parent has gone
     stdout   one JSON line with the server's pid
     exit     0; by then the server's group is dead and its shared memory files are unlinked, and
-             if the parent has gone, also the server's directory and the parent's own regions
+             if the parent has gone, also the server's directories and the parent's own regions
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def main() -> int:
         _unlink_all(launch["shm_dir"], launch["shm_prefix"])
         if _has_gone(launch["parent"], _PARENT_END_S if closed else 0.0):
             _unlink_all(launch["shm_dir"], launch["parent_prefix"])
-            shutil.rmtree(launch["cwd"], ignore_errors=True)  # nobody is left to tell
+            for directory in (launch["cwd"], launch["socket_dir"]):
+                shutil.rmtree(directory, ignore_errors=True)  # nobody is left to tell
     return 0
 
 

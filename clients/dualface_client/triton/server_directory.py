@@ -1,4 +1,4 @@
-"""The embedded server's private directory: backend, stub, rendered models, log."""
+"""The embedded server's private directories: backend, stub, rendered models and log; socket."""
 
 from __future__ import annotations
 
@@ -26,8 +26,23 @@ def make_directory() -> Path:
     Raises:
         ServerStartError: It cannot be created in the place for temporary files.
     """
-    parent = paths.scratch_dir()
-    directory = parent / str(new_name("server"))
+    return _made(paths.scratch_dir(), "server")
+
+
+def make_socket_directory() -> Path:
+    """Creates a directory for one server's socket, accessible only to this user.
+
+    The directory is what keeps others out: a socket of Triton's is open to everybody. It lies in
+    `/tmp` whatever TMPDIR says, because the path of a socket has 107 characters at most.
+
+    Raises:
+        ServerStartError: It cannot be created.
+    """
+    return _made(paths.TMP, "socket")
+
+
+def _made(parent: Path, kind: str) -> Path:
+    directory = parent / str(new_name(kind))
     try:
         directory.mkdir(mode=0o700)
     except OSError as error:
