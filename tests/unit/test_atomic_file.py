@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,14 +66,36 @@ def test_a_new_file_gets_the_permissions_of_any_new_file(tmp_path: Path) -> None
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
+@pytest.mark.parametrize("target", ["victim", "nowhere"])
+def test_a_symbolic_link_is_not_followed(tmp_path: Path, target: str) -> None:
+    (tmp_path / "victim").write_text("precious")
     link = tmp_path / "link"
-    link.symlink_to(tmp_path / "real" / "a")
-    for content in ("made", "replaced"):
-        write_atomically(link, content)
-        assert link.is_symlink()
-        assert (tmp_path / "real" / "a").read_text() == content
+    link.symlink_to(tmp_path / target)
+    with pytest.raises(OSError, match="is a symbolic link, which is not followed"):
+        write_atomically(link, "x")
+    assert names(tmp_path) == ["link", "victim"]
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_a_link_in_the_drafts_place_is_not_followed(tmp_path: Path) -> None:
+    """The draft's name can be foreseen by whoever can write to the directory."""
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / f".a.{os.getpid()}.tmp").symlink_to(tmp_path / "victim")
+    write_atomically(tmp_path / "a", "x")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert ((tmp_path / "a").read_text(), names(tmp_path)) == ("x", ["a", "victim"])
+
+
+def test_standard_output_is_written_to_though_it_is_a_link(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from dualface_client.atomic_file import write_atomically\n"
+        "write_atomically(Path('/dev/stdout'), 'said')\n"
+    )
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", script], stdout=out, check=True, timeout=30)
+    assert (tmp_path / "out").read_text() == "said"
+    assert Path("/dev/stdout").is_symlink()
 
 
 def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:

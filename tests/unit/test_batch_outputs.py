@@ -17,7 +17,8 @@ from dualface_client.batch.outputs import (
     new_directories,
 )
 from dualface_client.batch.process import process
-from dualface_client.errors import UsageError
+from dualface_client.errors import SinkError, UsageError
+from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.job import Job
 from dualface_client.video.outfile import OutputFile, partial_path_of
@@ -49,6 +50,20 @@ def test_existing_outputs_are_refused_together(tmp_path: Path) -> None:
     check_outputs(jobs_to(a, b, c), SETTINGS, existing_may_stay=True)
     own = [replace(job, settings=OVERWRITE) for job in jobs_to(a, b, c)]
     check_outputs(own, SETTINGS)
+
+
+def test_links_where_files_are_going_to_be_written(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    for name in ("a.partial.mp4", "tracks.txt"):
+        (tmp_path / name).symlink_to(tmp_path / "victim")
+    assert "a.partial.mp4: is a symbolic link" in refused(jobs_to(tmp_path / "a.mp4"), OVERWRITE)
+    tracks = SideFile("--tracks", "tracks", tmp_path / "tracks.txt", may_replace=True)
+    with pytest.raises(UsageError, match=r"--tracks .*: cannot write tracks: it is a symbolic"):
+        check_side_files([], [tracks])
+    with pytest.raises(SinkError, match=r"tracks\.txt: cannot write tracks: is a symbolic link"):
+        TrackLog(tmp_path / "tracks.txt")
+    assert (tmp_path / "victim").read_text() == "precious"
+    check_side_files([], [replace(tracks, path=Path("/dev/stdout"))])
 
 
 def test_what_is_no_place_for_a_file(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def test_overwrite_replaces_only_at_the_end(tmp_path: Path) -> None:
 
 def test_two_sinks_never_share_an_output(tmp_path: Path) -> None:
     first = open_sink(tmp_path / "out.mp4")
-    with pytest.raises(SinkError, match="another process"):
+    with pytest.raises(UsageError, match="another process"):
         open_sink(tmp_path / "out.mp4")
     first.write(gray_frame(0))
     first.close()
@@ -484,3 +484,66 @@ def test_the_same_pictures_give_the_same_packets(tmp_path: Path) -> None:
 def test_x264_is_kept_from_avx512_where_there_is_one() -> None:
     assert x264_params(frozenset({"avx2", "avx512f"})) == "8x8dct=1:asm=avx2"
     assert x264_params(frozenset({"avx2"})) == x264_params(frozenset()) == "8x8dct=1"
+
+
+@pytest.mark.parametrize("target", ["victim", "nowhere"])
+def test_a_link_in_the_partial_files_place_is_not_followed(tmp_path: Path, target: str) -> None:
+    """In a directory of many users it would lead to a file of somebody's choice."""
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "out.partial.mp4").symlink_to(tmp_path / target)
+    with pytest.raises(SinkError, match=r"out\.partial\.mp4: is a symbolic link"):
+        OutputFile(tmp_path / "out.mp4", overwrite=True)
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.partial.mp4", "victim"]
+
+
+def test_another_name_of_a_left_behind_file_keeps_its_content(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "out.partial.mp4").hardlink_to(tmp_path / "victim")
+    file = OutputFile(tmp_path / "out.mp4", overwrite=False)
+    file.write(b"new")
+    file.publish()
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    assert (tmp_path / "out.mp4").read_bytes() == b"new"
+
+
+def test_an_output_that_is_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
+    final = tmp_path / "out.mp4"
+    (tmp_path / "victim").write_bytes(b"precious")
+    final.symlink_to(tmp_path / "victim")
+    with pytest.raises(UsageError, match="exists"):
+        OutputFile(final, overwrite=False)
+    file = OutputFile(final, overwrite=True)
+    file.write(b"new")
+    file.publish()
+    assert (final.is_symlink(), final.read_bytes()) == (False, b"new")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_a_pipe_in_the_partial_files_place_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out.partial.mp4")
+    with pytest.raises(SinkError, match="exists and is no file"):
+        OutputFile(tmp_path / "out.mp4", overwrite=True)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_took_the_partial_files_place_meanwhile_is_not_published(
+    tmp_path: Path, overwrite: bool
+) -> None:
+    file = OutputFile(tmp_path / "out.mp4", overwrite=overwrite)
+    file.write(b"ours")
+    (tmp_path / "out.partial.mp4").rename(tmp_path / "moved")
+    (tmp_path / "out.partial.mp4").write_bytes(b"somebody's")
+    with pytest.raises(SinkError, match=f"replaced while .* the result is {tmp_path}/moved"):
+        file.publish()
+    assert not (tmp_path / "out.mp4").exists()
+    assert (tmp_path / "moved").read_bytes() == b"ours"
+
+
+def test_a_directory_that_was_renamed_meanwhile_is_said(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    file = OutputFile(tmp_path / "before" / "out.mp4", overwrite=True)
+    file.write(b"ours")
+    (tmp_path / "before").rename(tmp_path / "after")
+    with pytest.raises(SinkError, match=r"its directory was; .*/after/out\.partial\.mp4"):
+        file.publish()

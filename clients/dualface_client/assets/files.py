@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from dualface_client.assets.installation import Installation
-from dualface_client.atomic_file import write_atomically
+from dualface_client.atomic_file import open_for_writing, write_atomically
 from dualface_client.errors import AssetError
 
 LOCK_FILE = ".lock"
@@ -61,7 +62,7 @@ def exclusive(
     path = directory / LOCK_FILE
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        file = os.fdopen(open_for_writing(path), "w")
     except OSError as error:
         raise AssetError(_cannot_write(path, error)) from error
     with file:

@@ -10,11 +10,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualface_client.atomic_file import LINK, is_device
 from dualface_client.errors import UsageError
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import OUTPUT_SUFFIXES, Job, written_by
 from dualface_client.stream.overlay import overlay_path
-from dualface_client.video.outfile import is_finished, partial_path_of, why_not_locked
+from dualface_client.video.outfile import (
+    is_finished,
+    partial_path_of,
+    why_no_partial,
+    why_not_locked,
+)
 
 _REMEDY = "choose another name or allow --overwrite"
 _REMEDY_OF_OUTPUTS = (
@@ -161,7 +167,9 @@ def check_side_files(jobs: Sequence[Job], files: Sequence[SideFile]) -> None:
         if os.path.isdir(file.path):
             continue
         reason = ""
-        if file.path.resolve() in taken:
+        if file.path.is_symlink() and not is_device(file.path):
+            reason = f"it {LINK}"
+        elif file.path.resolve() in taken:
             reason = "it is one of the videos or of the other files"
         elif os.path.lexists(file.path) and not file.may_replace:
             reason = f"it exists; {_REMEDY}"
@@ -190,8 +198,10 @@ def _check_partial(
 ) -> None:
     """Whether somebody is writing there, or was and got killed."""
     partial = partial_path_of(output)
+    if reason := why_no_partial(partial):
+        raise UsageError(f"{partial}: {reason}")
     try:
-        fd = os.open(partial, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(partial, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return  # not there, or the stream will say why
     try:

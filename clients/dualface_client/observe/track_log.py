@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from dualface_client.atomic_file import open_for_writing
 from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import SinkError
 from dualface_client.types import Person, SeatAssignment
@@ -22,7 +24,7 @@ class TrackLog(ClosesAtExit):
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._file = path.open("w", encoding="ascii")
+            self._file = os.fdopen(open_for_writing(path, os.O_TRUNC), "w", encoding="ascii")
         except OSError as error:
             raise SinkError(f"{path}: cannot write tracks: {error.strerror}") from error
 

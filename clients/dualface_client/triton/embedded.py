@@ -226,9 +226,9 @@ class EmbeddedServer(ClosesAtExit):
         grace_s = self._options.stop_grace_s if grace_s is None else grace_s
         with self._changing:
             self._end_keeper(grace_s)
-        # Leftovers do no harm, and `reap` removes them.
-        shutil.rmtree(self._directory, ignore_errors=True)
-        shutil.rmtree(self._socket_dir, ignore_errors=True)
+        for directory in (self._directory, self._socket_dir):
+            # Leftovers do no harm, and `reap` removes them.
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _end_keeper(self, grace_s: float) -> None:
         if self._keeper is not None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from dualface_client.atomic_file import LINK
 from dualface_client.errors import SinkError, UsageError
 from dualface_client.video import integrity
 from dualface_client.video.disk_wait import DiskWait
@@ -31,9 +32,16 @@ def is_finished(partial: Path, final: Path) -> bool:
     remove it, hold the file's lock, so that this is not happening at the moment.
     """
     try:
-        return os.path.samefile(partial, final)
+        return os.path.samestat(os.lstat(partial), os.lstat(final))
     except FileNotFoundError:  # one of the two names is not there
         return False
+
+
+def why_no_partial(partial: Path) -> str:
+    """Why a partial name cannot be used, empty where it can: what is there is no file of ours."""
+    if partial.is_symlink():
+        return LINK
+    return "exists and is no file; remove it" if partial.exists() and not partial.is_file() else ""
 
 
 def why_not_locked(partial: Path, error: OSError) -> str:
@@ -85,8 +93,10 @@ class OutputFile:
             sync: As `os.fsync`.
 
         Raises:
-            UsageError: The output exists and `overwrite` is false, or it is a directory.
-            SinkError: The directory is missing or not writable, or another process writes there.
+            UsageError: The output exists and `overwrite` is false, it is a directory, or another
+                process writes it.
+            SinkError: The directory is missing or not writable, or something else has the partial
+                file's name.
         """
         self._final = final
         self._overwrite = overwrite
@@ -131,11 +141,12 @@ class OutputFile:
 
         Raises:
             SinkError: The disk did not take all of it, the output appeared meanwhile, or the
-                directory refuses the name. The partial file stays.
+                directory refuses the name or is another one. The partial file stays.
         """
         partial = partial_path_of(self._final)
         try:
             self._sync(self._fd)
+            self._check_place(partial)
             if self._overwrite:
                 partial.replace(self._final)
             else:
@@ -163,6 +174,15 @@ class OutputFile:
             os.close(self._fd)
         self._fd = -1
 
+    def _check_place(self, partial: Path) -> None:
+        """Refuses to give the final name to anything but what was written here."""
+        if not _is_at(partial, self._fd):
+            found = os.readlink(f"/proc/self/fd/{self._fd}")
+            raise SinkError(
+                f"{self._final}: {partial} was moved, removed or replaced while it was written, or "
+                f"its directory was; the result is {found}"
+            )
+
     def _cut_to_whole_boxes(self) -> None:
         """Cuts an MP4 after its last complete box: players refuse a file with half a `moof`."""
         with os.fdopen(os.dup(self._fd), "rb") as stream:
@@ -178,15 +198,14 @@ class OutputFile:
             raise SinkError(f"{parent}: is not a directory; create it or choose another output")
         if self._final.is_dir():
             raise UsageError(f"{self._final}: is a directory; name an output file")
-        if self._final.exists() and not self._overwrite:
+        if os.path.lexists(self._final) and not self._overwrite:
             raise UsageError(f"{self._final}: exists; choose another name or allow --overwrite")
 
     def _open_locked(self, partial: Path) -> int:
-        """The partial file, empty and only ours.
+        """The partial file, new and only ours.
 
-        Between opening and locking, another process may give the file its final name; truncating it
-        would then truncate a finished output. So the locked file must still be the partial file,
-        and have no other name.
+        One that a killed process left behind is removed once it is locked, and not truncated: it
+        may have another name, that of a finished output or of somebody's file.
         """
         for _ in range(_OPEN_TRIES):
             self._check_target()
@@ -197,10 +216,10 @@ class OutputFile:
                 if is_new and error.errno not in _TAKEN:
                     return fd  # no locks here: whoever finds the file leaves it alone
                 os.close(fd)
-                raise SinkError(why_not_locked(partial, error)) from error
+                kind = UsageError if error.errno in _TAKEN else SinkError
+                raise kind(why_not_locked(partial, error)) from error
             if _is_at(partial, fd):
-                if not is_finished(partial, self._final):
-                    os.ftruncate(fd, 0)
+                if is_new:
                     return fd
                 partial.unlink()
             os.close(fd)
@@ -211,11 +230,13 @@ class OutputFile:
 
 def _opened(partial: Path) -> tuple[int, bool]:
     """An open file, and whether it did not exist before."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         try:
             return os.open(partial, flags | os.O_EXCL, 0o666), True
         except FileExistsError:  # left behind, or being written: the lock shows it
+            if reason := why_no_partial(partial):
+                raise SinkError(f"{partial}: {reason}") from None
             return os.open(partial, flags, 0o666), False
     except PermissionError as error:
         raise SinkError(
@@ -228,8 +249,8 @@ def _opened(partial: Path) -> tuple[int, bool]:
 def _is_at(path: Path, fd: int) -> bool:
     """Whether an open file is the one with this name."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))
-    except FileNotFoundError:  # the name has gone
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except (FileNotFoundError, NotADirectoryError):  # the name has gone, or its directory
         return False
 
 
@@ -240,7 +261,7 @@ def _rename_exclusive(old: Path, new: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links: check and rename, nearly as good
-        if new.exists():
+        if os.path.lexists(new):
             raise FileExistsError(str(new)) from None
         old.rename(new)
     else:
