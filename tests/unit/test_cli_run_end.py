@@ -53,3 +53,14 @@ def test_the_last_line_says_what_an_earlier_run_had_done() -> None:
     say_end(RunSummary("0.1.0", "embedded", reports, 1.0, {}), said, quiet=False)
     line = "3 videos: 2 done, 1 incomplete (2 of them by an earlier run), 1.0 s"
     assert said.text == f"{line}\nincomplete: c"
+
+
+@pytest.mark.parametrize(("codes", "code"), [((2,), 2), ((2, 0), 1), ((2, 1), 1), ((2, 3), 3)])
+def test_a_run_that_did_nothing_ends_as_one_that_was_refused(
+    codes: tuple[int, ...], code: int
+) -> None:
+    """As when another process began to write its only output after the checks."""
+    reports = [
+        StreamReport("v", "", "", "failed" if each else "done", exit_code=each) for each in codes
+    ]
+    assert exit_code(reports) == code

@@ -10,7 +10,7 @@ from dualface_client.errors import printable
 from dualface_client.observe.progress import duration
 from dualface_client.observe.report import RunSummary, StreamReport
 
-_SERVER_FAILED = 3
+_REFUSED, _SERVER_FAILED = 2, 3
 _FAULTY = ("failed", "incomplete")
 _NAMED = 10  # failed videos that the last line names
 
@@ -46,6 +46,9 @@ def failed_lines(summary: RunSummary) -> str:
 
 def exit_code(reports: Sequence[StreamReport]) -> int:
     """The run's exit code, which follows from how its streams ended."""
-    if any(report.exit_code == _SERVER_FAILED for report in reports):
+    codes = {report.exit_code for report in reports}
+    if _SERVER_FAILED in codes:
         return _SERVER_FAILED
+    if codes == {_REFUSED}:  # nothing was done, as if it had been refused before the start
+        return _REFUSED
     return int(any(report.state in _FAULTY for report in reports))
