@@ -5,6 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,9 @@ import pytest
 
 from dualface_client.errors import MemoryRegionError
 from dualface_client.memory.region import SHM_DIR, Region, SystemRegion
+from dualface_client.triton.access import OPEN_ACCESS
+from dualface_client.triton.connection import Connection
+from dualface_client.triton.registration import register
 
 U8 = np.dtype(np.uint8)
 F32 = np.dtype(np.float32)
@@ -81,3 +87,57 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
 def test_an_empty_region_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a positive size"):
         SystemRegion(0)
+
+
+# A view that exists is written to after the file was cut; then somebody else's mapping is, which stays what it is: the end.
+CUT = """
+import mmap, os, sys, tempfile
+from pathlib import Path
+import numpy as np
+from dualface_client.errors import MemoryRegionError
+from dualface_client.memory.region import SystemRegion
+with SystemRegion(1 << 20, Path(sys.argv[1])) as other:
+    with SystemRegion(1 << 20, Path(sys.argv[1])) as region:
+        view = region.view(0, (1 << 20,), np.dtype(np.uint8))
+        view[:] = 7
+        os.truncate(Path(sys.argv[1]) / region.name, 4096)
+        view[:] = 8
+        assert view[4096:].min() == 8
+        try:
+            region.view(0, (1,), np.dtype(np.uint8))
+        except MemoryRegionError as error:
+            print(error)
+    other.view(0, (1 << 20,), np.dtype(np.uint8))[:] = 9
+print("the other region is well", flush=True)
+with tempfile.TemporaryFile() as file:
+    file.truncate(4096)
+    foreign = mmap.mmap(file.fileno(), 4096)
+    file.truncate(0)
+    foreign[0] = 1
+"""
+
+
+def test_a_file_that_is_cut_meanwhile_is_said_and_kills_nobody(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    first, *rest = done.stdout.splitlines()
+    assert "another program has cut this file to 4096 of 1048576 bytes" in first
+    assert rest == ["the other region is well"]
+    assert done.returncode == -signal.SIGBUS, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_was_cut_is_not_registered_again(tmp_path: Path) -> None:
+    """As after the server, which maps it too, died of that."""
+    with (
+        SystemRegion(1 << 20, tmp_path) as region,
+        Connection("127.0.0.1:9", OPEN_ACCESS) as nobody,
+    ):
+        os.truncate(tmp_path / region.name, 0)
+        with pytest.raises(MemoryRegionError, match="has cut this file to 0 of 1048576 bytes"):
+            register(nobody, region)

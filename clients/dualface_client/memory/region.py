@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import MemoryRegionError
+from dualface_client.memory.lost_pages import outlive_lost_pages
 from dualface_client.memory.names import new_name
 
 SHM_DIR = Path("/dev/shm")  # noqa: S108 - the kernel's fixed place, where shm_open looks too
@@ -84,10 +85,12 @@ class SystemRegion(ClosesAtExit):
         self._byte_size = -(-byte_size // mmap.PAGESIZE) * mmap.PAGESIZE
         self._name = str(new_name("sys"))
         self._path = directory / self._name
-        self._mapping: mmap.mmap | None = self._create()
-        self._bytes: npt.NDArray[np.uint8] = np.frombuffer(self._mapping, np.uint8)
+        self._handle, mapping = self._create()
+        self._mapping: mmap.mmap | None = mapping
+        self._bytes: npt.NDArray[np.uint8] = np.frombuffer(mapping, np.uint8)
+        outlive_lost_pages()
 
-    def _create(self) -> mmap.mmap:
+    def _create(self) -> tuple[int, mmap.mmap]:
         try:
             handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         except OSError as error:
@@ -97,12 +100,11 @@ class SystemRegion(ClosesAtExit):
             ) from error
         try:
             os.posix_fallocate(handle, 0, self._byte_size)
-            return mmap.mmap(handle, self._byte_size)
+            return handle, mmap.mmap(handle, self._byte_size)
         except OSError as error:
+            os.close(handle)
             self._path.unlink(missing_ok=True)
             raise MemoryRegionError(self._no_space(error)) from error
-        finally:
-            os.close(handle)
 
     def _no_space(self, error: OSError) -> str:
         usage = shutil.disk_usage(self._path.parent)
@@ -143,13 +145,28 @@ class SystemRegion(ClosesAtExit):
             the pages stay readable here but Triton no longer sees them.
 
         Raises:
-            MemoryRegionError: The region is closed.
+            MemoryRegionError: The region is closed, or somebody has cut its file.
             ValueError: The part does not lie within the region.
         """
         if self._mapping is None:
             raise MemoryRegionError(f"region {self._name} is closed")
+        self.refuse_cut()
         size = checked_part(self, offset, shape, dtype)
         return self._bytes[offset : offset + size].view(dtype).reshape(shape)
+
+    def refuse_cut(self) -> None:
+        """Checks that the file has its full size.
+
+        Raises:
+            MemoryRegionError: Somebody has cut it.
+        """
+        left = os.fstat(self._handle).st_size
+        if left < self._byte_size:
+            raise MemoryRegionError(
+                f"{self._path}: another program has cut this file to {left} of {self._byte_size} "
+                "bytes while it was in use, and pictures with it; find out which one writes to "
+                f"{self._path.parent}, and run again"
+            )
 
     def close(self) -> None:
         """Unlinks the file and drops the mapping; safe to call twice.
@@ -158,6 +175,7 @@ class SystemRegion(ClosesAtExit):
         """
         if self._mapping is None:
             return
+        os.close(self._handle)
         self._mapping = None
         self._bytes = np.zeros(0, np.uint8)
         self._path.unlink(missing_ok=True)

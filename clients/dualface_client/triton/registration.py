@@ -54,6 +54,7 @@ def register(connection: Connection, region: Region) -> None:
         region: The memory.
 
     Raises:
+        MemoryRegionError: Somebody has cut its file.
         RegionRefusedError: The server refuses it; the message says what to do.
         ServerError: It does not answer, or wants a key.
     """
@@ -91,6 +92,7 @@ def _refuse_stranger(connection: Connection, region: Region) -> None:
 
 
 def _system(region: Any) -> tuple[tuple[Any, ...], str]:
+    region.refuse_cut()
     return (region.shm_key, region.byte_size), (
         "Client and server must share /dev/shm: same host, and for containers `ipc: host` or one "
         "IPC namespace, and one user"
