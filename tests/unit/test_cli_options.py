@@ -41,6 +41,13 @@ def test_what_is_no_address(text: str) -> None:
     assert "HOST:PORT such as" in refused("-o", "y.mp4", "--server", text)
 
 
+@pytest.mark.parametrize("option", ["--crf", "--size", "--server", "--streams"])
+def test_a_long_value_is_not_repeated_in_full(option: str) -> None:
+    said = refused("-o", "y.mp4", option, "9" * 5000)
+    assert "... (5000 characters): expected" in said
+    assert len(said) < 1000
+
+
 @pytest.mark.parametrize("size", ["²x²", "1921x1080", "x", "1x", "99999999999x16", "0x0"])
 def test_sizes_that_cannot_be(size: str) -> None:
     assert size in refused("-o", "y.mp4", "--size", size)

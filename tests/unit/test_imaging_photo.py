@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dualface_client.errors import SinkError
+from dualface_client.errors import SinkError, UsageError
 from dualface_client.imaging.photo import image_of, read_photo, write_portrait
 from dualface_client.types import Box, Nv12Image
 
@@ -56,3 +58,12 @@ def test_a_face_at_the_edge_is_cut_where_the_picture_ends(tmp_path: Path, face: 
 def test_a_picture_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"none/a\.jpg: cannot write the picture: No such file"):
         write_portrait(tmp_path / "none" / "a.jpg", two_faces(), FACE)
+
+
+def test_a_photo_of_impossible_size_is_refused_in_plain_words(tmp_path: Path) -> None:
+    path = tmp_path / "big.png"
+    head = struct.pack(">4sIIBBBBB", b"IHDR", 65535, 65535, 8, 2, 0, 0, 0)
+    crc = struct.pack(">I", zlib.crc32(head))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + crc)
+    with pytest.raises(UsageError, match=r"big\.png: cannot be read as a photo; .* megapixels at"):
+        read_photo(path)

@@ -89,7 +89,8 @@ def test_an_empty_region_is_refused() -> None:
         SystemRegion(0)
 
 
-# A view that exists is written to after the file was cut; then somebody else's mapping is, which stays what it is: the end.
+# A view that exists is written to after the file was cut; then somebody else's mapping is, and that
+# ends the process as ever.
 CUT = """
 import mmap, os, sys, tempfile
 from pathlib import Path

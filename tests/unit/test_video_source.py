@@ -426,3 +426,20 @@ def test_close_before_iteration_gives_nothing(tmp_path: Path) -> None:
     source = PyavSource(media.make(tmp_path / "a.mp4"), threads=1)
     source.close()
     assert list(source) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("W65535 H65535 F25:1", "its header says what FFmpeg does not take"),
+        ("W320 H240 F1:1000000000", r"one frame in 1e\+09 s; expected one a day at least"),
+    ],
+)
+def test_what_a_header_cannot_mean_is_said_in_plain_words(
+    tmp_path: Path, header: str, says: str
+) -> None:
+    path = tmp_path / "in.y4m"
+    frame = b"FRAME\n" + bytes(320 * 240 * 3 // 2)
+    path.write_bytes(f"YUV4MPEG2 {header} Ip A1:1 C420jpeg\n".encode() + 3 * frame)
+    with pytest.raises(SourceError, match=says):
+        PyavSource(path)

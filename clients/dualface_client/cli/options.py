@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from dualface_client.config.values import quoted
 from dualface_client.settings.kinds import Address
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -59,4 +60,4 @@ def _parse_address(
     try:
         return Address().read(value)
     except ValueError as error:
-        raise click.BadParameter(f"{value!r}: {error}", param=parameter) from None
+        raise click.BadParameter(f"{quoted(value)}: {error}", param=parameter) from None

@@ -12,6 +12,7 @@ import click
 
 from dualface_client.config.stack import Effective, effective, find_files
 from dualface_client.config.table import Setting, settings_table
+from dualface_client.config.values import quoted
 from dualface_client.settings.kinds import Choice, Or, Switch
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -42,7 +43,7 @@ class SettingType(click.ParamType[str]):
             self._setting.kind.read(text)
         except ValueError as error:
             end = "" if str(error).endswith("?") else "."
-            self.fail(f"{text}: {error}{end}", param, ctx)
+            self.fail(f"{quoted(text)}: {error}{end}", param, ctx)
         return text
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# Characters of a value that a message repeats.
+_LONGEST = 100
 #: Layers from the lowest to the highest; a higher one wins.
 LAYERS = (
     *("default", "fallback", "auto_detected", "manual", "environment"),
@@ -78,5 +80,6 @@ class Layer:
 
 def quoted(text: str) -> str:
     """A text for a message: quoted only if the reader could not see where it ends."""
-    plain = text and text == text.strip() and text.isprintable() and len(text) <= 200
-    return text if plain else repr(text[:200])
+    if len(text) > _LONGEST:
+        return f"{text[:_LONGEST]!r}... ({len(text)} characters)"
+    return text if text and text == text.strip() and text.isprintable() else repr(text)

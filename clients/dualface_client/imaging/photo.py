@@ -35,10 +35,15 @@ def read_photo(path: Path) -> Nv12Image:
     """
     try:
         found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:
-        raise UsageError(f"{path}: cannot be read as a photo ({error})") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read as a photo ({error.strerror})") from error
+    except cv2.error:  # its words are about its own source; a size beyond its limit is one reason
+        found = None
     if found is None or min(found.shape[:2]) < _LEAST_PX:
-        raise UsageError(f"{path}: cannot be read as a photo; expected a JPEG or PNG file")
+        raise UsageError(
+            f"{path}: cannot be read as a photo; expected a JPEG or PNG file of {_LEAST_PX} pixels "
+            "a side or more and of 1,000 megapixels at most"
+        )
     return image_of(np.asarray(found, np.uint8))
 
 

@@ -39,6 +39,8 @@ __all__ = [
 #: different: neither the process's limit nor the file system's largest file size changes while one
 #: waits.
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What FFmpeg says of headers that make no sense; of a file on a disk it means nothing else.
+_SENSELESS = frozenset({errno.EBUSY, errno.EINVAL, errno.ERANGE, errno.EDOM})
 # PyAV raises its own tree; its non-FFmpeg failures are plain ValueError and OSError.
 AV_ERRORS: tuple[type[Exception], ...] = (av.FFmpegError, OSError, ValueError, RuntimeError)
 
@@ -56,7 +58,10 @@ def source_error(path: Path, error: Exception, remedy: str) -> SourceError:
         error: What PyAV or the system raised.
         remedy: What the user can do.
     """
-    return SourceError(f"{path}: cannot be read as a video ({reason(error)}); {remedy}")
+    said = reason(error)
+    if getattr(error, "errno", None) in _SENSELESS and path.is_file():
+        said = "its header says what FFmpeg does not take, such as an impossible size"
+    return SourceError(f"{path}: cannot be read as a video ({said}); {remedy}")
 
 
 def sink_error(path: Path, error: Exception) -> SinkError:

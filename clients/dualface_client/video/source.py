@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _ASPECT_LIMIT = 8  # sample aspect ratios beyond 1:8 are damage, not intent
 _UNSEEN = Fraction(-1)
 _FALLBACK_RATE = Fraction(25)
+_SLOWEST = Fraction(1, 86_400)  # with fewer frames a second, MP4's times do not hold the steps
 _KEY_FRAME_WITHIN = 600  # packets; streams with periodic intra refresh have no later key frame
 _CLOSE_TIMEOUT_S = 5.0
 
@@ -218,6 +219,11 @@ class PyavSource:
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         width, height = self._converter.size_wh_px
         rate = _frame_rate(self._stream)
+        if rate and rate < _SLOWEST:
+            raise SourceError(
+                f"{self._path}: says that it has one frame in {float(1 / rate):g} s; expected one "
+                "a day at least. Give it its frame rate, for example by `ffmpeg -r 25 -i ...`"
+            )
         duration_s = _duration_s(self._container, self._stream)
         return VideoInfo(
             width_px=width,
