@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from dualface_client.errors import AssetError, PlatformError
 from dualface_client.triton.server_files import (
     Host,
     check_host,
+    check_place,
     find_server_files,
+    takeover_problem,
     usual_library_dirs,
 )
 
@@ -88,3 +91,14 @@ def test_the_interpreters_own_prefix_comes_first() -> None:
     places = usual_library_dirs()
     assert len(places) == len(set(places))
     assert places[-1] == Path("/usr/lib")
+
+
+@pytest.mark.parametrize(("mode", "is_refused"), [(0o1777, False), (0o700, False), (0o777, True)])
+def test_a_place_where_others_could_replace_files(
+    tmp_path: Path, mode: int, is_refused: bool
+) -> None:
+    tmp_path.chmod(mode)
+    assert (takeover_problem(tmp_path) is not None) == is_refused
+    refused = pytest.raises(PlatformError, match=r"not sticky.*chmod \+t")
+    with refused if is_refused else nullcontext():
+        check_place(tmp_path)

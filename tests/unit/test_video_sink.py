@@ -18,7 +18,7 @@ import pytest
 from dualface_client.errors import DiskFullError, SinkError, SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
 from dualface_client.video.null_sink import NullSink
-from dualface_client.video.outfile import OutputFile
+from dualface_client.video.outfile import OutputFile, partial_path_of
 from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
 from dualface_client.video.x264_params import x264_params
@@ -547,3 +547,12 @@ def test_a_directory_that_was_renamed_meanwhile_is_said(tmp_path: Path) -> None:
     (tmp_path / "before").rename(tmp_path / "after")
     with pytest.raises(SinkError, match=r"its directory was; .*/after/out\.partial\.mp4"):
         file.publish()
+
+
+def test_an_output_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    final = tmp_path / "out.mp4"
+    final.touch(0o600)
+    file = OutputFile(final, overwrite=True)
+    assert partial_path_of(final).stat().st_mode & 0o777 == 0o600
+    file.publish()
+    assert final.stat().st_mode & 0o777 == 0o600

@@ -25,6 +25,7 @@ _KEY_FILE = "DUALFACE_SERVER_KEY_FILE"
 _CA_FILE = "DUALFACE_SERVER_CA_FILE"
 _CERT_FILE = "DUALFACE_CLIENT_CERT_FILE"
 _CERT_KEY_FILE = "DUALFACE_CLIENT_CERT_KEY_FILE"
+_SECRETS = (_KEY_FILE, _CERT_KEY_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,24 @@ class _KeyPlugin(InferenceServerClientPlugin):  # type: ignore[misc] # tritoncli
         request.headers[KEY_HEADER] = self._key
 
 
+def open_to(path: Path) -> str:
+    """Who else may do what with a secret file: `write`, `read`, or empty.
+
+    Others cannot read a file in a directory that they cannot enter.
+    """
+    mode = path.stat().st_mode
+    if mode & 0o022:
+        return "write"
+    is_within_reach = all(parent.stat().st_mode & 0o011 for parent in path.absolute().parents)
+    return "read" if mode & 0o044 and is_within_reach else ""
+
+
+def secret_files(environ: Mapping[str, str] | None = None) -> tuple[tuple[str, Path], ...]:
+    """The variables that name a secret file, and the file, which may not exist."""
+    env = os.environ if environ is None else environ
+    return tuple((name, Path(env[name])) for name in _SECRETS if env.get(name))
+
+
 def read_access(environ: Mapping[str, str] | None = None) -> Access:
     """Reads the files that the environment names; empty values count as unset.
 
@@ -68,7 +87,8 @@ def read_access(environ: Mapping[str, str] | None = None) -> Access:
         environ: Environment variables; None reads this process's.
 
     Raises:
-        UsageError: A named file cannot be read, or certificate and key are not both given.
+        UsageError: A named file cannot be read, others may write the key's, or certificate and key
+            are not both given.
     """
     env = os.environ if environ is None else environ
     return Access(_read(env, _KEY_FILE).strip(), _tls(env))
@@ -97,6 +117,8 @@ def _read(env: Mapping[str, str], name: str) -> str:
     if not path:
         return ""
     try:
+        if name in _SECRETS and open_to(Path(path)) == "write":
+            raise UsageError(f"{name} names {path}, which other users may write: chmod 600 {path}")
         return Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{name} names {path}, which cannot be read: {error}") from error

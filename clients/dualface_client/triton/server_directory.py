@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from dualface_client.errors import ServerStartError
+from dualface_client.errors import PlatformError, ServerStartError
 from dualface_client.memory.names import new_name
 from dualface_client.settings import paths
 from dualface_client.triton.repository import PythonModel, write_python_model
-from dualface_client.triton.server_files import ServerFiles
+from dualface_client.triton.server_files import ServerFiles, takeover_problem
 
 #: What the embedded model imports, see `embedded_model/model.py`. ONNX Runtime's directory comes
 #: first: beside NumPy there may be another ONNX Runtime, such as one without CUDA.
@@ -24,6 +24,7 @@ def make_directory() -> Path:
     """Creates a directory for one server, accessible only to this user.
 
     Raises:
+        PlatformError: Other users could replace it there.
         ServerStartError: It cannot be created in the place for temporary files.
     """
     return _made(paths.scratch_dir(), "server")
@@ -36,12 +37,15 @@ def make_socket_directory() -> Path:
     `/tmp` whatever TMPDIR says, because the path of a socket has 107 characters at most.
 
     Raises:
+        PlatformError: Other users could replace it there.
         ServerStartError: It cannot be created.
     """
     return _made(paths.TMP, "socket")
 
 
 def _made(parent: Path, kind: str) -> Path:
+    if problem := takeover_problem(parent):
+        raise PlatformError("; ".join(problem))
     directory = parent / str(new_name(kind))
     try:
         directory.mkdir(mode=0o700)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import stat
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -104,11 +105,27 @@ def place_problem(place: Path) -> tuple[str, str] | None:
         place: Where it makes it, which no variable changes.
     """
     if os.access(place, os.W_OK | os.X_OK):
-        return None
+        return takeover_problem(place)
     return (
         f"{place} is not writable, and Triton's Python backend makes a directory there whatever "
         "TMPDIR says",
         f"make it writable (`docker run --tmpfs {place}`), or {_REMEDY}",
+    )
+
+
+def takeover_problem(place: Path) -> tuple[str, str] | None:
+    """Whether others could put files of their own in place of ours, and what to do.
+
+    Args:
+        place: A directory in which ours are going to be.
+    """
+    mode = place.stat().st_mode
+    if not mode & stat.S_IWOTH or mode & stat.S_ISVTX:
+        return None
+    return (
+        f"{place} can be written by every user and is not sticky, so others could replace the "
+        "embedded server's files there",
+        f"`chmod +t {place}`, or {_REMEDY}",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +175,11 @@ class OutputFile:
             os.close(self._fd)
         self._fd = -1
 
+    def _keep_mode(self, fd: int) -> None:
+        """Gives the new file the permissions of the one that it is going to replace, if any."""
+        if self._final.is_file() and not self._final.is_symlink():
+            os.fchmod(fd, stat.S_IMODE(self._final.stat().st_mode))
+
     def _check_place(self, partial: Path) -> None:
         """Refuses to give the final name to anything but what was written here."""
         if not _is_at(partial, self._fd):
@@ -220,6 +226,7 @@ class OutputFile:
                 raise kind(why_not_locked(partial, error)) from error
             if _is_at(partial, fd):
                 if is_new:
+                    self._keep_mode(fd)
                     return fd
                 partial.unlink()
             os.close(fd)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
-from dualface_client.machine.doctor.finding import FAIL, OK, Finding, attempt
+from dualface_client.machine.doctor.finding import FAIL, NOTE, OK, Finding, attempt
 from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.settings import paths
+from dualface_client.triton.access import open_to, secret_files
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.contract import check_contract
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, MODELS
@@ -36,6 +37,7 @@ def remote(address: str, *, on_gpu: bool = False) -> Iterator[Finding]:
         address: `HOST:PORT`.
         on_gpu: Whether GPU memory can be tested too.
     """
+    yield from secrets()
     with Connection(address) as connection:
         alive = attempt("server", lambda: _alive(connection))
         yield alive
@@ -48,6 +50,19 @@ def remote(address: str, *, on_gpu: bool = False) -> Iterator[Finding]:
             yield attempt("client shared memory", lambda: _registers(connection, SystemRegion))
             if on_gpu:
                 yield attempt("CUDA shared memory", lambda: _registers(connection, _cuda_region))
+
+
+def secrets(environ: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """Whether files with keys are for other users to read or to write.
+
+    Args:
+        environ: Environment variables; None for this process's.
+    """
+    for name, path in secret_files(environ):
+        found = open_to(path) if path.is_file() else ""
+        if found:
+            text = f"{name} names {path}, which other users of this machine may {found}"
+            yield Finding(NOTE if found == "read" else FAIL, "keys", text, f"chmod 600 {path}")
 
 
 def version_findings(version: str, extensions: tuple[str, ...]) -> Iterator[Finding]:
