@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from dualface_client.errors import InferenceFailedError
 from dualface_client.models.faces import faces_from_table
+from dualface_client.models.plausible import refuse_odd_vectors
 from dualface_client.types import Faces, FloatArray, Letterbox
 
 
@@ -32,3 +35,42 @@ def test_the_threshold_is_kept_and_no_face_is_empty() -> None:
     assert len(none) == 0
     assert none.boxes_xyxy_px.shape == Faces.empty().boxes_xyxy_px.shape
     assert none.landmarks_px.shape == (0, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        (0, np.nan, "far outside"),
+        (1, np.inf, "far outside"),
+        (2, 1e30, "far outside"),
+        (3, -5000.0, "far outside"),
+        (9, np.nan, "far outside"),
+        (4, np.nan, "scores are not within"),
+        (4, np.inf, "scores are not within"),
+        (4, 7.5, "scores are not within"),
+        (4, -0.5, "scores are not within"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused(column: int, value: float, says: str) -> None:
+    fit = Letterbox.fit((1920, 1080), (640, 640))
+    table = table_of([[100, 150, 140, 200, 0.9, *([160] * 10)] for _ in range(2)])
+    table[1, column] = value
+    with pytest.raises(InferenceFailedError, match=f"face_detect: .*{says}"):
+        faces_from_table(table, fit, 0.3)
+
+
+def test_boxes_without_area_are_no_faces_and_rounding_is_forgiven() -> None:
+    fit = Letterbox.fit((1920, 1080), (640, 640))
+    points = [160.0] * 10
+    rows = [[140, 150, 100, 200, 0.9], [100, 150, 140, 150, 0.9], [-300, 0, 640, 900, 1.0005]]
+    faces = faces_from_table(table_of([[*row, *points] for row in rows]), fit, 0.3)
+    assert len(faces) == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_embeddings_that_cannot_be_are_refused(value: float) -> None:
+    vectors = np.full((2, 128), 0.09, np.float32)
+    refuse_odd_vectors(vectors)
+    vectors[1, 7] = value
+    with pytest.raises(InferenceFailedError, match="face_reid: embeddings are not finite"):
+        refuse_odd_vectors(vectors)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dualface_client.errors import InferenceFailedError, InferenceTimeoutError, ServerError
+from dualface_client.models.plausible import plausible_faces, refuse_odd_vectors
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
 from dualface_client.triton.pending import Output, PendingInference
 from dualface_client.triton.recovery import PASSING
@@ -238,6 +239,7 @@ class FaceEmbedder:
             for first in range(0, len(landmarks_px), self._batch)
         ]
         vectors = np.concatenate([request.result() for request in requests])
+        refuse_odd_vectors(vectors)
         return vectors, {request.model_version for request in requests}
 
     def _request(
@@ -262,8 +264,12 @@ def faces_from_table(table: FloatArray, fit: Letterbox, score_threshold: float) 
 
     Returns:
         Faces in source pixels; landmarks may lie outside of the picture.
+
+    Raises:
+        InferenceFailedError: The table holds what cannot be.
     """
-    rows = table[table[:, 4] >= score_threshold]
+    size_px = max(fit.width_px + 2 * fit.x_px, fit.height_px + 2 * fit.y_px)
+    rows = plausible_faces(table, size_px, score_threshold)
     boxes = fit.to_source(rows[:, :4].reshape(-1, 2, 2)).reshape(-1, 4)
     landmarks = fit.to_source(rows[:, 5:].reshape(-1, 5, 2))
     return Faces(boxes, rows[:, 4].astype(np.float32), landmarks)

@@ -46,7 +46,7 @@ from dualface_client.triton.server_files import (
 )
 from dualface_client.triton.server_process import (
     end_keeper,
-    free_port,
+    free_ports,
     refuse_open_memory,
     server_environment,
 )
@@ -251,7 +251,7 @@ class EmbeddedServer(ClosesAtExit):
 
     def _start(self, metrics_port: int | None = None) -> None:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            self._metrics_port = metrics_port or free_port()
+            self._metrics_port = metrics_port or free_ports(1)[0]
             self._launch()
             try:
                 self._await_ready()

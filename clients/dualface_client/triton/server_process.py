@@ -62,11 +62,15 @@ def refuse_open_memory(prefix: str, directory: Path = SHM_DIR) -> None:
             )
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Different ports of 127.0.0.1 that were free a moment ago."""
+    with contextlib.ExitStack() as open_sockets:
+        ports = []
+        for _ in range(count):
+            probe = open_sockets.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            ports.append(int(probe.getsockname()[1]))
+        return ports
 
 
 def end_keeper(process: subprocess.Popen[str], grace_s: float) -> None:
