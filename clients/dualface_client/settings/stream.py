@@ -75,6 +75,13 @@ class DetectionSettings:
         60.0, Real(0.1, 3600), "How long a detection may take.", per_stream=False
     )
 
+    live_first: bool = setting(
+        True,
+        Switch(),
+        "The server answers live streams before files.",
+        per_stream=False,
+    )
+
     @property
     def batch(self) -> int:
         """Frames in a request: as many as were asked for, else one."""

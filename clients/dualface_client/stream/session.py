@@ -128,8 +128,9 @@ def open_models(
 
 def _live_models(session: Session, settings: StreamSettings) -> LiveModels:
     """The models for streams that do not wait: the server answers them first."""
-    detection = ModelAccess(session, settings.detection.timeout_s, PRIORITY_LIVE)
-    reid = ModelAccess(session, settings.reid_timeout_s, PRIORITY_LIVE)
+    priority = PRIORITY_LIVE if settings.detection.live_first else 0
+    detection = ModelAccess(session, settings.detection.timeout_s, priority)
+    reid = ModelAccess(session, settings.reid_timeout_s, priority)
     return LiveModels(
         FaceDetector(detection, settings.detection.score_threshold),
         FaceEmbedder(reid, REID_BATCH),
