@@ -49,3 +49,27 @@ def test_streams_never_replace_an_input(tmp_path: Path) -> None:
         jobs_of(tmp_path / "s.yaml", text)
     with pytest.raises(UsageError, match=r"s.yaml:2: output: .*b.avi: expected a name"):
         jobs_of(tmp_path / "s.yaml", text.replace("/b.mp4}", "/b.avi}"))
+
+
+def test_live_streams_of_a_file_have_addresses_and_several_outputs(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    camera, file = jobs_of(
+        tmp_path / "s.yaml",
+        f"""streams:
+- {{name: door, input: "rtsp://camera/door", output: [{tmp_path}/out/, "rtmp://a/live/{{key}}"]}}
+- {{name: again, input: {tmp_path}/a.mp4, output: {tmp_path}/out/,
+    settings: {{input.realtime: true}}}}
+""",
+    )
+    assert (camera.name, camera.address) == ("door", "rtsp://camera/door")
+    assert camera.outputs == (f"{tmp_path}/out/", "rtmp://a/live/{key}")
+    assert (file.address, file.output, file.outputs) == ("", None, (f"{tmp_path}/out/",))
+    assert camera.is_live(StreamSettings())
+    assert file.is_live(StreamSettings())
+    assert not camera.problem + file.problem
+
+
+def test_a_video_that_is_not_live_has_one_output(tmp_path: Path) -> None:
+    text = f"streams:\n- {{name: a, input: a.mp4, output: [{tmp_path}/b.mp4, {tmp_path}/c.mp4]}}\n"
+    with pytest.raises(UsageError, match=r"s.yaml:2: output: a video that is not live has one"):
+        jobs_of(tmp_path / "s.yaml", text)

@@ -27,12 +27,17 @@ from dualface_client.observe.progress import result_lines
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
-from dualface_client.settings.stream import DetectionSettings, OutputSettings, StreamSettings
+from dualface_client.settings.stream import (
+    DetectionSettings,
+    InputSettings,
+    OutputSettings,
+    StreamSettings,
+)
 from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, new_statuses
-from dualface_client.stream.live import live_settings
+from dualface_client.stream.live import live_input, live_settings
 from dualface_client.stream.loop import StreamLoop, StreamParts
-from dualface_client.stream.runner import Models, Runner
+from dualface_client.stream.runner import LiveModels, Models, Runner
 from dualface_client.stream.seams import Glimpses, LiveFigures
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
@@ -50,6 +55,7 @@ from dualface_client.types import (
     View,
 )
 from dualface_client.video.disk_wait import DiskWait
+from tests.media import Clip, make
 from tests.processes import wait_until
 
 SOURCE_WH = (320, 180)
@@ -659,4 +665,49 @@ def test_a_server_that_refuses_a_late_live_frame_costs_that_frame_alone() -> Non
     stage.run(live_settings(StreamSettings()))
     report = stage.status.snapshot()
     assert (report.frames_out, report.dropped["behind"]) == (0, 1)
-    assert any("did not look at every frame in time" in note for note in report.warnings)
+    assert any("refused frames that came too late" in note for note in report.warnings)
+
+
+@pytest.mark.parametrize("encoder", ["none", "auto"])
+def test_a_runner_plays_a_file_as_a_live_stream(tmp_path: Path, encoder: str) -> None:
+    video = make(tmp_path / "a.mp4", Clip(frames=15, size_wh_px=(64, 48)))
+    output = OutputSettings(canvas_wh_px=(64, 48), encoder=encoder)
+    settings = StreamSettings(input=InputSettings(realtime=True), output=output)
+    live = Job("a", video, None, outputs=(f"{tmp_path}/out/",))
+    statuses = new_statuses([live])
+    models = Models(FakeDetector(), FakeEmbedder())
+    setup = WorkerSetup("a:1", settings=settings)
+    Runner(setup, FakeDevice({}), models).run([live], statuses, Stop())
+    report = statuses[0].snapshot()
+    assert (report.state, report.error, report.live) == ("done", "", True)
+    assert report.frames_in == 15 == report.frames_out + sum(report.dropped.values())
+    written = list((tmp_path / "out").glob("a_*.mp4")) if encoder == "auto" else []
+    assert len(written) == len(report.outputs) == (encoder == "auto")
+    assert report.output == f"{tmp_path}/out/"
+
+
+def test_a_live_stream_asks_the_models_that_are_for_live_streams(tmp_path: Path) -> None:
+    video = make(tmp_path / "a.mp4", Clip(frames=5, size_wh_px=(64, 48)))
+    settings = StreamSettings(input=InputSettings(live=True), output=OutputSettings(encoder="none"))
+    detectors = FakeDetector(), FakeDetector()
+    models = Models(detectors[0], FakeEmbedder(), live=LiveModels(detectors[1], FakeEmbedder()))
+    job_of_file = Job("a", video, None)
+    statuses = new_statuses([job_of_file])
+    runner = Runner(WorkerSetup("a:1", settings=settings), FakeDevice({}), models)
+    runner.run([job_of_file], statuses, Stop())
+    assert (detectors[0].batches, set(detectors[1].batches)) == ([], {1})
+
+
+def test_a_live_input_without_its_credentials_fails_by_name(tmp_path: Path) -> None:
+    login = tmp_path / "login.txt"
+    login.touch()
+    for settings, problem in (
+        (InputSettings(credentials_file=login), f"{login}: is empty; expected USER:PASSWORD"),
+        (InputSettings(credentials_file=tmp_path / "no"), "cannot be read (No such file"),
+        (InputSettings(credentials_variable="NO_SUCH_LOGIN"), "NO_SUCH_LOGIN is not set"),
+        (InputSettings(schemes=("https",)), "rtsp: is not allowed; expected one of https"),
+    ):
+        camera = Job("a", Path("a"), None, address="rtsp://camera/a")
+        with pytest.raises(SourceError) as caught:
+            live_input(camera, settings)
+        assert problem in str(caught.value)

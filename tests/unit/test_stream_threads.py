@@ -133,3 +133,12 @@ def test_a_reader_that_drops_keeps_the_newest_and_never_waits() -> None:
     assert list(reader) == [99]
     assert dropped == list(range(99))
     reader.close()
+
+
+def test_of_several_that_wait_the_oldest_is_dropped() -> None:
+    dropped: list[int] = []
+    channel: Channel[int] = Channel(2, dropped.append)
+    for number in range(5):
+        assert channel.put(number)
+    channel.finish()
+    assert (list(channel), dropped) == ([3, 4], [0, 1, 2])

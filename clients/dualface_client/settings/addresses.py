@@ -75,7 +75,7 @@ def with_secret(text: str, secret: str) -> str:
     """
     if KEY_PLACE in text:
         return text.replace(KEY_PLACE, secret)
-    if not secret:
+    if not secret or "://" not in text:
         return text
     user, _, password = secret.partition(":")
     scheme, _, rest = text.partition("://")

@@ -286,7 +286,8 @@ class StreamLoop:
         for frame in batch.frames:
             self._counts["behind"] += 1
             self._latency.forget(frame.index)
-        self._status.warn(f"the server did not look at every frame in time: {error}")
+        if self._missed_in_a_row == 1:  # the first one represents all
+            self._status.warn("the server refused frames that came too late for it")
 
     def _decided(self, frame: Frame, faces: Faces) -> Decided:
         """Decides who is where."""

@@ -183,14 +183,13 @@ class LiveReader:
             container = self._opened(self._place)
         except AV_ERRORS as error:
             why = f"cannot be opened ({reason(error)})"
-            self._tell(LiveNews("unreachable", f"{self._place.shown}: {why}"))
+            self._say("unreachable", why)
             return why, False
         why = "the server ended it"
         try:
             connection = self._connection(container)
             if self.counts["connections"] == 1 or backoff.failures:
-                text = f"{self._place.shown}: connected"
-                self._tell(LiveNews("connected", text))
+                self._say("connected", "connected")
             end_s = (container.duration or 0) / av.time_base
             last_s = self._read(container, connection, backoff)
             if self._place.scheme == "file" or (end_s and last_s >= end_s - _END_SLACK_S):
@@ -199,9 +198,12 @@ class LiveReader:
             why = f"the connection was lost ({reason(error)})"
         finally:
             container.close()
-        if not self._is_over:
-            self._tell(LiveNews("lost", f"{self._place.shown}: {why}"))
+        self._say("lost", why)
         return why, False
+
+    def _say(self, event: str, what: str) -> None:
+        if not self._is_over:  # then nobody listens any more
+            self._tell(LiveNews(event, f"{self._place.shown}: {what}"))
 
     def _connection(self, container: InputContainer) -> Connection:
         """What a container carries.

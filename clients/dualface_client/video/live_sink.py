@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,8 @@ class LiveSink:
 
     def abort(self) -> None:
         """Ends every output, whole: a live stream has no other end than being stopped."""
-        self._end()
+        with suppress(EncoderError):  # it has been told; what it still held is not written
+            self._end()
 
     def _end(self) -> bool:
         if self._closed:

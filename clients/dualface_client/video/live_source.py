@@ -210,6 +210,9 @@ class LiveSource:
             return
         for frame in frames:
             self._in_decoder = max(0, self._in_decoder - 1)
+            if frame.is_corrupt:  # faces are found even in smears
+                self._counts["undecodable"] += 1
+                continue
             pts = frame.pts if frame.pts is not None else frame.dts
             picture = Picture(frame, pts, 0, connection.aspect or _NO_ASPECT)
             if self._deinterlacer is None:
