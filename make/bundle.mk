@@ -2,6 +2,15 @@
 
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 PROFILE ?= gpu
+# Additions to a deployment: observability, tls, mps.
+WITH ?=
+# Name of one of several projects on this host; empty for the only one.
+PROJECT ?=
+# Index of the GPU that engines are built for, and their version directory.
+GPU ?= $(or $(DUALFACE_GPU),$(shell sed -n s/^DUALFACE_GPU=//p configs/$(PROFILE).env),0)
+VERSION ?= 1
+ENGINES = $(BIN)/python scripts/build_engines.py --gpu $(if $(findstring MIG,$(GPU)),0,$(GPU)) --version $(VERSION)
+ENV_FILE = .env$(if $(PROJECT),.$(PROJECT))
 KEY := docker/secrets/triton_key
 
 .PHONY: render
@@ -15,17 +24,22 @@ check-engines: models ## Build both models with TensorRT-RTX, without a GPU (96 
 
 .PHONY: build-engines
 build-engines: models render ## Build TensorRT engines for this machine's GPU, in the pinned container
-	@$(BIN)/python scripts/build_engines.py
+	@$(ENGINES)
 
 .PHONY: up
-up: models $(KEY) ## Start the containers: make up PROFILE=gpu (or cpu), with DUALFACE_VIDEOS=DIR
-	@if [ "$(PROFILE)" = gpu ]; then $(BIN)/python scripts/build_engines.py --check; fi
-	@mkdir -p "$${DUALFACE_VIDEOS:-build/videos}/in" "$${DUALFACE_VIDEOS:-build/videos}/out"
-	@$(COMPOSE) --env-file configs/$(PROFILE).env --profile $(PROFILE) up -d --build
+up: models $(KEY) env ## Start the containers: make up PROFILE=gpu (or cpu) WITH="observability tls mps"
+	@if [ "$(PROFILE)" = gpu ]; then $(ENGINES) --check; fi
+	@videos=$$(sed -n s/^DUALFACE_VIDEOS=//p $(ENV_FILE)); \
+	  mkdir -p "$${videos:-build/videos}/in" "$${videos:-build/videos}/out"
+	@$(COMPOSE) --env-file $(ENV_FILE) up -d --build
+
+.PHONY: env
+env: $(STAMP) ## Write .env (with PROJECT=NAME .env.NAME), which tells docker compose what `make up` would start
+	@DUALFACE_GPU=$(GPU) $(BIN)/python scripts/compose_env.py --profile $(PROFILE) --project "$(PROJECT)" --with $(WITH)
 
 .PHONY: down
-down: $(KEY) ## Stop the containers: make down PROFILE=gpu (or cpu)
-	@$(COMPOSE) --env-file configs/$(PROFILE).env --profile $(PROFILE) down
+down: $(KEY) ## Stop the containers (of PROJECT=NAME)
+	@$(COMPOSE) --env-file $(ENV_FILE) down
 
 .PHONY: test-docker
 test-docker: models clips ## Run the cpu profile for real; needs a Docker engine, no GPU
