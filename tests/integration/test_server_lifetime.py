@@ -17,8 +17,9 @@ from dualface_client.errors import InferenceFailedError, ServerStartError, Serve
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.triton.description import MODELS
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
+from dualface_client.triton.server_process import free_ports
 from dualface_client.triton.session import Session, SlotGroup
-from tests.processes import wait_until
+from tests.processes import CLI, wait_until
 
 StartServer = Callable[[Sequence[EmbeddedModel]], EmbeddedServer]
 
@@ -188,3 +189,26 @@ with EmbeddedServer(paths.tritonserver_dir(), models, EmbeddedOptions(1)):
     )
     assert done.stdout == "ready\n", done.stderr
     assert mark.exists()
+
+
+def test_a_server_has_the_addresses_that_it_is_given(tmp_path: Path) -> None:
+    (metrics,) = free_ports(1)
+    place = tmp_path / "grpc"
+    command = [*CLI, "serve", "--socket-directory", str(place), "--metrics-port", str(metrics)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
+        assert served.stdout is not None
+        try:
+            said = served.stdout.readline()
+            assert said.startswith(f"gRPC on unix:{place}/")
+            assert said.endswith(f"metrics on http://127.0.0.1:{metrics}/metrics\n")
+            assert place.stat().st_mode & 0o777 == 0o700
+            again = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert again.returncode == 2
+            assert f"--metrics-port {metrics}: cannot be used on 127.0.0.1 (Addr" in again.stderr
+            again = subprocess.run(command[:-2], capture_output=True, text=True, check=False)
+            assert again.returncode == 2
+            assert f"{place}: exists: another server may be using it" in again.stderr
+        finally:
+            served.terminate()
+    assert served.returncode == 0
+    assert not place.exists()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from dualface_client.cli.commands import cli
 from dualface_client.errors import UsageError
 from dualface_client.memory.vram import MIB
 from dualface_client.triton.ensembles import read_ensembles
@@ -195,3 +198,21 @@ def test_mistakes_are_answered_without_a_trace(arguments: list[str], message: st
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_grows_with_the_streams_is_planned_and_written_too(tmp_path: Path) -> None:
+    def planned(streams: int, *more: str) -> list[int]:
+        arguments = ["plan", "--streams", str(streams), *more]
+        output = CliRunner().invoke(cli, arguments).output.partition("Clients (")[2]
+        numbers = re.findall(r"([\d,]+) +(?:bytes|with)", output)
+        return [int(number.replace(",", "")) for number in numbers]
+
+    one, sixteen = planned(1), planned(16)
+    assert len(one) == 4
+    assert sixteen[2] == 4 * one[2]  # four streams in a process
+    assert sixteen[3] == 16 * one[3]
+    path = tmp_path / "gpu.env"
+    options = ("--shared-memory", "system", "--backend", "python", "--write", str(path))
+    shared = planned(16, *options)
+    assert shared[0] > 400 << 20
+    assert f"DUALFACE_SHM_SIZE={shared[1] >> 20}m\n" in path.read_text()

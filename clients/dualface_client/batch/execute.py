@@ -33,7 +33,7 @@ from dualface_client.triton.reaper import reap_shared_memory
 from dualface_client.workers.supervisor import Supervisor
 
 #: Measured on an H200: with more streams, Python's lock slows a process down.
-_STREAMS_PER_WORKER = 4
+STREAMS_PER_WORKER = 4
 
 
 class Listener:
@@ -195,7 +195,7 @@ def worker_processes(work: RunSettings, streams: int, videos: int) -> int:
         streams: How many run at a time.
         videos: How many there are.
     """
-    wanted = work.workers or max(1, -(-min(streams, videos) // _STREAMS_PER_WORKER))
+    wanted = work.workers or max(1, -(-min(streams, videos) // STREAMS_PER_WORKER))
     workers = max(1, min(wanted, videos))
     return 0 if work.workers == 1 or (work.workers is None and workers == 1) else workers
 

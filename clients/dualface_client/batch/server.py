@@ -51,6 +51,8 @@ class ServerChoice:
         model_control: Whether clients of the embedded server may load and unload its models.
         detector_instances: Processes of the detector in the embedded server, None for one.
         cuda_pool_mib: Its pool of GPU memory, None for the environment's or the default.
+        metrics_port: Its TCP port of the metrics, None for a free one.
+        socket_dir: Directory to make for its socket, None for one with a name of its own.
     """
 
     address: str | None = None
@@ -61,6 +63,8 @@ class ServerChoice:
     model_control: bool = False
     detector_instances: int | None = None
     cuda_pool_mib: int | None = None
+    metrics_port: int | None = None
+    socket_dir: Path | None = None
 
     @property
     def is_local(self) -> bool:
@@ -129,6 +133,8 @@ def start_embedded(
         model_control=choice.model_control,
         cuda_pool_bytes=_own_pool(choice, total_bytes) or cuda_pool,
         pinned_pool_bytes=pinned_pool,
+        metrics_port=choice.metrics_port,
+        socket_dir=choice.socket_dir,
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
     return EmbeddedServer(paths.tritonserver_dir(), models, options, stop)

@@ -35,7 +35,7 @@ Examples:
 """
 )
 def models() -> None:
-    """List, load, unload or swap a server's models.
+    """List, load, unload or swap a server's models, or check one of your own.
 
     The server must allow this: `dualface-client serve --model-control`, or Triton with
     --model-control-mode=explicit, as in compose.yaml.
@@ -121,6 +121,36 @@ def swap(
     with _connected(server) as connection:
         done = swap_model(connection, model, onnx, repository, timeout_s)
     click.echo(f"{model}: version {done.now} answers, before it was {done.before or 'none'}")
+    return 0
+
+
+@models.command(
+    epilog="""
+\b
+Examples:
+  dualface-client models check my_reid.onnx --as face_reid
+"""
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option(
+    "--as",
+    "name",
+    type=click.Choice(["face_detect", "face_reid"]),
+    required=True,
+    help="Which of the two models it is to be.",
+)
+def check(file: Path, name: str) -> int:
+    """Check whether the ONNX FILE can replace a model: tensors, batches and numbers.
+
+    docs/models.md has the contract. No server is needed. Exit codes: 0 it can, 2 it cannot; the
+    message says why.
+    """
+    from dualface_client.triton.description import MODELS
+    from dualface_client.triton.model_check import check_model
+
+    (spec,) = (spec for spec in MODELS if spec.name == name)
+    height_px, width_px, _ = check_model(file, spec).input.dims
+    click.echo(f"{file}: keeps the contract of {name} (input {width_px}x{height_px})")
     return 0
 
 

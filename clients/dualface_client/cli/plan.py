@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from dualface_client.batch.execute import STREAMS_PER_WORKER
+from dualface_client.batch.server import ServerChoice
+from dualface_client.batch.shared_memory import shared_memory_of
 from dualface_client.errors import UsageError
-from dualface_client.memory.vram import MIB
+from dualface_client.memory.vram import MIB, WORKER_BYTES, StreamShape, stream_terms
 from dualface_client.observe.gpus import read_gpus, used_gpu
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.load import frames_held, load_of
 from dualface_client.triton.ensembles import read_ensembles
 from dualface_client.triton.pool_file import write_pools
 from dualface_client.triton.pool_plan import (
@@ -22,6 +28,8 @@ from dualface_client.triton.pool_plan import (
     checked_pool,
     plan_pools,
 )
+
+_LEAST_SHM_BYTES = 256 * MIB
 
 
 @click.command(
@@ -80,7 +88,7 @@ Examples:
 @click.option(
     "--write",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write both sizes to this environment file (configs/gpu.env).",
+    help="Write the sizes to this environment file (configs/gpu.env).",
 )
 def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     streams: int,
@@ -96,6 +104,9 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     write: Path | None,
 ) -> int:
     """Compute how large Triton's memory pools must be, term by term, each with its source.
+
+    The pools depend on the models; what grows with the streams is the clients' memory, which is
+    shown after them.
 
     Exit codes: 0 done, 2 the request makes no sense, or a pool is too small or too large.
     """
@@ -116,11 +127,13 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     total_bytes = gpu.memory_total_bytes if gpu else None
     checked_pool(CUDA_KEY, str(found.cuda_bytes), total_bytes)
     _show(found)
+    shm_bytes = _show_clients(deployment, cuda=shared_memory == "cuda")
     if cuda_pool is not None:
         _compare(checked_pool("--cuda-pool", cuda_pool, total_bytes), found)
     if write is not None:
         comment = f"dualface-client plan --streams {streams} --in-flight {in_flight}"
-        write_pools(write, found, f"{comment} --batch {batch} --backend {backend}")
+        also = {"DUALFACE_SHM_SIZE": f"{shm_bytes >> 20}m"}
+        write_pools(write, found, f"{comment} --batch {batch} --backend {backend}", also)
         click.echo(f"written to {write}")
     return 0
 
@@ -136,6 +149,36 @@ def _show(found: PoolPlan) -> None:
         click.echo(f"  {needed:>15,}  bytes in all")
         click.echo(f"  {size:>15,}  with a margin of {MARGIN:g}, whole MiB, at least the minimum")
         click.echo(f"  {key}={size}\n")
+
+
+def _show_clients(deployment: Deployment, *, cuda: bool) -> int:
+    """What the clients and the server take for these streams; returns bytes of /dev/shm."""
+    streams = deployment.streams
+    settings = StreamSettings(
+        detection=replace(
+            StreamSettings().detection,
+            frames_per_request=deployment.batch,
+            requests_in_flight=deployment.requests_in_flight,
+        )
+    )
+    workers = -(-streams // STREAMS_PER_WORKER)
+    choice = ServerChoice(
+        address=None if deployment.backend == "python" else "127.0.0.1:8001",
+        device="cuda" if cuda else "cpu",
+    )
+    shm_bytes = shared_memory_of(settings, choice, streams, workers)
+    with_margin = max(_LEAST_SHM_BYTES, -(-int(shm_bytes * MARGIN) // MIB) * MIB)
+    click.echo(f"Clients (streams: {streams}, processes: {workers})")
+    click.echo(f"  {shm_bytes:>15,}  bytes of /dev/shm")
+    click.echo(f"  {with_margin:>15,}  with a margin of {MARGIN:g}, at least 256 MiB")
+    if cuda:
+        load = load_of(settings, frames_held(settings))
+        terms = stream_terms(StreamShape("1080p", 1920, 1080), load)
+        stream_bytes = sum(terms.values())
+        click.echo(f"  {workers * WORKER_BYTES:>15,}  bytes of GPU memory for the processes")
+        click.echo(f"  {streams * stream_bytes:>15,}  bytes of GPU memory for streams of 1080p")
+    click.echo("")
+    return with_margin
 
 
 def _show_terms(terms: Sequence[Term]) -> None:

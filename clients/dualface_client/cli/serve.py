@@ -29,6 +29,7 @@ Examples:
   dualface-client serve --model-threads 1
   dualface-client serve --device cuda
   dualface-client serve --model-control
+  dualface-client serve --socket-directory /run/user/1000/dualface --metrics-port 8002
   dualface-client serve --detector-onnx face_detect_640x384.onnx
 """
 )
@@ -44,11 +45,27 @@ Examples:
     is_flag=True,
     help="Let clients load and swap models (`dualface-client models`).",
 )
+@click.option(
+    "--socket-directory",
+    "socket_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory to make for gRPC's socket, so that its address is always the same; it must not "
+    "exist.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="TCP port of the metrics [default: a free one].",
+)
 @config_options
 @setting_options(*_KEYS)
 def serve(
     device: str,
     model_control: bool,
+    socket_dir: Path | None,
+    metrics_port: int | None,
     config_path: Path | None,
     config_fallback: bool,
     given: dict[str, str],
@@ -69,12 +86,21 @@ def serve(
     from dualface_client.cli.signals import stop_on_signal
     from dualface_client.errors import ServerError
     from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
+    from dualface_client.triton.server_process import refuse_taken
 
     if device == "cuda":
         _refuse_no_gpu()
+    if metrics_port is not None:
+        refuse_taken("--metrics-port", metrics_port)
     reap_shared_memory()
     own = read_settings(config_path, given, fallback=config_fallback).program().server
-    choice = replace(choice_of(own, device), address=None, model_control=model_control)
+    choice = replace(
+        choice_of(own, device),
+        address=None,
+        model_control=model_control,
+        metrics_port=metrics_port,
+        socket_dir=socket_dir,
+    )
     check_server_memory(choice)
     with (
         stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,

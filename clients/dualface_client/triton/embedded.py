@@ -89,6 +89,9 @@ class EmbeddedOptions:
         pinned_pool_bytes: None for Triton's default.
         repositories: Further model repositories to serve, with everything in them.
         model_control: Whether clients may load and unload models.
+        metrics_port: TCP port of the metrics; None for a free one.
+        socket_dir: Directory to make for gRPC's socket, so that its address is known beforehand;
+            None for one with a name of its own.
     """
 
     intra_op_threads: int = 0
@@ -100,6 +103,8 @@ class EmbeddedOptions:
     pinned_pool_bytes: int | None = None
     repositories: tuple[Path, ...] = ()
     model_control: bool = False
+    metrics_port: int | None = None
+    socket_dir: Path | None = None
 
 
 class EmbeddedServer(ClosesAtExit):
@@ -137,12 +142,12 @@ class EmbeddedServer(ClosesAtExit):
         self._stop_start = stop or threading.Event()
         self._files = find_server_files(wheel_dir)
         self._directory = make_directory()
-        self._socket_dir = make_socket_directory()
+        self._socket_dir = make_socket_directory(self._options.socket_dir)
         self._log = self._directory / "server.log"
         self._keeper: subprocess.Popen[str] | None = None
         try:
             fill(self._directory, self._files, self._python_models())
-            self._start()
+            self._start(self._options.metrics_port)
         except BaseException:
             self.close(grace_s=0.0)
             raise

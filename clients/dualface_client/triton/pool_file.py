@@ -11,18 +11,21 @@ from dualface_client.errors import SinkError
 from dualface_client.triton.pool_plan import CUDA_KEY, PINNED_KEY, PoolPlan, checked_pool
 
 
-def write_pools(path: Path, plan: PoolPlan, comment: str) -> None:
+def write_pools(
+    path: Path, plan: PoolPlan, comment: str, also: Mapping[str, str] | None = None
+) -> None:
     """Sets both keys in an environment file and leaves every other line as it is.
 
     Args:
         path: The file; created if missing, and replaced atomically.
         plan: The sizes.
         comment: How they were computed, written above them.
+        also: Further variables that follow from the same plan.
 
     Raises:
         SinkError: It cannot be written.
     """
-    values = {CUDA_KEY: plan.cuda_bytes, PINNED_KEY: plan.pinned_bytes}
+    values = {CUDA_KEY: plan.cuda_bytes, PINNED_KEY: plan.pinned_bytes, **(also or {})}
     try:
         before = path.read_text().splitlines() if path.is_file() else []
         write_atomically(path, "\n".join(_merged(before, values, comment)) + "\n")
@@ -30,7 +33,7 @@ def write_pools(path: Path, plan: PoolPlan, comment: str) -> None:
         raise SinkError(f"{path}: cannot write the pool sizes: {error.strerror}") from error
 
 
-def _merged(before: list[str], values: Mapping[str, int], comment: str) -> list[str]:
+def _merged(before: list[str], values: Mapping[str, object], comment: str) -> list[str]:
     kept = [
         line
         for line in before

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from dualface_client.errors import PlatformError, ServerStartError
+from dualface_client.errors import PlatformError, ServerStartError, UsageError
 from dualface_client.memory.names import new_name
 from dualface_client.settings import paths
 from dualface_client.triton.repository import PythonModel, write_python_model
@@ -27,28 +27,36 @@ def make_directory() -> Path:
         PlatformError: Other users could replace it there.
         ServerStartError: It cannot be created in the place for temporary files.
     """
-    return _made(paths.scratch_dir(), "server")
+    return _make(paths.scratch_dir() / str(new_name("server")))
 
 
-def make_socket_directory() -> Path:
+def make_socket_directory(chosen: Path | None = None) -> Path:
     """Creates a directory for one server's socket, accessible only to this user.
 
     The directory is what keeps others out: a socket of Triton's is open to everybody. It lies in
     `/tmp` whatever TMPDIR says, because the path of a socket has 107 characters at most.
 
+    Args:
+        chosen: Its path; None for a name of its own.
+
     Raises:
         PlatformError: Other users could replace it there.
         ServerStartError: It cannot be created.
+        UsageError: The chosen one exists.
     """
-    return _made(paths.TMP, "socket")
+    return _make(paths.TMP / str(new_name("socket")) if chosen is None else chosen.absolute())
 
 
-def _made(parent: Path, kind: str) -> Path:
-    if problem := takeover_problem(parent):
+def _make(directory: Path) -> Path:
+    if problem := takeover_problem(directory.parent):
         raise PlatformError("; ".join(problem))
-    directory = parent / str(new_name(kind))
     try:
         directory.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{directory}: exists: another server may be using it; name one that does not exist, "
+            "or remove it if nobody does"
+        ) from error
     except OSError as error:
         raise _unwritable(directory.parent, error) from error
     return directory

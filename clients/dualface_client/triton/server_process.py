@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dualface_client.errors import PlatformError
+from dualface_client.errors import PlatformError, UsageError
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.triton.server_files import ServerFiles
 
@@ -60,6 +60,27 @@ def refuse_open_memory(prefix: str, directory: Path = SHM_DIR) -> None:
                 "sandbox refuses: allow the system calls seccomp and prctl, or use a running "
                 "Triton (--server HOST:PORT)"
             )
+
+
+def refuse_taken(option: str, port: int) -> None:
+    """Refuses a port of 127.0.0.1 on which somebody listens.
+
+    Args:
+        option: That named it, for the message.
+        port: The port.
+
+    Raises:
+        UsageError: It is taken, or this user may not have it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(
+                f"{option} {port}: cannot be used on 127.0.0.1 ({error.strerror}); choose another "
+                "port, or leave it out for a free one"
+            ) from error
 
 
 def free_ports(count: int) -> list[int]:
