@@ -39,6 +39,7 @@ RUN = {
     "--summary",
     "--quiet",
     "--resume",
+    "--verbose",
     "--state",
     "--report",
     "--debug-overlay",
