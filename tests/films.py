@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dualface_client.decisions.window import Decided, windows
 from dualface_client.framing.studio import Studio
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.stream.loop import Decided, windows
 from dualface_client.tracking.director import Director
 from dualface_client.tracking.gallery import Member
 from dualface_client.types import (
     ByteArray,
     Faces,
     FloatArray,
-    Frame,
     Nv12Image,
     PictureFacts,
     Side,
@@ -87,11 +86,11 @@ def _decided(
     director: Director, truth: FrameTruth, size_wh: tuple[int, int], rng: np.random.Generator
 ) -> Decided:
     sight = _sight(truth, rng)
-    frame = Frame(truth.index, truth.pts, TIME_BASE, _NO_PIXELS)
-    rows = director.observe(sight.faces, _thumbnail(truth), frame.time_s).face_rows
+    time_s = float(truth.pts * TIME_BASE)
+    rows = director.observe(sight.faces, _thumbnail(truth), time_s).face_rows
     found = sight.embeddings[rows] if len(rows) else None
     assignment = director.decide(found, "1", sight.sharpness[rows])
-    return Decided(frame, assignment, _facts(truth, size_wh), director.relinks)
+    return Decided(time_s, assignment, _facts(truth, size_wh), director.relinks)
 
 
 def _facts(truth: FrameTruth, size_wh: tuple[int, int]) -> PictureFacts:

@@ -8,23 +8,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from benchmarks.tracking.cache import Seen, Sight
+from dualface_client.decisions.window import Decided, windows
 from dualface_client.framing.studio import Studio
 from dualface_client.settings.framing import FramingSettings
 from dualface_client.settings.tracking import TrackingSettings
-from dualface_client.stream.loop import Decided, windows
 from dualface_client.tracking.bytetrack import ByteTracker
 from dualface_client.tracking.director import Director
 from dualface_client.types import (
     Crop,
     FloatArray,
-    Frame,
     IntArray,
     Nv12Image,
     PictureFacts,
     SeatAssignment,
     TileLayout,
 )
-from scripts.clips.writing import TIME_BASE
 
 #: Stands for the pixels of a frame, which nothing here looks at.
 NO_PIXELS = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
@@ -75,10 +73,9 @@ def play(
     width, height = seen.truth.size
     picture = PictureFacts((0.0, 0.0, float(width), float(height)))
     decided: list[Decided] = []
-    for index, sight in enumerate(seen.sights):
+    for sight in seen.sights:
         assignment = _decide(director, sight, played)
-        frame = Frame(index, round(sight.time_s / TIME_BASE), TIME_BASE, NO_PIXELS)
-        decided.append(Decided(frame, assignment, picture, director.relinks))
+        decided.append(Decided(sight.time_s, assignment, picture, director.relinks))
     for window in windows(decided, framing.lookahead_s):
         played.shown.append(window[0].assignment)
         named = [view for view in window[0].assignment.tracks if view.score > 0 and view.identity]

@@ -10,6 +10,7 @@
     |-- SinkError (exit 1)               one output cannot be written
     |   |-- DiskFullError
     |   `-- EncoderError
+    |-- DeciderLostError (exit 1)        a process that decides for streams died
     |-- MemoryRegionError (exit 1)       shared memory cannot be made, mapped or registered
     |   |-- LeaseTimeoutError            no slot came free in time
     |   `-- RegionRefusedError (exit 3)  the server does not take our memory
@@ -93,6 +94,10 @@ class DiskFullError(SinkError):
 
 class EncoderError(SinkError):
     """The encoder failed, not the file; another encoder may work."""
+
+
+class DeciderLostError(DualfaceError):
+    """A process that decides for streams has died."""
 
 
 class MemoryRegionError(DualfaceError):

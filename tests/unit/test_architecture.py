@@ -20,7 +20,8 @@ MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras"}
 BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
 SIDE_BY_SIDE = {"video", "imaging", "tracking", "picture", "framing", "observe"}
-STREAM = BASE | SIDE_BY_SIDE | {"cast", "settings", "cuda", "memory", "triton", "models"}
+STREAM = BASE | SIDE_BY_SIDE
+STREAM |= {"cast", "decisions", "settings", "cuda", "memory", "triton", "models"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -43,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "cast": BASE | {"settings", "tracking"},
     "framing": BASE | {"settings"},
     "observe": BASE | {"settings"},
+    "decisions": BASE | {"settings", "tracking", "picture", "framing", "observe"},
     "stream": STREAM,
     "workers": STREAM | {"stream"},
     "batch": STREAM | {"config", "stream", "workers", "assets"},

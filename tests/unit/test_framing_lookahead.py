@@ -1,27 +1,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from dualface_client.decisions.window import MAX_LOOKAHEAD_FRAMES, Decided, windows
 from dualface_client.framing.camera import Camera
 from dualface_client.framing.lookahead import lead_assignment
 from dualface_client.settings.framing import FramingSettings
-from dualface_client.stream.load import MAX_LOOKAHEAD_FRAMES
-from dualface_client.stream.loop import Decided, windows
+from dualface_client.stream.load import frames_that_may_wait
 from dualface_client.tracking.links import Relink
 from dualface_client.types import (
-    Frame,
-    Nv12Image,
     Person,
     PictureFacts,
     SeatAssignment,
     TrackView,
 )
-
-TINY = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
 
 FACTS = PictureFacts((0.0, 0.0, 1920.0, 1080.0))
 
@@ -85,19 +80,20 @@ def test_the_camera_no_longer_lags_behind_a_walking_person(fps: int) -> None:
 
 
 def entries(count: int, fps: int = 25) -> list[Decided]:
-    return [
-        Decided(Frame(n, n, Fraction(1, fps), TINY), frame_with(at(None)), FACTS)
-        for n in range(count)
-    ]
+    return [Decided(n / fps, frame_with(at(None)), FACTS) for n in range(count)]
+
+
+def numbers(window: list[Decided], fps: int = 25) -> list[int]:
+    return [round(entry.time_s * fps) for entry in window]
 
 
 @pytest.mark.parametrize("lookahead_s", [0.0, 0.2, 5.0])
 def test_every_frame_gets_one_window_in_order(lookahead_s: float) -> None:
     got = list(windows(entries(60), lookahead_s))
-    assert [window[0].frame.index for window in got] == list(range(60))
+    assert [numbers(window)[0] for window in got] == list(range(60))
     for window in got:
-        first = window[0].frame.index
-        assert [entry.frame.index for entry in window] == list(range(first, first + len(window)))
+        first = numbers(window)[0]
+        assert numbers(window) == list(range(first, first + len(window)))
         assert len(window) <= MAX_LOOKAHEAD_FRAMES + 1
     expected = min(round(lookahead_s * 25), MAX_LOOKAHEAD_FRAMES)
     assert len(got[0]) == expected + 1
@@ -108,14 +104,8 @@ def test_every_frame_gets_one_window_in_order(lookahead_s: float) -> None:
     ("size_wh", "waiting"), [((1920, 1080), 24), ((3840, 2160), 10), ((7680, 4320), 2)]
 )
 def test_large_frames_wait_in_smaller_numbers(size_wh: tuple[int, int], waiting: int) -> None:
-    width, height = size_wh
-    image = Nv12Image(  # one byte of memory each
-        np.broadcast_to(np.uint8(0), (height, width)),
-        np.broadcast_to(np.uint8(0), (height // 2, width // 2, 2)),
-    )
-    frames = [replace(entry, frame=replace(entry.frame, image=image)) for entry in entries(60)]
-    got = list(windows(frames, 5.0))
-    assert [window[0].frame.index for window in got] == list(range(60))
+    got = list(windows(entries(60), 5.0, min(MAX_LOOKAHEAD_FRAMES, frames_that_may_wait(*size_wh))))
+    assert [numbers(window)[0] for window in got] == list(range(60))
     assert max(len(window) for window in got) == waiting + 1
 
 
@@ -134,5 +124,5 @@ def test_what_a_frame_finds_out_is_put_right_in_the_frames_that_wait() -> None:
 def test_no_lookahead_holds_nothing_back() -> None:
     source = iter(entries(3))
     first = next(windows(source, 0.0))
-    assert [entry.frame.index for entry in first] == [0]
-    assert next(source).frame.index == 1
+    assert numbers(first) == [0]
+    assert numbers([next(source)]) == [1]

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from dualface_client.cli.commands import cli
+from dualface_client.decisions.window import MAX_LOOKAHEAD_FRAMES
 from dualface_client.errors import PlatformError
 from dualface_client.settings.stream import DetectionSettings, QueueSettings, StreamSettings
 from dualface_client.stream.device_cuda import (
@@ -18,7 +19,7 @@ from dualface_client.stream.device_cuda import (
     why_no_cuda_server,
     why_not_cuda,
 )
-from dualface_client.stream.load import MAX_LOOKAHEAD_FRAMES, frames_held
+from dualface_client.stream.load import frames_held
 
 
 def test_every_place_where_a_frame_waits_has_a_buffer() -> None:

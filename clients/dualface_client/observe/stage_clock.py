@@ -53,10 +53,14 @@ class StageClock:
         with self._lock:
             return {name: StageTime(*numbers) for name, numbers in self._totals.items()}
 
-    def _add(self, name: str, wall_s: float, cpu_s: float) -> None:
+    def add(self, name: str, time_: StageTime) -> None:
+        """Adds what another clock has measured."""
+        self._add(name, time_.wall_s, time_.cpu_s, time_.calls)
+
+    def _add(self, name: str, wall_s: float, cpu_s: float, calls: int = 1) -> None:
         with self._lock:
-            wall, cpu, calls = self._totals.get(name, (0.0, 0.0, 0))
-            self._totals[name] = wall + wall_s, cpu + cpu_s, calls + 1
+            wall, cpu, before = self._totals.get(name, (0.0, 0.0, 0))
+            self._totals[name] = wall + wall_s, cpu + cpu_s, before + calls
 
 
 class _Stage:

@@ -48,6 +48,15 @@ class RunSettings:
         common=True,
         per_stream=False,
     )
+    deciders: int | None = setting(
+        None,
+        Or("auto", Integer(0, 256)),
+        "Processes that track and frame, which is Python, beside those that hold the GPU; 0 does it"
+        " in the streams' own process. `auto` is 0 on a CPU, and on a GPU one per stream, but at"
+        " most half of the cores.",
+        flag="--deciders",
+        per_stream=False,
+    )
     vram_limit: float = setting(
         0.75,
         Real(0.01, 1),

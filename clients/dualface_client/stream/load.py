@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dualface_client.decisions.window import MAX_LOOKAHEAD_FRAMES
 from dualface_client.memory.slots import SizeClass, bytes_needed
 from dualface_client.memory.vram import StreamLoad
 from dualface_client.settings.stream import StreamSettings
@@ -13,8 +14,6 @@ from dualface_client.triton.session import SlotGroup
 
 #: Faces of one ReID request: both people and a few passers-by.
 REID_BATCH = 4
-#: Most frames that wait to be composed, which bounds memory for very high frame rates.
-MAX_LOOKAHEAD_FRAMES = 24
 #: Most bytes of one stream's frames that wait in one place; two frames wait whatever their size.
 #: That is ten frames of 4K and two of 8K, whose cameras therefore look less far ahead.
 MAX_WAITING_BYTES = 128 << 20

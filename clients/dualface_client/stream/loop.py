@@ -1,6 +1,6 @@
 """One stream's loop: frames in, tiles out.
 
-    source -> [reader thread] -> detect -> decide -> wait -> compose -> [writer thread] -> sink
+    source -> [reader thread] -> detect -> decide -> compose -> [writer thread] -> sink
 
 Decoding, inference in flight, composing and encoding overlap; order is kept; every queue is
 bounded. The loop does not know the device: it is given parts (`stream.seams`).
@@ -11,12 +11,21 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import partial
 
 import numpy as np
 
+from dualface_client.decisions.decider import (
+    Brief,
+    CloserLook,
+    Deciding,
+    Decision,
+    Inline,
+    Seen,
+)
+from dualface_client.decisions.window import MAX_LOOKAHEAD_FRAMES
 from dualface_client.errors import (
     InferenceFailedError,
     InferenceTimeoutError,
@@ -25,17 +34,14 @@ from dualface_client.errors import (
     StaleOutputError,
     StoppedError,
 )
-from dualface_client.framing.moment import Moment
-from dualface_client.framing.studio import Plan, Studio
+from dualface_client.framing.studio import Plan
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
-from dualface_client.observe.timeline import TimelineRecorder
 from dualface_client.observe.track_log import TrackLog
-from dualface_client.picture.analysis import PictureAnalysis
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.canvases import CanvasMaker
-from dualface_client.stream.load import MAX_LOOKAHEAD_FRAMES, composed_at_once, frames_that_may_wait
+from dualface_client.stream.load import composed_at_once, frames_that_may_wait
 from dualface_client.stream.look import Seating
 from dualface_client.stream.overlay import DebugOverlay
 from dualface_client.stream.pacing import Pacing, Unpaced
@@ -49,15 +55,12 @@ from dualface_client.stream.seams import (
     PendingFaces,
 )
 from dualface_client.stream.threads import Reader, Writer
-from dualface_client.tracking.director import Director
-from dualface_client.tracking.hindsight import reseated, revised
-from dualface_client.tracking.links import Relink
 from dualface_client.types import (
     Embeddings,
     Faces,
     FloatArray,
     Frame,
-    PictureFacts,
+    IntArray,
     SeatAssignment,
     Side,
 )
@@ -82,6 +85,7 @@ class StreamParts:
         overlay: Where what was decided is drawn on the source, None for nowhere.
         seating: Who sits where from the first frame on.
         live: What is known of a live source; None for a file, which waits for its frames.
+        deciders: Opens the stream's decisions.
     """
 
     source: FrameSource
@@ -94,36 +98,19 @@ class StreamParts:
     overlay: DebugOverlay | None = None
     seating: Seating = field(default_factory=Seating)
     live: LiveFigures | None = None
-
-
-@dataclass(frozen=True)
-class Decided:
-    """A frame that waits to be composed.
-
-    Attributes:
-        frame: The source's frame.
-        assignment: Who sits where in it.
-        picture: What is known of it besides its faces.
-        relinks: What it says about the tracks of earlier frames.
-        seats: Who holds the sides of earlier frames too, if a photo was recognised in it.
-    """
-
-    frame: Frame
-    assignment: SeatAssignment
-    picture: PictureFacts
-    relinks: tuple[Relink, ...] = ()
-    seats: Mapping[Side, int] = field(default_factory=dict)
-
-    @cached_property
-    def moment(self) -> Moment:
-        """What framing needs of it; the same one for as long as nothing in it changes."""
-        return Moment(self.frame.time_s, self.assignment, self.picture)
+    deciders: Callable[[Brief, StageClock], Deciding] = Inline
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
     frames: list[Frame]
     pending: PendingFaces
+
+
+@dataclass(frozen=True, slots=True)
+class _Detected:
+    frames: list[Frame]
+    faces: list[Faces]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +143,12 @@ class StreamLoop:
         self._status = status
         self._stop = stop
         self._clock = clock
-        info = parts.source.info
-        seating, size_wh = parts.seating, (info.width_px, info.height_px)
-        self._director = Director(
-            settings.tracking, size_wh, seating.pins, seating.members, seating.join_s
-        )
-        self._picture = PictureAnalysis(size_wh)
         layout = settings.output.tile_layout
-        self._studio = Studio(layout, size_wh, settings.framing)
+        self._decider = parts.deciders(self._brief(), clock)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
         self._latency = LatencyMeter()
-        self._timeline = TimelineRecorder()
         self._sides: dict[int, str] = {}
         self._missed_in_a_row = 0
         self._started = self._report_at_s = time.monotonic()
@@ -192,8 +172,7 @@ class StreamLoop:
             )
         writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
         try:
-            decided = (self._decided(*pair) for pair in self._detected(self._counted(reader)))
-            framed = map(self._framed, windows(decided, self._settings.framing.lookahead_s))
+            framed = self._framed(self._detected(self._counted(reader)))
             limit = frames_that_may_wait(info.width_px, info.height_px)
             for frames in _runs(framed, min(composed_at_once(self._settings), limit)):
                 for canvas in self._drawn(frames):
@@ -207,9 +186,10 @@ class StreamLoop:
             writer.close()
             self._count_stopped()
             self._report()
-            self._status.update(timeline=self._timeline.timeline())
-            for note in (*self._director.notes, *self._studio.notes):
+            self._status.update(timeline=self._decider.timeline)
+            for note in self._decider.notes:
                 self._status.warn(note)
+            self._decider.close()
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
@@ -238,8 +218,8 @@ class StreamLoop:
             written_or_not = self._counts["out"] + self._counts["behind"]
             self._counts["stopped"] = self._counts["in"] - written_or_not
 
-    def _detected(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Faces]]:
-        """Keeps requests in flight and yields frames with their faces, in order."""
+    def _detected(self, frames: Iterable[Frame]) -> Iterator[_Detected]:
+        """Keeps requests in flight and yields their frames with the faces, in order."""
         in_flight: deque[_Batch] = deque()
         for batch in _batches(frames, lambda: self._requests()[1]):
             with self._clock.stage("letterbox"):
@@ -247,24 +227,24 @@ class StreamLoop:
                 pending = self._parts.detector.submit(images, self._parts.imaging)
             in_flight.append(_Batch(batch, pending))
             while len(in_flight) >= self._requests()[0]:
-                yield from self._finished(in_flight.popleft())
+                yield self._finished(in_flight.popleft())
         # Requests left behind by a stop or an error keep their slots until they are answered.
         # A live stream has no other end than a stop, and only one request.
         is_live = self._parts.live is not None
         while in_flight and (is_live or not self._stop.is_set()):
-            yield from self._finished(in_flight.popleft())
+            yield self._finished(in_flight.popleft())
 
     def _requests(self) -> tuple[int, int]:
         detection = self._settings.detection
         return self._parts.pacing.requests(detection.in_flight, detection.batch)
 
-    def _finished(self, batch: _Batch) -> Iterator[tuple[Frame, Faces]]:
+    def _finished(self, batch: _Batch) -> _Detected:
         try:
             with self._clock.stage("wait"):
                 results = batch.pending.result()
         except (InferenceFailedError, InferenceTimeoutError) as error:
             self._miss(batch, error)
-            return
+            return _Detected([], [])
         self._missed_in_a_row = 0
         if batch.pending.resends:
             self._counts["resends"] += batch.pending.resends
@@ -272,7 +252,8 @@ class StreamLoop:
                 "the server was restarted, or it or this program was suspended; what it had not "
                 "answered was sent again"
             )
-        yield from zip(batch.frames, results, strict=True)
+        self._counts["detections"] += sum(map(len, results))
+        return _Detected(batch.frames, results)
 
     def _miss(self, batch: _Batch, error: ServerError) -> None:
         """Drops live frames that the server refused: it does so when it is too late for them.
@@ -289,28 +270,43 @@ class StreamLoop:
         if self._missed_in_a_row == 1:  # the first one represents all
             self._status.warn("the server refused frames that came too late for it")
 
-    def _decided(self, frame: Frame, faces: Faces) -> Decided:
-        """Decides who is where."""
-        with self._clock.stage("track"):
-            assignment = self._decide(frame, faces)
-        self._count(faces, assignment)
-        with self._clock.stage("picture"):
-            if self._picture.wants(frame.time_s, assignment.scene_cut):
-                preview = self._parts.imaging.preview(frame.image)
-                facts = self._picture.update(preview, faces, frame.time_s, assignment.scene_cut)
-            else:
-                facts = self._picture.unchanged
-        return Decided(frame, assignment, facts, self._director.relinks, self._director.seats)
+    def _brief(self) -> Brief:
+        info, seating = self._parts.source.info, self._parts.seating
+        return Brief(
+            self._settings,
+            (info.width_px, info.height_px),
+            min(MAX_LOOKAHEAD_FRAMES, frames_that_may_wait(info.width_px, info.height_px)),
+            seating.pins,
+            seating.members,
+            seating.join_s,
+        )
 
-    def _framed(self, window: Sequence[Decided]) -> _Framed:
-        """What the canvas of the window's first frame shows."""
-        frame = window[0].frame
-        with self._clock.stage("track"):
-            plan = self._studio.update([entry.moment for entry in window])
-        self._log(frame, window[0].assignment, plan)
+    def _framed(self, detected: Iterable[_Detected]) -> Iterator[_Framed]:
+        """Frames with what their canvases show, as soon as that is final."""
+        waiting: deque[Frame] = deque()
+        for each in detected:
+            waiting.extend(each.frames)
+            seen = [self._seen(*pair) for pair in zip(each.frames, each.faces, strict=True)]
+            for decision in self._decider.decide(seen, partial(self._look_closer, each)):
+                yield self._final(waiting.popleft(), decision)
+        for decision in self._decider.finish():
+            yield self._final(waiting.popleft(), decision)
+
+    def _seen(self, frame: Frame, faces: Faces) -> Seen:
+        imaging = self._parts.imaging
+        thumbnail = imaging.thumbnail(frame.image)
+        return Seen(frame.time_s, faces, thumbnail, partial(imaging.preview, frame.image))
+
+    def _final(self, frame: Frame, decision: Decision) -> _Framed:
+        """Records what no later frame can change any more."""
+        assignment, plan = decision.assignment, decision.plan
+        self._counts["scene_cuts"] += assignment.scene_cut
+        self._tell_sides(assignment)
+        if self._parts.tracks is not None:
+            self._parts.tracks.add(frame.index, assignment)
         if self._parts.overlay is not None:
             with self._clock.stage("overlay"):
-                self._parts.overlay.add(frame, window[0].assignment, plan.views)
+                self._parts.overlay.add(frame, assignment, plan.views)
         return _Framed(frame, plan)
 
     def _drawn(self, frames: Sequence[_Framed]) -> list[Frame]:
@@ -320,27 +316,14 @@ class StreamLoop:
         pairs = zip(frames, canvases, strict=True)
         return [replace(each.frame, image=canvas) for each, canvas in pairs]
 
-    def _log(self, frame: Frame, assignment: SeatAssignment, plan: Plan) -> None:
-        """Records what is final: no later frame can change this one any more."""
-        if self._parts.tracks is not None:
-            self._parts.tracks.add(frame.index, assignment)
-        self._timeline.add(frame.time_s, assignment, plan.layout.value)
-        self._counts["scene_cuts"] += assignment.scene_cut
-
-    def _decide(self, frame: Frame, faces: Faces) -> SeatAssignment:
-        thumbnail = self._parts.imaging.thumbnail(frame.image)
-        rows = self._director.observe(faces, thumbnail, frame.time_s).face_rows
-        found: Embeddings | None = None
-        sharpness: FloatArray | None = None
-        if len(rows):
-            with self._clock.stage("reid"):
-                found = self._embed(frame, faces.landmarks_px[rows])
-                boxes = faces.boxes_xyxy_px[rows]
-                values = [self._parts.imaging.sharpness(frame.image, box) for box in boxes]
-                sharpness = np.array(values, np.float32)
-        if found is None:
-            return self._director.decide(None, "", sharpness)
-        return self._director.decide(found.vectors, found.model_version, sharpness)
+    def _look_closer(self, detected: _Detected, index: int, rows: IntArray) -> CloserLook:
+        """Embeds faces of one frame."""
+        frame, faces = detected.frames[index], detected.faces[index]
+        with self._clock.stage("reid"):
+            found = self._embed(frame, faces.landmarks_px[rows])
+            boxes = faces.boxes_xyxy_px[rows]
+            values = [self._parts.imaging.sharpness(frame.image, box) for box in boxes]
+        return CloserLook(found, np.array(values, np.float32))
 
     def _embed(self, frame: Frame, landmarks_px: FloatArray) -> Embeddings | None:
         """Embeddings, or None if the server could not provide them: motion then decides."""
@@ -364,8 +347,7 @@ class StreamLoop:
         self._latency.leave(canvas.index)
         self._counts["out"] += 1
 
-    def _count(self, faces: Faces, assignment: SeatAssignment) -> None:
-        self._counts["detections"] += len(faces)
+    def _tell_sides(self, assignment: SeatAssignment) -> None:
         sides = {
             person.identity: side.value
             for side in Side
@@ -403,13 +385,6 @@ class StreamLoop:
             self._status.update(**self._parts.live.report(self._counts["in"], own))
 
 
-def _with_hindsight(entry: Decided, later: Decided) -> Decided:
-    assignment = revised(entry.assignment, entry.frame.time_s, later.relinks)
-    if later.seats:
-        assignment = reseated(assignment, later.seats)
-    return entry if assignment is entry.assignment else replace(entry, assignment=assignment)
-
-
 def _runs(framed: Iterable[_Framed], size: int) -> Iterator[list[_Framed]]:
     """Consecutive lists of `size`; the last may be shorter, even if an error ends them.
 
@@ -441,30 +416,3 @@ def _batches(frames: Iterable[Frame], size: Callable[[], int]) -> Iterator[list[
             batch = []
     if batch:
         yield batch
-
-
-def windows(decided: Iterable[Decided], lookahead_s: float) -> Iterator[list[Decided]]:
-    """Each frame together with those that follow it within `lookahead_s`.
-
-    What a frame reveals about the tracks of frames that still wait is corrected in them.
-
-    Args:
-        decided: Frames in order.
-        lookahead_s: How far a window reaches, seconds; at most `MAX_LOOKAHEAD_FRAMES` frames and
-            `MAX_WAITING_BYTES`.
-    """
-    waiting: deque[Decided] = deque()
-    for entry in decided:
-        if entry.relinks or entry.seats:
-            waiting = deque(_with_hindsight(each, entry) for each in waiting)
-        waiting.append(entry)
-        image = entry.frame.image
-        limit = min(MAX_LOOKAHEAD_FRAMES, frames_that_may_wait(image.width_px, image.height_px))
-        while entry.frame.time_s - waiting[0].frame.time_s >= lookahead_s or len(waiting) > limit:
-            yield list(waiting)
-            waiting.popleft()
-            if not waiting:
-                break
-    while waiting:
-        yield list(waiting)
-        waiting.popleft()

@@ -13,7 +13,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dualface_client.errors import DualfaceError, EncoderError, StoppedError
+from dualface_client.decisions.pool import Deciders
+from dualface_client.errors import DeciderLostError, DualfaceError, EncoderError, StoppedError
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.stage_clock import StageClock
@@ -109,15 +110,22 @@ class Runner:
         device: Lends a share to each stream.
         models: Connected models.
         pacing: Says whether streams may start and how many requests they keep under way.
+        deciders: Opens the streams' decisions; on their own threads if not given.
     """
 
     def __init__(
-        self, setup: WorkerSetup, device: Device, models: Models, pacing: Pacing | None = None
+        self,
+        setup: WorkerSetup,
+        device: Device,
+        models: Models,
+        pacing: Pacing | None = None,
+        deciders: Deciders | None = None,
     ) -> None:
         self._setup = setup
         self._device = device
         self._models = models
         self._pacing = pacing or Unpaced()
+        self._deciders = deciders or Deciders(0)
         self._starting = threading.Lock()
         self._running = 0
 
@@ -199,17 +207,21 @@ class Runner:
     def _process_again(self, run: StreamRun, seats: _Seats) -> str | None:
         """Processes the job; if the device's memory is full, frees its caches and tries again.
 
-        Only once: if it is full then, others fill it, and only this stream fails.
+        Only once: if it is full then, others fill it, and only this stream fails. The same where
+        the process that decides for the stream dies.
         """
         try:
             return self._process_with(run, seats)
+        except DeciderLostError as error:
+            event, text = "decider_lost", f"{error}; started again from the beginning"
         except Exception as error:
             if not self._device.is_out_of_memory(error):
                 raise
+            event = "out_of_memory"
             text = f"the device's memory was full ({error}); started again from the beginning"
         # After the handler, because the error's traceback held the first attempt's frames.
         self._device.free_caches()
-        run.warn("out_of_memory", text)
+        run.warn(event, text)
         return self._process_with(run, seats)
 
     def _unexpected(self, job: Job, error: Exception) -> dict[str, str]:
@@ -311,6 +323,7 @@ class Runner:
                 overlay,
                 seating,
                 live,
+                self._deciders.open,
             )
             complete = False
             try:

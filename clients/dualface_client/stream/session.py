@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from dualface_client.decisions.pool import Deciders
 from dualface_client.errors import StoppedError
 from dualface_client.memory.figures import PoolReport
 from dualface_client.models.faces import FaceDetector, FaceEmbedder, ModelAccess
@@ -87,8 +88,11 @@ def open_runner(
         # A request that is sent again after the server was away takes at most this long, and its
         # answer may wait for its turn for as long again.
         limit_s = 2 * settings.detection.timeout_s + settings.server_wait_s
-        with LeakMonitor(session.pool, limit_s):
-            yield Runner(setup, device, models, pacing), session
+        with (
+            LeakMonitor(session.pool, limit_s),
+            Deciders(setup.deciders, session.check) as deciders,
+        ):
+            yield Runner(setup, device, models, pacing, deciders), session
 
 
 @contextmanager

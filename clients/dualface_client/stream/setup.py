@@ -23,6 +23,7 @@ class WorkerSetup:
         overlay: File or directory for debug overlays, None for nowhere.
         monitor: When the machine is at its limit; each worker process checks this for itself.
         open_access: Whether the server is an embedded one, which has neither keys nor certificates.
+        deciders: Processes of one worker that track and frame, 0 for none.
         vram: How far the GPU's memory may be filled, None for no limit.
     """
 
@@ -34,4 +35,5 @@ class WorkerSetup:
     overlay: Path | None = None
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     open_access: bool = False
+    deciders: int = 0
     vram: VramLimit | None = None

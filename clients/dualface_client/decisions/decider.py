@@ -1,0 +1,232 @@
+"""One stream's decisions, frame by frame, without pixels: in this process or in another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from dualface_client.decisions.window import MAX_LOOKAHEAD_FRAMES, Decided, Lookahead
+from dualface_client.framing.studio import Plan, Studio
+from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.timeline import Timeline, TimelineRecorder
+from dualface_client.picture.analysis import PictureAnalysis
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.tracking.director import Director
+from dualface_client.tracking.gallery import Member
+from dualface_client.tracking.pins import Pin
+from dualface_client.types import (
+    ByteArray,
+    Embeddings,
+    Faces,
+    FloatArray,
+    IntArray,
+    PictureFacts,
+    SeatAssignment,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a stream's decisions start from.
+
+    Attributes:
+        settings: How to track and frame.
+        source_wh_px: Width and height of the source.
+        most_waiting: Most frames that may wait to be framed.
+        pins: Faces that belong to a side.
+        cast: Who the video is about, if that is known.
+        join_s: How long others must be visible to take a side; 0 for the usual time.
+    """
+
+    settings: StreamSettings
+    source_wh_px: tuple[int, int]
+    most_waiting: int = MAX_LOOKAHEAD_FRAMES
+    pins: tuple[Pin, ...] = ()
+    cast: tuple[Member, ...] = ()
+    join_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of a frame when it has been detected.
+
+    Attributes:
+        time_s: Presentation time in seconds.
+        faces: What was detected.
+        thumbnail: Shape `(36, 64, 3)`, uint8 Y, Cb, Cr.
+        preview: Makes the luma at most 320 px a side, uint8; only called if it is needed.
+    """
+
+    time_s: float
+    faces: Faces
+    thumbnail: ByteArray
+    preview: Callable[[], ByteArray]
+
+
+@dataclass(frozen=True, slots=True)
+class CloserLook:
+    """What ReID says about some faces of a frame.
+
+    Attributes:
+        embeddings: One row per face; None if the server could not provide them.
+        sharpness: Shape `(k,)`, float32, of the same faces.
+    """
+
+    embeddings: Embeddings | None
+    sharpness: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is final about a frame: no later one can change it any more.
+
+    Attributes:
+        assignment: Who sits where.
+        plan: What the canvas shows.
+    """
+
+    assignment: SeatAssignment
+    plan: Plan
+
+
+#: Yields the rows of faces that need a closer look, gets it sent, and returns the frames that are
+#: final by then, in order.
+Steps = Generator[IntArray, CloserLook, list[Decision]]
+
+
+class Decider:
+    """Decides one stream.
+
+    Args:
+        brief: What it starts from.
+        clock: Gets the time of tracking and framing ("track") and of the look at the picture.
+    """
+
+    def __init__(self, brief: Brief, clock: StageClock) -> None:
+        settings = brief.settings
+        self._clock = clock
+        self._director = Director(
+            settings.tracking, brief.source_wh_px, brief.pins, brief.cast, brief.join_s
+        )
+        self._picture = PictureAnalysis(brief.source_wh_px)
+        self._studio = Studio(settings.output.tile_layout, brief.source_wh_px, settings.framing)
+        self._waiting = Lookahead(settings.framing.lookahead_s, brief.most_waiting)
+        self._timeline = TimelineRecorder()
+
+    def take(self, seen: Seen) -> Steps:
+        """Takes the next frame, in steps."""
+        with self._clock.stage("track"):
+            request = self._director.observe(seen.faces, seen.thumbnail, seen.time_s)
+        look = (yield request.face_rows) if len(request.face_rows) else None
+        found = None if look is None else look.embeddings
+        with self._clock.stage("track"):
+            assignment = self._director.decide(
+                None if found is None else found.vectors,
+                "" if found is None else found.model_version,
+                None if look is None else look.sharpness,
+            )
+        with self._clock.stage("picture"):
+            facts = self._facts(seen, assignment.scene_cut)
+        decided = Decided(
+            seen.time_s, assignment, facts, self._director.relinks, self._director.seats
+        )
+        return [self._framed(window) for window in self._waiting.add(decided)]
+
+    def finish(self) -> list[Decision]:
+        """The frames that still wait, at the end of the stream."""
+        return [self._framed(window) for window in self._waiting.rest()]
+
+    @property
+    def timeline(self) -> Timeline:
+        """Who sat where so far."""
+        return self._timeline.timeline()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the user at the end."""
+        return (*self._director.notes, *self._studio.notes)
+
+    def _facts(self, seen: Seen, scene_cut: bool) -> PictureFacts:
+        """What is known of the picture besides its faces."""
+        if not self._picture.wants(seen.time_s, scene_cut):
+            return self._picture.unchanged
+        return self._picture.update(seen.preview(), seen.faces, seen.time_s, scene_cut)
+
+    def _framed(self, window: Sequence[Decided]) -> Decision:
+        first = window[0]
+        with self._clock.stage("track"):
+            plan = self._studio.update([entry.moment for entry in window])
+        self._timeline.add(first.time_s, first.assignment, plan.layout.value)
+        return Decision(first.assignment, plan)
+
+
+def stepped(steps: Steps, look: Callable[[IntArray], CloserLook]) -> list[Decision]:
+    """Takes all steps of a frame, with a function that looks closer."""
+    try:
+        rows = next(steps)
+        while True:
+            rows = steps.send(look(rows))
+    except StopIteration as end:
+        decisions: list[Decision] = end.value
+        return decisions
+
+
+class Deciding(Protocol):
+    """A stream's decisions, wherever they are made."""
+
+    def decide(
+        self, seen: Sequence[Seen], look: Callable[[int, IntArray], CloserLook]
+    ) -> Iterator[Decision]:
+        """Takes the next frames and yields those that are final, in order.
+
+        Args:
+            seen: Consecutive frames.
+            look: Looks closer at faces of one of them: its index in `seen`, and the rows.
+        """
+
+    def finish(self) -> Sequence[Decision]:
+        """The frames that still wait, at the end of the stream."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """Who sat where so far."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the user at the end."""
+
+    def close(self) -> None:
+        """Releases everything; safe to call twice."""
+
+
+class Inline:
+    """Decides on the calling thread."""
+
+    def __init__(self, brief: Brief, clock: StageClock) -> None:
+        self._decider = Decider(brief, clock)
+
+    def decide(
+        self, seen: Sequence[Seen], look: Callable[[int, IntArray], CloserLook]
+    ) -> Iterator[Decision]:
+        """See `Deciding`."""
+        for index, each in enumerate(seen):
+            yield from stepped(self._decider.take(each), partial(look, index))
+
+    def finish(self) -> Sequence[Decision]:
+        """See `Deciding`."""
+        return self._decider.finish()
+
+    @property
+    def timeline(self) -> Timeline:
+        """See `Deciding`."""
+        return self._decider.timeline
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Deciding`."""
+        return self._decider.notes
+
+    def close(self) -> None:
+        """Nothing is open."""

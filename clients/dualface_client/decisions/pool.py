@@ -1,0 +1,242 @@
+"""The deciding processes of a worker, and a stream's end of one.
+
+Tracking, framing and the look at the picture are Python. Side by side in one process the streams
+would wait for one interpreter lock; a process without a GPU context costs little.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dualface_client.closing import ClosesAtExit
+from dualface_client.decisions.decider import Brief, CloserLook, Deciding, Decision, Inline, Seen
+from dualface_client.decisions.messages import (
+    MEMORY_BYTES,
+    PLACES,
+    Failed,
+    Final,
+    Finish,
+    LookCloser,
+    Places,
+    Take,
+)
+from dualface_client.errors import DeciderLostError
+from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.timeline import Timeline
+from dualface_client.types import IntArray
+
+#: How often a wait checks whether the user wants to stop.
+_LOOK_S = 0.5
+_END_S = 5.0
+
+
+class Deciders(ClosesAtExit):
+    """Opens streams' decisions: in the process that has the fewest, or right here.
+
+    Args:
+        count: Most processes; 0 decides on the stream's own thread.
+        check: Called now and then during a wait; raises to end it.
+    """
+
+    def __init__(self, count: int, check: Callable[[], None] = lambda: None) -> None:
+        self.count = count
+        self._check = check
+        self._lock = threading.Lock()
+        self._processes: list[_Process] = []
+
+    def open(self, brief: Brief, clock: StageClock) -> Deciding:
+        """A stream's decisions.
+
+        Args:
+            brief: What they start from.
+            clock: Gets their stages.
+        """
+        if not self.count:
+            return Inline(brief, clock)
+        with self._lock:
+            process = self._least_busy()
+            connection, places = process.connect()
+        return _Elsewhere(brief, clock, process, connection, places, self._check)
+
+    def close(self) -> None:
+        """Ends the processes, which hold nothing that would have to be kept."""
+        with self._lock:
+            for process in self._processes:
+                process.close()
+            self._processes.clear()
+
+    def _least_busy(self) -> _Process:
+        for process in [process for process in self._processes if not process.is_alive]:
+            process.close()
+            self._processes.remove(process)
+        free = min(self._processes, key=lambda process: process.streams, default=None)
+        if free is None or (free.streams and len(self._processes) < self.count):
+            free = _Process()
+            self._processes.append(free)
+        return free
+
+
+class _Process:
+    """One deciding process."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "dualface_client.decisions.process"]
+            self._popen = subprocess.Popen(
+                [*command, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            )
+        self.streams = 0
+
+    @property
+    def is_alive(self) -> bool:
+        return self._popen.poll() is None
+
+    def connect(self) -> tuple[Connection, Places]:
+        """A further stream's connection and memory."""
+        ours, theirs = socket.socketpair()
+        memory = os.memfd_create("dualface-decisions", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(memory, MEMORY_BYTES)
+            with theirs:
+                socket.send_fds(self._socket, [b"s"], [theirs.fileno(), memory])
+            places = Places(memory)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            os.close(memory)
+        self.streams += 1
+        return Connection(ours.detach()), places
+
+    def how_it_ended(self) -> str:
+        """For a message."""
+        try:
+            return f"exit status {self._popen.wait(_END_S)}"
+        except subprocess.TimeoutExpired:  # it runs, and does not hear this stream any more
+            return "it closed its connection"
+
+    def close(self) -> None:
+        self._socket.close()
+        try:
+            self._popen.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+
+class _Elsewhere:
+    """A stream's end of its decisions in another process."""
+
+    def __init__(
+        self,
+        brief: Brief,
+        clock: StageClock,
+        process: _Process,
+        connection: Connection,
+        places: Places,
+        check: Callable[[], None],
+    ) -> None:
+        self._clock, self._process = clock, process
+        self._connection, self._places = connection, places
+        self._check = check
+        self._is_open = True
+        self._end: Final = Final(())
+        self._send(brief)
+
+    def decide(
+        self, seen: Sequence[Seen], look: Callable[[int, IntArray], CloserLook]
+    ) -> Iterator[Decision]:
+        """See `Deciding`."""
+        for first in range(0, len(seen), PLACES):
+            part = seen[first : first + PLACES]
+            yield from self._decided(part, partial(_look_from, first, look))
+
+    def finish(self) -> Sequence[Decision]:
+        """See `Deciding`."""
+        self._send(Finish())
+        self._end = self._answer(_no_look)
+        for name, time in self._end.stages:
+            self._clock.add(name, time)
+        return self._end.decisions
+
+    @property
+    def timeline(self) -> Timeline:
+        """See `Deciding`; empty before the end."""
+        return self._end.timeline or Timeline()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Deciding`; empty before the end."""
+        return self._end.notes
+
+    def close(self) -> None:
+        """Takes the stream out of the process."""
+        if self._is_open:
+            self._is_open = False
+            self._connection.close()
+            self._process.streams -= 1
+
+    def _decided(
+        self, seen: Sequence[Seen], look: Callable[[int, IntArray], CloserLook]
+    ) -> tuple[Decision, ...]:
+        previews = [each.preview() for each in seen]
+        shapes = seen[0].thumbnail.shape, previews[0].shape
+        for index, (each, preview) in enumerate(zip(seen, previews, strict=True)):
+            self._places.thumbnail(index, shapes[0])[:] = each.thumbnail
+            self._places.preview(index, shapes[1])[:] = preview
+        times_s = tuple(each.time_s for each in seen)
+        self._send(Take(times_s, tuple(each.faces for each in seen), *shapes))
+        return self._answer(look).decisions
+
+    def _send(self, message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise self._lost() from error
+
+    def _answer(self, look: Callable[[int, IntArray], CloserLook]) -> Final:
+        with self._clock.stage("decide"):
+            message = self._receive()
+        while isinstance(message, LookCloser):
+            self._send(look(message.index, message.rows))
+            with self._clock.stage("decide"):
+                message = self._receive()
+        if isinstance(message, Failed):
+            raise RuntimeError(f"{message.error} while deciding\n{message.trace}")
+        final: Final = message
+        return final
+
+    def _receive(self) -> Any:
+        try:
+            while not self._connection.poll(_LOOK_S):
+                self._check()
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._lost() from error
+
+    def _lost(self) -> DeciderLostError:
+        return DeciderLostError(
+            f"the process that decides for this stream is gone ({self._process.how_it_ended()})"
+        )
+
+
+def _look_from(
+    first: int, look: Callable[[int, IntArray], CloserLook], index: int, rows: IntArray
+) -> CloserLook:
+    return look(first + index, rows)
+
+
+def _no_look(index: int, rows: IntArray) -> CloserLook:
+    raise AssertionError("nothing is looked at after the last frame")

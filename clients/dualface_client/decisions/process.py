@@ -1,0 +1,131 @@
+"""A process that decides for some streams of its parent: `python -m ... FD`.
+
+`FD` is a Unix socket from the parent, over which each stream arrives as two file descriptors: a
+connection and memory for thumbnails and previews. The process ends when that socket does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from dualface_client.decisions.decider import Brief, CloserLook, Decider, Decision, Seen, Steps
+from dualface_client.decisions.messages import Failed, Final, Finish, LookCloser, Places, Take
+from dualface_client.observe.stage_clock import StageClock
+
+
+class _Stream:
+    """One stream of the parent: a message in, at most one out."""
+
+    def __init__(self, connection: Connection, places: Places) -> None:
+        self._connection = connection
+        self._places = places
+        self._clock = StageClock()
+        self._decider: Decider | None = None
+        self._work: Iterator[None] = iter(())
+        self._look: CloserLook | None = None
+
+    def hear(self) -> None:
+        """Takes one message.
+
+        Raises:
+            EOFError: The stream has ended.
+        """
+        message = self._connection.recv()
+        if isinstance(message, CloserLook):
+            self._look = message
+        elif isinstance(message, Brief):
+            self._decider = Decider(message, self._clock)
+            return
+        else:
+            assert self._decider is not None, "a stream begins with its brief"  # noqa: S101 - own parent
+            self._work = self._worked(self._decider, message)
+        next(self._work, None)  # to its next question or its end
+
+    def fail(self, error: Exception) -> None:
+        """Tells the parent."""
+        trace = "".join(traceback.format_exception(error, limit=-20))
+        self._connection.send(Failed(repr(error), trace))
+
+    def _worked(self, decider: Decider, message: Take | Finish) -> Iterator[None]:
+        if isinstance(message, Finish):
+            last = tuple(decider.finish())
+            stages = tuple(self._clock.totals().items())
+            self._connection.send(Final(last, decider.timeline, decider.notes, stages))
+            return
+        decisions: list[Decision] = []
+        for index, (time_s, faces) in enumerate(zip(message.times_s, message.faces, strict=True)):
+            thumbnail = self._places.thumbnail(index, message.thumbnail_shape)
+            preview = partial(self._places.preview, index, message.preview_shape)
+            steps = decider.take(Seen(time_s, faces, thumbnail, preview))
+            decisions += yield from self._stepped(index, steps)
+        self._connection.send(Final(tuple(decisions)))
+
+    def _stepped(self, index: int, steps: Steps) -> Any:
+        """Asks the parent for each closer look; returns the decisions."""
+        try:
+            rows = next(steps)
+            while True:
+                self._connection.send(LookCloser(index, rows))
+                yield
+                assert self._look is not None, "resumed by nothing else"  # noqa: S101 - see `hear`
+                rows = steps.send(self._look)
+        except StopIteration as end:
+            return end.value
+
+
+def main() -> int:
+    """Serves the parent; returns the exit status."""
+    # Ctrl-C and a service manager's SIGTERM reach all processes: the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    streams: dict[Connection, _Stream] = {}
+    with socket.socket(fileno=int(sys.argv[1])) as parent:
+        while True:
+            for ready in wait([parent, *streams]):
+                if isinstance(ready, Connection):
+                    _serve(ready, streams)
+                elif not _welcome(parent, streams):
+                    return 0
+
+
+def _welcome(parent: socket.socket, streams: dict[Connection, _Stream]) -> bool:
+    """Takes a new stream; False if the parent is gone."""
+    data, fds, _, _ = socket.recv_fds(parent, 1, 2)
+    if not data:
+        return False
+    connection, memory = fds
+    places = Places(memory)
+    os.close(memory)
+    new = Connection(connection)
+    streams[new] = _Stream(new, places)
+    return True
+
+
+def _serve(connection: Connection, streams: dict[Connection, _Stream]) -> None:
+    stream = streams[connection]
+    try:
+        try:
+            stream.hear()
+        except (EOFError, OSError):
+            raise
+        except Exception as error:  # one stream's trouble must not take the others with it
+            stream.fail(error)
+    except (EOFError, OSError):  # closed by the parent, or with it
+        connection.close()
+        del streams[connection]
+
+
+if __name__ == "__main__":
+    # Small work for many streams: OpenCV's and BLAS's own threads would only wait for it.
+    import cv2
+
+    cv2.setNumThreads(1)
+    sys.exit(main())

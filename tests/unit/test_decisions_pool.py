@@ -1,0 +1,168 @@
+"""Decisions in another process are those of this one, and nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from dualface_client.decisions.decider import (
+    Brief,
+    CloserLook,
+    Deciding,
+    Decision,
+    Inline,
+    Seen,
+)
+from dualface_client.decisions.pool import Deciders
+from dualface_client.errors import DeciderLostError, StoppedError
+from dualface_client.observe.stage_clock import StageClock
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.types import Embeddings, Faces, IntArray, Side
+
+SOURCE_WH = (640, 360)
+BRIEF = Brief(StreamSettings(), SOURCE_WH)
+
+
+def faces_at(*centres: tuple[float, float]) -> Faces:
+    boxes = np.array([(x - 30, y - 40, x + 30, y + 40) for x, y in centres], np.float32)
+    points = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
+    landmarks = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None, :]
+    return Faces(boxes, np.full(len(centres), 0.9, np.float32), landmarks)
+
+
+def crossing(frames: int = 90) -> list[Seen]:
+    """Two people pass each other; a cut in the middle."""
+    rng = np.random.default_rng(5)
+    thumbnails = rng.integers(0, 256, (2, 36, 64, 3), np.uint8)
+    previews = rng.integers(0, 256, (2, 180, 320), np.uint8)
+    return [
+        Seen(
+            n / 25,
+            faces_at((150 + 4 * n, 180), (490 - 4 * n, 190)),
+            thumbnails[int(n >= frames // 2)],
+            partial(previews.__getitem__, int(n >= frames // 2)),
+        )
+        for n in range(frames)
+    ]
+
+
+def look_of(seen: Sequence[Seen]) -> Callable[[int, IntArray], CloserLook]:
+    """ReID that knows who is who by height."""
+
+    def look(index: int, rows: IntArray) -> CloserLook:
+        vectors = np.zeros((len(rows), 128), np.float32)
+        for vector, box in zip(vectors, seen[index].faces.boxes_xyxy_px[rows], strict=True):
+            vector[int(box[1] > 145)] = 1.0
+        return CloserLook(Embeddings(vectors, "t/1"), np.ones(len(rows), np.float32))
+
+    return look
+
+
+def decided(deciding: Deciding, seen: Sequence[Seen], batch: int) -> list[Decision]:
+    found: list[Decision] = []
+    for first in range(0, len(seen), batch):
+        part = seen[first : first + batch]
+        found += deciding.decide(part, look_of(part))
+    found += deciding.finish()
+    deciding.close()
+    return found
+
+
+@pytest.fixture(name="pool")
+def running_pool() -> Iterator[Deciders]:
+    with Deciders(2) as pool:
+        yield pool
+
+
+def children() -> list[psutil.Process]:
+    found = psutil.Process().children()
+    return [each for each in found if "dualface_client.decisions.process" in each.cmdline()]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 40])
+def test_another_process_decides_the_same(pool: Deciders, batch: int) -> None:
+    seen = crossing()
+    inline, here = Inline(BRIEF, StageClock()), StageClock()
+    expected = decided(inline, seen, 1)
+    elsewhere = pool.open(BRIEF, here)
+    got = decided(elsewhere, seen, batch)
+    assert len(got) == len(expected) == len(seen)
+    for one, other in zip(got, expected, strict=True):
+        assert one.plan == other.plan
+        assert one.assignment.scene_cut == other.assignment.scene_cut
+        assert one.assignment.reid_ran == other.assignment.reid_ran
+        for side in Side:
+            assert one.assignment.of(side).identity == other.assignment.of(side).identity
+    assert elsewhere.timeline == inline.timeline
+    assert elsewhere.notes == inline.notes
+    assert any(each.assignment.scene_cut for each in got)
+    assert sum(each.assignment.reid_ran for each in got) > 2
+    stages = here.totals()
+    assert stages["track"].calls == 3 * len(seen)
+    assert stages["picture"].calls == len(seen)
+
+
+def test_streams_share_as_many_processes_as_there_may_be(pool: Deciders) -> None:
+    opened = [pool.open(BRIEF, StageClock()) for _ in range(5)]
+    assert len(children()) == 2
+    for each in opened:
+        assert len(decided(each, crossing(20), 16)) == 20
+
+
+def test_nothing_is_left_of_a_pool() -> None:
+    files = len(os.listdir("/proc/self/fd"))
+    with Deciders(1) as pool:
+        for _ in range(20):
+            decided(pool.open(BRIEF, StageClock()), crossing(3), 3)
+        (process,) = children()
+        assert process.num_fds() < 12  # streams that have ended hold nothing there
+    assert not process.is_running()
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_a_process_that_dies_is_named_and_replaced(pool: Deciders) -> None:
+    stream = pool.open(BRIEF, StageClock())
+    (process,) = children()
+    process.send_signal(signal.SIGKILL)
+    seen = crossing(3)
+    with pytest.raises(DeciderLostError, match=r"is gone \(exit status -9\)"):
+        decided(stream, seen, 3)
+    stream.close()
+    assert len(decided(pool.open(BRIEF, StageClock()), seen, 3)) == 3
+
+
+def test_a_process_that_hangs_can_be_left() -> None:
+    def asked() -> None:
+        raise StoppedError("the user has seen enough")
+
+    with Deciders(1, asked) as pool:
+        stream = pool.open(BRIEF, StageClock())
+        (process,) = children()
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(StoppedError, match="seen enough"):
+            decided(stream, crossing(3), 3)
+        stream.close()
+        process.send_signal(signal.SIGCONT)
+
+
+def test_an_error_while_deciding_fails_its_own_stream_only(pool: Deciders) -> None:
+    good, bad = (pool.open(BRIEF, StageClock()) for _ in range(2))
+    seen = crossing(2)
+    thumbnail = np.zeros((5, 5, 3), np.uint8)  # no whole number of blocks
+    with pytest.raises(RuntimeError, match="while deciding\nTraceback"):
+        decided(bad, [replace(seen[0], thumbnail=thumbnail)], 1)
+    assert len(decided(good, seen, 2)) == 2
+
+
+def test_no_process_means_this_thread(tmp_path: Path) -> None:
+    with Deciders(0) as pool:
+        assert len(decided(pool.open(BRIEF, StageClock()), crossing(5), 2)) == 5
+        assert not children()
