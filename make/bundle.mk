@@ -12,6 +12,7 @@ VERSION ?= 1
 ENGINES = $(BIN)/python scripts/build_engines.py --gpu $(if $(findstring MIG,$(GPU)),0,$(GPU)) --version $(VERSION)
 ENV_FILE = .env$(if $(PROJECT),.$(PROJECT))
 KEY := docker/secrets/triton_key
+TOOLS := build/release-tools
 
 .PHONY: render
 render: $(STAMP) ## Renew what is generated: model_repository's configs, the settings' page and defaults
@@ -48,3 +49,29 @@ test-docker: models clips ## Run the cpu profile for real; needs a Docker engine
 # Readable by the containers' user: file secrets keep their mode.
 $(KEY):
 	@umask 077; head -c 32 /dev/urandom | base64 | tr -d '+/=\n' > $@; chmod 644 $@
+
+# One tool pins for the machine of a developer (constraints.txt) and, with checksums, for the image.
+LOCK := $(TOOLS)/bin/uv pip compile --quiet --python-platform linux --python-version 3.11 --no-header --no-annotate
+
+.PHONY: lock
+lock: $(TOOLS) ## Pin the Python packages anew: `make lock LOCK_OPTIONS=--upgrade`
+	@printf 'hatchling\n' | $(LOCK) $(LOCK_OPTIONS) pyproject.toml - --all-extras --output-file constraints.txt
+	@sed -i '1i # Exact versions of everything that setup installs; pip reads it with -c. Written by `make lock`.' constraints.txt
+	@printf 'hatchling\n' | $(LOCK) - --constraints constraints.txt --generate-hashes --output-file docker/requirements-build.txt
+	@for extra in cpu gpu; do \
+	    $(LOCK) pyproject.toml --extra $$extra --constraints constraints.txt --generate-hashes \
+	        --output-file docker/requirements-$$extra.txt || exit; \
+	done
+
+.PHONY: sbom
+sbom: $(TOOLS) ## What the image is made of, as CycloneDX in dist/, for a release
+	@mkdir -p dist
+	@for extra in cpu gpu; do \
+	    $(TOOLS)/bin/cyclonedx-py requirements docker/requirements-$$extra.txt --pyproject pyproject.toml \
+	        --output-reproducible --output-file dist/dualface-client-$$extra.cdx.json || exit; \
+	done
+
+$(TOOLS): VERSIONS
+	@$(PYTHON) -m venv --clear $@
+	@. ./VERSIONS && $@/bin/pip install --quiet "uv==$$UV" "cyclonedx-bom==$$CYCLONEDX_BOM"
+	@touch $@

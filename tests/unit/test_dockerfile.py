@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,40 @@ def test_context_holds_exactly_what_is_copied() -> None:
         copied |= set(line.split()[:-1])
     assert copied == kept
     assert all((ROOT / path).exists() for path in kept)
+
+
+def requirements(extra: str) -> dict[str, list[str]]:
+    """Name and version of each package of an image, with the lines of its checksums."""
+    text = (ROOT / "docker" / f"requirements-{extra}.txt").read_text()
+    entries = [entry.split() for entry in text.replace("\\\n", "").splitlines()]
+    return {name: sums for name, *sums in entries}
+
+
+@pytest.mark.parametrize("extra", ["build", "cpu", "gpu"])
+def test_every_package_of_the_image_has_its_version_and_its_checksums(extra: str) -> None:
+    pinned = set((ROOT / "constraints.txt").read_text().splitlines())
+    found = requirements(extra)
+    assert found
+    assert set(found) <= pinned
+    for name, sums in found.items():
+        assert sums, name
+        assert all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", each) for each in sums), name
+
+
+def test_the_image_takes_nothing_from_a_registry_without_checksums() -> None:
+    text = DOCKERFILE.read_text().replace("\\\n", "")
+    calls = re.findall(r"/pip (?:install|wheel) ([^&\n]+)", text)
+    assert len(calls) == 4
+    for call in calls:
+        local = "--no-deps" in call and ("--no-build-isolation" in call or "/wheels/" in call)
+        assert local or "--require-hashes" in call, call
+
+
+def test_what_the_image_needs_is_locked() -> None:
+    """By name: `make lock` was run after a change of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for extra in ("cpu", "gpu"):
+        wanted = [*project["dependencies"], *extras["client"], *extras[extra]]
+        names = {re.split(r"[\[<>=]", each)[0] for each in wanted} - {project["name"]}
+        assert names <= {entry.partition("==")[0] for entry in requirements(extra)}
