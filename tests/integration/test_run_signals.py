@@ -199,3 +199,24 @@ def _handles(pid: int, number: signal.Signals) -> bool:
         if line.startswith("SigCgt:"):
             return bool(int(line.split()[1], 16) >> (number - 1) & 1)
     return False
+
+
+def test_a_terminal_that_closes_ends_the_run_in_order(
+    triton_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """Kernel and shell both tell of it: the second time is no wish to end at once."""
+    run = ("run", str(slow_clip(tmp_path)), "-o", "out.mp4", "--server", triton_server.grpc_address)
+    # The tests themselves may have been started by `nohup`.
+    process = launch(tmp_path, "env", "--default-signal=HUP", *CLI, *run, "--size", "320x180")
+    part = tmp_path / "out.partial.mp4"
+    try:
+        wait_until(lambda: has_frames(part, 5), 90, "some output")
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 129, errors
+    assert "stopping" in errors
+    assert playable_frames(part) >= 5
+    assert left_by(process.pid) == set()

@@ -115,7 +115,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
 
     Exit codes: 0 every video is done, 1 one failed or is incomplete (the others are done), 2 the
     command or the machine's set-up is wrong and nothing was started, 3 the inference server failed,
-    130 ended by Ctrl-C, 143 by SIGTERM.
+    129 ended by a closed terminal, 130 by Ctrl-C, 143 by SIGTERM.
     """
     found = read_settings(config_path, given, fallback=config_fallback)
     _check_together(context, found, inputs, output, streams_file)

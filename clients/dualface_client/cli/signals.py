@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends the run in order, the second at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first ends the run in order, the second at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 from dualface_client.stream.stop import Stop
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest(Stop):
@@ -48,6 +48,8 @@ def stop_on_signal(
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
+        if request.signal_number and number == signal.SIGHUP:
+            return  # of a terminal that closes, kernel and shell tell both
         if request.signal_number:
             try:
                 clean_up()
@@ -57,7 +59,7 @@ def stop_on_signal(
         request.ask()
         tell("stopping; what is finished so far stays playable (repeat to stop at once)")
 
-    # A signal that is ignored stays ignored: shells start background jobs like this.
+    # A signal that is ignored stays ignored: shells start background jobs like this, and `nohup`.
     wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in wanted}
     try:

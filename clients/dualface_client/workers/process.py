@@ -120,9 +120,11 @@ _SWITCH_INTERVAL_S = 0.0005
 
 def main() -> int:
     """Serves one supervisor; returns the exit status."""
-    # Ctrl-C and a service manager's SIGTERM reach all processes: the supervisor decides.
+    # Ctrl-C, a closed terminal and a service manager's SIGTERM reach all processes: the supervisor
+    # decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Streams take turns after 0.5 ms instead of 5: most steps of a frame leave Python for a moment,
     # and each return waits for whoever has the lock by then.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
