@@ -19,8 +19,13 @@ from dualface_client.errors import SourceError
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device import StreamDevice
 from dualface_client.stream.device_cuda import CudaDevice, open_device_source
+from dualface_client.stream.live import live_settings
 from dualface_client.types import ByteArray, ColorSpec, Frame
 from dualface_client.video.device_frames import DeviceFrames
+from dualface_client.video.live_input import LiveInput
+from dualface_client.video.live_sink import LiveSink
+from dualface_client.video.live_source import LiveSource
+from dualface_client.video.live_targets import TargetOptions, target_of
 from dualface_client.video.nvcuvid import DecoderCaps, decoder_caps
 from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError, can_decode
 from dualface_client.video.orientation import Orientation
@@ -344,6 +349,28 @@ def test_canvases_are_encoded_by_x264(tmp_path: Path, stream: CudaStream) -> Non
     written = list(PyavSource(tmp_path / "out.mp4"))
     assert [frame.pts for frame in written] == [frame.pts for frame in frames]
     for one, other in zip(written, frames, strict=True):
+        assert psnr_db(one.image.y, other.image.y) > 35
+
+
+def test_a_live_stream_is_uploaded_and_its_canvases_come_back(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "a.mp4", clip(frames=12))
+    device = CudaDevice(live_settings(StreamSettings()))
+    place = LiveInput(str(path), str(path))
+    with (
+        device.lend_stream() as share,
+        closing(LiveSource(place, threading.Event(), lambda news: None)) as live,
+    ):
+        source = share.to_device(live)
+        assert source.info.notes == ("decoded on the CPU: NVDEC reads only files",)
+        target = target_of(str(tmp_path / "out.mp4"), "", "a", TargetOptions())
+        sink = share.to_host(LiveSink([target], source.info, SIZE, None, lambda text: None))
+        for frame in source:
+            sink.write(frame)
+        assert sink.close()
+    given = list(PyavSource(path))
+    written = list(PyavSource(tmp_path / "out.mp4"))
+    assert len(written) == len(given) == 12
+    for one, other in zip(written, given, strict=True):
         assert psnr_db(one.image.y, other.image.y) > 35
 
 
