@@ -26,7 +26,8 @@ from dualface_client.observe.axes import nice_ticks
 from dualface_client.observe.health import HealthServer, answer
 from dualface_client.observe.html import RunRecord, Thumbnail, html_page, write_html
 from dualface_client.observe.latency import LatencyMeter
-from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
+from dualface_client.observe.progress import progress_line
+from dualface_client.observe.report import OutputReport, RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.run_log import Event, log_event, run_log
 from dualface_client.observe.run_state import RunState, WorkerState
 from dualface_client.observe.samples import Sample, Sampler, StreamSample, thin
@@ -557,3 +558,34 @@ def test_report_doctests() -> None:
     import doctest
 
     assert doctest.testmod(axes).failed == doctest.testmod(html).failed == 0
+
+
+def test_report_of_a_live_stream_says_where_its_frames_are() -> None:
+    outputs = OutputReport("rtmp://a/b", "Connection refused", 3, 120), OutputReport("out/")
+    report = StreamReport(
+        *("camera", "rtsp://camera/a", "out/, rtmp://a/b"),
+        state="stopped",
+        frames_in=1010,
+        frames_out=1000,
+        elapsed_s=40.0,
+        live=True,
+        dropped={"behind": 7, "undecodable": 0, "lost_in_network": 2, "stopped": 1},
+        reconnects=4,
+        outputs=outputs,
+        latency_p50_s=0.05,
+        latency_p99_s=0.21,
+    )
+    text = " ".join(Page(html_page(record(report))).text.split())
+    assert (
+        "Live: 1,010 frames came, 1,000 were written, 7 behind, 2 lost in network, 1 stopped; "
+        "connected again 4 times; decoded to encoded 50 ms (99 %: 210 ms)"
+    ) in text
+    assert "rtmp://a/b: failed 3 times, 120 packets were lost; last: Connection refused" in text
+    assert "out/: failed" not in text
+    assert progress_line(replace(report, state="running")).endswith(
+        "50 ms from decoded to encoded, 7 dropped, 2 lost in network, 1 stopped, 4 reconnects"
+    )
+    state = RunState("1", [StreamStatus(report)]).as_dict()["streams"][0]
+    assert state["dropped"] == report.dropped
+    assert state["outputs"][0]["failures"] == 3
+    assert (state["latency_p50_s"], state["latency_p99_s"]) == (0.05, 0.21)
