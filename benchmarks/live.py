@@ -231,10 +231,13 @@ def overload(options: argparse.Namespace, work: Path) -> tuple[dict[str, Any], d
 
 
 def priority(options: argparse.Namespace, work: Path) -> tuple[dict[str, Any], dict[str, bool]]:
-    """Two live streams beside a file, on one server."""
+    """Live streams of half a frame a second beside a file, on one server.
+
+    So few that they leave something to the file even where a detection takes a second.
+    """
     count = int(options.seconds + 60)
-    live = Clip(count, (320, 180), rate=Fraction(1), options={"g": "2", "bf": "0"})
-    clips = [make(work / f"live{number}.mp4", live) for number in range(2)]
+    live = Clip(count, (320, 180), rate=Fraction(1, 2), options={"g": "2", "bf": "0"})
+    clips = [make(work / f"live{number}.mp4", live) for number in range(options.streams)]
     batch = make(work / "batch.mp4", Clip(5000, (320, 180), options={"g": "25"}))
     found: dict[str, Any] = {}
     with serve() as server:
@@ -281,6 +284,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--every-s", type=float, default=30.0, help="From one kill to the next.")
+    parser.add_argument("--streams", type=int, default=2, help="Live ones of priority.")
     parser.add_argument("--seconds", type=float, default=60.0, help="Of overload and priority.")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,9 @@ def test_the_python_config_reads_back(spec: ModelSpec) -> None:
             PB.ModelOutput(name=spec.output.name, data_type=PB.TYPE_FP32, dims=spec.output.dims)
         ],
         instance_group=[PB.ModelInstanceGroup(kind=PB.ModelInstanceGroup.KIND_CPU, count=3)],
-        dynamic_batching=PB.ModelDynamicBatching(priority_levels=2, default_priority_level=2),
+        dynamic_batching=PB.ModelDynamicBatching(
+            preferred_batch_size=[1], priority_levels=2, default_priority_level=2
+        ),
         parameters={
             "onnx_path": PB.ModelParameter(string_value="/models/a b.onnx"),
             "python_path": PB.ModelParameter(string_value="/x:/y"),

@@ -89,8 +89,9 @@ def served_config(spec: ModelSpec, serving: Serving) -> str:
 def python_serving(model: PythonModel) -> Serving:
     """How the embedded server runs a model on ONNX Runtime.
 
-    A CPU gains nothing from larger batches (one run already uses all its threads), so no size is
-    preferred and nothing waits: a batch is what queued up during the last run.
+    A CPU gains nothing from larger batches (one run already uses all its threads), and a live frame
+    that shared one with a file's would wait for all of it: each request runs alone, the most urgent
+    one first.
     """
     parameters = {
         "onnx_path": str(model.onnx_path),
@@ -99,7 +100,12 @@ def python_serving(model: PythonModel) -> Serving:
         "device": model.device,
     }
     if model.device == "cpu":
-        return Serving("python", instance_count=model.instance_count, parameters=parameters)
+        return Serving(
+            "python",
+            instance_count=model.instance_count,
+            preferred_batch_sizes=(1,),
+            parameters=parameters,
+        )
     batches = (size for size in CUDA_BATCHES if size <= model.spec.max_batch_size)
     return Serving(
         "python",
