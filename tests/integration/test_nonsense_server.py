@@ -29,16 +29,24 @@ class Nonsense(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not subscrip
 
     def __init__(self, channel: grpc.Channel, spoil: Spoil) -> None:
         self._channel, self._spoil = channel, spoil
+        self._last = b""
+        self.repeats = False
         self.spoiled = 0
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         def forward(request: bytes, context: grpc.ServicerContext) -> bytes:
+            if self._is_repeated(details.method):
+                return self._last
             answer: bytes = self._channel.unary_unary(details.method, None, None)(request)
+            self._last = answer
             if details.method.endswith("/ModelInfer"):
                 self._spoil_answer(service_pb2.ModelInferRequest.FromString(request))
             return answer
 
         return grpc.unary_unary_rpc_method_handler(forward)
+
+    def _is_repeated(self, method: str) -> bool:
+        return self.repeats and self.spoiled > 0 and method.endswith("/ModelInfer")
 
     def _spoil_answer(self, request: Any) -> None:
         if request.model_name != "face_detect":
@@ -100,6 +108,18 @@ def test_nonsense_fails_the_stream_by_name(
     assert (report.state, report.exit_code) == ("failed", 3)
     assert says in report.error
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_one_answer_for_two_requests_fails_the_stream_by_name(
+    start_server: StartServer, tiny_models: tuple[EmbeddedModel, ...], tmp_path: Path
+) -> None:
+    clip = media.make(tmp_path / "in.mp4")
+    with spoiling(start_server(tiny_models).grpc_address, fill(4, 0.0)) as (address, nonsense):
+        nonsense.repeats = True
+        (report,) = dualface_client.process(clip, tmp_path / "out.mp4", server=address)
+    assert nonsense.spoiled == 1
+    assert (report.state, report.exit_code) == ("failed", 3)
+    assert "did not write 960 of 960 values" in report.error
 
 
 def test_faces_everywhere_and_upside_down_are_processed(

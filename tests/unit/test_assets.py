@@ -458,3 +458,14 @@ def test_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(AssetError, match=r"cannot write .*file.*DUALFACE_HOME"):
         fetch(small(tmp_path), Installation(blocked / "home"))
+
+
+def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "victim")
+    with (
+        pytest.raises(AssetError, match=r"\.lock: is a symbolic link, which is not followed"),
+        exclusive(tmp_path, Installation(tmp_path)),
+    ):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"
