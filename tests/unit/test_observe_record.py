@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import re
@@ -247,6 +248,16 @@ def test_silent_clients_do_not_block_the_next_one() -> None:
             silent.enter_context(socket.create_connection((host, int(port))))
         with urllib.request.urlopen(f"http://{server.address}/healthz", timeout=10) as reply:
             assert reply.status == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_visitors_can_only_look(method: str) -> None:
+    with HealthServer(RunState("0.1", [])) as server:
+        host, port = server.address.split(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection.request(method, "/healthz", b"x")
+        assert connection.getresponse().status == 501
+        connection.close()
 
 
 def test_a_probe_that_resets_its_connection_leaves_no_trace(
