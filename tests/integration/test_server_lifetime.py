@@ -15,8 +15,10 @@ import pytest
 
 from dualface_client.errors import InferenceFailedError, ServerStartError, ServerUnreachableError
 from dualface_client.memory.region import SHM_DIR
+from dualface_client.settings import paths
 from dualface_client.triton.description import MODELS
-from dualface_client.triton.embedded import EmbeddedModel, EmbeddedServer
+from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
+from dualface_client.triton.server_files import server_binary
 from dualface_client.triton.server_process import free_ports
 from dualface_client.triton.session import Session, SlotGroup
 from tests.processes import CLI, wait_until
@@ -212,3 +214,31 @@ def test_a_server_has_the_addresses_that_it_is_given(tmp_path: Path) -> None:
             served.terminate()
     assert served.returncode == 0
     assert not place.exists()
+
+
+def test_a_start_that_hangs_is_tried_once_more(
+    tiny_models: tuple[EmbeddedModel, ...], tmp_path: Path
+) -> None:
+    """The wheel's server behind a script that sleeps the first time."""
+    real, wheel = paths.tritonserver_dir(), tmp_path / "wheel"
+    place = wheel / "pytriton" / "tritonserver"
+    (place / "bin").mkdir(parents=True)
+    for path in (real / "pytriton" / "tritonserver").iterdir():
+        if path.name != "bin":
+            (place / path.name).symlink_to(path)
+    (wheel / "nvidia_pytriton.libs").symlink_to(real / "nvidia_pytriton.libs")
+    hung = tmp_path / "hung"
+    script = place / "bin" / "tritonserver"
+    script.write_text(
+        f"#!/bin/sh\n[ -e {hung} ] || {{ touch {hung}; exec sleep 300; }}\n"
+        f'exec {server_binary(real)} "$@"\n'
+    )
+    script.chmod(0o700)
+    with EmbeddedServer(wheel, tiny_models, EmbeddedOptions(1, ready_timeout_s=24.0)) as server:
+        assert hung.exists()
+        assert server.answers(5.0)
+    hung.unlink()
+    script.write_text(f"#!/bin/sh\necho started >> {hung}\nexec sleep 300\n")
+    with pytest.raises(ServerStartError, match=r"was not ready in 2 s"):
+        EmbeddedServer(wheel, tiny_models, EmbeddedOptions(1, ready_timeout_s=2.0))
+    assert hung.read_text() == "started\n" * 2

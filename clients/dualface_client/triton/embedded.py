@@ -52,6 +52,8 @@ from dualface_client.triton.server_process import (
 )
 
 _PORT_ATTEMPTS = 3
+#: Share of the time for a start after which a first one that hangs is given up.
+_FIRST_TRY = 0.5
 #: Triton appends a colon and the port to every address, also to a socket's path.
 _SOCKET, _SOCKET_PORT = "grpc", 8001
 #: The GPU figures were measured with this; the two models alone need less (`dualface-client plan`).
@@ -83,7 +85,8 @@ class EmbeddedOptions:
         intra_op_threads: Threads of one model run, 0 for ONNX Runtime's choice.
         instance_count: Copies of each model, each a process of its own.
         device: `cpu` or `cuda`, which needs onnxruntime-gpu.
-        ready_timeout_s: How long a start may take, seconds.
+        ready_timeout_s: How long a start may take, seconds; one that hangs is tried once more
+            after half of it.
         stop_grace_s: How long a stop may take before the server is killed, seconds.
         cuda_pool_bytes: Of the first GPU; None for 256 MiB.
         pinned_pool_bytes: None for Triton's default.
@@ -255,11 +258,23 @@ class EmbeddedServer(ClosesAtExit):
         ]
 
     def _start(self, metrics_port: int | None = None) -> None:
+        """Starts the server; once more if it hangs, as one start in several hundred does."""
+        limit_s = self._options.ready_timeout_s
+        try:
+            self._try_to_start(metrics_port, limit_s * _FIRST_TRY)
+        except ServerStartError:
+            if not self.is_alive():  # it died, and its log says why
+                raise
+            self._end_keeper(grace_s=0.0)
+            self._log.unlink(missing_ok=True)
+            self._try_to_start(metrics_port, limit_s)
+
+    def _try_to_start(self, metrics_port: int | None, limit_s: float) -> None:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self._metrics_port = metrics_port or free_ports(1)[0]
             self._launch()
             try:
-                self._await_ready()
+                self._await_ready(limit_s)
             except ServerStartError:
                 # Somebody took the port after we had found it free and before the server bound it.
                 if attempt == _PORT_ATTEMPTS or not _PORT_TAKEN.search(self.log_tail(200)):
@@ -323,15 +338,15 @@ class EmbeddedServer(ClosesAtExit):
             f"--exit-timeout-secs={max(1, int(self._options.stop_grace_s))}",
         ]
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, limit_s: float) -> None:
         connection = Connection(self.grpc_address, OPEN_ACCESS)
         names = [model.spec.name for model in self._models]
         try:
-            connection.wait_ready(names, self._options.ready_timeout_s, self._check_start)
+            connection.wait_ready(names, limit_s, self._check_start)
         except ServerUnreachableError as error:
             raise ServerStartError(
-                f"the embedded server was not ready in {self._options.ready_timeout_s:g} s; its "
-                f"last log lines:\n{self.log_tail()}"
+                f"the embedded server was not ready in {limit_s:g} s; its last log lines:\n"
+                f"{self.log_tail()}"
             ) from error
         finally:
             connection.close()
