@@ -39,6 +39,8 @@ RESTRICTED = (
 )
 #: Name of the gRPC header, after Triton's own prefix `triton-grpc-protocol-`.
 KEY_NAME = "dualface-key"
+#: Where the watchdog tells Prometheus about the server.
+WATCHDOG_PORT = 8003
 
 
 def prepare(directory: Path, files: ServerFiles, threads: int) -> None:
@@ -119,7 +121,8 @@ def read_key(path: Path | None) -> str:
 def start_watchdog(script: Path) -> None:
     """Starts what ends the server where that hangs; this process is about to become the server."""
     names = [part for spec in MODELS for part in ("--model", spec.name)]
-    subprocess.Popen([sys.executable, str(script), "--pid", str(os.getpid()), *names])
+    line = [sys.executable, str(script), "--pid", str(os.getpid()), *names]
+    subprocess.Popen([*line, "--metrics-port", str(WATCHDOG_PORT)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

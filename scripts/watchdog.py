@@ -1,22 +1,27 @@
 """Ends a Triton that no longer answers, so that whoever restarts dead servers restarts it.
 
     python3 watchdog.py --pid PID [--url http://127.0.0.1:8000] [--model NAME ...]
+        [--metrics-port PORT] [--fallbacks FILE]
 
 A health check alone only marks a container as unhealthy: Docker does not restart it for that. Run
 this as a child of the server's process, PID; it ends with it. It asks whether the server is live
 and lets each model answer a request of zeros. An answer is an answer, also one that refuses;
-silence, or a model whose own process has died, is none. It uses the standard library only, because
-it also runs in NVIDIA's container.
+silence, or a model whose own process has died, is none. On `--metrics-port` it tells Prometheus
+what Triton does not: when the server was started, and how many lines of its log, collected in FILE,
+say that a memory pool has run dry. It uses the standard library only, because it also runs in
+NVIDIA's container.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.server
 import json
 import math
 import os
 import signal
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -89,6 +94,49 @@ def watch(options: argparse.Namespace) -> str:
     return ""
 
 
+def metrics(fallbacks: str, started_unix_s: float) -> bytes:
+    """The figures in Prometheus text."""
+    lines = [
+        "# HELP dualface_server_started_seconds When the server was started, seconds since 1970.",
+        "# TYPE dualface_server_started_seconds gauge",
+        f"dualface_server_started_seconds {started_unix_s:.0f}",
+    ]
+    if fallbacks:
+        try:
+            with open(fallbacks, "rb") as file:
+                count = sum(1 for _ in file)
+        except OSError:  # none so far
+            count = 0
+        lines += [
+            "# HELP dualface_server_pool_fallbacks_total Lines of its log that say a pool was dry.",
+            "# TYPE dualface_server_pool_fallbacks_total counter",
+            f"dualface_server_pool_fallbacks_total {count}",
+        ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def tell_prometheus(port: int, fallbacks: str) -> None:
+    """Answers on a thread of its own until this process ends."""
+    started_unix_s = time.time()
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        timeout = 5.0
+
+        def do_GET(self) -> None:
+            body = metrics(fallbacks, started_unix_s)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as inherited
+            """Logs nothing: Prometheus comes every few seconds."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; 0 if the server ended by itself, 1 if it had to be ended."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -99,7 +147,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout-s", type=float, default=20.0, help="of one request")
     parser.add_argument("--failures", type=int, default=3, help="in a row that end the server")
     parser.add_argument("--start-s", type=float, default=600.0, help="how long a start may take")
+    parser.add_argument("--metrics-port", type=int, help="of 127.0.0.1; without it, no page")
+    parser.add_argument("--fallbacks", default="", help="file with a line for each dry pool")
     options = parser.parse_args(argv)
+    if options.metrics_port is not None:
+        tell_prometheus(options.metrics_port, options.fallbacks)
     if not (reason := watch(options)):
         return 0
     print(f"watchdog: {reason}: ending the server, so that it is restarted", flush=True)

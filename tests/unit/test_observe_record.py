@@ -298,6 +298,21 @@ def test_metrics_are_prometheus_text() -> None:
     assert samples <= named
 
 
+def test_the_space_for_outputs_is_told_by_directory(tmp_path: Path) -> None:
+    outputs = (tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "gone" / "c.mp4", "")
+    statuses = [
+        StreamStatus(StreamReport(str(n), "in.mp4", str(path))) for n, path in enumerate(outputs)
+    ]
+    state = RunState("0.1", statuses)
+    (row,) = [
+        line
+        for line in answer(state, "/metrics")[2].decode().splitlines()
+        if line.startswith("dualface_output_free_bytes")
+    ]
+    assert row.startswith(f'dualface_output_free_bytes{{directory="{tmp_path}"}} ')
+    assert int(row.rpartition(" ")[2]) > 0
+
+
 def seated(left: int, right: int, *, reid: bool = False) -> SeatAssignment:
     return SeatAssignment(Person(left), Person(right), reid_ran=reid)
 

@@ -7,14 +7,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dualface_client.triton.server_process import free_ports
 from scripts.pins import ROOT
+from scripts.watchdog import ask
 from tests.processes import wait_until
 
 WATCHDOG = ROOT / "scripts" / "watchdog.py"
@@ -132,3 +136,24 @@ def test_a_refusal_is_an_answer(fake: Fake) -> None:
         assert server.poll() is None
         server.terminate()
         assert server.communicate(timeout=30.0)[0] == ""
+
+
+def test_prometheus_hears_of_the_start_and_of_dry_pools(fake: Fake, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    fallbacks = tmp_path / "pool-fallbacks"
+    options = ("--metrics-port", str(port), "--fallbacks", str(fallbacks))
+
+    def told() -> dict[str, float]:
+        page = ask(f"http://127.0.0.1:{port}/metrics", 5.0).decode()
+        rows = (line.split() for line in page.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in rows}
+
+    with start(fake.url, *options) as server:
+        assert fake.asked.wait(20.0)
+        before = told()
+        fallbacks.write_text("one\ntwo\n")
+        after = told()
+        server.terminate()
+    assert abs(before["dualface_server_started_seconds"] - time.time()) < 600
+    assert before["dualface_server_pool_fallbacks_total"] == 0
+    assert after["dualface_server_pool_fallbacks_total"] == 2

@@ -125,6 +125,9 @@ def metrics_lines(state: RunState) -> Iterator[str]:
     )
     for kind, count in sorted(data["pool_fallbacks"].items()):
         yield f'dualface_pool_fallbacks_total{{kind="{_label(kind)}"}} {count}'
+    yield from _metric("dualface_output_free_bytes", "gauge", "Free bytes where outputs go.")
+    for place, free_bytes in state.output_space().items():
+        yield f'dualface_output_free_bytes{{directory="{_label(place)}"}} {free_bytes}'
     for key, help_text in (
         ("frames_in", "Frames decoded."),
         ("frames_out", "Frames written."),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -203,6 +205,17 @@ class RunState:
             **{name: getattr(report, name) for name in KEPT_FIGURES},
             **({"source": self._inputs[report.name]} if report.name in self._inputs else {}),
         }
+
+    def output_space(self) -> dict[str, int]:
+        """Free bytes where the outputs are written, by directory."""
+        places = {
+            os.path.dirname(path) or "." for s in self._statuses if (path := s.snapshot().output)
+        }
+        free = {}
+        for place in sorted(places):
+            with suppress(OSError):  # not made yet, or gone
+                free[place] = shutil.disk_usage(place).free
+        return free
 
     @property
     def is_over(self) -> bool:
