@@ -202,7 +202,7 @@ class RunState:
             "error": report.error,
             "partial_output": report.partial_output,
             "resumed": report.resumed,
-            **{name: getattr(report, name) for name in KEPT_FIGURES},
+            **_kept(report),
             **({"source": self._inputs[report.name]} if report.name in self._inputs else {}),
         }
 
@@ -234,3 +234,10 @@ def _live(report: StreamReport) -> dict[str, Any]:
         "sound_drift_s": round(report.sound_drift_s, 4),
         "outputs": [asdict(output) for output in report.outputs],
     }
+
+
+def _kept(report: StreamReport) -> dict[str, Any]:
+    """Figures for a later run, which needs them only of finished outputs."""
+    if report.state not in ("done", "incomplete"):
+        return {}
+    return {name: getattr(report, name) for name in KEPT_FIGURES}
