@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import resource
+import signal
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,7 +19,7 @@ from dualface_client.video.integrity import mp4_boxes
 from dualface_client.video.live_encoded import Encoded, Target, Templates
 from dualface_client.video.live_outputs import LiveOutput
 from dualface_client.video.live_sink import LiveSink
-from dualface_client.video.live_targets import TargetOptions, target_of
+from dualface_client.video.live_targets import MuxerTarget, TargetOptions, target_of
 from dualface_client.video.live_times import TIME_BASE, UNITS_PER_S
 from tests.processes import wait_until
 
@@ -199,3 +201,49 @@ def test_what_cannot_be_written_to_is_refused_by_name() -> None:
         target_of("ftp://a/b", "ftp://ann:pw@a/b", "cam", TargetOptions())
     pushed = target_of("rtmp://a/b", "rtmp://ann:pw@a/b", "cam", TargetOptions())
     assert "pw" not in repr(pushed)
+
+
+def test_hls_without_room_fails_and_goes_on_when_there_is_some(tmp_path: Path) -> None:
+    target = target_of(str(tmp_path / "live.m3u8"), "", "cam", TargetOptions())
+    assert isinstance(target, MuxerTarget)
+    assert target.free_bytes is not None
+    assert target.free_bytes() > 0
+    room = [0]
+    target.free_bytes = lambda: room[0]
+    sink = sink_to(target)
+    (output,) = sink.outputs
+    for frame in frames(50):
+        sink.write(frame)
+    wait_until(lambda: output.failures)
+    assert output.error == "No space left on device"
+    assert not list(tmp_path.glob("*.ts"))
+    room[0] = 1 << 30
+    written = iter(frames(100_000, 50))
+
+    def goes_on() -> bool:
+        sink.write(next(written))
+        return output.written > 0
+
+    wait_until(goes_on)
+    sink.abort()
+    assert (tmp_path / "live.m3u8").exists()
+
+
+def test_a_file_that_took_nothing_is_not_left_behind(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    target = target_of(f"{there}/", "", "cam", TargetOptions())
+    sink = sink_to(target)
+    (output,) = sink.outputs
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))
+        for frame in frames(60):
+            sink.write(frame)
+        wait_until(lambda: output.failures)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, previous)
+    assert list(there.iterdir()) == []
+    sink.abort()

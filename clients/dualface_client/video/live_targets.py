@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ from dualface_client.video.outfile import OutputFile
 
 _BUFFER_BYTES = 1 << 18
 _PLAYLIST = ".m3u8"
+#: A segment of two seconds needs about this much.
+_LEAST_FREE_BYTES = 1 << 20
 _PUSH_MUXERS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "rtsps": "rtsp"}
 _WHIP = {"whip": "http", "whips": "https"}
 
@@ -111,13 +115,17 @@ class FileTarget:
             found.close()
 
     def abandon(self) -> None:
-        """Leaves the open file under its partial name, playable."""
+        """Leaves the open file under its partial name, playable; an empty one is removed."""
         found, self._open = self._open, None
         if found is None:
             return
         with suppress(*AV_ERRORS):  # the failure that led here has been told
             found.muxing.close()
-        found.file.release()
+        partial = found.file.partial_path
+        if partial is not None and partial.exists() and partial.stat().st_size:
+            found.file.release()
+        else:
+            found.file.discard()
 
     def _is_due(self, packet: Encoded) -> bool:
         assert self._open is not None  # noqa: S101 - checked by the caller
@@ -151,6 +159,8 @@ class MuxerTarget:
         muxer: FFmpeg's name.
         options: Returns the muxer's options for a begin, seconds since 1970.
         has_sound: Whether sound goes there.
+        free_bytes: Says how much room there is, where the muxer does not tell that a disk is full;
+            None where it does.
     """
 
     url: str = field(repr=False)
@@ -158,10 +168,17 @@ class MuxerTarget:
     muxer: str
     options: Callable[[float], dict[str, str]]
     has_sound: bool = True
+    free_bytes: Callable[[], int] | None = None
     _open: Muxing | None = field(default=None, init=False)
 
     def write(self, packet: Encoded, templates: Templates) -> None:
-        """Writes a packet; connects first where nothing is open."""
+        """Writes a packet; connects first where nothing is open.
+
+        Raises:
+            OSError: There is no room for a further segment.
+        """
+        if packet.is_key and self.free_bytes is not None and self.free_bytes() < _LEAST_FREE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._open is None:
             options = self.options(packet.unix_s)
             container = av.open(self.url, "w", format=self.muxer, options=options)
@@ -250,7 +267,12 @@ def _hls(path: Path, options: TargetOptions) -> Target:
             "hls_segment_filename": str(path.with_name(f"{path.stem}_%d.ts")),
         }
 
-    return MuxerTarget(str(path), str(path), "hls", at)
+    def free_bytes() -> int:
+        room = os.statvfs(path.parent)
+        return room.f_bavail * room.f_frsize
+
+    # FFmpeg's muxer goes on with empty segments.
+    return MuxerTarget(str(path), str(path), "hls", at, free_bytes=free_bytes)
 
 
 def _pushed(text: str, url: str, scheme: str) -> Target:
