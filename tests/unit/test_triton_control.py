@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dualface_client.errors import InferenceFailedError, InferenceTimeoutError, ServerError
-from dualface_client.triton.control import load, swap
+from dualface_client.errors import (
+    InferenceFailedError,
+    InferenceTimeoutError,
+    ServerError,
+    ServerUnreachableError,
+)
+from dualface_client.triton.connection import Connection
+from dualface_client.triton.control import load, model_versions, swap
 
 
 class Server:
@@ -82,3 +89,15 @@ def test_weights_stay_while_they_may_still_be_loading(tmp_path: Path) -> None:
     with pytest.raises(InferenceFailedError):
         swap(connection, "face_reid", onnx, tmp_path, 7.0)
     assert not (tmp_path / "face_reid" / "3").exists()  # what cannot be loaded does not stay
+
+
+def test_a_server_that_takes_connections_and_says_nothing_is_given_up() -> None:
+    """What is left of one that hangs: the kernel still accepts for it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with Connection(address) as connection:
+            connection.call_timeout_s = 0.5
+            with pytest.raises(ServerError, match="no answer in time"):
+                model_versions(connection)
+            with pytest.raises(ServerUnreachableError, match=r"not ready after 0\.1 s"):
+                connection.wait_ready(["face_reid"], 0.1)
