@@ -14,7 +14,7 @@ import pytest
 from dualface_client.errors import EncoderError, InferenceFailedError, SourceError, StoppedError
 from dualface_client.observe.progress import progress_line
 from dualface_client.settings.cast import CastSettings
-from dualface_client.settings.stream import OutputSettings, StreamSettings
+from dualface_client.settings.stream import DetectionSettings, OutputSettings, StreamSettings
 from dualface_client.settings.tracking import IdentitySettings, SideSettings, TrackingSettings
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.look import Look, seating
@@ -37,7 +37,9 @@ from tests.unit.test_stream_loop import (
 )
 
 TRACKING = TrackingSettings(identity=IdentitySettings(min_quality=0.0))
-SETTINGS = StreamSettings(tracking=TRACKING, cast=CastSettings(run_share=1.0))
+SETTINGS = StreamSettings(
+    detection=DetectionSettings(every=1), tracking=TRACKING, cast=CastSettings(run_share=1.0)
+)
 
 
 @dataclass

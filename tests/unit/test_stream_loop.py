@@ -235,7 +235,7 @@ class Stage:
 
 
 def with_detection(**changes: Any) -> StreamSettings:
-    return StreamSettings(detection=replace(DetectionSettings(), **changes))
+    return StreamSettings(detection=replace(DetectionSettings(), **{"every": 1, **changes}))
 
 
 @pytest.mark.parametrize(("size", "depth"), [(1, 1), (1, 4), (4, 1), (3, 2), (16, 8)])
@@ -285,6 +285,43 @@ def test_frames_that_wait_to_be_drawn_together_survive_a_failure() -> None:
         stage.run(settings)
     # Of fifteen frames with faces two were the look-ahead of the thirteenth.
     assert stage.imaging.drawn == [5, 5, 3]
+
+
+@pytest.mark.parametrize(("every", "batch"), [(2, 1), (3, 1), (3, 4), (16, 2)])
+def test_frames_between_looks_come_out_like_the_others(every: int, batch: int) -> None:
+    stage = Stage(FakeSource(50))
+    stage.run(with_detection(every=every, frames_per_request=batch))
+    assert [frame.index for frame in stage.sink.frames] == list(range(50))
+    looked_at = sorted({0, *range(every, 50, every), 49})
+    assert stage.detector.seen == looked_at
+    report = stage.status.snapshot()
+    assert (report.frames_in, report.frames_out) == (50, 50)
+    assert report.frames_looked_at == len(looked_at)
+    assert report.sides == {1: "left", 2: "right"}
+
+
+def test_every_frame_near_a_cut_is_looked_at() -> None:
+    stage = Stage(FakeSource(90), imaging=ThreeShots())
+    stage.run(with_detection(every=4))
+    assert {29, 30, 31, 32} <= set(stage.detector.seen)  # the shots begin at 30 and 60
+    assert {57, 58, 59, 60} <= set(stage.detector.seen)
+    assert len(stage.detector.seen) < 40
+    assert stage.status.snapshot().scene_cuts == 2
+    assert [frame.index for frame in stage.sink.frames] == list(range(90))
+
+
+def test_frames_before_a_damaged_one_are_kept_also_between_looks() -> None:
+    stage = Stage(FakeSource(100, fail_at=20))
+    settings = with_detection(every=6)
+    with pytest.raises(SourceError):
+        stage.run(replace(settings, framing=replace(settings.framing, lookahead_s=0.0)))
+    assert [frame.index for frame in stage.sink.frames] == list(range(20))
+
+
+def test_a_file_is_looked_at_eight_times_a_second_by_default() -> None:
+    stage = Stage(FakeSource(50))  # of 25 frames/s
+    stage.run()
+    assert stage.detector.seen == [*range(0, 50, 3), 49]
 
 
 def test_no_frame_is_no_error() -> None:
@@ -373,7 +410,7 @@ def test_a_failure_anywhere_ends_the_loop_at_once(
     change(stage)
     before = threading.active_count()
     with pytest.raises(error):
-        stage.run()
+        stage.run(with_detection())
     assert threading.active_count() == before
     assert [frame.index for frame in stage.sink.frames] == list(range(len(stage.sink.frames)))
     assert len(stage.sink.frames) <= 20
@@ -394,7 +431,7 @@ def test_stop_ends_the_loop_soon_with_the_frames_so_far() -> None:
 def test_a_stop_while_the_server_is_awaited_keeps_every_composed_frame() -> None:
     stage = Stage(FakeSource(100))
     stage.detector.fail_at, stage.detector.error = 50, StoppedError("awaited in vain")
-    stage.run()
+    stage.run(with_detection())
     # Those that were still to be composed, as their look-ahead was not over, are not.
     assert [frame.index for frame in stage.sink.frames] == list(range(37))
 

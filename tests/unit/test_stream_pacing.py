@@ -130,7 +130,7 @@ def test_the_guard_decides_about_every_request() -> None:
         FakeSource(10), sink, FakeImaging(), detector, FakeEmbedder(), pacing=pacing
     )
     status = StreamStatus(StreamReport("s", "i", "o"))
-    settings = StreamSettings(detection=DetectionSettings(frames_per_request=4))
+    settings = StreamSettings(detection=DetectionSettings(frames_per_request=4, every=1))
     StreamLoop(parts, settings, status, threading.Event(), StageClock()).run()
     assert len(sink.frames) == 10
     assert pacing.asked == {(2, 4)}

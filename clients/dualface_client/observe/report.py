@@ -63,6 +63,7 @@ class StreamReport:
         frames_expected: Frames according to the container, 0 if it does not say.
         frames_in: Frames decoded; those that its source sent, if it is live.
         frames_out: Frames written.
+        frames_looked_at: Frames that went to the detector; the faces of others lie between theirs.
         elapsed_s: Seconds from opening to closing.
         detections: Faces found above the threshold.
         reid_frames: Frames that cost a ReID request.
@@ -102,6 +103,7 @@ class StreamReport:
     frames_in: int = 0
     frames_out: int = 0
     elapsed_s: float = 0.0
+    frames_looked_at: int = 0
     detections: int = 0
     reid_frames: int = 0
     reid_faces: int = 0

@@ -71,6 +71,16 @@ class DetectionSettings:
         common=True,
         per_stream=False,
     )
+    every: int | None = setting(
+        None,
+        Or("auto", Integer(1, 16)),
+        "Of so many frames of a file one goes to the detector; those between are filled in, except "
+        "at cuts and wherever people could be mixed up. `auto` is one in 0.125 s on a CPU, and "
+        "every frame on a GPU. Live streams: every frame.",
+        flag="--detect-every",
+        common=True,
+        per_stream=False,
+    )
     timeout_s: float = setting(
         60.0, Real(0.1, 3600), "How long a detection may take.", per_stream=False
     )

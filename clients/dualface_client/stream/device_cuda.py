@@ -89,6 +89,8 @@ def for_cuda(
 ) -> StreamSettings:
     """Settings with several frames of a file in one request, unless the user said how many.
 
+    Every frame is looked at, unless the user said otherwise: the detector is not what limits a GPU.
+
     The embedded server copies each request in a turn of its own on the GPU, so a few large ones are
     faster. A stream with only one request has to wait for it, which many streams at a time make up
     for. Either way, 16 frames of a stream are under way by default.
@@ -98,7 +100,8 @@ def for_cuda(
         streams: How many run at a time.
         detector_batch: Frames that the detector takes in one request.
     """
-    detection = settings.detection
+    detection = replace(settings.detection, every=settings.detection.every or 1)
+    settings = replace(settings, detection=detection)
     if detection.frames_per_request is not None:
         return settings
     in_flight = detection.requests_in_flight

@@ -42,7 +42,7 @@ def frames_held(settings: StreamSettings) -> int:
     ahead; and one in each thread's hands.
     """
     detection = settings.detection
-    in_requests = detection.batch * (detection.in_flight + 2)
+    in_requests = detection.batch * (detection.in_flight + 2) * (detection.every or 1)
     waiting = MAX_LOOKAHEAD_FRAMES + composed_at_once(settings)
     return in_requests + waiting + settings.queues.frames_ahead + 4
 

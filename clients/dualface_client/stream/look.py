@@ -32,6 +32,8 @@ _MIN_SCORE = 0.5
 _LOOKED_AT = 0.5
 #: Where a request carries several frames, each takes this fraction of a request with one.
 _BATCHED_SHARE = 0.25
+#: A file of which only some frames are detected takes this share of the time.
+_SPARSE_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,10 @@ class _Budget:
         """Whether enough was seen and the time is over."""
         if len(self.waits_s) < self.settings.cast.least_moments:
             return False
-        frame_s = median(self.waits_s) * (
-            _BATCHED_SHARE if self.settings.detection.batch > 1 else 1.0
-        )
+        detection = self.settings.detection
+        frame_s = median(self.waits_s) * (_BATCHED_SHARE if detection.batch > 1 else 1.0)
+        if detection.every != 1:
+            frame_s *= _SPARSE_SHARE
         allowed_s = self.settings.cast.run_share * self.frame_count * frame_s
         return self.now() - self.began_s > allowed_s
 

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from dualface_client.errors import (
     InferenceTimeoutError,
     LeaseTimeoutError,
     ServerError,
+    SourceError,
     StaleOutputError,
     StoppedError,
 )
@@ -41,6 +43,7 @@ from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.canvases import CanvasMaker
+from dualface_client.stream.gaps import Gaps, frames_per_look, strides
 from dualface_client.stream.load import composed_at_once, frames_that_may_wait
 from dualface_client.stream.look import Seating
 from dualface_client.stream.overlay import DebugOverlay
@@ -56,6 +59,7 @@ from dualface_client.stream.seams import (
 )
 from dualface_client.stream.threads import Reader, Writer
 from dualface_client.types import (
+    ByteArray,
     Embeddings,
     Faces,
     FloatArray,
@@ -64,6 +68,8 @@ from dualface_client.types import (
     SeatAssignment,
     Side,
 )
+
+T = TypeVar("T")
 
 _REPORT_EVERY_S = 0.1
 #: Frames of a live stream that the server may refuse one after the other.
@@ -103,7 +109,7 @@ class StreamParts:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    frames: list[Frame]
+    strides: list[list[Frame]]
     pending: PendingFaces
 
 
@@ -111,6 +117,7 @@ class _Batch:
 class _Detected:
     frames: list[Frame]
     faces: list[Faces]
+    thumbnails: list[ByteArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +153,7 @@ class StreamLoop:
         layout = settings.output.tile_layout
         self._decider = parts.deciders(self._brief(), clock)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
+        self._gaps = None if self._frames_per_look() == 1 else Gaps(settings.tracking.scene)
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
         self._latency = LatencyMeter()
@@ -174,13 +182,17 @@ class StreamLoop:
         try:
             framed = self._framed(self._detected(self._counted(reader)))
             limit = frames_that_may_wait(info.width_px, info.height_px)
-            for frames in _runs(framed, min(composed_at_once(self._settings), limit)):
+            drawn_at_once = min(composed_at_once(self._settings), limit)
+            for frames in _runs(framed, lambda: drawn_at_once):
                 for canvas in self._drawn(frames):
                     writer.put(canvas)
                 self._report_now_and_then()
             writer.finish()
         except StoppedError:
             writer.finish()  # a wait for the server was interrupted: keep what is composed
+        except SourceError:
+            writer.finish()  # of what could be read nothing is lost
+            raise
         finally:
             reader.close()
             writer.close()
@@ -221,11 +233,18 @@ class StreamLoop:
     def _detected(self, frames: Iterable[Frame]) -> Iterator[_Detected]:
         """Keeps requests in flight and yields their frames with the faces, in order."""
         in_flight: deque[_Batch] = deque()
-        for batch in _batches(frames, lambda: self._requests()[1]):
-            with self._clock.stage("letterbox"):
-                images = [frame.image for frame in batch]
-                pending = self._parts.detector.submit(images, self._parts.imaging)
-            in_flight.append(_Batch(batch, pending))
+        every = self._frames_per_look()
+        batches = _runs(strides(frames, every), lambda: self._requests()[1])
+        error: Exception | None = None
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                break
+            except Exception as failure:  # raised after the answers that are on their way
+                error = failure
+                break
+            in_flight.append(_Batch(batch, self._submitted([stride[-1] for stride in batch])))
             while len(in_flight) >= self._requests()[0]:
                 yield self._finished(in_flight.popleft())
         # Requests left behind by a stop or an error keep their slots until they are answered.
@@ -233,6 +252,19 @@ class StreamLoop:
         is_live = self._parts.live is not None
         while in_flight and (is_live or not self._stop.is_set()):
             yield self._finished(in_flight.popleft())
+        if error is not None:
+            raise error
+
+    def _submitted(self, frames: Sequence[Frame]) -> PendingFaces:
+        with self._clock.stage("letterbox"):
+            images = [frame.image for frame in frames]
+            return self._parts.detector.submit(images, self._parts.imaging)
+
+    def _frames_per_look(self) -> int:
+        """Of how many frames one goes to the detector."""
+        if self._parts.live is not None:
+            return 1  # nothing may wait for the next look
+        return self._settings.detection.every or frames_per_look(self._parts.source.info.frame_rate)
 
     def _requests(self) -> tuple[int, int]:
         detection = self._settings.detection
@@ -240,20 +272,44 @@ class StreamLoop:
 
     def _finished(self, batch: _Batch) -> _Detected:
         try:
-            with self._clock.stage("wait"):
-                results = batch.pending.result()
+            results = self._answer(batch.pending)
         except (InferenceFailedError, InferenceTimeoutError) as error:
             self._miss(batch, error)
-            return _Detected([], [])
+            return _Detected([], [], [])
         self._missed_in_a_row = 0
-        if batch.pending.resends:
-            self._counts["resends"] += batch.pending.resends
+        found = _Detected([], [], [])
+        for stride, faces in zip(batch.strides, results, strict=True):
+            thumbnails = [self._parts.imaging.thumbnail(frame.image) for frame in stride]
+            found.frames.extend(stride)
+            found.thumbnails.extend(thumbnails)
+            found.faces.extend((*self._filled(stride, thumbnails, faces), faces))
+        return found
+
+    def _answer(self, pending: PendingFaces) -> list[Faces]:
+        with self._clock.stage("wait"):
+            results = pending.result()
+        if pending.resends:
+            self._counts["resends"] += pending.resends
             self._status.warn(
                 "the server was restarted, or it or this program was suspended; what it had not "
                 "answered was sent again"
             )
+        self._counts["looked_at"] += len(results)
         self._counts["detections"] += sum(map(len, results))
-        return _Detected(batch.frames, results)
+        return results
+
+    def _filled(
+        self, stride: Sequence[Frame], thumbnails: Sequence[ByteArray], faces: Faces
+    ) -> list[Faces]:
+        """Faces of a stride's frames before the last, which was looked at."""
+        if self._gaps is None:
+            return []
+        found = self._gaps.fill([frame.time_s for frame in stride], thumbnails, faces)
+        if found is not None:
+            return found
+        size = self._requests()[1]
+        parts = [stride[first:-1][:size] for first in range(0, len(stride) - 1, size)]
+        return [each for part in parts for each in self._answer(self._submitted(part))]
 
     def _miss(self, batch: _Batch, error: ServerError) -> None:
         """Drops live frames that the server refused: it does so when it is too late for them.
@@ -264,7 +320,7 @@ class StreamLoop:
         self._missed_in_a_row += 1
         if self._parts.live is None or self._missed_in_a_row > _MISSED_LIMIT:
             raise error
-        for frame in batch.frames:
+        for frame in (frame for stride in batch.strides for frame in stride):
             self._counts["behind"] += 1
             self._latency.forget(frame.index)
         if self._missed_in_a_row == 1:  # the first one represents all
@@ -286,16 +342,17 @@ class StreamLoop:
         waiting: deque[Frame] = deque()
         for each in detected:
             waiting.extend(each.frames)
-            seen = [self._seen(*pair) for pair in zip(each.frames, each.faces, strict=True)]
+            preview = self._parts.imaging.preview
+            seen = [
+                Seen(frame.time_s, faces, thumbnail, partial(preview, frame.image))
+                for frame, faces, thumbnail in zip(
+                    each.frames, each.faces, each.thumbnails, strict=True
+                )
+            ]
             for decision in self._decider.decide(seen, partial(self._look_closer, each)):
                 yield self._final(waiting.popleft(), decision)
         for decision in self._decider.finish():
             yield self._final(waiting.popleft(), decision)
-
-    def _seen(self, frame: Frame, faces: Faces) -> Seen:
-        imaging = self._parts.imaging
-        thumbnail = imaging.thumbnail(frame.image)
-        return Seen(frame.time_s, faces, thumbnail, partial(imaging.preview, frame.image))
 
     def _final(self, frame: Frame, decision: Decision) -> _Framed:
         """Records what no later frame can change any more."""
@@ -367,6 +424,7 @@ class StreamLoop:
         self._status.update(
             frames_in=self._counts["in"],
             frames_out=self._counts["out"],
+            frames_looked_at=self._counts["looked_at"],
             detections=self._counts["detections"],
             reid_frames=self._counts["reid_frames"],
             reid_faces=self._counts["reid_faces"],
@@ -385,17 +443,17 @@ class StreamLoop:
             self._status.update(**self._parts.live.report(self._counts["in"], own))
 
 
-def _runs(framed: Iterable[_Framed], size: int) -> Iterator[list[_Framed]]:
-    """Consecutive lists of `size`; the last may be shorter, even if an error ends them.
+def _runs(items: Iterable[T], size: Callable[[], int]) -> Iterator[list[T]]:
+    """Consecutive lists of `size`, which may change meanwhile; the last may be shorter.
 
     Raises:
-        Exception: What `framed` raised, after the frames before it.
+        Exception: What `items` raised, after the items before it.
     """
-    run: list[_Framed] = []
+    run: list[T] = []
     try:
-        for each in framed:
-            run.append(each)
-            if len(run) == size:
+        for item in items:
+            run.append(item)
+            if len(run) >= size():
                 yield run
                 run = []
     except Exception:
@@ -404,15 +462,3 @@ def _runs(framed: Iterable[_Framed], size: int) -> Iterator[list[_Framed]]:
         raise
     if run:
         yield run
-
-
-def _batches(frames: Iterable[Frame], size: Callable[[], int]) -> Iterator[list[Frame]]:
-    """Consecutive lists of at most `size` frames, which may change meanwhile."""
-    batch: list[Frame] = []
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) >= size():
-            yield batch
-            batch = []
-    if batch:
-        yield batch
