@@ -109,7 +109,7 @@ def test_odd_videos_are_done_frame_for_frame(run: Run, tmp_path: Path, name: str
     done = run(source, "-o", "out.mp4")
     no_trace(done)
     assert done.returncode == 0, done.stderr
-    assert "nobody seen" in done.stderr
+    assert "nobody was seen" in done.stderr
     assert times_of(tmp_path / "out.mp4") == times_of(source)
     with av.open(str(tmp_path / "out.mp4")) as output:
         video = output.streams.video[0]
