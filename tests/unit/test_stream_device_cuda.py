@@ -40,8 +40,9 @@ def test_only_the_requests_change_for_a_gpu() -> None:
         changed = for_cuda(plain, streams)
         assert changed != plain
         assert replace(changed, detection=plain.detection) == plain
-    own = StreamSettings(detection=DetectionSettings(frames_per_request=1))
-    assert for_cuda(own, 16) is own
+        assert changed.detection.every == 1
+    own = StreamSettings(detection=DetectionSettings(frames_per_request=1, every=2))
+    assert for_cuda(own, 16) == own
 
 
 @pytest.mark.parametrize(
