@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+from dualface_client.decisions.commands import ChangeLayout, HoldSide, SwapSides
 from dualface_client.decisions.decider import (
     Brief,
     CloserLook,
@@ -166,3 +167,23 @@ def test_no_process_means_this_thread(tmp_path: Path) -> None:
     with Deciders(0) as pool:
         assert len(decided(pool.open(BRIEF, StageClock()), crossing(5), 2)) == 5
         assert not children()
+
+
+def test_what_somebody_wants_is_done_elsewhere_too(pool: Deciders) -> None:
+    seen = crossing()
+    wishes = {20: SwapSides(), 50: ChangeLayout("stacked"), 70: HoldSide(Side.LEFT, 9)}
+    found: list[list[Decision]] = []
+    for deciding in (Inline(BRIEF, StageClock()), pool.open(BRIEF, StageClock())):
+        decisions, answers = list[Decision](), list[str]()
+        for index, each in enumerate(seen):
+            if index in wishes:
+                answers.append(deciding.obey(wishes[index]))
+            decisions += deciding.decide([each], look_of([each]))
+        decisions += deciding.finish()
+        deciding.close()
+        assert answers == ["", "", "person 9: is not known; known are 1, 2"]
+        found.append(decisions)
+    here, elsewhere = found
+    assert [d.plan for d in here] == [d.plan for d in elsewhere]
+    last = here[-1].assignment
+    assert (last.left.identity, last.right.identity) == (2, 1)

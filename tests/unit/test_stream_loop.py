@@ -33,10 +33,12 @@ from dualface_client.settings.stream import (
     OutputSettings,
     StreamSettings,
 )
+from dualface_client.stream.controls import Controls
 from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.live import live_input, live_settings
 from dualface_client.stream.loop import StreamLoop, StreamParts
+from dualface_client.stream.preview import PreviewTap
 from dualface_client.stream.runner import LiveModels, Models, Runner
 from dualface_client.stream.seams import Glimpses, LiveFigures
 from dualface_client.stream.setup import WorkerSetup
@@ -225,10 +227,19 @@ class Stage:
     tracks: TrackLog | None = None
     imaging: FakeImaging = field(default_factory=FakeImaging)
     live: LiveFigures | None = None
+    controls: Controls = field(default_factory=Controls)
+    tap: PreviewTap = field(default_factory=PreviewTap)
 
     def run(self, settings: StreamSettings | None = None) -> None:
         parts = StreamParts(
-            self.source, self.sink, self.imaging, self.detector, self.embedder, self.tracks
+            self.source,
+            self.sink,
+            self.imaging,
+            self.detector,
+            self.embedder,
+            self.tracks,
+            controls=self.controls,
+            tap=self.tap,
         )
         parts = replace(parts, live=self.live)
         StreamLoop(parts, settings or StreamSettings(), self.status, self.stop, StageClock()).run()

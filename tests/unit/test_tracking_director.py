@@ -146,6 +146,7 @@ def play(
     pins: Sequence[Pin] = (),
     cast: Sequence[Member] = (),
     join_s: float = 0.0,
+    wishes: Callable[[Director, float], None] = lambda director, time_s: None,
 ) -> Played:
     rng = np.random.default_rng(scene.seed)
     director = Director(tracking, (WIDTH, HEIGHT), pins, cast, join_s)
@@ -153,6 +154,7 @@ def play(
     requests: list[EmbeddingRequest] = []
     for time_s in scene.times():
         names, faces = scene.faces(time_s, rng)
+        wishes(director, time_s)
         request = director.observe(faces, scene.thumbnail(time_s), time_s)
         embeddings = None
         if len(request.face_rows) and scene.reid:

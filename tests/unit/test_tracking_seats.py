@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from dualface_client.settings.tracking import SideSettings, TrackingSettings
 from dualface_client.tracking.checks import Reason
+from dualface_client.tracking.director import Director
+from dualface_client.tracking.pins import Pin
 from dualface_client.tracking.stillness import FaceMotion
 from dualface_client.types import Side
 from tests.unit.test_tracking_director import (
@@ -318,3 +321,68 @@ def test_embeddings_of_another_version_empty_the_casts_galleries_and_nothing_bre
     cast = [replace(each, model_version="0") for each in CAST]
     played = play(Scene({"ann": sits(500), "bob": sits(1400)}, seconds=3), cast=cast)
     assert played.right_share(BOTH, after_s=1.0) == 1.0
+
+
+# -- by hand --------------------------------------------------------------------------------------
+
+
+def at(second: float, wish: Callable[[Director], None]) -> Callable[[Director, float], None]:
+    """Wishes something once, at the first frame from a second on."""
+    left = [wish]
+
+    def look(director: Director, time_s: float) -> None:
+        if time_s >= second and left:
+            left.pop()(director)
+
+    return look
+
+
+@pytest.mark.parametrize("policy", ["identity", "position"])
+@pytest.mark.parametrize("second", [0.2, 3.0])  # while places still decide, and later
+@pytest.mark.parametrize("pins", [[], [pin(Side.LEFT, "ann")]])
+def test_a_swap_by_hand_lasts_whatever_decided_before(
+    policy: str, second: float, pins: list[Pin]
+) -> None:
+    settings = TrackingSettings(sides=SideSettings(policy=policy))
+    scene = Scene({"ann": sits(500), "bob": sits(1400)}, seconds=8)
+    played = play(scene, settings, pins, wishes=at(second, Director.swap))
+    assert played.right_share(CROSSED, after_s=second + 0.1) == 1.0
+
+
+def test_a_swap_by_hand_reaches_frames_that_still_wait() -> None:
+    scene = Scene({"ann": sits(500), "bob": sits(1400)}, seconds=4)
+    seats: list[dict[Side, int]] = []
+
+    def look(director: Director, time_s: float) -> None:
+        seats.append(director.seats)
+        at_three(director, time_s)
+
+    at_three = at(3.0, Director.swap)
+    play(scene, wishes=look)
+    told = [each for each in seats if each]
+    assert told == [{Side.LEFT: 2, Side.RIGHT: 1}]  # once, not with every frame
+
+
+def test_somebody_who_is_given_a_tile_keeps_it_through_exits_and_cuts() -> None:
+    people = {
+        "ann": sits(500),
+        "bob": sits(960),
+        "cid": away(sits(1500), 5, 8),
+    }
+    scene = Scene(people, seconds=14, shots=lambda time_s: int(time_s >= 10))
+    before = play(scene)
+    (cid,) = {
+        view.identity
+        for view in before.assignments[100].tracks
+        if abs(float(view.box_xyxy_px[0]) - 1420) < 60
+    }
+    played = play(scene, wishes=at(3.5, lambda director: director.hold(Side.LEFT, cid)))
+    for second in (4, 9, 13):
+        assert played.shown(second * 30, Side.LEFT) == "cid"
+    assert played.shown(13 * 30, Side.RIGHT) in ("ann", "bob")
+
+
+def test_a_stranger_cannot_be_given_a_tile() -> None:
+    scene = Scene({"ann": sits(500), "bob": sits(1400)}, seconds=1)
+    with pytest.raises(ValueError, match="person 7: is not known; known are 1, 2"):
+        play(scene).director.hold(Side.LEFT, 7)

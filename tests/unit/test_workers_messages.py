@@ -13,6 +13,7 @@ from dualface_client.observe.stage_clock import StageTime
 from dualface_client.observe.timeline import LayoutChange, Seating, Timeline
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.job import Job
+from dualface_client.stream.preview import Preview, SeenPerson
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.workers.messages import (
     LINE_LIMIT_BYTES,
@@ -27,8 +28,13 @@ from dualface_client.workers.messages import (
     Ready,
     Refused,
     ServerAwaited,
+    Shown,
+    Steered,
+    SteerStream,
     StopJobs,
+    StopStream,
     TakeJob,
+    WatchStream,
     encode,
     heard_by_supervisor,
     heard_by_worker,
@@ -75,6 +81,10 @@ ODD = "a\udcff.mp4"
         TakeJob(Job("a", Path(ODD), None, "a problem")),
         TakeJob(Job("a", Path("i.mp4"), Path("o.mp4"), settings=StreamSettings(server_wait_s=3.5))),
         StopJobs("its pools are dry", 3),
+        StopStream("a"),
+        WatchStream("a", 2.5),
+        SteerStream("a", 7, "hold", "right", 3),
+        SteerStream("a", 8, "layout", layout="stacked"),
         End(),
     ],
 )
@@ -94,6 +104,8 @@ def test_what_a_worker_is_told_arrives_as_it_was(message: Message) -> None:
         Progress(replace(REPORT, input=ODD, elapsed_s=math.inf)),
         Beat(),
         LogLine(20, "note", "a", "a\nb", ""),
+        Shown("a", Preview(b"\xff\xd8", b"", (SeenPerson(1, "left", (0.1, 0.2, 0.3, 0.4)),))),
+        Steered(7, "person 3: is not known; known are 1, 2"),
         Closed(POOL),
     ],
 )

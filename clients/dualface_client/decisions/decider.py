@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from dualface_client.decisions.commands import ChangeLayout, Command, HoldSide, SwapSides
 from dualface_client.decisions.window import MAX_LOOKAHEAD_FRAMES, Decided, Lookahead
 from dualface_client.framing.studio import Plan, Studio
 from dualface_client.observe.stage_clock import StageClock
@@ -22,6 +23,7 @@ from dualface_client.types import (
     Faces,
     FloatArray,
     IntArray,
+    LayoutKind,
     PictureFacts,
     SeatAssignment,
 )
@@ -111,7 +113,8 @@ class Decider:
             settings.tracking, brief.source_wh_px, brief.pins, brief.cast, brief.join_s
         )
         self._picture = PictureAnalysis(brief.source_wh_px)
-        self._studio = Studio(settings.output.tile_layout, brief.source_wh_px, settings.framing)
+        self._brief, self._layout = brief, settings.output.tile_layout
+        self._studio = Studio(self._layout, brief.source_wh_px, settings.framing)
         self._waiting = Lookahead(settings.framing.lookahead_s, brief.most_waiting)
         self._timeline = TimelineRecorder()
 
@@ -133,6 +136,30 @@ class Decider:
             seen.time_s, assignment, facts, self._director.relinks, self._director.seats
         )
         return [self._framed(window) for window in self._waiting.add(decided)]
+
+    def obey(self, command: Command) -> str:
+        """Carries out what somebody wants, before the next frame.
+
+        Returns:
+            Why it cannot be done, empty for done.
+        """
+        try:
+            match command:
+                case SwapSides():
+                    self._director.swap()
+                case HoldSide(side, identity):
+                    self._director.hold(side, identity)
+                case ChangeLayout(kind):
+                    self._change_layout(kind)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def _change_layout(self, kind: LayoutKind) -> None:
+        """Divides the same canvas in another way; the cameras begin anew, as after a cut."""
+        layout = replace(self._layout, kind=kind)
+        self._studio = Studio(layout, self._brief.source_wh_px, self._brief.settings.framing)
+        self._layout = layout
 
     def finish(self) -> list[Decision]:
         """The frames that still wait, at the end of the stream."""
@@ -186,6 +213,13 @@ class Deciding(Protocol):
             look: Looks closer at faces of one of them: its index in `seen`, and the rows.
         """
 
+    def obey(self, command: Command) -> str:
+        """Carries out what somebody wants, before the next frame.
+
+        Returns:
+            Why it cannot be done, empty for done.
+        """
+
     def finish(self) -> Sequence[Decision]:
         """The frames that still wait, at the end of the stream."""
 
@@ -213,6 +247,10 @@ class Inline:
         """See `Deciding`."""
         for index, each in enumerate(seen):
             yield from stepped(self._decider.take(each), partial(look, index))
+
+    def obey(self, command: Command) -> str:
+        """See `Deciding`."""
+        return self._decider.obey(command)
 
     def finish(self) -> Sequence[Decision]:
         """See `Deciding`."""

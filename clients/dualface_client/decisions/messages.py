@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dualface_client.decisions.commands import Command
 from dualface_client.decisions.decider import Decision
 from dualface_client.observe.stage_clock import StageTime
 from dualface_client.observe.timeline import Timeline
@@ -44,6 +45,13 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Obey:
+    """Somebody wants something; a `Final` without decisions is the answer."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
 class LookCloser:
     """Some faces of a frame of the last `Take` need ReID; a `CloserLook` is the answer."""
 
@@ -53,19 +61,21 @@ class LookCloser:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The answer to `Take` and `Finish`.
+    """The answer to `Take`, `Obey` and `Finish`.
 
     Attributes:
         decisions: About the frames that became final, in order.
         timeline: Of the whole stream, at its end only.
         notes: To tell the user, at the end only.
         stages: Where the time went, at the end only.
+        problem: Why a command cannot be obeyed, empty otherwise.
     """
 
     decisions: tuple[Decision, ...]
     timeline: Timeline | None = None
     notes: tuple[str, ...] = ()
     stages: tuple[tuple[str, StageTime], ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

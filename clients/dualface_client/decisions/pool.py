@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from dualface_client.closing import ClosesAtExit
+from dualface_client.decisions.commands import Command
 from dualface_client.decisions.decider import Brief, CloserLook, Deciding, Decision, Inline, Seen
 from dualface_client.decisions.messages import (
     MEMORY_BYTES,
@@ -25,6 +26,7 @@ from dualface_client.decisions.messages import (
     Final,
     Finish,
     LookCloser,
+    Obey,
     Places,
     Take,
 )
@@ -162,6 +164,11 @@ class _Elsewhere:
         for first in range(0, len(seen), PLACES):
             part = seen[first : first + PLACES]
             yield from self._decided(part, partial(_look_from, first, look))
+
+    def obey(self, command: Command) -> str:
+        """See `Deciding`."""
+        self._send(Obey(command))
+        return self._answer(_no_look).problem
 
     def finish(self) -> Sequence[Decision]:
         """See `Deciding`."""

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from dualface_client.decisions.decider import Brief, CloserLook, Decider, Decision, Seen, Steps
-from dualface_client.decisions.messages import Failed, Final, Finish, LookCloser, Places, Take
+from dualface_client.decisions.messages import Failed, Final, Finish, LookCloser, Obey, Places, Take
 from dualface_client.observe.stage_clock import StageClock
 
 
@@ -54,7 +54,10 @@ class _Stream:
         trace = "".join(traceback.format_exception(error, limit=-20))
         self._connection.send(Failed(repr(error), trace))
 
-    def _worked(self, decider: Decider, message: Take | Finish) -> Iterator[None]:
+    def _worked(self, decider: Decider, message: Take | Obey | Finish) -> Iterator[None]:
+        if isinstance(message, Obey):
+            self._connection.send(Final((), problem=decider.obey(message.command)))
+            return
         if isinstance(message, Finish):
             last = tuple(decider.finish())
             stages = tuple(self._clock.totals().items())

@@ -43,11 +43,13 @@ from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.canvases import CanvasMaker
+from dualface_client.stream.controls import Controls
 from dualface_client.stream.gaps import Gaps, frames_per_look, strides
 from dualface_client.stream.load import composed_at_once, frames_that_may_wait
 from dualface_client.stream.look import Seating
 from dualface_client.stream.overlay import DebugOverlay
 from dualface_client.stream.pacing import Pacing, Unpaced
+from dualface_client.stream.preview import PreviewTap
 from dualface_client.stream.seams import (
     FaceDetector,
     FaceEmbedder,
@@ -65,6 +67,7 @@ from dualface_client.types import (
     FloatArray,
     Frame,
     IntArray,
+    Nv12Image,
     SeatAssignment,
     Side,
 )
@@ -92,6 +95,9 @@ class StreamParts:
         seating: Who sits where from the first frame on.
         live: What is known of a live source; None for a file, which waits for its frames.
         deciders: Opens the stream's decisions.
+        controls: What somebody wants to be changed while it runs.
+        tap: Where somebody who looks sees it.
+        download: Brings a picture to the host, for the tap.
     """
 
     source: FrameSource
@@ -105,6 +111,9 @@ class StreamParts:
     seating: Seating = field(default_factory=Seating)
     live: LiveFigures | None = None
     deciders: Callable[[Brief, StageClock], Deciding] = Inline
+    controls: Controls = field(default_factory=Controls)
+    tap: PreviewTap = field(default_factory=PreviewTap)
+    download: Callable[[Nv12Image], Nv12Image] = lambda image: image
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,7 @@ class _Detected:
 class _Framed:
     frame: Frame
     plan: Plan
+    assignment: SeatAssignment
 
 
 class StreamLoop:
@@ -341,6 +351,8 @@ class StreamLoop:
         """Frames with what their canvases show, as soon as that is final."""
         waiting: deque[Frame] = deque()
         for each in detected:
+            for asked in self._parts.controls.take():
+                asked.answer(self._decider.obey(asked.command))
             waiting.extend(each.frames)
             preview = self._parts.imaging.preview
             seen = [
@@ -364,14 +376,25 @@ class StreamLoop:
         if self._parts.overlay is not None:
             with self._clock.stage("overlay"):
                 self._parts.overlay.add(frame, assignment, plan.views)
-        return _Framed(frame, plan)
+        return _Framed(frame, plan, assignment)
 
     def _drawn(self, frames: Sequence[_Framed]) -> list[Frame]:
         images, plans = [each.frame.image for each in frames], [each.plan for each in frames]
         with self._clock.stage("compose"):
             canvases = self._canvases.draw(images, plans)
+        if self._parts.tap.is_due:
+            self._show(frames[-1], canvases[-1])
         pairs = zip(frames, canvases, strict=True)
         return [replace(each.frame, image=canvas) for each, canvas in pairs]
+
+    def _show(self, framed: _Framed, canvas: Nv12Image) -> None:
+        """Shows a frame to somebody who looks, which is no reason for a stream to fail."""
+        download, tap = self._parts.download, self._parts.tap
+        try:
+            with self._clock.stage("preview"):
+                tap.show(download(framed.frame.image), download(canvas), framed.assignment)
+        except Exception as error:
+            self._status.warn(f"the live picture failed: {error}")
 
     def _look_closer(self, detected: _Detected, index: int, rows: IntArray) -> CloserLook:
         """Embeds faces of one frame."""

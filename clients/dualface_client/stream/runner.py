@@ -20,6 +20,7 @@ from dualface_client.observe.run_log import log_event
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import OutputSettings, StreamSettings
+from dualface_client.stream.controls import Outside
 from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, ending, finished
 from dualface_client.stream.live import (
@@ -87,6 +88,7 @@ class StreamRun:
         settings: How to process.
         device: Its share of the device.
         clock: Gets the time of each stage.
+        outside: What people outside want of it.
     """
 
     job: Job
@@ -95,6 +97,7 @@ class StreamRun:
     settings: StreamSettings
     device: StreamDevice
     clock: StageClock
+    outside: Outside
 
     def warn(self, event: str, text: str) -> None:
         """Adds a note to the report and the log."""
@@ -152,19 +155,29 @@ class Runner:
         for future in futures:
             future.result()
 
-    def run_job(self, job: Job, status: StreamStatus, stop: Stop) -> None:
+    def run_job(
+        self, job: Job, status: StreamStatus, stop: Stop, outside: Outside | None = None
+    ) -> None:
         """Runs one job; how it ended is in its status.
 
         Args:
             job: One that may be tried.
             status: Its own, kept up to date.
             stop: Asked from outside to end early.
+            outside: What people outside want of it; its controls are closed at the end.
         """
+        outside = outside or Outside()
+        try:
+            self._run_job(job, status, stop, outside)
+        finally:
+            outside.controls.close()
+
+    def _run_job(self, job: Job, status: StreamStatus, stop: Stop, outside: Outside) -> None:
         if not self._may_start(status, stop):
             status.update(**ending(stop.error))
             return
         try:
-            self._run_started(job, status, stop)
+            self._run_started(job, status, stop, outside)
         finally:
             with self._starting:
                 self._running -= 1
@@ -180,7 +193,7 @@ class Runner:
             stop.event.wait(_ADMIT_POLL_S)
         return False
 
-    def _run_started(self, job: Job, status: StreamStatus, stop: Stop) -> None:
+    def _run_started(self, job: Job, status: StreamStatus, stop: Stop, outside: Outside) -> None:
         threading.current_thread().name = f"stream {job.name}"  # leases are reported by this name
         started = time.monotonic()
         clock = StageClock()
@@ -190,7 +203,7 @@ class Runner:
                 settings = job.settings or self._setup.settings
                 if job.is_live(settings):
                     settings = live_settings(settings)
-                run = StreamRun(job, status, stop, settings, device, clock)
+                run = StreamRun(job, status, stop, settings, device, clock, outside)
                 # Once, and not before the source is open, however often the stream starts again.
                 seats = functools.cache(functools.partial(self._seating, run))
                 missing = self._process_again(run, seats)
@@ -324,6 +337,9 @@ class Runner:
                 seating,
                 live,
                 self._deciders.open,
+                run.outside.controls,
+                run.outside.tap,
+                run.device.download,
             )
             complete = False
             try:

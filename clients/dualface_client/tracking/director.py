@@ -120,7 +120,7 @@ class Director:
         self._motions: dict[int, FaceMotion] = {}
         self._pins = PinBook(pins, self._settings.identity)
         self._enquiry.everybody = self._pins.is_open
-        self._reseated = False
+        self._reseated = self._steered = False
         self._counts = DirectorCounts()
         self._faces = Faces.empty()
         self._asked: list[Track] = []
@@ -157,13 +157,35 @@ class Director:
 
     @property
     def seats(self) -> dict[Side, int]:
-        """Holders of the sides if a pin has just changed them, else empty."""
+        """Holders of the sides if a pin or a person's wish has just changed them, else empty."""
         return {side: self._sides.holder(side) for side in Side} if self._reseated else {}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What to tell the user at the end."""
         return self._pins.notes
+
+    def swap(self) -> None:
+        """The two people change sides from the next frame on, and so do pins and places."""
+        self._pins.swap()
+        self._sides.swap()
+        self._steered = True
+
+    def hold(self, side: Side, identity: int) -> None:
+        """Gives a side to a person from the next frame on, whatever places and photos say.
+
+        Args:
+            side: Which.
+            identity: Number of somebody who has been seen.
+
+        Raises:
+            ValueError: Nobody who is known has this number.
+        """
+        if identity not in self._book.people:
+            known = ", ".join(str(number) for number in sorted(self._book.people)) or "nobody"
+            raise ValueError(f"person {identity}: is not known; known are {known}")
+        self._sides.hold(side, identity, self._time_s or 0.0)
+        self._steered = True
 
     def observe(self, faces: Faces, thumbnail: ByteArray | None, time_s: float) -> EmbeddingRequest:
         """First half of a frame: motion, risk, and which faces need a closer look.
@@ -222,7 +244,7 @@ class Director:
                 f"{len(embeddings)} embeddings for {len(self._asked)} requested faces: "
                 "one row per entry of face_rows is expected"
             )
-        self._reseated = False
+        self._reseated, self._steered = self._steered, False
         if embeddings is not None and ran:
             self._book.use_version(model_version)
             self._learn(normalised(embeddings), self._qualities(sharpness), time_s)
@@ -263,7 +285,7 @@ class Director:
     def _apply_pins(self, model_version: str, time_s: float) -> None:
         pinned = self._pins.match(self._book.people, model_version)
         if pinned:
-            self._reseated = self._sides.pin(pinned, time_s)
+            self._reseated |= self._sides.pin(pinned, time_s)
         self._enquiry.everybody = self._pins.is_open
 
     # -- people -----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dualface_client.settings.tracking import IdentitySettings
 from dualface_client.tracking.assignment import best_pairs
@@ -55,6 +55,12 @@ class PinBook:
     def notes(self) -> tuple[str, ...]:
         """What to tell the user about each pin: whom it means and how surely, or nobody."""
         return tuple(self._note(pin) for pin in self._pins)
+
+    def swap(self) -> None:
+        """Every pin means the other side from now on."""
+        self._pins = tuple(replace(pin, side=pin.side.other) for pin in self._pins)
+        self._found = {side.other: identity for side, identity in self._found.items()}
+        self._closest = {side.other: cosine for side, cosine in self._closest.items()}
 
     def _note(self, pin: Pin) -> str:
         if person := self._found.get(pin.side):

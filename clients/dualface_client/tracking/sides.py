@@ -18,11 +18,14 @@ a time constant of 30 s (`Identity.weight`).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
 
 from dualface_client.settings.tracking import SideSettings
 from dualface_client.tracking.gallery import Identity
 from dualface_client.tracking.places import lead_px
 from dualface_client.types import Side
+
+Value = TypeVar("Value", int, float)
 
 #: A second person who comes while the first has held a side for less than this is placed by
 #: position together with the first; later the first one's side is no longer touched.
@@ -44,6 +47,8 @@ class SideBook:
         self._held_since_s: dict[Side, float] = {Side.LEFT: 0.0, Side.RIGHT: 0.0}
         self._start_s: float | None = None
         self._pins: dict[Side, int] = {}
+        self._held_by_hand: dict[Side, int] = {}
+        self._turned = self._settings.swap
         self._reserved: frozenset[int] = frozenset()
         self._join_s = self._settings.join_s
         self._heights_px: list[float] = []
@@ -77,6 +82,26 @@ class SideBook:
         self._seat(before, time_s)
         return self._holders != before
 
+    def swap(self) -> None:
+        """Turns everything around: holders, pins, and which place belongs to which tile."""
+        self._turned = not self._turned
+        self._holders = _turned(self._holders)
+        self._held_since_s = _turned(self._held_since_s)
+        self._pins = _turned(self._pins)
+        self._held_by_hand = _turned(self._held_by_hand)
+
+    def hold(self, side: Side, identity: int, time_s: float) -> None:
+        """Gives a side to a person by hand; until the next call it wins over places and photos.
+
+        Args:
+            side: Which.
+            identity: Somebody who is known.
+            time_s: Presentation time in seconds.
+        """
+        kept = {other: held for other, held in self._held_by_hand.items() if held != identity}
+        self._held_by_hand = {**kept, side: identity}
+        self._seat(self._holders, time_s)
+
     def reserve(self, seats: Mapping[Side, int], join_s: float) -> None:
         """Gives sides to the people whom the stream is about, before the first frame.
 
@@ -100,6 +125,7 @@ class SideBook:
         for side, identity in self._holders.items():
             if identity and not len(people[identity].gallery):
                 self._holders[side] = 0
+                self._held_by_hand.pop(side, None)
 
     def update(
         self,
@@ -185,7 +211,7 @@ class SideBook:
     @property
     def _first_and_second(self) -> tuple[Side, Side]:
         """The tiles of whoever comes first by place and of the other one."""
-        return (Side.RIGHT, Side.LEFT) if self._settings.swap else (Side.LEFT, Side.RIGHT)
+        return (Side.RIGHT, Side.LEFT) if self._turned else (Side.LEFT, Side.RIGHT)
 
     def _ordered(self, one: Identity, other: Identity) -> dict[Side, int]:
         """Both people in the order of their places; the present order within the hysteresis."""
@@ -243,7 +269,7 @@ class SideBook:
     def _is_free(
         self, side: Side, people: Mapping[int, Identity], visible: Collection[int], time_s: float
     ) -> bool:
-        if side in self._pins:
+        if side in self._pins or side in self._held_by_hand:
             return False
         holder = people.get(self._holders[side])
         if holder is None:
@@ -258,7 +284,12 @@ class SideBook:
     def _pinned(self, holders: Mapping[Side, int]) -> dict[Side, int]:
         """The same with pinned people on their sides; those they displace take theirs, if free."""
         seated = dict(holders)
-        for side, identity in self._pins.items():
+        by_photo = {
+            side: identity
+            for side, identity in self._pins.items()
+            if identity not in self._held_by_hand.values()
+        }
+        for side, identity in {**by_photo, **self._held_by_hand}.items():
             displaced = seated[side]
             if displaced != identity:
                 if seated[side.other] in (identity, 0):
@@ -276,3 +307,7 @@ class SideBook:
 
 def _somebody_moves(people: Mapping[int, Identity]) -> bool:
     return any(person.moves for person in people.values())
+
+
+def _turned(by_side: Mapping[Side, Value]) -> dict[Side, Value]:
+    return {side.other: value for side, value in by_side.items()}

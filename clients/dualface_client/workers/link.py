@@ -26,6 +26,7 @@ from dualface_client.workers.messages import (
     Message,
     ProtocolError,
     StopJobs,
+    StopStream,
     TakeJob,
     ToSupervisor,
     encode,
@@ -94,6 +95,10 @@ class WorkerLink:
         """
         text, exit_code = ("", 0) if error is None else (str(error), error.exit_code)
         self.send(StopJobs(text, exit_code))
+
+    def stop_stream(self, name: str) -> None:
+        """Asks it to end one of its streams early."""
+        self.send(StopStream(name))
 
     def end(self) -> None:
         """Asks it to end when its jobs have."""

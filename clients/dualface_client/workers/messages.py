@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,7 +20,9 @@ from dualface_client.errors import DualfaceError
 from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.report import StreamReport
 from dualface_client.stream.job import Job
+from dualface_client.stream.preview import Preview
 from dualface_client.stream.setup import WorkerSetup
+from dualface_client.types import LayoutKind
 
 #: A stream's last report, with its history, is the longest message, and far shorter.
 LINE_LIMIT_BYTES = 4 << 20
@@ -51,6 +53,39 @@ class StopJobs(Message, frozen=True):
 
     error: str
     exit_code: int
+
+
+class StopStream(Message, frozen=True):
+    """One stream of a worker is to end early: nobody wants it any more."""
+
+    stream: str
+
+
+class SteerStream(Message, frozen=True):
+    """Something is to be changed in a running stream; the worker answers with `Steered`.
+
+    Attributes:
+        stream: Which.
+        number: Of the answer.
+        wish: What: `swap`, `hold` (then `side` and `person` say whom) or `layout`.
+        side: A person's tile.
+        person: A person's number.
+        layout: How the canvas is divided.
+    """
+
+    stream: str
+    number: int
+    wish: Literal["swap", "hold", "layout"]
+    side: Literal["left", "right"] = "left"
+    person: int = 0
+    layout: LayoutKind = "side-by-side"
+
+
+class WatchStream(Message, frozen=True):
+    """Somebody looks at a stream for this long from now on; the worker sends `Shown`."""
+
+    stream: str
+    seconds: float
 
 
 class End(Message, frozen=True):
@@ -92,14 +127,30 @@ class LogLine(Message, frozen=True):
     trace: str
 
 
+class Steered(Message, frozen=True):
+    """What came of a `SteerStream`; `problem` is empty if it was done."""
+
+    number: int
+    problem: str
+
+
+class Shown(Message, frozen=True):
+    """What a stream shows, for somebody who looks."""
+
+    stream: str
+    preview: Preview
+
+
 class Closed(Message, frozen=True):
     """A worker's last message."""
 
     region: PoolReport
 
 
-ToWorker = Begin | TakeJob | StopJobs | End
-ToSupervisor = Ready | Refused | ServerAwaited | Progress | Beat | LogLine | Closed
+ToWorker = Begin | TakeJob | StopJobs | StopStream | SteerStream | WatchStream | End
+#: What a worker says because somebody outside wants something of a stream.
+Reply = Steered | Shown
+ToSupervisor = Ready | Refused | ServerAwaited | Progress | Beat | LogLine | Reply | Closed
 
 
 def encode(message: Message) -> bytes:

@@ -25,6 +25,8 @@ class Patience:
         silence_s: A worker that says nothing for this long is killed.
         start_s: The same until it has its session.
         stop_s: After a stop, workers have this long to finish their files.
+        forgive_s: In a fleet, a stream under which a worker died is no longer suspected after it
+            has run for this long.
     """
 
     backoff_s: float = 0.5
@@ -32,6 +34,7 @@ class Patience:
     silence_s: float = 30.0
     start_s: float = 120.0
     stop_s: float = 8.0
+    forgive_s: float = 60.0
 
 
 class SilenceMonitor:

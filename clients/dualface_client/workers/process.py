@@ -13,20 +13,26 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from dualface_client.background import BackgroundLoop
+from dualface_client.decisions.commands import ChangeLayout, Command, HoldSide, SwapSides
 from dualface_client.errors import DualfaceError, relayed
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import ROOT, event_of, trace_of
+from dualface_client.stream.controls import Outside
 from dualface_client.stream.device_choice import make_device
-from dualface_client.stream.job import new_statuses
+from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.pacing import within_memory
+from dualface_client.stream.preview import Preview, PreviewTap
 from dualface_client.stream.runner import Runner
 from dualface_client.stream.session import LAST_ANSWERS_S, open_runner
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
+from dualface_client.types import Side
 from dualface_client.workers.messages import (
     Beat,
     Begin,
@@ -39,8 +45,13 @@ from dualface_client.workers.messages import (
     Ready,
     Refused,
     ServerAwaited,
+    Shown,
+    Steered,
+    SteerStream,
     StopJobs,
+    StopStream,
     TakeJob,
+    WatchStream,
     encode,
     heard_by_worker,
 )
@@ -89,6 +100,7 @@ class _Reporter(BackgroundLoop):
         self._lock = threading.Lock()
         self._watched: dict[str, StreamStatus] = {}
         self._sent: dict[str, StreamReport] = {}
+        self._shown: dict[str, Preview] = {}
         self._beat_s = 0.0
         super().__init__(self._report_all, name="report", period_s=_REPORT_S, once_more=True)
 
@@ -96,9 +108,17 @@ class _Reporter(BackgroundLoop):
         with self._lock:
             self._watched[status.snapshot().name] = status
 
+    def show(self, name: str, preview: Preview) -> None:
+        """Sends a picture with the next report; a newer one replaces it until then."""
+        with self._lock:
+            self._shown[name] = preview
+
     def _report_all(self) -> None:
         with self._lock:
             watched = list(self._watched.items())
+            shown, self._shown = self._shown, {}
+        for name, preview in shown.items():
+            self._voice.say(Shown(name, preview))
         for name, status in watched:
             self._report(name, status.snapshot())
         if time.monotonic() - self._beat_s > BEAT_S / 2:
@@ -171,25 +191,116 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
     ):
         voice.say(Ready())
         with ThreadPoolExecutor(setup.streams, thread_name_prefix="stream") as pool:
-            _take_jobs(runner, pool, reporter, stop)
+            _listen(_Streams(runner, pool, reporter, voice, stop))
         session.client.wait_idle(LAST_ANSWERS_S)
         region = session.pool.report()
     voice.say(Closed(region))
 
 
-def _take_jobs(runner: Runner, pool: ThreadPoolExecutor, reporter: _Reporter, stop: Stop) -> None:
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    stop: Stop
+    outside: Outside
+
+
+class _Streams:
+    """The jobs of this process, each with a stop and controls of its own.
+
+    Args:
+        runner: Runs them.
+        pool: Has a thread for each that may run.
+        reporter: Tells the supervisor how they are doing.
+        voice: Answers the supervisor.
+        stop: Of the whole process.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        pool: ThreadPoolExecutor,
+        reporter: _Reporter,
+        voice: _Voice,
+        stop: Stop,
+    ) -> None:
+        self._runner, self._pool, self._reporter = runner, pool, reporter
+        self._voice, self._stop = voice, stop
+        self._lock = threading.Lock()
+        self._streams: dict[str, _Stream] = {}
+
+    def take(self, job: Job) -> None:
+        (status,) = new_statuses([job])
+        tap = PreviewTap(partial(self._reporter.show, job.name))
+        stream = _Stream(Stop(), Outside(tap=tap))
+        with self._lock:
+            self._streams[job.name] = stream
+        self._reporter.watch(status)
+        self._pool.submit(self._run, job, status, stream)
+
+    def _run(self, job: Job, status: StreamStatus, stream: _Stream) -> None:
+        try:
+            self._runner.run_job(job, status, stream.stop, stream.outside)
+        finally:
+            with self._lock:  # perhaps a stream of the same name has come meanwhile
+                if self._streams.get(job.name) is stream:
+                    del self._streams[job.name]
+
+    def stop_all(self, error: DualfaceError | None = None) -> None:
+        self._stop.ask(error)
+        with self._lock:
+            streams = list(self._streams.values())
+        for stream in streams:
+            stream.stop.ask(error)
+
+    def stop(self, name: str) -> None:
+        with self._lock:
+            stream = self._streams.get(name)
+        if stream is not None:
+            stream.stop.ask()
+
+    def watch(self, name: str, seconds: float) -> None:
+        with self._lock:
+            stream = self._streams.get(name)
+        if stream is not None:
+            stream.outside.tap.watch(seconds)
+
+    def steer(self, wish: SteerStream) -> None:
+        def answer(problem: str) -> None:
+            self._voice.say(Steered(wish.number, problem))
+
+        with self._lock:
+            stream = self._streams.get(wish.stream)
+        if stream is None:
+            answer("the stream has ended")
+        else:
+            stream.outside.controls.ask(_command(wish), answer)
+
+
+def _command(wish: SteerStream) -> Command:
+    if wish.wish == "swap":
+        return SwapSides()
+    if wish.wish == "hold":
+        return HoldSide(Side(wish.side), wish.person)
+    return ChangeLayout(wish.layout)
+
+
+def _listen(streams: _Streams) -> None:
     for line in sys.stdin.buffer:
-        message = heard_by_worker(line)
-        if isinstance(message, TakeJob):
-            (status,) = new_statuses([message.job])
-            reporter.watch(status)
-            pool.submit(runner.run_job, message.job, status, stop)
-        elif isinstance(message, StopJobs):
-            text = message.error
-            stop.ask(relayed(text, message.exit_code) if text else None)
-        elif isinstance(message, End):
-            return
-    stop.ask()  # the supervisor is gone
+        match heard_by_worker(line):
+            case TakeJob(job):
+                streams.take(job)
+            case StopStream(name):
+                streams.stop(name)
+            case SteerStream() as wish:
+                streams.steer(wish)
+            case WatchStream(name, seconds):
+                streams.watch(name, seconds)
+            case StopJobs(text, exit_code):
+                streams.stop_all(relayed(text, exit_code) if text else None)
+            case End():
+                return
+            case Begin():
+                raise ProtocolError(f"the setup came twice: {line[:80]!r}")
+    streams.stop_all()  # the supervisor is gone
     watchdog = threading.Timer(_ORPHAN_LIMIT_S, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()

@@ -39,7 +39,10 @@ from dualface_client.workers.messages import (
     Progress,
     Ready,
     Refused,
+    Reply,
     ServerAwaited,
+    Shown,
+    Steered,
     ToSupervisor,
 )
 from dualface_client.workers.patience import Patience, SilenceMonitor
@@ -51,7 +54,7 @@ _QUEUE_LIMIT = 256
 
 
 @dataclass(slots=True)
-class _Worker:
+class Worker:
     """A worker across its restarts."""
 
     number: int
@@ -83,7 +86,7 @@ class Supervisor:
         self._patience = patience or Patience()
         self._silence = SilenceMonitor(self._patience)
         self._workers = [
-            _Worker(number, Backoff(self._patience.backoff_s, self._patience.backoff_limit_s))
+            Worker(number, Backoff(self._patience.backoff_s, self._patience.backoff_limit_s))
             for number in range(1, workers + 1)
         ]
         self._heard: queue.Queue[Heard] = queue.Queue(_QUEUE_LIMIT)
@@ -123,6 +126,7 @@ class Supervisor:
             while not self._is_over():
                 if stop.is_asked:
                     self._ask_to_stop(stop.error)
+                self._before_round()
                 self._start_due()
                 self._hand_out()
                 self._listen()
@@ -137,9 +141,14 @@ class Supervisor:
         self._statuses[job.name] = status
         self._outputs_before[job.name] = identity(job.output) if job.output else {}
 
+    def _before_round(self) -> None:
+        """For who gives out work of another kind."""
+
+    def _has_ended(self) -> bool:
+        return all(s.snapshot().state in FINAL_STATES for s in self._statuses.values())
+
     def _is_over(self) -> bool:
-        ended = all(s.snapshot().state in FINAL_STATES for s in self._statuses.values())
-        if not ended:
+        if not self._has_ended():
             return False
         for worker in self._workers:
             if worker.link is not None:
@@ -168,10 +177,14 @@ class Supervisor:
 
     def _start_due(self) -> None:
         for worker in self._workers:
-            wanted = self._waiting and worker.link is None and not self._stop_at_s
+            wanted = worker.link is None and not self._stop_at_s and self._wants_worker()
             if wanted and time.monotonic() >= worker.start_at_s:
                 worker.link = start_worker(worker.number, self._setup, self._heard, self._closing)
                 self._tell(worker)
+
+    def _wants_worker(self) -> bool:
+        """Whether one more process is to be started for the streams that wait."""
+        return bool(self._waiting)
 
     def _hand_out(self) -> None:
         for worker in self._workers:
@@ -207,7 +220,7 @@ class Supervisor:
             else:
                 self._on_message(worker, heard.link, heard.message)
 
-    def _on_message(self, worker: _Worker, link: WorkerLink, message: ToSupervisor) -> None:
+    def _on_message(self, worker: Worker, link: WorkerLink, message: ToSupervisor) -> None:
         match message:
             case Ready():
                 link.ready = self._ever_ready = True
@@ -223,6 +236,9 @@ class Supervisor:
                     link.running.pop(report.name, None)
                     worker.backoff.reset()
                     self._tell(worker)
+                    self._on_stream_end(report.name)
+            case Steered() | Shown():
+                self._on_reply(message)
             case Closed(region):
                 self._regions[f"worker {link.number}"] = region
             case LogLine():
@@ -235,13 +251,19 @@ class Supervisor:
                     **({"trace": message.trace} if message.trace else {}),
                 )
 
+    def _on_stream_end(self, name: str) -> None:
+        """For who has to know at once."""
+
+    def _on_reply(self, reply: Reply) -> None:
+        """For who steers streams and looks at them."""
+
     def _take(self, report: StreamReport) -> None:
         status = self._statuses[report.name]
         before = status.snapshot()
         notes = tuple(dict.fromkeys((*before.warnings, *report.warnings)))
         status.take(replace(report, warnings=notes, attempts=before.attempts))
 
-    def _on_end(self, worker: _Worker, link: WorkerLink) -> None:
+    def _on_end(self, worker: Worker, link: WorkerLink) -> None:
         worker.link = None
         link.close()
         self._tell(worker)
@@ -252,7 +274,7 @@ class Supervisor:
             self._on_death(worker, link)
         self._tell(worker)
 
-    def _on_refusal(self, worker: _Worker, link: WorkerLink) -> None:
+    def _on_refusal(self, worker: Worker, link: WorkerLink) -> None:
         """It never reached a stream: the server or the machine is at fault."""
         if link.told_to_end or self._stop_at_s:
             return  # it is no longer needed
@@ -268,7 +290,7 @@ class Supervisor:
             raise error
         self._schedule(worker, f"worker {link.number} has no session: {error}")
 
-    def _on_death(self, worker: _Worker, link: WorkerLink) -> None:
+    def _on_death(self, worker: Worker, link: WorkerLink) -> None:
         how = link.how_it_ended()
         victims = list(link.running.values())
         names = ", ".join(job.name for job in victims) or "no stream"
@@ -287,7 +309,7 @@ class Supervisor:
             self._strike(job, how, link)
         self._schedule(worker, f"worker {link.number} died ({how}) under {names}")
 
-    def _schedule(self, worker: _Worker, text: str) -> None:
+    def _schedule(self, worker: Worker, text: str) -> None:
         worker.backoff.fail()
         wait_s = worker.backoff.pause_s
         worker.restarts += 1
@@ -346,7 +368,7 @@ class Supervisor:
             reap_server(server)
         reap_shared_memory()
 
-    def _tell(self, worker: _Worker) -> None:
+    def _tell(self, worker: Worker) -> None:
         if self._state is None:
             return
         link = worker.link

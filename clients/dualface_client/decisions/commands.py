@@ -1,0 +1,30 @@
+"""What somebody may want to be decided otherwise while a stream runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dualface_client.types import LayoutKind, Side
+
+
+@dataclass(frozen=True, slots=True)
+class SwapSides:
+    """The two people change tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldSide:
+    """A person gets a tile and keeps it."""
+
+    side: Side
+    identity: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLayout:
+    """The same canvas is divided in another way."""
+
+    kind: LayoutKind
+
+
+Command = SwapSides | HoldSide | ChangeLayout
