@@ -59,7 +59,7 @@ lock: $(TOOLS) ## Pin the Python packages anew: `make lock LOCK_OPTIONS=--upgrad
 	@sed -i '1i # Exact versions of everything that setup installs; pip reads it with -c. Written by `make lock`.' constraints.txt
 	@printf 'hatchling\n' | $(LOCK) - --constraints constraints.txt --generate-hashes --output-file docker/requirements-build.txt
 	@for extra in cpu gpu; do \
-	    $(LOCK) pyproject.toml --extra $$extra --constraints constraints.txt --generate-hashes \
+	    $(LOCK) pyproject.toml --extra $$extra --extra daemon --constraints constraints.txt --generate-hashes \
 	        --output-file docker/requirements-$$extra.txt || exit; \
 	done
 

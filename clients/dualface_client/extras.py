@@ -9,11 +9,25 @@ from dualface_client.errors import PlatformError
 #: Modules that `--device cuda` imports, beside those of `CPU`.
 GPU = ("cupy", "PyNvVideoCodec", "pynvml")
 #: Modules that every run imports.
-CLIENT = ("av", "cv2", "click", "yaml", "rich", "psutil", "lap", "jinja2", "msgspec")
+CLIENT = (
+    "av",
+    "cv2",
+    "click",
+    "yaml",
+    "rich",
+    "psutil",
+    "lap",
+    "jinja2",
+    "msgspec",
+    "prometheus_client",
+)
 #: Modules that a run with the embedded server imports.
 CPU = (*CLIENT, "onnxruntime", "onnx", "tflite")
+#: Modules that the daemon imports besides.
+DAEMON = ("fastapi", "starlette", "pydantic", "uvicorn")
 #: What to tell where more than one package may be missing.
 INSTALL = "pip install 'dualface-client[cpu]' ([gpu] instead for an NVIDIA GPU)"
+INSTALL_DAEMON = "pip install 'dualface-client[cpu,daemon]' ([gpu,daemon] for an NVIDIA GPU)"
 INSTALL_GPU = "pip install 'dualface-client[gpu]' (and no plain onnxruntime beside it)"
 
 
@@ -45,6 +59,8 @@ def missing_package(error: ModuleNotFoundError) -> PlatformError | None:
 
 def _to_install(name: str) -> PlatformError:
     extra, command = ("gpu", INSTALL_GPU) if name in GPU else ("cpu", INSTALL)
+    if name in DAEMON:
+        extra, command = "daemon", INSTALL_DAEMON
     return PlatformError(
         f"the Python package {name!r} is not installed; it comes with the extra {extra!r}: "
         f"{command}"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
 
 #: What each room may use besides itself. `types` and `errors` are open to all but each other, and
 #: so are the mechanisms: single modules that know nothing of video.
-MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras"}
+MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras", "histogram"}
 BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
 SIDE_BY_SIDE = {"video", "imaging", "tracking", "picture", "framing", "observe"}
@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "background": {"closing"},
     "extras": {"errors"},
     "backoff": set(),
+    "histogram": set(),
     "atomic_file": set(),
     "settings": BASE,
     "config": BASE | {"settings"},
@@ -49,10 +50,11 @@ ALLOWED: dict[str, set[str]] = {
     "workers": STREAM | {"stream"},
     "batch": STREAM | {"config", "stream", "workers", "assets"},
     "machine": STREAM | {"config", "stream"},
+    "daemon": STREAM | {"config", "stream", "workers", "batch"},
     "__main__": {"cli"},
     "cli": BASE
     | {"settings", "config", "memory", "triton", "observe", "cast", "stream", "batch", "machine"}
-    | {"assets"},
+    | {"assets", "daemon"},
 }
 #: Modules of one room that stand on each other, from its lowest to its highest.
 MAX_FLOORS_IN_A_ROOM = 5
@@ -64,7 +66,12 @@ HEAVY = {
     "cupy": set(),
     "PyNvVideoCodec": set(),
     "lap": {"tracking"},
-    "msgspec": {"workers"},
+    "msgspec": {"workers", "daemon"},
+    "prometheus_client": {"observe", "daemon"},
+    "fastapi": {"daemon"},
+    "starlette": {"daemon"},
+    "pydantic": {"daemon"},
+    "uvicorn": {"daemon"},
     "rich": {"observe", "cli"},
     "click": {"cli"},
     "jinja2": {"observe"},

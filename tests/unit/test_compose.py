@@ -21,7 +21,7 @@ from scripts.serve_embedded import KEY_NAME, RESTRICTED, WATCHDOG_PORT, command
 from tests.triton_log import HARMLESS, LINES
 
 FILES = ("compose.yaml", "compose.mps.yaml", "compose.tls.yaml")
-MEMBERS = ("triton", "client", "triton-cpu", "client-cpu")
+MEMBERS = ("triton", "client", "triton-cpu", "client-cpu", "daemon")
 FLAG = re.compile(r"--([a-z][a-z0-9-]+)")
 #: Added with 26.04; the embedded 2.51 takes client shared memory without being asked.
 ONLY_IN_PRODUCTION = {"allow-client-shm"}
@@ -165,7 +165,7 @@ def test_gpus_are_reserved_by_id(services: dict[str, Any]) -> None:
 
 def test_profiles_are_those_of_the_documents(services: dict[str, Any]) -> None:
     profiles = {profile for service in services.values() for profile in service["profiles"]}
-    assert profiles == {"cpu", "gpu", "mps", "observability", "engines"}
+    assert profiles == {"cpu", "gpu", "live", "mps", "observability", "engines"}
 
 
 def test_alerts_and_panels_ask_for_metrics_that_triton_has() -> None:
@@ -186,7 +186,7 @@ def test_alerts_and_panels_ask_for_metrics_that_triton_has() -> None:
     rules = (ROOT / "docker/prometheus/rules.yml").read_text()
     board = (ROOT / "docker/grafana/dashboards/dualface.json").read_text()
     assert set(re.findall(r"nv_\w+", rules + board)) <= known
-    assert len(yaml.safe_load(rules)["groups"][0]["rules"]) >= 5
+    assert len(yaml.safe_load(rules)["groups"][1]["rules"]) >= 5
     assert len(json.loads(board)["panels"]) >= 8
 
 

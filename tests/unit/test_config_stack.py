@@ -240,7 +240,7 @@ def test_show_as_json(layers: Write) -> None:
 def test_show_knows_its_sections_and_refuses_others() -> None:
     done = run("show", "tracking.risk")
     assert {line.partition(".")[0] for line in done.stdout.splitlines()} == {"tracking"}
-    assert "expected one of cast, detection, " in str(run("show", "outptu").exception)
+    assert "expected one of cast, daemon, detection, " in str(run("show", "outptu").exception)
 
 
 def test_the_template_is_a_file_to_start_from(tmp_path: Path) -> None:

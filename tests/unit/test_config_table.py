@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualface_client.cli.config import show
+from dualface_client.cli.daemon import daemon
 from dualface_client.cli.run import run
 from dualface_client.config.layers import OTHER_VARIABLES, environment_layer, file_layer
 from dualface_client.config.reference import template
@@ -28,6 +29,7 @@ from dualface_client.triton.description import FACE_DETECT
 from scripts.render_configuration import PAGE, rendered
 
 #: Options of `config show` that are no settings, and those of `run`: of one run alone.
+DAEMON = {"--config", "--directory", "--help-all"}
 SHOW = {"--config", "--config-fallback", "--json", "--help-all"}
 RUN = {
     "--output",
@@ -68,7 +70,11 @@ def test_files_environment_command_line_and_page_have_the_same_settings() -> Non
     page = PAGE.read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| `(DUALFACE_\w+)` \|", page, re.MULTILINE)
     assert {flag for _, flag, _ in rows} == {s.flag for s in table.values()}
-    assert options_of(show) - SHOW == options_of(run) - RUN == {s.flag for s in table.values()}
+    assert (
+        options_of(show) - SHOW == options_of(daemon) - DAEMON == {s.flag for s in table.values()}
+    )
+    of_run = {s.flag for s in table.values() if not s.key.startswith("daemon.")}
+    assert options_of(run) - RUN == of_run
     assert {env for _, _, env in rows} == {s.env for s in table.values()}
     assert [name for name, _, _ in rows] == [key.rpartition(".")[2] for key in table]
     in_file = {".".join(path) for path in leaves_of_yaml(yaml.safe_load(template("")))}
@@ -164,6 +170,7 @@ def other_value(key: str) -> Given:
         "false",
         "1.5",
         "0",
+        ".",
     ):
         try:
             value = kind.read(text)
@@ -189,7 +196,7 @@ def test_the_engines_batch_is_the_descriptions() -> None:
 
 
 def test_help_texts_survive_an_interpreter_that_drops_docstrings() -> None:
-    command = [sys.executable, "-OO", "-m", "dualface_client", "run", "--help-all"]
+    command = [sys.executable, "-OO", "-m", "dualface_client", "daemon", "--help-all"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     said = " ".join(shown.split())
     assert all(setting.description in said for setting in settings_table().values())

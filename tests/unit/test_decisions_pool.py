@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from dualface_client.decisions.commands import ChangeLayout, HoldSide, SwapSides
+from dualface_client.decisions.commands import ChangeLayout, Command, HoldSide, SwapSides
 from dualface_client.decisions.decider import (
     Brief,
     CloserLook,
@@ -171,7 +171,11 @@ def test_no_process_means_this_thread(tmp_path: Path) -> None:
 
 def test_what_somebody_wants_is_done_elsewhere_too(pool: Deciders) -> None:
     seen = crossing()
-    wishes = {20: SwapSides(), 50: ChangeLayout("stacked"), 70: HoldSide(Side.LEFT, 9)}
+    wishes: dict[int, Command] = {
+        20: SwapSides(),
+        50: ChangeLayout("stacked"),
+        70: HoldSide(Side.LEFT, 9),
+    }
     found: list[list[Decision]] = []
     for deciding in (Inline(BRIEF, StageClock()), pool.open(BRIEF, StageClock())):
         decisions, answers = list[Decision](), list[str]()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dualface_client.errors import PlatformError
-from dualface_client.extras import CPU, GPU, missing_package, require
+from dualface_client.extras import CPU, DAEMON, GPU, missing_package, require
 
 ROOT = Path(__file__).parents[2]
 #: What wheels call themselves that are not installed here.
@@ -31,10 +31,16 @@ def names_of(extra: str) -> set[str]:
 
 def test_the_modules_are_those_of_the_extras() -> None:
     known = packages_distributions()
-    cpu = {known[name][0].lower() for name in CPU}
+    cpu = {known[name][0].lower().replace("_", "-") for name in CPU}
     assert cpu == names_of("cpu")
     gpu = (cpu - {"onnxruntime"}) | {"onnxruntime-gpu"} | {GPU_WHEELS[name] for name in GPU}
     assert gpu == names_of("gpu")
+    # Starlette and pydantic come with FastAPI, whose types we use.
+    daemon = {known[name][0].lower().replace("_", "-") for name in DAEMON} - {
+        "starlette",
+        "pydantic",
+    }
+    assert daemon == names_of("daemon") - names_of("client")
 
 
 def test_no_other_package_is_imported() -> None:
@@ -54,7 +60,7 @@ def test_no_other_package_is_imported() -> None:
     }
     core = {"numpy", "tritonclient", "google", "grpc", "triton_python_backend_utils"}
     others = found - set(sys.stdlib_module_names) - {"dualface_client"} - core
-    assert others <= set(CPU) | set(GPU)
+    assert others <= set(CPU) | set(GPU) | set(DAEMON)
 
 
 def test_what_is_missing_is_named_with_its_extra() -> None:
@@ -63,4 +69,6 @@ def test_what_is_missing_is_named_with_its_extra() -> None:
     require("numpy")
     cupy = missing_package(ModuleNotFoundError(name="cupy.cuda"))
     assert "pip install 'dualface-client[gpu]'" in str(cupy)
+    fastapi = missing_package(ModuleNotFoundError(name="fastapi.responses"))
+    assert "pip install 'dualface-client[cpu,daemon]'" in str(fastapi)
     assert missing_package(ModuleNotFoundError(name="dualface_client.lost")) is None

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from dualface_client.errors import SinkError, UsageError
+from dualface_client.histogram import HistogramMeter
 from dualface_client.observe import axes, html
 from dualface_client.observe.axes import nice_ticks
 from dualface_client.observe.health import HealthServer, answer
@@ -30,7 +32,7 @@ from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.progress import progress_line
 from dualface_client.observe.report import OutputReport, RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.run_log import Event, log_event, run_log
-from dualface_client.observe.run_state import RunState, WorkerState
+from dualface_client.observe.run_state import RunState, SlotFigures, WorkerState
 from dualface_client.observe.samples import Sample, Sampler, StreamSample, thin
 from dualface_client.observe.stage_clock import StageTime
 from dualface_client.observe.state_file import StateFile, read_state
@@ -287,15 +289,46 @@ def test_metrics_are_prometheus_text() -> None:
     state = RunState("0.1", [status('a"b', frames_out=7), status("c", state="done"), earlier])
     state.set_worker(WorkerState(1, 42, 3, ()))
     text = answer(state, "/metrics")[2].decode()
-    assert 'dualface_frames_out_total{stream="a\\"b"} 7\n' in text
-    assert 'dualface_streams{state="done"} 1\n' in text
+    assert 'dualface_frames_out_total{stream="a\\"b"} 7.0\n' in text
+    assert 'dualface_streams{state="done"} 1.0\n' in text
     assert 'dualface_frames_out_total{stream="d"}' not in text  # another run's work
-    assert "dualface_worker_restarts_total 3\n" in text
-    named = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
-    samples = {
-        line.split("{")[0].split()[0] for line in text.splitlines() if not line.startswith("#")
-    }
-    assert samples <= named
+    assert "dualface_worker_restarts_total 3.0\n" in text
+    families = list(text_string_to_metric_families(text))
+    assert all(family.documentation.endswith(".") for family in families)
+
+
+def test_metrics_have_the_times_of_frames_and_requests_and_the_slots() -> None:
+    meter = HistogramMeter()
+    for seconds in (0.001, 0.2, 99.0):
+        meter.add(seconds)
+    times = meter.histogram()
+    state = RunState("0.1", [status("a", latency=times, queue=times)])
+    state.set_worker(WorkerState(1, 42, 0, ("a",)))
+    state.set_figures(1, {"face_reid": SlotFigures(4, 2, 1, 0.5)}, {"face_detect": times})
+    state.set_worker(WorkerState(1, 42, 0, ()))  # the figures stay
+    text = answer(state, "/metrics")[2].decode()
+    for labels in ('stream="a"', 'model="face_detect",worker="1"'):
+        name = "dualface_frame_latency" if "stream" in labels else "dualface_request"
+        assert f"{name}_seconds_bucket{{{bucket('0.002', labels)}}} 1.0" in text
+        assert f"{name}_seconds_bucket{{{bucket('+Inf', labels)}}} 3.0" in text
+        assert f"{name}_seconds_sum{{{labels}}} 99.201" in text
+    assert 'dualface_slots{model="face_reid",state="quarantined",worker="1"} 1.0' in text
+    state.set_worker(WorkerState(1, 43, 1, ()))  # another process: its memory is another one
+    assert 'model="face_reid"' not in answer(state, "/metrics")[2].decode()
+
+
+def bucket(bound: str, labels: str) -> str:
+    return f'le="{bound}",{labels}'
+
+
+def test_failures_are_counted_by_class_also_of_streams_that_are_forgotten() -> None:
+    failed = status("a", state="failed", failure="SourceError")
+    state = RunState("0.1", [failed])
+    assert state.errors() == {"SourceError": 1}
+    state.add_error("SourceError")
+    state.set_streams([])
+    assert state.errors() == {"SourceError": 1}
+    assert 'dualface_errors_total{class="SourceError"} 1.0' in answer(state, "/metrics")[2].decode()
 
 
 def test_the_space_for_outputs_is_told_by_directory(tmp_path: Path) -> None:
@@ -310,7 +343,7 @@ def test_the_space_for_outputs_is_told_by_directory(tmp_path: Path) -> None:
         if line.startswith("dualface_output_free_bytes")
     ]
     assert row.startswith(f'dualface_output_free_bytes{{directory="{tmp_path}"}} ')
-    assert int(row.rpartition(" ")[2]) > 0
+    assert float(row.rpartition(" ")[2]) > 0
 
 
 def seated(left: int, right: int, *, reid: bool = False) -> SeatAssignment:

@@ -27,7 +27,9 @@ def test_the_configuration_is_read(tmp_path: Path) -> None:
     text = (FILES / "prometheus.yml").read_text()
     shutil.copy(FILES / "rules.yml", tmp_path)
     path = tmp_path / "prometheus.yml"
-    path.write_text(text.replace("/etc/prometheus/", f"{tmp_path}/"))
+    (tmp_path / "token").touch()
+    text = text.replace("/state/", f"{tmp_path}/").replace("/etc/prometheus/", f"{tmp_path}/")
+    path.write_text(text)
     done = promtool("check", "config", path)
     assert done.returncode == 0, done.stdout + done.stderr
     path.write_text(text.replace("job_name: triton", "jobname: triton"))

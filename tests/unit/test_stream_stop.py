@@ -75,7 +75,12 @@ def test_a_late_report_from_another_process_does_not_change_a_final_state() -> N
 
 def test_an_error_brings_its_exit_code() -> None:
     refused = ending(RegionRefusedError("forbidden"))
-    assert refused == {"state": "failed", "error": "forbidden", "exit_code": 3}
+    assert refused == {
+        "state": "failed",
+        "error": "forbidden",
+        "exit_code": 3,
+        "failure": "RegionRefusedError",
+    }
     assert ending(StoppedError("awaited")) == ending(None) == {"state": "stopped"}
     reports = [StreamReport("a", "a", "b", **ending(SinkError("full")))]
     assert exit_code(reports) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dualface_client.histogram import Histogram
 from dualface_client.memory.figures import Leak, PoolReport, SlotCounts
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.stage_clock import StageTime
@@ -21,6 +22,7 @@ from dualface_client.workers.messages import (
     Begin,
     Closed,
     End,
+    Figures,
     LogLine,
     Message,
     Progress,
@@ -106,6 +108,7 @@ def test_what_a_worker_is_told_arrives_as_it_was(message: Message) -> None:
         LogLine(20, "note", "a", "a\nb", ""),
         Shown("a", Preview(b"\xff\xd8", b"", (SeenPerson(1, "left", (0.1, 0.2, 0.3, 0.4)),))),
         Steered(7, "person 3: is not known; known are 1, 2"),
+        Figures(POOL, {"face_detect": Histogram((1, 0), 0.001)}),
         Closed(POOL),
     ],
 )

@@ -201,34 +201,37 @@ def worker_processes(work: RunSettings, streams: int, videos: int) -> int:
     return 0 if work.workers == 1 or (work.workers is None and workers == 1) else workers
 
 
-def deciding_processes(run: Run, workers: int) -> int:
+def deciding_processes(work: RunSettings, device: str, streams: int, workers: int) -> int:
     """Processes of each worker that track and frame, 0 where its own threads do.
 
     Args:
-        run: What was asked for.
+        work: What was asked for.
+        device: `cpu` or `cuda`.
+        streams: How many run at a time, in all workers.
         workers: Worker processes, 0 if the streams run in this one.
     """
-    wanted, workers = run.request.program.run.deciders, max(1, workers)
-    if wanted is None and run.choice.device == "cpu":
+    wanted, workers = work.deciders, max(1, workers)
+    if wanted is None and device == "cpu":
         return 0  # detection takes all cores anyway
     if wanted is None:
-        wanted = min(run.streams, max(1, len(os.sched_getaffinity(0)) // 2))
+        wanted = min(streams, max(1, len(os.sched_getaffinity(0)) // 2))
     return -(-wanted // workers)
 
 
 def _work(address: str, run: Run, stop: Stop, monitor: HardwareMonitor) -> dict[str, PoolReport]:
     """Runs the streams here or in worker processes; returns figures of each region."""
-    workers = worker_processes(run.request.program.run, run.streams, len(run.jobs))
+    work, device = run.request.program.run, run.choice.device
+    workers = worker_processes(work, run.streams, len(run.jobs))
     setup = WorkerSetup(
         address,
-        run.choice.device,
+        device,
         run.settings,
         -(-run.streams // max(1, workers)),
         run.request.tracks,
         run.request.overlay,
         run.request.program.monitor,
         open_access=run.choice.address is None,
-        deciders=deciding_processes(run, workers),
+        deciders=deciding_processes(work, device, run.streams, workers),
         vram=run.vram,
     )
     if workers:

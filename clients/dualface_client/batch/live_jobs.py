@@ -37,7 +37,7 @@ def check_live(jobs: Sequence[Job], settings: StreamSettings) -> None:
         UsageError: One is not allowed, holds credentials, exists, or is written by two streams.
     """
     live = [job for job in jobs if job.is_live(settings) and not job.problem]
-    places = Counter(place for job in live for place in map(_place, job.outputs) if place)
+    places = Counter(place for job in live for place in map(place_of, job.outputs) if place)
     for place, count in places.items():
         if count > 1:
             raise UsageError(
@@ -51,7 +51,7 @@ def check_live(jobs: Sequence[Job], settings: StreamSettings) -> None:
             _check_output(text, job.name, own)
 
 
-def _place(text: str) -> str:
+def place_of(text: str) -> str:
     """What only one stream can write to, empty for a directory."""
     return text if scheme_of(text) or (Path(text).suffix and not Path(text).is_dir()) else ""
 

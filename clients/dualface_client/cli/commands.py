@@ -15,6 +15,7 @@ from dualface_client.errors import DualfaceError
 #: Name and first line of help; the command is `NAME` of the module `dualface_client.cli.NAME`.
 COMMANDS = {
     "run": "Turn each INPUT into a video with its two people side by side.",
+    "daemon": "Keep streams running that come and go, with an API and a page.",
     "cast": "Print who a video is about: the people whom `run` finds before the first frame.",
     "setup": "Fetch and make what the embedded server needs.",
     "serve": "Run the embedded Triton server until Ctrl-C.",

@@ -44,7 +44,7 @@ Examples:
 @click.argument("prefixes", nargs=-1, metavar="[SECTION...]")
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@setting_options()
+@setting_options("")
 def show(
     prefixes: tuple[str, ...],
     config_path: Path | None,

@@ -18,6 +18,7 @@ from dualface_client.settings.kinds import Choice, Or, Switch
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PREFIX = "setting_"
+_DAEMON = "daemon."
 _OPTIONS_SHOWN = 6
 
 
@@ -72,9 +73,13 @@ def setting_options(*prefixes: str) -> Callable[[Callable[..., Any]], Callable[.
     Uncommon ones are only in `--help-all`.
 
     Args:
-        prefixes: Only settings whose keys begin like this; none for all of them.
+        prefixes: Only settings whose keys begin like this; none for all but the daemon's own.
     """
-    settings = [s for s in settings_table().values() if s.key.startswith(prefixes or ("",))]
+    settings = [
+        s
+        for s in settings_table().values()
+        if (s.key.startswith(prefixes) if prefixes else not s.key.startswith(_DAEMON))
+    ]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -67,3 +68,14 @@ def stop_on_signal(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def set_on_hangup() -> Iterator[threading.Event]:
+    """An event that each SIGHUP sets, while the body runs."""
+    event = threading.Event()
+    before = signal.signal(signal.SIGHUP, lambda number, frame: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGHUP, before)

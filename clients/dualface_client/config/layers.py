@@ -16,7 +16,7 @@ OTHER_VARIABLES = frozenset(
     for name in (
         *("CONFIG", "HOME", "KEY_FILE", "SERVER_KEY_FILE", "SERVER_CA_FILE", "CLIENT_CERT_FILE"),
         *("CLIENT_CERT_KEY_FILE", "VIDEOS", "GPU", "EXTRAS", "UID", "GID", "SHM_SIZE"),
-        *("MODEL_THREADS", "TEST_DOCKER", "DEBUG_LEASES"),
+        *("MODEL_THREADS", "TEST_DOCKER", "DEBUG_LEASES", "PORT", "STREAMS"),
     )
 )
 

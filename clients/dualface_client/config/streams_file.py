@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualface_client.config.layers import node_layer
+from dualface_client.config.layers import node_layer, program_layer
 from dualface_client.config.rules import broken_rules
 from dualface_client.config.table import Setting, settings_table
 from dualface_client.config.values import Given, Layer, Origin, Problem, quoted
@@ -55,12 +55,15 @@ class StreamEntry:
         return bool(self.address) or settings.live or settings.realtime
 
 
-def read_streams(path: Path, base: Mapping[str, Given]) -> list[StreamEntry]:
+def read_streams(
+    path: Path, base: Mapping[str, Given], *, may_be_empty: bool = False
+) -> list[StreamEntry]:
     """Reads a streams file.
 
     Args:
         path: The file.
         base: Every setting of the run; overrides must be compatible with them.
+        may_be_empty: Whether a file without streams is right.
 
     Returns:
         The streams by descending priority, then in the file's order.
@@ -68,19 +71,53 @@ def read_streams(path: Path, base: Mapping[str, Given]) -> list[StreamEntry]:
     Raises:
         ConfigError: Something is wrong; the message lists all of it.
     """
-    entries, problems = parse_streams(path, base)
+    entries, problems = parse_streams(path, base, may_be_empty=may_be_empty)
     if problems:
         raise ConfigError("\n".join(["streams are wrong:", *(f"  {p}" for p in problems)]))
     return sorted(entries, key=lambda entry: -entry.priority)
 
 
-def parse_streams(path: Path, base: Mapping[str, Given]) -> tuple[list[StreamEntry], list[Problem]]:
+def stream_entry(
+    name: str,
+    source: str,
+    outputs: Sequence[str],
+    settings: Mapping[str, object],
+    base: Mapping[str, Given],
+) -> StreamEntry:
+    """A stream that comes from elsewhere, checked as those of a file are.
+
+    Args:
+        name: Of the stream.
+        source: What to read.
+        outputs: What to write; of a video that is not live one at most.
+        settings: Its own settings by key, as text or of Python's own types.
+        base: Every setting of the run; its own must be compatible with them.
+
+    Raises:
+        ConfigError: A setting is wrong; the message lists all that are.
+    """
+    layer = _without_global(program_layer(settings, f"stream {name}"), settings_table())
+    problems = list(layer.problems) or broken_rules({**base, **layer.values})
+    if problems:
+        raise ConfigError("; ".join(problem.text for problem in problems))
+    origin = Origin("program", f"stream {name}")
+    target = Path(outputs[0]) if outputs else None
+    address = source if scheme_of(source) else ""
+    path = Path(name if address else source)
+    return StreamEntry(name, path, target, 0, layer.values, origin, address, tuple(outputs))
+
+
+def parse_streams(
+    path: Path, base: Mapping[str, Given], *, may_be_empty: bool = False
+) -> tuple[list[StreamEntry], list[Problem]]:
     """Like `read_streams`, in the file's order, and returns mistakes instead of raising them."""
     try:
         root, problems = read_tree(path, _LAYER)
     except TreeError as error:
         return [], [error.problem]
     listed = root.value.get("streams") if isinstance(root.value, dict) else None
+    if may_be_empty and (listed is None or listed.value in (None, [])):
+        return [], [*problems, *_strangers(root, ("streams",))]
     if listed is None or not isinstance(listed.value, list) or not listed.value:
         origin = listed.origin if listed else root.origin
         text = "expected `streams:` and below it a list, `- name: ...` for each stream"

@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import UsageError
-from dualface_client.observe.report import FINAL_STATES
+from dualface_client.observe.metrics import CONTENT_TYPE, metrics_text
 from dualface_client.observe.run_state import RunState
 
 _REQUEST_LIMIT_S = 2.0  # of a client that connects and says nothing
@@ -93,8 +92,7 @@ def _handler(state: RunState) -> type[BaseHTTPRequestHandler]:
 def answer(state: RunState, path: str) -> tuple[int, str, bytes]:
     """Status, content type and body for a path."""
     if path == "/metrics":
-        text = "\n".join(metrics_lines(state)) + "\n"
-        return 200, "text/plain; version=0.0.4; charset=utf-8", text.encode()
+        return 200, CONTENT_TYPE, metrics_text(state)
     stalled = state.stalled()
     ready = state.is_ready  # after the check of the streams
     healthy = not stalled and not state.pool_fault
@@ -103,50 +101,6 @@ def answer(state: RunState, path: str) -> tuple[int, str, bytes]:
         return _json(404, {"error": f"{path}: not here; try {' '.join((*checks, '/metrics'))}"})
     body = {"ok": checks[path], "stalled": list(stalled), **state.as_dict()}
     return _json(200 if checks[path] else 503, body)
-
-
-def metrics_lines(state: RunState) -> Iterator[str]:
-    """The run in Prometheus text."""
-    data = state.as_dict()
-    yield from _metric("dualface_ready", "gauge", "Whether the run is working on streams.")
-    yield f"dualface_ready {int(state.is_ready)}"
-    yield from _metric("dualface_stalled_streams", "gauge", "Running streams without progress.")
-    yield f"dualface_stalled_streams {len(state.stalled())}"
-    yield from _metric("dualface_streams", "gauge", "Streams by state.")
-    states = [stream["state"] for stream in data["streams"]]
-    for name in ("waiting", "running", *FINAL_STATES):
-        yield f'dualface_streams{{state="{name}"}} {states.count(name)}'
-    yield from _metric("dualface_worker_restarts_total", "counter", "Restarts of workers.")
-    yield f"dualface_worker_restarts_total {sum(w['restarts'] for w in data['workers'])}"
-    yield from _metric(
-        "dualface_pool_fallbacks_total",
-        "counter",
-        "Lines of Triton's log that say a memory pool was not enough.",
-    )
-    for kind, count in sorted(data["pool_fallbacks"].items()):
-        yield f'dualface_pool_fallbacks_total{{kind="{_label(kind)}"}} {count}'
-    yield from _metric("dualface_output_free_bytes", "gauge", "Free bytes where outputs go.")
-    for place, free_bytes in state.output_space().items():
-        yield f'dualface_output_free_bytes{{directory="{_label(place)}"}} {free_bytes}'
-    for key, help_text in (
-        ("frames_in", "Frames decoded."),
-        ("frames_out", "Frames written."),
-        ("decode_errors", "Packets or pictures that could not be decoded."),
-    ):
-        yield from _metric(f"dualface_{key}_total", "counter", help_text)
-        for stream in data["streams"]:
-            if stream["resumed"]:  # another run's work
-                continue
-            yield f'dualface_{key}_total{{stream="{_label(stream["name"])}"}} {stream[key]}'
-
-
-def _metric(name: str, kind: str, text: str) -> Iterator[str]:
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
-
-
-def _label(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _json(status: int, data: dict[str, Any]) -> tuple[int, str, bytes]:

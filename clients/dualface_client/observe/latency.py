@@ -6,6 +6,8 @@ import threading
 import time
 from collections import deque
 
+from dualface_client.histogram import Histogram, HistogramMeter
+
 _RECENT = 1024
 _QUANTILES = (0.5, 0.95, 0.99)
 _REFRESH_S = 0.25  # queried after every frame
@@ -18,6 +20,7 @@ class LatencyMeter:
         self._lock = threading.Lock()
         self._entered_s: dict[int, float] = {}
         self._recent_s: deque[float] = deque(maxlen=_RECENT)
+        self._whole, self._queue = HistogramMeter(), HistogramMeter()
         self._quantiles_s = (0.0, 0.0, 0.0)
         self._computed_s = -_REFRESH_S
 
@@ -31,12 +34,24 @@ class LatencyMeter:
         with self._lock:
             self._entered_s.pop(index, None)
 
+    def send(self, index: int) -> None:
+        """The frame's detection request is on its way."""
+        with self._lock:
+            entered_s = self._entered_s.get(index)
+        if entered_s is not None:
+            self._queue.add(time.monotonic() - entered_s)
+
     def leave(self, index: int) -> None:
         """The frame has been written."""
         with self._lock:
             entered_s = self._entered_s.pop(index, None)
             if entered_s is not None:
                 self._recent_s.append(time.monotonic() - entered_s)
+                self._whole.add(self._recent_s[-1])
+
+    def histograms(self) -> tuple[Histogram, Histogram]:
+        """From entering to leaving, and from entering to sending, of all frames so far."""
+        return self._whole.histogram(), self._queue.histogram()
 
     def quantiles_s(self) -> tuple[float, float, float]:
         """Median, 95th and 99th percentile, at most 0.25 s old; 0 before the first frame."""

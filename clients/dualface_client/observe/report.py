@@ -10,6 +10,7 @@ from typing import Any
 
 from dualface_client.atomic_file import write_atomically
 from dualface_client.errors import SinkError
+from dualface_client.histogram import Histogram
 from dualface_client.observe.stage_clock import StageTime
 from dualface_client.observe.timeline import Timeline
 
@@ -85,6 +86,9 @@ class StreamReport:
         latency_p50_s: Median time from decoded to written, of the last 1,024 frames.
         latency_p95_s: 95th percentile of the same.
         latency_p99_s: 99th percentile of the same.
+        latency: The same of all frames.
+        queue: From decoded to the detection request, of all frames.
+        failure: Class of the error, empty without one.
         timeline: Who sat where and when ReID ran; complete when the stream has ended.
         live: Whether it is a live stream, whose frames do not wait.
         dropped: Frames of a live stream that were not written, by cause: `behind` (too late to be
@@ -125,6 +129,9 @@ class StreamReport:
     latency_p95_s: float = 0.0
     latency_p99_s: float = 0.0
     phase: str = ""
+    latency: Histogram = field(default_factory=Histogram)
+    queue: Histogram = field(default_factory=Histogram)
+    failure: str = ""
     timeline: Timeline = field(default_factory=Timeline)
     live: bool = False
     dropped: dict[str, int] = field(default_factory=dict)

@@ -6,11 +6,13 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from dualface_client.histogram import Histogram
 from dualface_client.observe.report import (
     FINAL_STATES,
     KEPT_FIGURES,
@@ -26,6 +28,23 @@ _AFTERMATH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class SlotFigures:
+    """Slots of one model in a worker's region.
+
+    Attributes:
+        capacity: How many there are.
+        leased: Those out now, quarantined ones included.
+        quarantined: Those that a request without an answer may still be using.
+        wait_s: Time that streams waited for one so far, seconds.
+    """
+
+    capacity: int
+    leased: int
+    quarantined: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerState:
     """One worker process.
 
@@ -34,12 +53,16 @@ class WorkerState:
         pid: Of the process that runs now, 0 while none does.
         restarts: How often it was restarted.
         streams: Names of the streams it works on.
+        slots: Its region's slots by model.
+        requests: How long the server took to answer, by model.
     """
 
     number: int
     pid: int
     restarts: int
     streams: tuple[str, ...]
+    slots: Mapping[str, SlotFigures] = field(default_factory=dict)
+    requests: Mapping[str, Histogram] = field(default_factory=dict)
 
 
 class RunState:
@@ -70,6 +93,7 @@ class RunState:
         self._started_unix_s = time.time()
         self._pool_fallbacks: dict[str, int] = {}
         self._pool_fault = ""
+        self._past_errors: Counter[str] = Counter()
         self._awaited_since_s: float | None = None
         self._patient_until_s = 0.0
         self._seen: dict[str, tuple[tuple[str, int, int], float]] = {}
@@ -79,15 +103,62 @@ class RunState:
         with self._lock:
             self._phase = phase
 
+    def set_streams(self, statuses: Sequence[StreamStatus]) -> None:
+        """Says which streams there are now."""
+        with self._lock:
+            self._statuses = tuple(statuses)
+            names = {status.snapshot().name for status in self._statuses}
+            self._seen = {name: seen for name, seen in self._seen.items() if name in names}
+
     def set_server(self, server: str) -> None:
         """Says which inference server is used."""
         with self._lock:
             self._server = server
 
     def set_worker(self, worker: WorkerState) -> None:
-        """Says what a worker does now."""
+        """Says what a worker does now; its figures stay those that were said last."""
         with self._lock:
+            before = self._workers.get(worker.number)
+            if before is not None and before.pid == worker.pid:
+                worker = replace(worker, slots=before.slots, requests=before.requests)
             self._workers[worker.number] = worker
+
+    def set_figures(
+        self, number: int, slots: Mapping[str, SlotFigures], requests: Mapping[str, Histogram]
+    ) -> None:
+        """Says how a worker's memory and requests are doing."""
+        with self._lock:
+            before = self._workers.get(number)
+            if before is not None:
+                self._workers[number] = replace(before, slots=slots, requests=requests)
+
+    def add_error(self, failure: str) -> None:
+        """Counts the failure of a stream that is forgotten; `failure` is as in its report."""
+        with self._lock:
+            self._past_errors[failure] += 1
+
+    def errors(self) -> dict[str, int]:
+        """Failures of streams so far, by class."""
+        now = Counter(report.failure for report in self.reports() if report.failure)
+        with self._lock:
+            return dict(now + self._past_errors)
+
+    def reports(self) -> tuple[StreamReport, ...]:
+        """Every stream as it is now."""
+        with self._lock:
+            statuses = self._statuses
+        return tuple(status.snapshot() for status in statuses)
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        """Every worker as it is now."""
+        with self._lock:
+            return tuple(worker for _, worker in sorted(self._workers.items()))
+
+    @property
+    def pool_fallbacks(self) -> dict[str, int]:
+        """Lines of the server's log that say a pool was not enough, by kind."""
+        with self._lock:
+            return dict(self._pool_fallbacks)
 
     def set_pool(self, fallbacks: Mapping[str, int], fault: str) -> None:
         """Says how the server's memory pools are doing.
@@ -169,7 +240,7 @@ class RunState:
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
         with self._lock:
-            workers = [asdict(worker) for _, worker in sorted(self._workers.items())]
+            workers = [_plain(worker) for _, worker in sorted(self._workers.items())]
             head = {
                 "state_version": STATE_VERSION,
                 "version": self._version,
@@ -241,3 +312,13 @@ def _kept(report: StreamReport) -> dict[str, Any]:
     if report.state not in ("done", "incomplete"):
         return {}
     return {name: getattr(report, name) for name in KEPT_FIGURES}
+
+
+def _plain(worker: WorkerState) -> dict[str, Any]:
+    """For JSON; figures are for Prometheus."""
+    return {
+        "number": worker.number,
+        "pid": worker.pid,
+        "restarts": worker.restarts,
+        "streams": worker.streams,
+    }

@@ -320,6 +320,27 @@ class ExistingFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ExistingDirectory:
+    """A directory that is there."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return "an existing directory"
+
+    def read(self, text: str) -> Path:
+        """Its path; see `Kind.read`."""
+        path = Path(text).expanduser()
+        if not text or not path.is_dir():
+            raise ValueError(f"expected {self.expected}; create it, or check the path")
+        return path
+
+    def show(self, value: Path) -> str:
+        """Its path."""
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
 class PhotoOrNumber:
     """A photo of a person, or `cast:N`, the number that `dualface-client cast` shows."""
 

@@ -48,6 +48,21 @@ def home_dir(environ: Mapping[str, str] | None = None) -> Path:
     return _user_dir(env) / ".cache" / "dualface"
 
 
+def state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Where programs of this user keep what outlives them: `$XDG_STATE_HOME/dualface`.
+
+    Without the variable, `~/.local/state/dualface`.
+
+    Raises:
+        AssetError: This user has no home directory, and the variable names no other place.
+    """
+    env = os.environ if environ is None else environ
+    shared = env.get("XDG_STATE_HOME", "")
+    if shared and Path(shared).is_absolute():
+        return Path(shared) / "dualface"
+    return _user_dir(env) / ".local" / "state" / "dualface"
+
+
 def _user_dir(env: Mapping[str, str]) -> Path:
     home = env.get("HOME")
     return Path(home) if home else _expanded("~")

@@ -10,6 +10,7 @@ from dualface_client.settings.kinds import (
     SHARE,
     Address,
     Choice,
+    ExistingDirectory,
     ExistingFile,
     Host,
     Integer,
@@ -223,6 +224,60 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DaemonSettings:
+    """The daemon's API and page, and what requests may open."""
+
+    host: str = setting(
+        "127.0.0.1",
+        Host(),
+        "Address that the daemon's API and page listen on.",
+        flag="--host",
+        common=True,
+        per_stream=False,
+    )
+    port: int = setting(
+        8070,
+        Integer(0, 65535),
+        "Port of the daemon's API and page; 0 is a free one.",
+        flag="--port",
+        common=True,
+        per_stream=False,
+    )
+    tls_certificate_file: Path | None = setting(
+        None,
+        Or("off", ExistingFile()),
+        "Certificate (PEM) with which the daemon speaks TLS.",
+        flag="--tls-certificate",
+        common=True,
+        per_stream=False,
+    )
+    tls_key_file: Path | None = setting(
+        None,
+        Or("off", ExistingFile()),
+        "Key (PEM) of the certificate.",
+        flag="--tls-key",
+        common=True,
+        per_stream=False,
+    )
+    input_directory: Path | None = setting(
+        None,
+        Or("off", ExistingDirectory()),
+        "Directory whose files requests to the daemon may read; `off` allows addresses only.",
+        flag="--input-directory",
+        common=True,
+        per_stream=False,
+    )
+    output_directory: Path | None = setting(
+        None,
+        Or("off", ExistingDirectory()),
+        "Directory below which requests to the daemon may write; `off` allows addresses only.",
+        flag="--output-directory",
+        common=True,
+        per_stream=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramSettings:
     """Everything that a configuration can say.
 
@@ -233,6 +288,7 @@ class ProgramSettings:
         record: What is reported to anybody but the user.
         monitor: What is watched.
         limits: What the machine allows.
+        daemon: What the daemon listens on and lets requests open.
     """
 
     run: RunSettings = field(default_factory=RunSettings)
@@ -241,3 +297,4 @@ class ProgramSettings:
     record: RecordSettings = field(default_factory=RecordSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    daemon: DaemonSettings = field(default_factory=DaemonSettings)

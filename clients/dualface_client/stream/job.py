@@ -90,7 +90,12 @@ def ending(error: DualfaceError | None) -> dict[str, Any]:
     """
     if error is None or isinstance(error, StoppedError):
         return {"state": "stopped"}
-    return {"state": "failed", "error": str(error), "exit_code": error.exit_code}
+    return {
+        "state": "failed",
+        "error": str(error),
+        "exit_code": error.exit_code,
+        "failure": type(error).__name__,
+    }
 
 
 def finished(missing: str) -> dict[str, Any]:

@@ -254,6 +254,8 @@ class StreamLoop:
             except Exception as failure:  # raised after the answers that are on their way
                 error = failure
                 break
+            for frame in (frame for stride in batch for frame in stride):
+                self._latency.send(frame.index)
             in_flight.append(_Batch(batch, self._submitted([stride[-1] for stride in batch])))
             while len(in_flight) >= self._requests()[0]:
                 yield self._finished(in_flight.popleft())
@@ -444,6 +446,7 @@ class StreamLoop:
 
     def _report(self) -> None:
         p50_s, p95_s, p99_s = self._latency.quantiles_s()
+        latency, queue = self._latency.histograms()
         self._status.update(
             frames_in=self._counts["in"],
             frames_out=self._counts["out"],
@@ -460,6 +463,8 @@ class StreamLoop:
             latency_p50_s=p50_s,
             latency_p95_s=p95_s,
             latency_p99_s=p99_s,
+            latency=latency,
+            queue=queue,
         )
         if self._parts.live is not None:
             own = {"behind": self._counts["behind"], "stopped": self._counts["stopped"]}

@@ -243,9 +243,13 @@ class Runner:
                 f"{job.shown_input}: the device's memory is full, even after its caches were freed "
                 f"({error}). Remedy: fewer --streams, --on-oom queue, a lower --vram-limit"
             )
-            return {"error": text}
+            return {"error": text, "failure": "OutOfMemory"}
         trace = "".join(traceback.format_exception(error, limit=_TRACE_LIMIT))
-        return {"error": f"{job.shown_input}: unexpected {error!r}", "trace": trace}
+        return {
+            "error": f"{job.shown_input}: unexpected {error!r}",
+            "trace": trace,
+            "failure": type(error).__name__,
+        }
 
     def _process_with(self, run: StreamRun, seats: _Seats) -> str | None:
         """Processes the job; once more with another encoder if the first one fails."""

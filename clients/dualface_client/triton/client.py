@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from dualface_client.errors import (
     InferenceTimeoutError,
     ServerUnreachableError,
 )
+from dualface_client.histogram import Histogram, HistogramMeter
 from dualface_client.memory.slots import Hold, Lease
 from dualface_client.triton.answers import AnswerPlace, Answers, AnswersInSlots
 from dualface_client.triton.connection import Connection, status_of, translate
@@ -82,6 +84,7 @@ class InferenceClient:
         self._held_back = False
         self._closed = False
         self._epoch = self._answered = 0
+        self._times: dict[str, HistogramMeter] = {}
 
     def infer_async(
         self,
@@ -148,6 +151,8 @@ class InferenceClient:
     def _on_answer(
         self, pending: PendingInference, hold: Hold, spec: ModelSpec, place: AnswerPlace
     ) -> Any:
+        sent_s = time.monotonic()
+
         def on_answer(result: Any, error: Exception | None) -> None:
             version = ""
             try:
@@ -170,9 +175,20 @@ class InferenceClient:
             else:
                 hold.release()
             self._leave(pending, answered=not isinstance(outcome, Exception))
+            self._time_of(spec.name).add(time.monotonic() - sent_s)
             pending.finish(outcome, version)
 
         return on_answer
+
+    def _time_of(self, model: str) -> HistogramMeter:
+        with self._idle:
+            return self._times.setdefault(model, HistogramMeter())
+
+    def request_times(self) -> dict[str, Histogram]:
+        """How long answers and errors took to come so far, by model."""
+        with self._idle:
+            meters = dict(self._times)
+        return {model: meter.histogram() for model, meter in meters.items()}
 
     def _admit(self, what: str, limit_s: float) -> PendingInference:
         with self._idle:

@@ -33,6 +33,9 @@ from dualface_client.workers.messages import Reply, Shown, Steered, SteerStream,
 from dualface_client.workers.patience import Patience
 from dualface_client.workers.supervisor import Supervisor, Worker
 
+#: A picture that is older than this is no live picture any more.
+_STALE_S = 15.0
+
 
 class Fleet(Supervisor):
     """Runs streams until a stop is asked for; its thread is started by `start`.
@@ -61,7 +64,7 @@ class Fleet(Supervisor):
         self._given_s: dict[str, float] = {}
         self._numbers = itertools.count(1)
         self._answers: dict[int, Future[str]] = {}
-        self._previews: dict[str, Preview] = {}
+        self._previews: dict[str, tuple[float, Preview]] = {}
         self._error: DualfaceError | None = None
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
 
@@ -119,8 +122,9 @@ class Fleet(Supervisor):
         self._requests.put(partial(self._watch, name, seconds))
 
     def preview(self, name: str) -> Preview | None:
-        """What a stream showed last, None if nobody has looked; a new one is a new object."""
-        return self._previews.get(name)
+        """What a stream showed last, None if that was too long ago; a new one is a new object."""
+        shown_s, preview = self._previews.get(name, (0.0, None))
+        return preview if time.monotonic() - shown_s < _STALE_S else None
 
     def _run(self) -> None:
         try:
@@ -201,7 +205,7 @@ class Fleet(Supervisor):
                     answer.set_result(problem)
             case Shown(name, preview):
                 if name in self._statuses and name not in self._unwanted:
-                    self._previews[name] = preview
+                    self._previews[name] = time.monotonic(), preview
 
     def _strike(self, job: Job, how: str, link: WorkerLink) -> None:
         if job.name in self._unwanted:

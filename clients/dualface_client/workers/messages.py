@@ -17,6 +17,7 @@ import msgspec
 
 from dualface_client import __version__
 from dualface_client.errors import DualfaceError
+from dualface_client.histogram import Histogram
 from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.report import StreamReport
 from dualface_client.stream.job import Job
@@ -117,6 +118,13 @@ class Beat(Message, frozen=True):
     """A worker lives."""
 
 
+class Figures(Message, frozen=True):
+    """How a worker's memory and requests are doing; it is alive, too."""
+
+    region: PoolReport
+    requests: dict[str, Histogram]
+
+
 class LogLine(Message, frozen=True):
     """A worker's log record, `level` as in `logging`."""
 
@@ -148,9 +156,11 @@ class Closed(Message, frozen=True):
 
 
 ToWorker = Begin | TakeJob | StopJobs | StopStream | SteerStream | WatchStream | End
-#: What a worker says because somebody outside wants something of a stream.
+#: What a worker says of itself and of the server, for whoever watches.
+News = ServerAwaited | Figures
+#: What it says because somebody outside wants something of a stream.
 Reply = Steered | Shown
-ToSupervisor = Ready | Refused | ServerAwaited | Progress | Beat | LogLine | Reply | Closed
+ToSupervisor = Ready | Refused | Progress | Beat | LogLine | News | Reply | Closed
 
 
 def encode(message: Message) -> bytes:

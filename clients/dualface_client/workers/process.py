@@ -6,6 +6,7 @@ It ends when it is told to, and when its supervisor has gone, which ends its inp
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -38,6 +39,7 @@ from dualface_client.workers.messages import (
     Begin,
     Closed,
     End,
+    Figures,
     LogLine,
     Message,
     Progress,
@@ -189,8 +191,18 @@ def _serve(setup: WorkerSetup, voice: _Voice) -> None:
             lambda: voice.say(ServerAwaited()),
         ) as (runner, session),
     ):
+        # What is there now stays: collections at the ends of streams need not look at it.
+        gc.collect()
+        gc.freeze()
         voice.say(Ready())
-        with ThreadPoolExecutor(setup.streams, thread_name_prefix="stream") as pool:
+
+        def tell_figures() -> None:
+            voice.say(Figures(session.pool.report(), session.client.request_times()))
+
+        with (
+            BackgroundLoop(tell_figures, name="figures", period_s=BEAT_S, once_more=True),
+            ThreadPoolExecutor(setup.streams, thread_name_prefix="stream") as pool,
+        ):
             _listen(_Streams(runner, pool, reporter, voice, stop))
         session.client.wait_idle(LAST_ANSWERS_S)
         region = session.pool.report()
@@ -243,6 +255,9 @@ class _Streams:
             with self._lock:  # perhaps a stream of the same name has come meanwhile
                 if self._streams.get(job.name) is stream:
                     del self._streams[job.name]
+            # PyAV's streams and their container refer to each other: the decoder of a stream that
+            # was stopped would keep its threads and pictures until some later collection.
+            gc.collect()
 
     def stop_all(self, error: DualfaceError | None = None) -> None:
         self._stop.ask(error)

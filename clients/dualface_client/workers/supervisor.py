@@ -23,7 +23,7 @@ from dualface_client.errors import DualfaceError, relayed
 from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
-from dualface_client.observe.run_state import RunState, WorkerState
+from dualface_client.observe.run_state import RunState, SlotFigures, WorkerState
 from dualface_client.stream.finished import identity, take_finished
 from dualface_client.stream.job import Job, ending, new_statuses
 from dualface_client.stream.setup import WorkerSetup
@@ -35,7 +35,9 @@ from dualface_client.video.outfile import partial_path_of
 from dualface_client.workers.link import Heard, WorkerLink, start_worker
 from dualface_client.workers.messages import (
     Closed,
+    Figures,
     LogLine,
+    News,
     Progress,
     Ready,
     Refused,
@@ -227,9 +229,8 @@ class Supervisor:
                 self._refusals = 0
             case Refused(error, exit_code):
                 link.refused = relayed(error, exit_code)
-            case ServerAwaited():
-                if self._state is not None:
-                    self._state.await_server(self._setup.settings.server_wait_s)
+            case ServerAwaited() | Figures():
+                self._pass_on(worker, message)
             case Progress(report):
                 self._take(report)
                 if report.state in FINAL_STATES:
@@ -381,6 +382,15 @@ class Supervisor:
             )
         )
 
+    def _pass_on(self, worker: Worker, news: News) -> None:
+        if self._state is None:
+            return
+        match news:
+            case ServerAwaited():
+                self._state.await_server(self._setup.settings.server_wait_s)
+            case Figures(region, requests):
+                self._state.set_figures(worker.number, _slots_of(region), requests)
+
     def _close(self) -> None:
         self._closing.set()
         for worker in self._workers:
@@ -397,3 +407,10 @@ def _left_by(job: Job) -> str:
     """The unfinished output of a dead worker, empty if there is none."""
     partial = partial_path_of(job.output) if job.output is not None else None
     return str(partial) if partial is not None and partial.exists() else ""
+
+
+def _slots_of(region: PoolReport) -> dict[str, SlotFigures]:
+    return {
+        model: SlotFigures(counts.capacity, counts.leased, counts.quarantined, counts.wait_s)
+        for model, counts in region.classes.items()
+    }

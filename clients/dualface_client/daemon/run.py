@@ -1,0 +1,216 @@
+"""Runs the daemon: server, fleet, keeper and API, until a stop is asked for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dualface_client import __version__
+from dualface_client.batch.execute import STREAMS_PER_WORKER, Listener, deciding_processes
+from dualface_client.batch.live_jobs import check_live
+from dualface_client.batch.pool_faults import ending_at_pool_fault
+from dualface_client.batch.prepare import settings_of
+from dualface_client.batch.server import choice_of, server_for
+from dualface_client.batch.shared_memory import check_shared_memory, shared_memory_of
+from dualface_client.batch.streams_file import jobs_of_streams
+from dualface_client.config.stack import Effective
+from dualface_client.config.streams_file import StreamEntry, read_streams, stream_entry
+from dualface_client.daemon.api import ApiServer
+from dualface_client.daemon.desired import DesiredStream, DesiredStreams
+from dualface_client.daemon.keeper import Keeper
+from dualface_client.daemon.policy import Policy
+from dualface_client.daemon.service import ServiceNotifier
+from dualface_client.daemon.steering import Steering
+from dualface_client.daemon.token import token_at
+from dualface_client.errors import ConfigError, UsageError
+from dualface_client.observe.run_state import RunState
+from dualface_client.settings.program import ProgramSettings
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.device_choice import device_for
+from dualface_client.stream.job import Job
+from dualface_client.stream.pins import check_photos
+from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.stop import Stop
+from dualface_client.triton.reaper import reap_shared_memory
+from dualface_client.workers.fleet import Fleet
+
+#: Streams at a time where nobody says how many.
+_STREAMS = 16
+#: Workers have 8 s to finish their files, then they are killed.
+_END_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonRequest:
+    """What the daemon is to do.
+
+    Attributes:
+        config: The file of streams.
+        directory: Where state and token are kept; exists.
+        effective: Every setting.
+    """
+
+    config: Path
+    directory: Path
+    effective: Effective
+
+
+def run_daemon(
+    request: DaemonRequest,
+    stop: Stop,
+    reload: threading.Event,
+    listener: Listener,
+    service: ServiceNotifier,
+) -> None:
+    """Runs streams until a stop is asked for; afterwards their files are playable.
+
+    Args:
+        request: What to do.
+        stop: Asked from outside to end.
+        reload: Set from outside when the file of streams has changed.
+        listener: Hears what happens.
+        service: Told when the daemon is ready, and that it lives.
+
+    Raises:
+        ConfigError: The file of streams or a setting is wrong; nothing was started.
+        UsageError: The address is taken, or state or token cannot be used.
+        PlatformError: The device cannot be used, or /dev/shm is too small.
+        ServerError: The server cannot be started or reached, or failed for good.
+    """
+    program = request.effective.program()
+    entries = _entries(request)
+    token = token_at(request.directory / "token")
+    desired = DesiredStreams(request.directory / "state.json")
+    choice = choice_of(program.server, program.run.device)
+    device = device_for(
+        program.run.device, server_is_local=choice.is_local, embedded_server=choice.address is None
+    )
+    choice = replace(choice, device=device)
+    limit = program.run.streams or _STREAMS
+    _, settings = settings_of(program, device, limit)
+    workers = max(program.run.workers or 1, -(-limit // STREAMS_PER_WORKER))
+    per_worker = -(-limit // workers)
+    check_shared_memory(shared_memory_of(settings, choice, per_worker, 1))
+    reap_shared_memory()
+    state = RunState(__version__, [])
+    with ExitStack() as stack:
+        address, embedded = stack.enter_context(
+            server_for(
+                choice,
+                stop.event,
+                None,
+                lambda text: listener.say("setup", text),
+                listener.download,
+            )
+        )
+        state.set_server(f"{address} (embedded)" if embedded else address)
+        stack.enter_context(
+            ending_at_pool_fault(
+                embedded,
+                stop,
+                lambda text: listener.say("server_pool", text, logging.WARNING),
+                state,
+                gpu=device == "cuda",
+            )
+        )
+        setup = WorkerSetup(
+            address,
+            device,
+            settings,
+            per_worker,
+            monitor=program.monitor,
+            open_access=choice.address is None,
+            deciders=deciding_processes(program.run, device, limit, workers),
+        )
+        fleet = Fleet(setup, workers, stop, state)
+
+        def is_made(job: Job) -> bool:
+            own = (job.settings or settings).output
+            return job.output is not None and job.output.exists() and not own.overwrite
+
+        job_of = _job_maker(request.effective, settings)
+        keeper = Keeper(desired, fleet, state, job_of, limit, is_made)
+        keeper.take_file(entries)
+        steering = Steering(keeper, state, policy_of(program), request.effective.values)
+        if embedded is not None:
+            steering = replace(steering, server_pid=lambda: embedded.pid)
+        fleet.start()
+        stack.callback(_end, fleet, stop)
+        api = stack.enter_context(ApiServer(steering, token, program.daemon))
+        state.set_phase("running")
+        listener.say("daemon_ready", f"API and page: {api.url} (token: {request.directory}/token)")
+        service.tell("READY=1", f"STATUS={len(entries)} streams in {request.config}")
+        _keep_running(request, keeper, fleet, stop, reload, listener, service)
+        state.set_phase("stopping")
+        service.tell("STOPPING=1")
+    if stop.error is not None:
+        raise stop.error
+
+
+def _keep_running(
+    request: DaemonRequest,
+    keeper: Keeper,
+    fleet: Fleet,
+    stop: Stop,
+    reload: threading.Event,
+    listener: Listener,
+    service: ServiceNotifier,
+) -> None:
+    while not stop.is_asked and not fleet.has_ended:
+        if reload.is_set():
+            reload.clear()
+            service.reloading()
+            _reload(request, keeper, listener)
+            service.tell("READY=1")
+        keeper.tick()
+        service.alive()
+
+
+def _reload(request: DaemonRequest, keeper: Keeper, listener: Listener) -> None:
+    """A file with mistakes changes nothing: what runs goes on."""
+    try:
+        entries = _entries(request)
+    except ConfigError as error:
+        listener.say("reload_failed", f"{error}\nnothing was changed", logging.ERROR)
+        return
+    keeper.take_file(entries)
+    listener.say("reloaded", f"{request.config}: read again, {len(entries)} streams")
+
+
+def _end(fleet: Fleet, stop: Stop) -> None:
+    stop.ask()
+    fleet.join(_END_S)
+
+
+def _entries(request: DaemonRequest) -> list[StreamEntry]:
+    return read_streams(request.config, request.effective.values, may_be_empty=True)
+
+
+def policy_of(program: ProgramSettings) -> Policy:
+    """What requests may open, by the settings."""
+    daemon = program.daemon
+    return Policy(
+        program.stream.input.schemes,
+        program.stream.output.schemes,
+        daemon.input_directory,
+        daemon.output_directory,
+    )
+
+
+def _job_maker(effective: Effective, settings: StreamSettings) -> Callable[[DesiredStream], Job]:
+    def job_of(stream: DesiredStream) -> Job:
+        entry = stream_entry(
+            stream.name, stream.input, stream.outputs, stream.settings, effective.values
+        )
+        (job,) = jobs_of_streams([entry], settings)
+        if job.problem:
+            raise UsageError(job.problem)
+        check_live([job], settings)
+        check_photos(settings, [job])
+        return job
+
+    return job_of
