@@ -79,10 +79,14 @@ def vitals(daemon: DaemonProcess) -> Vitals:
         sum(each.num_threads() for each in processes),
         sum(each.num_fds() for each in processes),
         sum(bool(own & set(name.split("-"))) for name in names),
-        round(daemon.metric("dualface_slots", 'state="leased"')),
+        _leased(daemon),
         len(pids) - 1,
         round(sum(each.memory_info().rss for each in processes) / 2**20, 1),
     )
+
+
+def _leased(daemon: DaemonProcess) -> int:
+    return round(daemon.metric("dualface_slots", 'state="leased"'))
 
 
 def start(folder: Path, seconds: int, residents: int = len(RESIDENTS)) -> DaemonProcess:
@@ -151,6 +155,8 @@ def churn(daemon: DaemonProcess, cycles: int, residents: int = len(RESIDENTS)) -
     for number in range(cycles):
         cycle(daemon, number)
     took_s = time.monotonic() - begin_s
+    # Workers tell their slots once a second: those of the last guest may still be among them.
+    wait_until(lambda: _leased(daemon) <= 2 * residents, PATIENCE_S, "slots come back")
     after = vitals(daemon)
     streams = {name: daemon.stream(name) for name in RESIDENTS[:residents]}
     played = {
