@@ -47,27 +47,6 @@ def test_the_configuration_is_read(tmp_path: Path) -> None:
             "/videos/out has 3.725GiB left: outputs wait for space, then fail",
         ),
         (
-            'dualface_streams{job="run", instance="a", state="failed"}',
-            "0 0 0 1 1 2",
-            "RunHasFailedVideos",
-            {"severity": "warning", "instance": "a"},
-            "2 videos of the run failed or are incomplete; its log names them",
-        ),
-        (
-            'dualface_stalled_streams{job="run", instance="a"}',
-            "0 0 1 1 1 1",
-            "RunHasStalled",
-            {"severity": "critical", "instance": "a", "job": "run"},
-            "1 streams of the run have not moved for two minutes",
-        ),
-        (
-            'dualface_worker_restarts_total{job="run", instance="a"}',
-            "0 0 2 4 6 8",
-            "RunKeepsLosingWorkers",
-            {"severity": "warning", "instance": "a", "job": "run"},
-            "Workers of the run keep dying: its log says under which videos",
-        ),
-        (
             "dualface_server_started_seconds",
             "100 100 200 200 300 400",
             "ServerKeepsRestarting",
@@ -89,7 +68,7 @@ def test_the_configuration_is_read(tmp_path: Path) -> None:
             "Triton's metrics endpoint does not answer",
         ),
     ],
-    ids=["disk", "failed", "stalled", "workers", "restarts", "pool", "down"],
+    ids=["disk", "restarts", "pool", "down"],
 )
 def test_an_alert_fires_when_it_should_and_not_before(
     tmp_path: Path, series: str, values: str, alert: str, labels: dict[str, str], summary: str
