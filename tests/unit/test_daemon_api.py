@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.message import Message
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,8 @@ class Daemon:
 
     @staticmethod
     def job_of(stream: DesiredStream) -> Job:
+        if stream.name == "mistaken":
+            raise UsageError("rtsp://camera/door: holds a user or password")
         entry = stream_entry(stream.name, stream.input, stream.outputs, stream.settings, BASE)
         return Job(stream.name, entry.input, entry.output, address=entry.address)
 
@@ -344,6 +347,22 @@ def test_an_address_that_fails_is_tried_again_and_a_file_is_not(daemon: Daemon) 
         daemon.fleet.running[name].update(state="failed", error="gone", exit_code=1)
     wait_until(lambda: daemon.fleet.starts == ["door", "file", "door"], what="another attempt")
     assert daemon.ask("GET", "/v1/streams/file")[1]["state"] == "failed"
+
+
+def test_a_mistake_in_the_file_of_streams_is_told_and_not_tried_again(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    path = tmp_path / "streams.yaml"
+    text = "streams:\n- {name: mistaken, input: 'rtsp://camera/door', output: a/}\n"
+    path.write_text(text)
+    daemon.keeper.take_file(read_streams(path, BASE))
+    wait_until(lambda: daemon.ask("GET", "/v1/streams/mistaken")[1]["state"] == "failed")
+    for name in ("a", "b"):  # so that it is looked at again meanwhile
+        daemon.keeper.add(DesiredStream(name, f"rtsp://camera/{name}"))
+        wait_until(partial(daemon.fleet.starts.count, name))
+    said = daemon.ask("GET", "/v1/streams/mistaken")[1]
+    assert (said["state"], said["restarts"]) == ("failed", 0)
+    assert said["error"] == "rtsp://camera/door: holds a user or password"
 
 
 def test_what_the_file_of_streams_changes_is_started_again_and_nothing_else(

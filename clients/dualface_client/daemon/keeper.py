@@ -322,6 +322,7 @@ class Keeper:
                 pass  # the directory stays
         except DualfaceError as error:
             job = Job(stream.name, Path(shown(stream.input)), None, str(error))
+            log_event("stream_refused", str(error), stream=stream.name, level=logging.ERROR)
         (status,) = new_statuses([job])
         self._carried[stream.name] = _Carried(stream, job, status, time.monotonic())
         if job.problem:
@@ -351,7 +352,7 @@ class Keeper:
     def _fails_in_passing(self, carried: _Carried) -> bool:
         """Whether a failure may be over at the next attempt."""
         report = carried.status.snapshot()
-        if report.state != "failed":
+        if report.state != "failed" or carried.job.problem:  # or a mistake, which stays one
             return False
         is_live = report.live or bool(scheme_of(carried.desired.input))
         return is_live or report.exit_code == _SERVER_FAILED
