@@ -118,13 +118,12 @@ def place(
     if any(_shows(each, x, y, width, height) for each in grown):
         grown.sort(key=lambda box: _distance(box, centre))
         small = 0.0 if face is None else _SMALL * (1 + 2 * margin) * (face[3] - face[1])
-        for other in grown:
-            x, y = across.nearest(wanted[0]), down.nearest(wanted[1])
-            if _shows(other, x, y, width, height) and not _avoid(
-                other, across, down, wanted, size, other[3] - other[1] <= small
-            ):
+        # Moving away from one may bring another one in that was outside before.
+        while other := next((each for each in grown if _shows(each, x, y, width, height)), None):
+            if not _avoid(other, across, down, wanted, size, other[3] - other[1] <= small):
                 return None
-        x, y = across.nearest(wanted[0]), down.nearest(wanted[1])
+            grown.remove(other)
+            x, y = across.nearest(wanted[0]), down.nearest(wanted[1])
     return x + width / 2, y + height / 2
 
 
