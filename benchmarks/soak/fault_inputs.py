@@ -9,15 +9,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dualface_client.triton.description import ModelSpec
+from dualface_client.triton.description import FACE_DETECT, ModelSpec
 from tests import media
 
 
 def write_tiny(folder: Path, spec: ModelSpec) -> Path:
-    """A model of a contract that gives each value the picture's mean, whatever is in its batch."""
+    """A model of a contract whose values are all the picture's mean, or 1/1024 of it as scores."""
     size = int(np.prod(spec.output.dims))
+    factor = 1 / 1024 if spec is FACE_DETECT else 1.0
     constants = [
-        numpy_helper.from_array(np.ones((1, size), np.float32), "ones"),
+        numpy_helper.from_array(np.full((1, size), factor, np.float32), "scale"),
         numpy_helper.from_array(np.array([1, 2, 3]), "axes"),
         numpy_helper.from_array(np.array([-1, 1]), "column"),
         numpy_helper.from_array(np.array([-1, *spec.output.dims]), "shape"),
@@ -26,7 +27,7 @@ def write_tiny(folder: Path, spec: ModelSpec) -> Path:
         helper.make_node("Cast", [spec.input.name], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["mean"]),
         helper.make_node("Reshape", ["mean", "column"], ["means"]),
-        helper.make_node("Mul", ["means", "ones"], ["flat"]),
+        helper.make_node("Mul", ["means", "scale"], ["flat"]),
         helper.make_node("Reshape", ["flat", "shape"], [spec.output.name]),
     ]
     tensor = helper.make_tensor_value_info

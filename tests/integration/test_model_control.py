@@ -141,10 +141,10 @@ def test_a_load_that_takes_too_long_says_so_and_goes_on(
     server: EmbeddedServer, tiny_models: tuple[EmbeddedModel, ...], tmp_path: Path
 ) -> None:
     new = scaled(tiny_models[1], 1.0, tmp_path / "new.onnx")
-    options = ("--onnx", new, "--repository", server.repository, "--timeout", "0.3")
+    options = ("--onnx", new, "--repository", server.repository, "--timeout", "0.01")
     done = command(server, "swap", "face_reid", *options)
     version = max(int(path.name) for path in (server.repository / "face_reid").glob("[0-9]*"))
-    assert "not done in 0.3 s. It is still being loaded; version" in str(done.exception)
+    assert "not done in 0.01 s. It is still being loaded; version" in str(done.exception)
     with Connection(server.grpc_address) as connection:
         wait_until(lambda: serving_version(connection, "face_reid") == str(version))
 
