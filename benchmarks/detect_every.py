@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,13 +27,21 @@ from benchmarks.tracking.compare import figures
 from benchmarks.tracking.measures import TileCounts, count_tiles, total
 from benchmarks.tracking.replay import play
 from dualface_client.settings.tracking import SceneSettings
-from dualface_client.stream.gaps import Gaps
+from dualface_client.stream.gaps import Gaps, longest_s
 from dualface_client.types import Faces
+
+#: Of most clips.
+RATE = Fraction(25)
 
 
 def thinned(sights: Sequence[Sight], every: int) -> tuple[list[Sight], int]:
     """Sights of which only some frames were looked at, and how many frames those were."""
-    gaps, found, looked_at, first = Gaps(SceneSettings()), [sights[0]], 1, 1
+    gaps, found, looked_at, first = (
+        Gaps(SceneSettings(), longest_s(every, RATE)),
+        [sights[0]],
+        1,
+        1,
+    )
     gaps.fill([sights[0].time_s], [sights[0].thumbnail], sights[0].faces)
     while first < len(sights):
         stride = sights[first : first + every]

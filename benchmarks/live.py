@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.soak import cheap_detector
 from dualface_client import serve
-from dualface_client.batch.execute import Listener
+from dualface_client.batch.listener import Listener
 from dualface_client.batch.process import process
 from dualface_client.observe.report import StreamReport, StreamStatus
 from tests.live_servers import free_port, rtsp_server, why_no_rtsp_server

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dualface_client.batch.execute import Listener
     from dualface_client.batch.held_server import HeldServer, serve
+    from dualface_client.batch.listener import Listener
     from dualface_client.batch.process import process
     from dualface_client.config.program import load_settings
     from dualface_client.errors import (
@@ -54,7 +54,7 @@ __all__ = [
 #: Where each public name is defined; those that are not listed are errors.
 _MODULES = {
     "HeldServer": "batch.held_server",
-    "Listener": "batch.execute",
+    "Listener": "batch.listener",
     "ProgramSettings": "settings.program",
     "StreamReport": "observe.report",
     "StreamSettings": "settings.stream",

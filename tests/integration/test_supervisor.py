@@ -18,7 +18,7 @@ from dualface_client.memory.names import parse
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.run_log import EventRecorder, run_log
 from dualface_client.observe.run_state import RunState
-from dualface_client.settings.stream import OutputSettings, StreamSettings
+from dualface_client.settings.stream import DetectionSettings, OutputSettings, StreamSettings
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
@@ -29,7 +29,10 @@ from dualface_client.workers.patience import Patience
 from dualface_client.workers.supervisor import Supervisor
 from tests.processes import LONG_CLIP, left_by, start_of, wait_until
 
-SETTINGS = StreamSettings(output=OutputSettings((320, 180), preset="ultrafast", encoder_threads=1))
+SETTINGS = StreamSettings(
+    detection=DetectionSettings(every=1),  # so that streams are still under way when one is hit
+    output=OutputSettings((320, 180), preset="ultrafast", encoder_threads=1),
+)
 QUICK = Patience(backoff_s=0.05, silence_s=3.0)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dualface_client.settings.tracking import SceneSettings
-from dualface_client.stream.gaps import Gaps, frames_per_look, strides
+from dualface_client.stream.gaps import Gaps, frames_per_look, longest_s, strides
 from dualface_client.types import ByteArray, Faces, Frame, Nv12Image
 
 PICTURE = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
@@ -39,16 +39,32 @@ def shot(seed: int) -> ByteArray:
 
 
 def test_a_gap_is_filled_within_a_shot_only() -> None:
-    gaps, first, second = Gaps(SceneSettings()), shot(1), shot(2)
+    gaps, first, second = Gaps(SceneSettings(), 0.2), shot(1), shot(2)
     assert gaps.fill([0.0], [first], ONE) == []
     filled = gaps.fill([0.04, 0.08, 0.12], [first] * 3, ONE)
     assert filled is not None
     assert [each.boxes_xyxy_px.tolist() for each in filled] == [[[10, 10, 70, 90]]] * 2
-    assert gaps.fill([1.04, 1.08, 1.12], [first, second, second], ONE) is None
-    assert gaps.fill([1.16, 1.2, 1.24], [second] * 3, ONE) is not None
+    assert gaps.fill([0.16, 0.2, 0.24], [first, second, second], ONE) is None
+    assert gaps.fill([0.28, 0.32, 0.36], [second] * 3, ONE) is not None
+    # A second cut, sooner than the tracker would count one.
+    assert gaps.fill([0.4, 0.44, 0.48], [second, first, first], ONE) is None
 
 
 def test_frames_of_one_time_are_looked_at() -> None:
-    gaps, picture = Gaps(SceneSettings()), shot(1)
+    gaps, picture = Gaps(SceneSettings(), 0.2), shot(1)
     gaps.fill([1.0], [picture], ONE)
     assert gaps.fill([1.0, 1.0], [picture] * 2, ONE) is None
+
+
+def test_black_frames_and_long_gaps_are_looked_at() -> None:
+    gaps, picture, black = Gaps(SceneSettings(), 0.2), shot(1), np.zeros((36, 64, 3), np.uint8)
+    gaps.fill([0.0], [picture], ONE)
+    assert gaps.fill([0.04, 0.08, 0.12], [picture, black, picture], ONE) is None
+    assert gaps.fill([0.16, 0.2, 2.2], [picture] * 3, ONE) is None
+    assert gaps.fill([2.24, 2.28, 2.32], [picture] * 3, ONE) is not None
+
+
+def test_the_longest_gap_follows_what_was_asked_for() -> None:
+    assert longest_s(3, Fraction(25)) == 0.1875
+    assert longest_s(16, Fraction(25)) == pytest.approx(0.96)
+    assert longest_s(2, None) == 0.1875

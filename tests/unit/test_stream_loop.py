@@ -115,6 +115,10 @@ class FakeSink:
         self.ended = "aborted"
 
 
+#: The thumbnail of a shot that does not change.
+DETAILED = np.random.default_rng(90).integers(0, 256, (36, 64, 3), np.uint8)
+
+
 class FakeImaging:
     def __init__(self) -> None:
         self.drawn: list[int] = []
@@ -129,7 +133,7 @@ class FakeImaging:
         raise AssertionError("the fake embedder does not cut chips")
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
-        return np.full((36, 64, 3), 90, np.uint8)
+        return DETAILED
 
     def preview(self, image: Nv12Image) -> ByteArray:
         self.previews += 1

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 
-from dualface_client.assets.installation import show_nobody
 from dualface_client.batch.admission import admit_streams, needs_of
+from dualface_client.batch.listener import Listener
 from dualface_client.batch.pool_faults import ending_at_pool_fault
 from dualface_client.batch.run import Run
 from dualface_client.batch.server import server_for
@@ -19,8 +18,8 @@ from dualface_client.memory.vram import NVDEC_CONTEXT_BYTES, WORKER_BYTES, VramL
 from dualface_client.observe.alerts import Alert
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.memory_peak import MemoryPeak
-from dualface_client.observe.report import FINAL_STATES, StreamStatus
-from dualface_client.observe.run_log import ROOT, log_event
+from dualface_client.observe.report import FINAL_STATES
+from dualface_client.observe.run_log import ROOT
 from dualface_client.settings.program import RunSettings
 from dualface_client.stream.device_choice import make_device
 from dualface_client.stream.job import fail_unstarted
@@ -35,59 +34,6 @@ from dualface_client.workers.supervisor import Supervisor
 
 #: Measured on an H200: with more streams, Python's lock slows a process down.
 STREAMS_PER_WORKER = 4
-
-
-class Listener:
-    """Hears what a run has to say; this one writes it to the log and shows no progress.
-
-    Derive from it and override what you want to hear.
-    """
-
-    def say(self, event: str, text: str, level: int = logging.INFO) -> None:
-        """One line.
-
-        Called on the thread that called `process`, where an exception ends the run, and on threads
-        that watch (hardware alerts, the server's memory pools), where one is logged; two calls may
-        run at a time.
-
-        Args:
-            event: A name for machines, `snake_case`.
-            text: A sentence for people.
-            level: A level of `logging`.
-        """
-        log_event(event, text, level=level)
-
-    def display(self, statuses: Sequence[StreamStatus]) -> AbstractContextManager[object]:
-        """Shows the streams while they run.
-
-        Called once, on the thread that called `process`. An exception ends the run.
-
-        Args:
-            statuses: One for each video, in order; `snapshot()` gives its report as it is now, on
-                any thread.
-
-        Returns:
-            Entered before the first stream starts and left when the last one has ended.
-        """
-        del statuses
-        return nullcontext()
-
-    def download(
-        self, what: str, size_bytes: int, so_far_bytes: Callable[[], int]
-    ) -> AbstractContextManager[object]:
-        """Shows a download of models or server, which only the first run needs.
-
-        Called on the thread that called `process`. An exception ends the run.
-
-        Args:
-            what: Name and version of the package.
-            size_bytes: Of the whole download; 0 if what has come cannot be seen.
-            so_far_bytes: Says how much has come, on any thread.
-
-        Returns:
-            Entered before the download starts and left when it has ended.
-        """
-        return show_nobody(what, size_bytes, so_far_bytes)
 
 
 def _say_from_watch(listener: Listener, event: str, text: str, level: int) -> None:

@@ -11,8 +11,9 @@ from os import PathLike
 from pathlib import Path
 
 from dualface_client.background import BackgroundLoop
-from dualface_client.batch.execute import Listener, carry_out
+from dualface_client.batch.execute import carry_out
 from dualface_client.batch.held_server import HeldServer, refuse_no_event
+from dualface_client.batch.listener import Listener
 from dualface_client.batch.prepare import prepare_run
 from dualface_client.batch.run import RunRequest
 from dualface_client.config.program import AnySettings, check_settings

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import click
 
-from dualface_client.batch.execute import Listener
+from dualface_client.batch.listener import Listener
 from dualface_client.cli.setting_options import read_settings, setting_options
 from dualface_client.cli.signals import set_on_hangup, stop_on_signal
 from dualface_client.errors import UsageError
 from dualface_client.extras import require
 from dualface_client.observe.run_log import log_event, run_log
 from dualface_client.settings import paths
-from dualface_client.triton.reaper import unlink_own_shared_memory
 
 
 @click.command(
@@ -55,15 +54,17 @@ def daemon(streams_path: Path, directory: Path | None, given: dict[str, str]) ->
     require("fastapi", "uvicorn", "prometheus_client")
     from dualface_client.daemon.run import DaemonRequest, run_daemon
     from dualface_client.daemon.service import ServiceNotifier
+    from dualface_client.triton.reaper import unlink_own_shared_memory
 
     effective = read_settings(None, given, fallback=False)
     place = _directory(directory)
     log_format = effective.program().record.log_format
     with run_log(log_format, lambda line: click.echo(line, err=True)):
         listener = _Teller(quiet=log_format == "json")
-        clean_up = unlink_own_shared_memory
         with (
-            stop_on_signal(lambda text: listener.say("stopping", text), clean_up) as stop,
+            stop_on_signal(
+                lambda text: listener.say("stopping", text), unlink_own_shared_memory
+            ) as stop,
             set_on_hangup() as reload,  # inside, because SIGHUP would be a stop otherwise
         ):
             request = DaemonRequest(streams_path, place, effective)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from dualface_client.batch.execute import Listener
+from dualface_client.batch.listener import Listener
 from dualface_client.batch.pictures import pictures_of
 from dualface_client.batch.run import Run
 from dualface_client.cli.downloads import download_bar

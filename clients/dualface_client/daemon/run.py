@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dualface_client import __version__
-from dualface_client.batch.execute import STREAMS_PER_WORKER, Listener, deciding_processes
+from dualface_client.batch.execute import STREAMS_PER_WORKER, deciding_processes
+from dualface_client.batch.listener import Listener
 from dualface_client.batch.live_jobs import check_live
 from dualface_client.batch.pool_faults import ending_at_pool_fault
 from dualface_client.batch.prepare import settings_of

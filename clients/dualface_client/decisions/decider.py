@@ -116,6 +116,7 @@ class Decider:
         self._brief, self._layout = brief, settings.output.tile_layout
         self._studio = Studio(self._layout, brief.source_wh_px, settings.framing)
         self._waiting = Lookahead(settings.framing.lookahead_s, brief.most_waiting)
+        self._earlier_notes: tuple[str, ...] = ()
         self._timeline = TimelineRecorder()
 
     def take(self, seen: Seen) -> Steps:
@@ -158,6 +159,7 @@ class Decider:
     def _change_layout(self, kind: LayoutKind) -> None:
         """Divides the same canvas in another way; the cameras begin anew, as after a cut."""
         layout = replace(self._layout, kind=kind)
+        self._earlier_notes += self._studio.notes
         self._studio = Studio(layout, self._brief.source_wh_px, self._brief.settings.framing)
         self._layout = layout
 
@@ -173,7 +175,8 @@ class Decider:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to tell the user at the end."""
-        return (*self._director.notes, *self._studio.notes)
+        notes = (*self._director.notes, *self._earlier_notes, *self._studio.notes)
+        return tuple(dict.fromkeys(notes))
 
     def _facts(self, seen: Seen, scene_cut: bool) -> PictureFacts:
         """What is known of the picture besides its faces."""

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
@@ -65,7 +66,11 @@ class Deciders(ClosesAtExit):
             return Inline(brief, clock)
         with self._lock:
             process = self._least_busy()
-            connection, places = process.connect()
+            try:
+                connection, places = process.connect()
+            except OSError:  # it has just died
+                process = self._least_busy()
+                connection, places = process.connect()
         return _Elsewhere(brief, clock, process, connection, places, self._check)
 
     def close(self) -> None:
@@ -97,6 +102,7 @@ class _Process:
                 [*command, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # signals for a terminal's whole group are the parent's
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
         self.streams = 0
@@ -121,6 +127,10 @@ class _Process:
             os.close(memory)
         self.streams += 1
         return Connection(ours.detach()), places
+
+    def kill(self) -> None:
+        """Ends it at once: it does not answer."""
+        self._popen.kill()
 
     def how_it_ended(self) -> str:
         """For a message."""
@@ -155,7 +165,12 @@ class _Elsewhere:
         self._check = check
         self._is_open = True
         self._end: Final = Final(())
-        self._send(brief)
+        self._limit_s = brief.settings.detection.timeout_s
+        try:
+            self._send(brief)
+        except DeciderLostError:
+            self.close()
+            raise
 
     def decide(
         self, seen: Sequence[Seen], look: Callable[[int, IntArray], CloserLook]
@@ -174,8 +189,8 @@ class _Elsewhere:
         """See `Deciding`."""
         self._send(Finish())
         self._end = self._answer(_no_look)
-        for name, time in self._end.stages:
-            self._clock.add(name, time)
+        for name, spent in self._end.stages:
+            self._clock.add(name, spent)
         return self._end.decisions
 
     @property
@@ -227,8 +242,11 @@ class _Elsewhere:
 
     def _receive(self) -> Any:
         try:
+            since_s = time.monotonic()
             while not self._connection.poll(_LOOK_S):
                 self._check()
+                if time.monotonic() - since_s > self._limit_s:
+                    self._process.kill()
             return self._connection.recv()
         except (EOFError, OSError) as error:
             raise self._lost() from error

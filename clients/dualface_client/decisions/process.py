@@ -20,6 +20,9 @@ from dualface_client.decisions.decider import Brief, CloserLook, Decider, Decisi
 from dualface_client.decisions.messages import Failed, Final, Finish, LookCloser, Obey, Places, Take
 from dualface_client.observe.stage_clock import StageClock
 
+#: How often it looks whether the parent is still there.
+_LOOK_S = 1.0
+
 
 class _Stream:
     """One stream of the parent: a message in, at most one out."""
@@ -89,14 +92,18 @@ def main() -> int:
     # Ctrl-C and a service manager's SIGTERM reach all processes: the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    parent_pid = os.getppid()
     streams: dict[Connection, _Stream] = {}
     with socket.socket(fileno=int(sys.argv[1])) as parent:
-        while True:
-            for ready in wait([parent, *streams]):
+        # A process that was forked from the parent may hold the socket's other end open.
+        while os.getppid() == parent_pid:
+            for ready in wait([parent, *streams], _LOOK_S):
                 if isinstance(ready, Connection):
                     _serve(ready, streams)
                 elif not _welcome(parent, streams):
                     return 0
+    return 0
 
 
 def _welcome(parent: socket.socket, streams: dict[Connection, _Stream]) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dualface_client.types import SeatAssignment
+if TYPE_CHECKING:  # it brings NumPy, for which no help text waits
+    from dualface_client.types import SeatAssignment
 
 _BINS = 240
 _SEATINGS = 2000

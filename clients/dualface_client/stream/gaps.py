@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from dualface_client.settings.tracking import SceneSettings
@@ -20,6 +21,12 @@ def frames_per_look(frame_rate: Fraction | None) -> int:
     if frame_rate is None:
         return 1
     return max(1, min(int(_LONGEST_S * frame_rate), _MOST))
+
+
+def longest_s(every: int, frame_rate: Fraction | None) -> float:
+    """Longest time that is filled in: a stride's, and half of it more where frames are uneven."""
+    usual_s = every / frame_rate if frame_rate else _LONGEST_S
+    return 1.5 * float(max(_LONGEST_S, usual_s))
 
 
 def strides(frames: Iterable[Frame], every: int) -> Iterator[list[Frame]]:
@@ -48,11 +55,13 @@ class Gaps:
     """Fills the frames between those that are looked at; state of one stream.
 
     Args:
-        settings: What a cut is.
+        settings: What a cut is; here every one counts, however soon it follows another.
+        longest_s: Longest time between two looks that is filled in.
     """
 
-    def __init__(self, settings: SceneSettings) -> None:
-        self._cuts = CutDetector(settings)
+    def __init__(self, settings: SceneSettings, longest_s: float) -> None:
+        self._cuts = CutDetector(replace(settings, min_shot_s=0.0))
+        self._longest_s = longest_s
         self._before: tuple[float, Faces] | None = None
 
     def fill(
@@ -66,15 +75,20 @@ class Gaps:
             faces: Detections of the last one.
 
         Returns:
-            None where these frames must be looked at themselves: there is a cut, or motion between
+            None where these frames must be looked at themselves: there is a cut or a plain picture
+            among them, the time between the looks is too long, or motion between
             the frames on either side does not say enough (`tracking.between`).
         """
-        cuts = [self._cuts.update(*pair) for pair in zip(thumbnails, times_s, strict=True)]
+        breaks = [self._breaks(*pair) for pair in zip(thumbnails, times_s, strict=True)]
         before, self._before = self._before, (times_s[-1], faces)
         if len(times_s) == 1:
             return []
-        if before is None or any(cuts) or times_s[-1] <= before[0]:
+        if before is None or any(breaks) or not 0 < times_s[-1] - before[0] <= self._longest_s:
             return None
         start_s, length_s = before[0], times_s[-1] - before[0]
         shares = [(time_s - start_s) / length_s for time_s in times_s[:-1]]
         return between(before[1], faces, shares)
+
+    def _breaks(self, thumbnail: ByteArray, time_s: float) -> bool:
+        """Whether a frame begins a shot, or belongs to none, such as a black one."""
+        return self._cuts.update(thumbnail, time_s) or self._cuts.is_plain

@@ -44,7 +44,7 @@ from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.canvases import CanvasMaker
 from dualface_client.stream.controls import Controls
-from dualface_client.stream.gaps import Gaps, frames_per_look, strides
+from dualface_client.stream.gaps import Gaps, frames_per_look, longest_s, strides
 from dualface_client.stream.load import composed_at_once, frames_that_may_wait
 from dualface_client.stream.look import Seating
 from dualface_client.stream.overlay import DebugOverlay
@@ -163,7 +163,8 @@ class StreamLoop:
         layout = settings.output.tile_layout
         self._decider = parts.deciders(self._brief(), clock)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
-        self._gaps = None if self._frames_per_look() == 1 else Gaps(settings.tracking.scene)
+        every, rate = self._frames_per_look(), parts.source.info.frame_rate
+        self._gaps = None if every == 1 else Gaps(settings.tracking.scene, longest_s(every, rate))
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
         self._latency = LatencyMeter()
@@ -276,7 +277,9 @@ class StreamLoop:
         """Of how many frames one goes to the detector."""
         if self._parts.live is not None:
             return 1  # nothing may wait for the next look
-        return self._settings.detection.every or frames_per_look(self._parts.source.info.frame_rate)
+        info = self._parts.source.info
+        every = self._settings.detection.every or frames_per_look(info.frame_rate)
+        return min(every, frames_that_may_wait(info.width_px, info.height_px))
 
     def _requests(self) -> tuple[int, int]:
         detection = self._settings.detection
@@ -354,7 +357,11 @@ class StreamLoop:
         waiting: deque[Frame] = deque()
         for each in detected:
             for asked in self._parts.controls.take():
-                asked.answer(self._decider.obey(asked.command))
+                try:
+                    asked.answer(self._decider.obey(asked.command))
+                except BaseException:
+                    asked.answer("the stream failed before it could be done")
+                    raise
             waiting.extend(each.frames)
             preview = self._parts.imaging.preview
             seen = [

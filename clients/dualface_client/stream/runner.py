@@ -221,11 +221,15 @@ class Runner:
         """Processes the job; if the device's memory is full, frees its caches and tries again.
 
         Only once: if it is full then, others fill it, and only this stream fails. The same where
-        the process that decides for the stream dies.
+        the process that decides for a file dies; a live stream fails, as it has no beginning.
         """
         try:
             return self._process_with(run, seats)
         except DeciderLostError as error:
+            if run.stop.is_asked:
+                raise StoppedError(f"stopped; {error}") from error
+            if run.job.is_live(run.settings):
+                raise
             event, text = "decider_lost", f"{error}; started again from the beginning"
         except Exception as error:
             if not self._device.is_out_of_memory(error):

@@ -61,6 +61,8 @@ class CutDetector:
         self._settings = settings or SceneSettings()
         self._earlier: deque[FloatArray] = deque(maxlen=2)  # newest first
         self._cut_s = -inf
+        #: Whether the last frame had too little detail to belong to a shot.
+        self.is_plain = False
 
     def update(self, thumbnail: ByteArray, time_s: float) -> bool:
         """Takes the next frame.
@@ -75,7 +77,8 @@ class CutDetector:
         """
         current = thumbnail.astype(np.float32)
         detail = _detail(current)
-        if detail.sum() < self._settings.min_detail * current[..., 0].size:
+        self.is_plain = bool(detail.sum() < self._settings.min_detail * current[..., 0].size)
+        if self.is_plain:
             return False
         cut = time_s - self._cut_s >= self._settings.min_shot_s and self._is_new(current, detail)
         if cut:

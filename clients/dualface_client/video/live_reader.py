@@ -90,6 +90,7 @@ class LiveReader:
         self._sounds: deque[LivePacket] = deque(maxlen=_SOUNDS_LIMIT)
         self._ended = False
         self._error: Exception | None = None
+        self._retired: InputContainer | None = None
         self._stamp_ends: dict[int, int] = {}
         self.counts: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="live", daemon=True)
@@ -197,9 +198,20 @@ class LiveReader:
         except AV_ERRORS as error:
             why = f"the connection was lost ({reason(error)})"
         finally:
-            container.close()
+            self._retire(container)
         self._say("lost", why)
         return why, False
+
+    def _retire(self, container: InputContainer) -> None:
+        """Closes the connection before this one.
+
+        Whoever takes the packets may still decode the last of this one, and closing it would take
+        the decoder away under its hands: a picture would be lost. The last one of all is closed
+        when nobody holds it any more.
+        """
+        before, self._retired = self._retired, container
+        if before is not None:
+            before.close()
 
     def _say(self, event: str, what: str) -> None:
         if not self._is_over:  # then nobody listens any more
