@@ -55,7 +55,7 @@ def _as_exported(path: Path, spec: ModelSpec) -> ModelSpec:
     try:
         manifest = json.loads((path.parent / "models.json").read_text())
         height, width, _ = manifest["models"][path.name]["input_dims"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError):  # no list of exports: the usual size
         return spec
     return with_detector_size(spec, width, height)
 

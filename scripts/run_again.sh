@@ -9,6 +9,7 @@ pause_s=${DUALFACE_TRY_PAUSE_S:-5}
 
 child=
 stopped=
+# `kill` says nothing: the client may have ended just before.
 stop() {
     stopped=yes
     [ -z "$child" ] || kill -TERM "$child" 2>/dev/null

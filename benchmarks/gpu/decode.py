@@ -229,7 +229,7 @@ def main() -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             try:
                 row = json.loads(done.stdout.strip().splitlines()[-1])
-            except (ValueError, IndexError):
+            except (ValueError, IndexError):  # it died: its last words go into the row
                 row = {"work": work, "processes": processes, "streams_per_process": streams}
             row["stderr"] = done.stderr[-1500:]
             row["exit_status"] = done.returncode

@@ -81,7 +81,7 @@ class Run:
         for line in self.process.stderr:
             try:
                 self.events.append(json.loads(line))
-            except ValueError:
+            except ValueError:  # what a library printed; looked at in the end
                 self.noise.append(line)
                 continue
             if self.events[-1]["event"] == "health_page":

@@ -212,7 +212,7 @@ def _client(
         seed.set_data_from_numpy(np.full((trial.batch, 1), mark, np.uint8))
         try:
             check = client.infer(ENSEMBLE, [seed], client_timeout=30.0).as_numpy("check")
-        except InferenceServerException:
+        except InferenceServerException:  # what the trial counts
             errors += 1
             continue
         answered += 1

@@ -36,10 +36,8 @@ def _comment(lines: list[str], first: int) -> str:
 
 
 def _swallowing(node: ast.AST) -> Iterator[tuple[int, int]]:
-    if isinstance(node, ast.ExceptHandler) and node.name is None and len(node.body) == 1:
-        body = node.body[0]
-        if isinstance(body, ast.Pass | ast.Continue) or _returns_nothing(body):
-            yield node.lineno - 1, (body.end_lineno or body.lineno) - 1
+    if isinstance(node, ast.ExceptHandler) and not _passes_on(node):
+        yield node.lineno - 1, (node.end_lineno or node.lineno) - 1
     if isinstance(node, ast.With) and any(
         "suppress(" in ast.unparse(item.context_expr) for item in node.items
     ):
@@ -48,13 +46,31 @@ def _swallowing(node: ast.AST) -> Iterator[tuple[int, int]]:
         yield node.lineno - 1, (node.end_lineno or node.lineno) - 1
 
 
-def _returns_nothing(body: ast.stmt) -> bool:
-    if not isinstance(body, ast.Return):
-        return False
-    if isinstance(body.value, ast.Call):  # `frozenset()`, `Found()`
-        return not body.value.args and not body.value.keywords
-    empty = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.UnaryOp)
-    return body.value is None or isinstance(body.value, empty)
+def _passes_on(handler: ast.ExceptHandler) -> bool:
+    """Whether it raises, or does something with the error."""
+    inside = [node for statement in handler.body for node in ast.walk(statement)]
+    return any(
+        isinstance(node, ast.Raise) or (isinstance(node, ast.Name) and node.id == handler.name)
+        for node in inside
+    )
+
+
+#: What keeps a command of the shell or a promise of a page from saying that it failed.
+_SILENT = re.compile(r"\|\| true|2> ?/dev/null|/dev/null 2>&1|set \+e|\.catch\(|catch \{")
+_WORDS = re.compile(r"(^|\s)(#|//) ")
+
+
+def silent(text: str) -> list[str]:
+    """Lines of a script that hide a failure, without a word on them, above or just below."""
+    lines = text.splitlines()
+    return [
+        line.strip()
+        for number, line in enumerate(lines)
+        if _SILENT.search(line)
+        and not any(
+            re.search(r"(^|\s)(#|//) ", near) for near in lines[max(0, number - 3) : number + 2]
+        )
+    ]
 
 
 def everywhere() -> Iterator[tuple[Path, str]]:
@@ -69,6 +85,24 @@ def test_what_silences_a_checker_has_its_reason_beside_it() -> None:
 
 def test_what_swallows_an_error_has_its_reason_beside_it() -> None:
     assert [f"{path}: {line}" for path, text in everywhere() for line in swallowed(text)] == []
+
+
+def test_scripts_and_pages_hide_no_failure_without_a_reason() -> None:
+    found = [
+        path
+        for pattern in (
+            "scripts/*.sh",
+            "docker/*.sh",
+            "make/*.mk",
+            "Makefile",
+            ".ci/run",
+            "**/*.html",
+        )
+        for path in sorted(ROOT.glob(pattern))
+        if not {".venv", "out"} & set(path.relative_to(ROOT).parts)
+    ]
+    assert len(found) > 3
+    assert [f"{path.name}: {line}" for path in found for line in silent(path.read_text())] == []
 
 
 def test_what_counts_as_a_reason() -> None:
@@ -109,7 +143,11 @@ def test_what_counts_as_swallowed() -> None:
         assert swallowed(text) == ["except OSError:"], body
     assert swallowed(handler.format("  # gone", "pass")) == []
     assert swallowed(handler.format("", "pass  # gone")) == []
-    assert swallowed(handler.format("", "g()")) == []
+    assert swallowed(handler.format("", "g()")) == ["except OSError:"]
+    assert swallowed(handler.format("", "raise E from None")) == []
+    told = "try:\n    f()\nexcept OSError as error:\n    {}\n"
+    assert swallowed(told.format("say(error)")) == []
+    assert swallowed(told.format("x = 1")) == ["except OSError as error:"]
     assert swallowed("x = 1\nwith suppress(OSError):\n    f()\n")
     assert swallowed("# gone\nwith suppress(OSError):\n    f()\n") == []
     assert swallowed("x = 1\nrmtree(x, ignore_errors=True)\n")

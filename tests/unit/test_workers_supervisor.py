@@ -199,7 +199,7 @@ def test_a_workers_trace_reaches_the_json_log(quiet_worker: WorkerLink) -> None:
     pipe = io.BytesIO()
     try:
         raise ZeroDivisionError("oops")
-    except ZeroDivisionError:
+    except ZeroDivisionError:  # made for its trace
         record = logging.LogRecord("x", logging.ERROR, "", 0, "broken", None, sys.exc_info())
     _LogForward(_Voice(pipe)).emit(record)
     overseer, lines = supervisor(), list[str]()

@@ -40,7 +40,7 @@ def _say_from_watch(listener: Listener, event: str, text: str, level: int) -> No
     """On a thread whose watch must go on, whatever the listener does."""
     try:
         listener.say(event, text, level)
-    except Exception:
+    except Exception:  # the log gets it
         logging.getLogger(ROOT).exception("%s: the listener failed at: %s", event, text)
 
 

@@ -162,7 +162,7 @@ def _of_file(video: Path) -> Job:
     problem = ""
     try:
         os.stat(video)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):  # the job fails with this
         problem = f"{video}: no such file; check the path"
     except OSError as error:  # too long, not permitted
         reason = f"cannot be examined ({error.strerror})"
@@ -211,7 +211,7 @@ def _refuse_no_directory(path: Path, text: str) -> None:
         return
     try:
         there = bool(os.lstat(path))
-    except FileNotFoundError:
+    except FileNotFoundError:  # that is the question
         there = False
     except OSError as error:  # too long, not permitted
         raise UsageError(f"-o {path}: cannot be examined ({error.strerror})") from error

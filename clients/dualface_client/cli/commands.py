@@ -86,7 +86,7 @@ def run_command_line() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort):  # the user's wish, not a mistake
         click.echo("interrupted", err=True)
         return _INTERRUPTED
     except DualfaceError as error:

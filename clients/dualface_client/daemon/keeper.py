@@ -271,7 +271,7 @@ class Keeper:
         answer = self.carrier.steer(wish)
         try:
             problem = answer.result(self._steer_wait_s)
-        except FutureTimeoutError:
+        except FutureTimeoutError:  # done with a later frame, or refused then, which nobody hears
             answer.add_done_callback(lambda late: self._remember(late.result(), wish, settings))
             return False
         if problem:

@@ -143,7 +143,7 @@ class _Process:
         self._socket.close()
         try:
             self._popen.wait(_END_S)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # frozen; it holds nothing that would be lost
             self._popen.kill()
             self._popen.wait()
 

@@ -176,7 +176,7 @@ def _core_quota(path: Path) -> float | None:
 def _cpu_name(cpuinfo: Path) -> str:
     try:
         lines = cpuinfo.read_text().splitlines()
-    except OSError:
+    except OSError:  # not on Linux: the architecture has to do
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())

@@ -71,7 +71,7 @@ def why_no_cuda_server() -> str | None:
     """Why the embedded server cannot use a GPU of this machine, None if it can."""
     try:
         ctypes.CDLL(_DRIVER)
-    except OSError:
+    except OSError:  # the answer
         return f"this machine has no NVIDIA driver ({_DRIVER} cannot be loaded)"
     return _why_no_models()
 

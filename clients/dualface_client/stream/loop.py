@@ -250,7 +250,7 @@ class StreamLoop:
         while True:
             try:
                 batch = next(batches)
-            except StopIteration:
+            except StopIteration:  # the source has ended
                 break
             except Exception as failure:  # raised after the answers that are on their way
                 error = failure

@@ -218,7 +218,7 @@ def checked_pool(name: str, value: str, gpu_total_bytes: int | None = None) -> i
     """
     try:
         size = int(value)
-    except ValueError:
+    except ValueError:  # refused below, like what is not positive
         size = 0
     if size <= 0:
         raise UsageError(

@@ -126,7 +126,7 @@ class DeviceFrames:
         while not closing.is_set():
             try:
                 return self._free.get(block=self._made >= self._limit, timeout=_POLL_S)
-            except queue.Empty:
+            except queue.Empty:  # make one more, or wait for one to come back
                 if self._made < self._limit:
                     self._made += 1
                     with self._stream:

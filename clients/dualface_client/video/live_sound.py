@@ -72,7 +72,7 @@ class LiveSound:
             for decoded in packet.connection.sound.decode(packet.packet):
                 for frame in self._resampler.resample(decoded):
                     yield from self._on_clock(frame)
-        except AV_ERRORS:
+        except AV_ERRORS:  # counted; silence takes its place
             self.damaged += 1
 
     def _on_clock(self, frame: Any) -> Iterator[Any]:

@@ -213,7 +213,7 @@ class NvdecSource(PyavSource):
     def _filtered(self, annexb: AnnexbFilter, packet: Any) -> list[Any]:
         try:
             return annexb.push(packet)
-        except AV_ERRORS:
+        except AV_ERRORS:  # counted, and told at the end
             self._decode_errors += 1
             return []
 

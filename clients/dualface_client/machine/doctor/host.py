@@ -122,7 +122,7 @@ def read_clock() -> Clock:
     buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
     try:
         state = int(ctypes.CDLL(None).adjtimex(buffer))
-    except (AttributeError, OSError):
+    except (AttributeError, OSError):  # not told here; None stands for that
         state = -1
     newest = max(Path(file).stat().st_mtime for file in (__file__, np.__file__))
     return Clock(time.time(), newest, None if state < 0 else state != _TIME_ERROR)
