@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dualface_client.cli.commands import cli
+from dualface_client.daemon.run import STREAMS
 from dualface_client.errors import UsageError
 
 
@@ -96,6 +97,17 @@ def test_settings_of_files_and_variables_count(tmp_path: Path) -> None:
 def test_no_input_and_no_streams_file() -> None:
     done = CliRunner().invoke(cli, ["run", "-o", "y.mp4"])
     assert (done.exit_code, "Missing argument 'INPUT...'" in done.output) == (2, True)
+
+
+def daemon_help() -> str:
+    """As one line, however the terminal breaks it."""
+    return " ".join(CliRunner().invoke(cli, ["daemon", "--help"]).output.split())
+
+
+def test_the_daemons_help_says_what_it_does_with_streams_and_workers() -> None:
+    text = daemon_help()
+    assert f"For the daemon, streams that it runs at a time; `auto` is {STREAMS}." in text
+    assert "up to this many or one per four streams, whichever is more" in text
 
 
 def test_a_base_install_is_told_what_to_install(tmp_path: Path) -> None:

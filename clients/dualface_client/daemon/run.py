@@ -40,7 +40,7 @@ from dualface_client.triton.reaper import reap_shared_memory
 from dualface_client.workers.fleet import Fleet
 
 #: Streams at a time where nobody says how many.
-_STREAMS = 16
+STREAMS = 16
 #: Workers have 8 s to finish their files, then they are killed.
 _END_S = 30.0
 
@@ -91,7 +91,7 @@ def run_daemon(
         program.run.device, server_is_local=choice.is_local, embedded_server=choice.address is None
     )
     choice = replace(choice, device=device)
-    limit = program.run.streams or _STREAMS
+    limit = program.run.streams or STREAMS
     _, settings = settings_of(program, device, limit)
     workers = max(program.run.workers or 1, -(-limit // STREAMS_PER_WORKER))
     per_worker = -(-limit // workers)

@@ -35,7 +35,8 @@ class RunSettings:
     streams: int | None = setting(
         None,
         Or("auto", Integer(1, 1024)),
-        "Videos processed at a time; `auto` is one per 4 cores.",
+        "Videos processed at a time; `auto` is one per 4 cores. For the daemon, streams that it runs"
+        " at a time; `auto` is 16.",
         flag="--streams",
         common=True,
         per_stream=False,
@@ -44,7 +45,8 @@ class RunSettings:
         1,
         Or("auto", Integer(1, 64)),
         "Processes that share the streams; `auto` is one per four. With two or more, one that dies"
-        " is restarted.",
+        " is restarted. The daemon starts each when it is needed, up to this many or one per four"
+        " streams, whichever is more, and restarts it always.",
         flag="--workers",
         common=True,
         per_stream=False,
