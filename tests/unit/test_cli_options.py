@@ -110,6 +110,12 @@ def test_the_daemons_help_says_what_it_does_with_streams_and_workers() -> None:
     assert "up to this many or one per four streams, whichever is more" in text
 
 
+def test_options_that_take_a_directory_say_so() -> None:
+    text = daemon_help()
+    assert "--input-directory DIR" in text
+    assert "--output-directory DIR" in text
+
+
 def test_a_base_install_is_told_what_to_install(tmp_path: Path) -> None:
     """Without the command line's packages: an interpreter that finds ours alone."""
     import dualface_client

@@ -150,7 +150,7 @@ def metavar_of(setting: Setting) -> str:
         return "|".join(kind.options) if len(kind.options) < _OPTIONS_SHOWN else "NAME"
     words = {
         **{"Integer": "N", "Real": "X", "Size": "WxH", "Color": "RRGGBB"},
-        **{"Address": "HOST:PORT", "Host": "HOST"},
+        **{"Address": "HOST:PORT", "Host": "HOST", "ExistingDirectory": "DIR"},
         **{"Words": "A,B", "VariableName": "NAME"},
     }
     return words.get(type(kind).__name__, "FILE")
