@@ -46,7 +46,8 @@ def daemon(streams_path: Path, directory: Path | None, given: dict[str, str]) ->
     """Keep streams running that come and go, with an API and a page.
 
     What the API adds, removes and changes is kept, also over a restart. Settings come from the
-    files, variables and options that `run` reads.
+    files, variables and options that `run` reads; since `--config` is the file of streams here,
+    the variable DUALFACE_CONFIG names a file or a directory of settings.
 
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 the command or the machine's set-up is wrong, 3 the
     inference server failed.

@@ -35,8 +35,8 @@ class RunSettings:
     streams: int | None = setting(
         None,
         Or("auto", Integer(1, 1024)),
-        "Videos processed at a time; `auto` is one per 4 cores. For the daemon, streams that it runs"
-        " at a time; `auto` is 16.",
+        "Videos processed at a time; `auto` is one per 4 cores. For the daemon, streams that it"
+        " runs at a time; `auto` is 16.",
         flag="--streams",
         common=True,
         per_stream=False,
