@@ -168,7 +168,7 @@ def watched(clip: Path, frames: int) -> tuple[VideoInfo, list[Seen]]:
 def loop_over(replay: Replay, clock: StageClock, deciders: Deciders) -> Callable[[], None]:
     """A stream as a worker on a GPU runs it."""
     settings = StreamSettings()
-    detection = replace(settings.detection, frames_per_request=16, requests_in_flight=1)
+    detection = replace(settings.detection, every=1, frames_per_request=16, requests_in_flight=1)
     parts = StreamParts(replay, NullSink(), replay, replay, replay, deciders=deciders.open)
     status = StreamStatus(StreamReport("replay", "clip", ""))
     settings = replace(settings, detection=detection)

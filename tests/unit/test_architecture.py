@@ -66,7 +66,7 @@ HEAVY = {
     "cupy": set(),
     "PyNvVideoCodec": set(),
     "lap": {"tracking"},
-    "msgspec": {"workers", "daemon"},
+    "msgspec": {"workers", "daemon", "decisions"},
     "prometheus_client": {"observe", "daemon"},
     "fastapi": {"daemon"},
     "starlette": {"daemon"},

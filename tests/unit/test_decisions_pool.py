@@ -98,10 +98,14 @@ def test_another_process_decides_the_same(pool: Deciders, batch: int) -> None:
     assert len(got) == len(expected) == len(seen)
     for one, other in zip(got, expected, strict=True):
         assert one.plan == other.plan
-        assert one.assignment.scene_cut == other.assignment.scene_cut
-        assert one.assignment.reid_ran == other.assignment.reid_ran
+        assert one.scene_cut == other.scene_cut
+        assert one.identities == other.identities
+        full = one.assignment
+        assert (full.left.identity, full.right.identity) == one.identities
+        assert (full.scene_cut, full.reid_ran) == (one.scene_cut, other.assignment.reid_ran)
         for side in Side:
-            assert one.assignment.of(side).identity == other.assignment.of(side).identity
+            theirs = other.assignment.of(side).box_xyxy_px
+            np.testing.assert_array_equal(full.of(side).box_xyxy_px, theirs)
     assert elsewhere.timeline == inline.timeline
     assert elsewhere.notes == inline.notes
     assert any(each.assignment.scene_cut for each in got)

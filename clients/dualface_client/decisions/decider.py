@@ -85,12 +85,27 @@ class Decision:
     """What is final about a frame: no later one can change it any more.
 
     Attributes:
-        assignment: Who sits where.
         plan: What the canvas shows.
+        scene_cut: True on the first frame of a new shot.
+        identities: Who holds the left and the right side, 0 for nobody.
+        in_full: Reads who sits where, which few ask for.
     """
 
-    assignment: SeatAssignment
     plan: Plan
+    scene_cut: bool
+    identities: tuple[int, int]
+    in_full: Callable[[], SeatAssignment]
+
+    @classmethod
+    def of(cls, assignment: SeatAssignment, plan: Plan) -> Decision:
+        """A decision in the process that made it."""
+        identities = assignment.left.identity, assignment.right.identity
+        return cls(plan, assignment.scene_cut, identities, lambda: assignment)
+
+    @property
+    def assignment(self) -> SeatAssignment:
+        """Who sits where, in full."""
+        return self.in_full()
 
 
 #: Yields the rows of faces that need a closer look, gets it sent, and returns the frames that are
@@ -189,7 +204,7 @@ class Decider:
         with self._clock.stage("track"):
             plan = self._studio.update([entry.moment for entry in window])
         self._timeline.add(first.time_s, first.assignment, plan.layout.value)
-        return Decision(first.assignment, plan)
+        return Decision.of(first.assignment, plan)
 
 
 def stepped(steps: Steps, look: Callable[[IntArray], CloserLook]) -> list[Decision]:

@@ -22,12 +22,14 @@ from dualface_client.decisions.commands import Command
 from dualface_client.decisions.decider import Brief, CloserLook, Deciding, Decision, Inline, Seen
 from dualface_client.decisions.messages import (
     MEMORY_BYTES,
+    NOTHING,
     PLACES,
     Failed,
     Final,
     Finish,
     LookCloser,
     Obey,
+    PackedFaces,
     Places,
     Take,
 )
@@ -164,7 +166,7 @@ class _Elsewhere:
         self._connection, self._places = connection, places
         self._check = check
         self._is_open = True
-        self._end: Final = Final(())
+        self._end: Final = Final(NOTHING)
         self._limit_s = brief.settings.detection.timeout_s
         try:
             self._send(brief)
@@ -191,7 +193,7 @@ class _Elsewhere:
         self._end = self._answer(_no_look)
         for name, spent in self._end.stages:
             self._clock.add(name, spent)
-        return self._end.decisions
+        return self._end.decisions.unpacked()
 
     @property
     def timeline(self) -> Timeline:
@@ -212,15 +214,15 @@ class _Elsewhere:
 
     def _decided(
         self, seen: Sequence[Seen], look: Callable[[int, IntArray], CloserLook]
-    ) -> tuple[Decision, ...]:
+    ) -> list[Decision]:
         previews = [each.preview() for each in seen]
         shapes = seen[0].thumbnail.shape, previews[0].shape
         for index, (each, preview) in enumerate(zip(seen, previews, strict=True)):
             self._places.thumbnail(index, shapes[0])[:] = each.thumbnail
             self._places.preview(index, shapes[1])[:] = preview
         times_s = tuple(each.time_s for each in seen)
-        self._send(Take(times_s, tuple(each.faces for each in seen), *shapes))
-        return self._answer(look).decisions
+        self._send(Take(times_s, PackedFaces.of([each.faces for each in seen]), *shapes))
+        return self._answer(look).decisions.unpacked()
 
     def _send(self, message: Any) -> None:
         try:

@@ -17,7 +17,17 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from dualface_client.decisions.decider import Brief, CloserLook, Decider, Decision, Seen, Steps
-from dualface_client.decisions.messages import Failed, Final, Finish, LookCloser, Obey, Places, Take
+from dualface_client.decisions.messages import (
+    NOTHING,
+    Failed,
+    Final,
+    Finish,
+    LookCloser,
+    Obey,
+    PackedDecisions,
+    Places,
+    Take,
+)
 from dualface_client.observe.stage_clock import StageClock
 
 #: How often it looks whether the parent is still there.
@@ -59,20 +69,21 @@ class _Stream:
 
     def _worked(self, decider: Decider, message: Take | Obey | Finish) -> Iterator[None]:
         if isinstance(message, Obey):
-            self._connection.send(Final((), problem=decider.obey(message.command)))
+            self._connection.send(Final(NOTHING, problem=decider.obey(message.command)))
             return
         if isinstance(message, Finish):
-            last = tuple(decider.finish())
+            last = PackedDecisions.of(decider.finish())
             stages = tuple(self._clock.totals().items())
             self._connection.send(Final(last, decider.timeline, decider.notes, stages))
             return
         decisions: list[Decision] = []
-        for index, (time_s, faces) in enumerate(zip(message.times_s, message.faces, strict=True)):
+        found = message.faces.unpacked()
+        for index, (time_s, faces) in enumerate(zip(message.times_s, found, strict=True)):
             thumbnail = self._places.thumbnail(index, message.thumbnail_shape)
             preview = partial(self._places.preview, index, message.preview_shape)
             steps = decider.take(Seen(time_s, faces, thumbnail, preview))
             decisions += yield from self._stepped(index, steps)
-        self._connection.send(Final(tuple(decisions)))
+        self._connection.send(Final(PackedDecisions.of(decisions)))
 
     def _stepped(self, index: int, steps: Steps) -> Any:
         """Asks the parent for each closer look; returns the decisions."""

@@ -36,7 +36,6 @@ from dualface_client.errors import (
     StaleOutputError,
     StoppedError,
 )
-from dualface_client.framing.studio import Plan
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
@@ -68,7 +67,6 @@ from dualface_client.types import (
     Frame,
     IntArray,
     Nv12Image,
-    SeatAssignment,
     Side,
 )
 
@@ -132,8 +130,7 @@ class _Detected:
 @dataclass(frozen=True, slots=True)
 class _Framed:
     frame: Frame
-    plan: Plan
-    assignment: SeatAssignment
+    decision: Decision
 
 
 class StreamLoop:
@@ -168,7 +165,7 @@ class StreamLoop:
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
         self._latency = LatencyMeter()
-        self._sides: dict[int, str] = {}
+        self._told = (0, 0)  # who sits left and right
         self._missed_in_a_row = 0
         self._started = self._report_at_s = time.monotonic()
 
@@ -377,18 +374,20 @@ class StreamLoop:
 
     def _final(self, frame: Frame, decision: Decision) -> _Framed:
         """Records what no later frame can change any more."""
-        assignment, plan = decision.assignment, decision.plan
-        self._counts["scene_cuts"] += assignment.scene_cut
-        self._tell_sides(assignment)
+        self._counts["scene_cuts"] += decision.scene_cut
+        self._tell_sides(decision.identities)
         if self._parts.tracks is not None:
-            self._parts.tracks.add(frame.index, assignment)
+            self._parts.tracks.add(frame.index, decision.assignment)
         if self._parts.overlay is not None:
             with self._clock.stage("overlay"):
-                self._parts.overlay.add(frame, assignment, plan.views)
-        return _Framed(frame, plan, assignment)
+                self._parts.overlay.add(frame, decision.assignment, decision.plan.views)
+        return _Framed(frame, decision)
 
     def _drawn(self, frames: Sequence[_Framed]) -> list[Frame]:
-        images, plans = [each.frame.image for each in frames], [each.plan for each in frames]
+        images, plans = (
+            [each.frame.image for each in frames],
+            [each.decision.plan for each in frames],
+        )
         with self._clock.stage("compose"):
             canvases = self._canvases.draw(images, plans)
         if self._parts.tap.is_due:
@@ -401,7 +400,7 @@ class StreamLoop:
         download, tap = self._parts.download, self._parts.tap
         try:
             with self._clock.stage("preview"):
-                tap.show(download(framed.frame.image), download(canvas), framed.assignment)
+                tap.show(download(framed.frame.image), download(canvas), framed.decision.assignment)
         except Exception as error:
             self._status.warn(f"the live picture failed: {error}")
 
@@ -436,15 +435,12 @@ class StreamLoop:
         self._latency.leave(canvas.index)
         self._counts["out"] += 1
 
-    def _tell_sides(self, assignment: SeatAssignment) -> None:
-        sides = {
-            person.identity: side.value
-            for side in Side
-            if (person := assignment.of(side)).identity > 0
-        }
-        if sides and sides != self._sides:
-            self._sides = sides
-            self._status.update(sides=sides)
+    def _tell_sides(self, identities: tuple[int, int]) -> None:
+        if identities == self._told or not any(identities):
+            return
+        self._told = identities
+        pairs = zip(identities, Side, strict=True)
+        self._status.update(sides={one: side.value for one, side in pairs if one > 0})
 
     def _report_now_and_then(self) -> None:
         if time.monotonic() >= self._report_at_s:
