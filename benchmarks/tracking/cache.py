@@ -24,7 +24,7 @@ from benchmarks.tracking.clipset import Clip
 from dualface_client.atomic_file import replacing
 from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.imaging.sharpness import face_sharpness
-from dualface_client.models.faces import faces_from_table
+from dualface_client.models.faces import faces_from_tables
 from dualface_client.settings.paths import clips_dir, models_dir
 from dualface_client.settings.stream import DetectionSettings
 from dualface_client.triton.description import FACE_DETECT, FACE_REID
@@ -111,8 +111,8 @@ class Models:
         fit = Letterbox.fit((image.width_px, image.height_px), (width, height))
         pixels = np.zeros((1, *FACE_DETECT.input.dims), np.uint8)
         self._imaging.letterbox([image], [fit], pixels)
-        (table,) = self._detect.run([FACE_DETECT.output.name], {FACE_DETECT.input.name: pixels})
-        return faces_from_table(table[0], fit, self._min_score)
+        (tables,) = self._detect.run([FACE_DETECT.output.name], {FACE_DETECT.input.name: pixels})
+        return faces_from_tables(tables, [fit], self._min_score)[0]
 
     def chips(self, image: Nv12Image, faces: Faces) -> ByteArray:
         """Aligned faces, shape `(n, 112, 112, 3)`, RGB."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dualface_client.errors import InferenceFailedError
-from dualface_client.models.faces import faces_from_table
+from dualface_client.models.faces import faces_from_tables
 from dualface_client.models.plausible import refuse_odd_vectors
 from dualface_client.types import Faces, FloatArray, Letterbox
 
@@ -14,6 +14,10 @@ def table_of(rows: list[list[float]]) -> FloatArray:
     for row, values in zip(table, rows, strict=False):
         row[:] = values
     return table
+
+
+def faces_from_table(table: FloatArray, fit: Letterbox, score_threshold: float) -> Faces:
+    return faces_from_tables(table[None], [fit], score_threshold)[0]
 
 
 def test_rows_come_back_in_source_pixels() -> None:
@@ -35,6 +39,21 @@ def test_the_threshold_is_kept_and_no_face_is_empty() -> None:
     assert len(none) == 0
     assert none.boxes_xyxy_px.shape == Faces.empty().boxes_xyxy_px.shape
     assert none.landmarks_px.shape == (0, 5, 2)
+
+
+def test_pictures_of_several_sizes_are_read_together() -> None:
+    sizes = (1920, 1080), (640, 640), (500, 800), (640, 640)
+    fits = [Letterbox.fit(size, (640, 640)) for size in sizes]
+    row = [200, 250, 240, 300, 0.9, *range(200, 210)]
+    tables = [table_of(rows) for rows in ([row], [], [row, [*row[:4], 0.2, *row[5:]]], [row, row])]
+    found = faces_from_tables(np.stack(tables), fits, 0.3)
+    assert [len(each) for each in found] == [1, 0, 1, 2]
+    for faces, table, fit in zip(found, tables, fits, strict=True):
+        rows = table[: len(faces)]
+        boxes = fit.to_source(rows[:, :4].reshape(-1, 2, 2)).reshape(-1, 4)
+        np.testing.assert_allclose(faces.boxes_xyxy_px, boxes, rtol=1e-6)
+        landmarks = fit.to_source(rows[:, 5:].reshape(-1, 5, 2))
+        np.testing.assert_allclose(faces.landmarks_px, landmarks, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

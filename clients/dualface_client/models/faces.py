@@ -17,6 +17,8 @@ from dualface_client.triton.session import Session
 from dualface_client.types import Embeddings, Faces, FloatArray, Letterbox, Nv12Image
 
 _MAX_RESENDS = 5
+#: Columns of a detector's table that are places: two corners and five landmarks.
+_POINTS = [column for column in range(15) if column != 4]
 #: How often a wait checks whether the user wants to stop.
 _LOOK_S = 0.5
 
@@ -128,11 +130,7 @@ class DetectionRequest:
         Raises:
             ServerError: The request failed, or got no answer in time again.
         """
-        tables = self._request.result()
-        return [
-            faces_from_table(table, fit, self._score_threshold)
-            for table, fit in zip(tables, self._fits, strict=True)
-        ]
+        return faces_from_tables(self._request.result(), self._fits, self._score_threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,23 +251,39 @@ class FaceEmbedder:
         return _Request(self._access, FACE_REID.name, len(landmarks_px), fill, timeouts=0)
 
 
-def faces_from_table(table: FloatArray, fit: Letterbox, score_threshold: float) -> Faces:
-    """Reads the detector's table of one picture.
+def faces_from_tables(
+    tables: FloatArray, fits: Sequence[Letterbox], score_threshold: float
+) -> list[Faces]:
+    """Reads the detector's tables of several pictures, all of them at once.
 
     Args:
-        table: Shape `(64, 15)` float32: x1, y1, x2, y2, score, five landmarks as x, y; in
+        tables: Shape `(n, 64, 15)` float32: x1, y1, x2, y2, score, five landmarks as x, y; in
             letterboxed pixels, best score first.
-        fit: How the picture was letterboxed.
+        fits: How each picture was letterboxed.
         score_threshold: Rows below are left out.
 
     Returns:
-        Faces in source pixels; landmarks may lie outside of the picture.
+        Faces of each picture in its own pixels; landmarks may lie outside of it.
 
     Raises:
-        InferenceFailedError: The table holds what cannot be.
+        InferenceFailedError: A table holds what cannot be.
     """
-    size_px = max(fit.width_px + 2 * fit.x_px, fit.height_px + 2 * fit.y_px)
-    rows = plausible_faces(table, size_px, score_threshold)
-    boxes = fit.to_source(rows[:, :4].reshape(-1, 2, 2)).reshape(-1, 4)
-    landmarks = fit.to_source(rows[:, 5:].reshape(-1, 5, 2))
-    return Faces(boxes, rows[:, 4].astype(np.float32), landmarks)
+    size_px = max(max(fit.width_px + 2 * fit.x_px, fit.height_px + 2 * fit.y_px) for fit in fits)
+    rows, counts = plausible_faces(tables, size_px, score_threshold)
+    of_picture = np.repeat(np.arange(len(fits)), counts)
+    offsets, scales = _placement(fits)
+    points = rows[:, _POINTS].reshape(-1, 7, 2) - offsets[of_picture]
+    points /= scales[of_picture]
+    boxes, landmarks, scores = points[:, :2].reshape(-1, 4), points[:, 2:], rows[:, 4].copy()
+    ends = np.cumsum(counts).tolist()
+    return [
+        Faces(boxes[first:end], scores[first:end], landmarks[first:end])
+        for first, end in zip((0, *ends[:-1]), ends, strict=True)
+    ]
+
+
+def _placement(fits: Sequence[Letterbox]) -> tuple[FloatArray, FloatArray]:
+    """Offsets and scales as `Letterbox.to_source` needs them, each of shape `(n, 1, 2)`."""
+    offsets = [[(fit.x_px, fit.y_px)] for fit in fits]
+    scales = [[(fit.scale_x, fit.scale_y)] for fit in fits]
+    return np.array(offsets, np.float32), np.array(scales, np.float32)

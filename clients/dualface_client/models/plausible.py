@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from dualface_client.errors import InferenceFailedError
-from dualface_client.types import FloatArray
+from dualface_client.types import FloatArray, IntArray
 
 _ROUNDING = 1e-3
 #: How far outside of the picture a face may be, in its larger side; a face that is cut off is
@@ -20,26 +20,31 @@ _LARGEST = 1e6
 _ADVICE = "see that the server runs the models of this program, and its log"
 
 
-def plausible_faces(table: FloatArray, size_px: int, score_threshold: float) -> FloatArray:
-    """The rows of a detector's table that are faces.
+def plausible_faces(
+    tables: FloatArray, size_px: int, score_threshold: float
+) -> tuple[FloatArray, IntArray]:
+    """The rows of a detector's tables that are faces.
 
     Args:
-        table: Shape `(n, 15)`, see `faces_from_table`.
+        tables: Shape `(n, rows, 15)`, see `faces_from_tables`.
         size_px: Larger side of the model's input.
         score_threshold: Rows below are left out, and so are boxes without an area.
+
+    Returns:
+        The rows, shape `(k, 15)`, and how many of them each table has, shape `(n,)`.
 
     Raises:
         InferenceFailedError: A score is no share of 1, or a face is nowhere near the picture.
     """
-    scores = table[:, 4]
+    scores = tables[:, :, 4]
     if not bool(((scores >= -_ROUNDING) & (scores <= 1 + _ROUNDING)).all()):
         raise InferenceFailedError(f"face_detect: scores are not within 0 and 1; {_ADVICE}")
-    rows = table[scores >= score_threshold]
-    places = np.delete(rows, 4, axis=1)
-    # Written so that NaN, which is not less than anything, is refused too.
-    if not bool((np.abs(places) <= _OUTSIDE * size_px).all()):
+    wanted = scores >= score_threshold
+    # Written so that NaN, which is not less than anything, is refused too. A score is in reach.
+    if not bool((np.abs(tables[wanted]) <= _OUTSIDE * size_px).all()):
         raise InferenceFailedError(f"face_detect: faces are far outside of the picture; {_ADVICE}")
-    return rows[(rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1])]
+    wanted &= (tables[:, :, 2] > tables[:, :, 0]) & (tables[:, :, 3] > tables[:, :, 1])
+    return tables[wanted], wanted.sum(axis=1)
 
 
 def refuse_odd_vectors(vectors: FloatArray) -> None:
