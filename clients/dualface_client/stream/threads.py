@@ -20,6 +20,9 @@ _POLL_S = 0.1
 class Channel(Generic[T]):
     """A bounded queue that either side can close.
 
+    A side that waits is woken once half of the capacity is there for it, not for every item: with
+    many streams in a process each turn of a thread is a wait for the interpreter lock.
+
     Args:
         capacity: Most items held, at least 1.
         dropped: Gets the oldest item where one more comes than there is room for; None makes `put`
@@ -30,6 +33,7 @@ class Channel(Generic[T]):
         if capacity < 1:
             raise ValueError(f"channel capacity {capacity}: expected at least 1")
         self._capacity = capacity
+        self._half = max(1, capacity // 2)
         self._dropped = dropped
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
@@ -52,7 +56,8 @@ class Channel(Generic[T]):
             if self._cancelled:
                 return False
             self._items.append(item)
-            self._changed.notify_all()
+            if len(self._items) >= self._half:
+                self._changed.notify_all()
             return True
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -84,7 +89,8 @@ class Channel(Generic[T]):
                         raise self._error
                     return
                 item = self._items.popleft()
-                self._changed.notify_all()
+                if len(self._items) <= self._capacity - self._half:
+                    self._changed.notify_all()
             yield item
 
 
