@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -26,7 +27,7 @@ from dualface_client.decisions.pool import Deciders
 from dualface_client.errors import DeciderLostError, StoppedError
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.settings.stream import StreamSettings
-from dualface_client.types import Embeddings, Faces, IntArray, Side
+from dualface_client.types import ByteArray, Embeddings, Faces, IntArray, Side
 
 SOURCE_WH = (640, 360)
 BRIEF = Brief(StreamSettings(), SOURCE_WH)
@@ -40,16 +41,22 @@ def faces_at(*centres: tuple[float, float]) -> Faces:
 
 
 def crossing(frames: int = 90) -> list[Seen]:
-    """Two people pass each other; a cut in the middle."""
+    """Two people pass each other before a camera that shakes; a cut in the middle."""
     rng = np.random.default_rng(5)
     thumbnails = rng.integers(0, 256, (2, 36, 64, 3), np.uint8)
-    previews = rng.integers(0, 256, (2, 180, 320), np.uint8)
+    walls = rng.integers(0, 256, (2, 50, 80), np.uint8)
+    walls = np.stack([cv2.resize(wall, (400, 200)) for wall in walls])
+
+    def preview(n: int) -> ByteArray:
+        left, wall = round(12 + 10 * np.sin(n)), walls[int(n >= frames // 2)]
+        return np.ascontiguousarray(wall[10:190, left : left + 320])
+
     return [
         Seen(
             n / 25,
             faces_at((150 + 4 * n, 180), (490 - 4 * n, 190)),
             thumbnails[int(n >= frames // 2)],
-            partial(previews.__getitem__, int(n >= frames // 2)),
+            partial(preview, n),
         )
         for n in range(frames)
     ]

@@ -76,7 +76,8 @@ class MotionMeter:
             x to the right and y down, of the picture's middle, in samples a frame; exactly 0 for a
             camera that stands still, and where nothing can be said.
         """
-        previous, self._previous = self._previous, preview
+        # A copy: the memory may hold another picture by the next look.
+        previous, self._previous = self._previous, preview.copy()
         if cut or previous is None or previous.shape != preview.shape:
             self._points = np.zeros((0, 2), np.float32)
             self._age_looks = _RENEWED_AFTER_LOOKS  # look for corners in the next frame
