@@ -104,6 +104,10 @@ class Replay:
         """Made before; copied, as from pinned memory."""
         return self._of[id(image)].sight.thumbnail.copy()
 
+    def thumbnails(self, images: Sequence[Nv12Image]) -> list[ByteArray]:
+        """`thumbnail` of each."""
+        return [self.thumbnail(image) for image in images]
+
     def preview(self, image: Nv12Image) -> ByteArray:
         """Made before; copied, as from pinned memory."""
         return self._of[id(image)].preview.copy()

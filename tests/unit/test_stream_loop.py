@@ -135,6 +135,9 @@ class FakeImaging:
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         return DETAILED
 
+    def thumbnails(self, images: Sequence[Nv12Image]) -> list[ByteArray]:
+        return [self.thumbnail(image) for image in images]
+
     def preview(self, image: Nv12Image) -> ByteArray:
         self.previews += 1
         return np.full((180, 320), 90, np.uint8)

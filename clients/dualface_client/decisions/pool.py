@@ -218,8 +218,7 @@ class _Elsewhere:
         previews = [each.preview() for each in seen]
         shapes = seen[0].thumbnail.shape, previews[0].shape
         for index, (each, preview) in enumerate(zip(seen, previews, strict=True)):
-            self._places.thumbnail(index, shapes[0])[:] = each.thumbnail
-            self._places.preview(index, shapes[1])[:] = preview
+            self._places.put(index, each.thumbnail, preview)
         times_s = tuple(each.time_s for each in seen)
         self._send(Take(times_s, PackedFaces.of([each.faces for each in seen]), *shapes))
         return self._answer(look).decisions.unpacked()

@@ -25,8 +25,8 @@ from dualface_client.imaging.geometry import (
     shrinks,
     similarity_matrix,
     supersampling,
-    thumbnail_of,
     thumbnail_rows,
+    thumbnails_of,
     ycbcr_of,
 )
 from dualface_client.imaging.resample import LANCZOS, LINEAR, SPLINE, bands, draw, resample
@@ -97,7 +97,12 @@ class CpuImaging:
         width, height = THUMBNAIL_WH_PX
         luma = _resize_to(rows.y, (width, height))
         chroma = _resize_to(rows.uv, (width // 2, height // 2))
-        return thumbnail_of(np.vstack([luma, chroma.reshape(height // 2, width)]))
+        planes = np.vstack([luma, chroma.reshape(height // 2, width)])
+        return np.asarray(thumbnails_of(planes[None])[0])
+
+    def thumbnails(self, images: Sequence[Nv12Image]) -> list[ByteArray]:
+        """`thumbnail` of each."""
+        return [self.thumbnail(image) for image in images]
 
     def preview(self, image: Nv12Image) -> ByteArray:
         """Luma averaged to the size that `geometry.preview_wh` says, uint8."""
@@ -151,7 +156,8 @@ def _canvas(image: Nv12Image, views: Sequence[View], layout: TileLayout) -> Nv12
 
 
 def _draw_crop(image: Nv12Image, crop: Crop, target: Nv12Image) -> None:
-    luma = luma_axes(crop, (target.width_px, target.height_px), image)
+    source_wh = image.width_px, image.height_px
+    luma = luma_axes(crop, (target.width_px, target.height_px), source_wh)
     chroma = chroma_axes(luma)
     method, chroma_method = (None, None) if shrinks(luma) else (LANCZOS, LINEAR)
     draw(image.y, bands(luma[0], method), bands(luma[1], method), target.y)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dualface_client.cuda.stream import CudaStream
 from dualface_client.imaging.cuda_structs import (
@@ -26,7 +27,9 @@ from dualface_client.imaging.cuda_structs import (
     MEANS_BATCH,
     cells_of,
     picture_of,
+    pictures_of,
     row_pitch_of,
+    thumbnail_rows_of,
     view_of,
     warp_of,
 )
@@ -39,8 +42,7 @@ from dualface_client.imaging.geometry import (
     preview_wh,
     rgb_matrix,
     similarity_matrix,
-    thumbnail_of,
-    thumbnail_rows,
+    thumbnails_of,
     ycbcr_of,
 )
 from dualface_client.imaging.sharpness import face_sharpness
@@ -72,18 +74,35 @@ _DRAWN_SAMPLES = (64, 16)
 _THUMBNAIL_THREADS = _CELL_THREADS = 128
 
 
+class _Done:
+    """When some work is done; asks the GPU only once."""
+
+    def __init__(self, event: Any) -> None:
+        self._event = event
+
+    def wait(self) -> None:
+        event = self._event
+        if event is not None:
+            event.synchronize()
+            self._event = None
+
+    def note(self) -> None:
+        """Somebody has waited for later work of the same stream."""
+        self._event = None
+
+
 class PendingMeans:
     """A thumbnail or a preview that the GPU writes directly into pinned host memory."""
 
-    def __init__(self, pixels: ByteArray, done: Any) -> None:
+    def __init__(self, pixels: ByteArray, done: _Done) -> None:
         """Made by `CudaImaging` only."""
         self._pixels = pixels
         self._done = done
 
     def result(self) -> ByteArray:
-        """Waits and copies, within the next 256 of its size: shape `(height, width)`, uint8."""
-        self._done.synchronize()
-        return self._pixels.copy()
+        """Waits; shape `(height, width)`, uint8, valid until 256 more of its size were made."""
+        self._done.wait()
+        return self._pixels
 
 
 class _PinnedRing:
@@ -94,14 +113,16 @@ class _PinnedRing:
         with stream:
             memory = stream.cupy.cuda.alloc_pinned_memory(_PLACES * height * width)
         flat = np.frombuffer(memory, np.uint8, _PLACES * height * width)
-        self._pictures: ByteArray = flat.reshape(_PLACES, height, width)
+        pictures = flat.reshape(_PLACES, height, width)
+        self._pictures: list[tuple[ByteArray, int]] = [
+            (picture, picture.ctypes.data) for picture in pictures
+        ]
         self._next = 0
 
-    def take(self) -> ByteArray:
-        """The picture that was handed out longest ago."""
+    def take(self) -> tuple[ByteArray, int]:
+        """The picture that was handed out longest ago, and its address."""
         place, self._next = self._next, (self._next + 1) % _PLACES
-        picture: ByteArray = self._pictures[place]
-        return picture
+        return self._pictures[place]
 
 
 class CudaImaging:
@@ -130,10 +151,14 @@ class CudaImaging:
             self._kernels = {name: module.get_function(name) for name in names}
         self._rings: dict[tuple[int, int], _PinnedRing] = {}
         self._early: dict[tuple[str, int], tuple[Any, PendingMeans]] = {}
+        self._under_way: list[_Done] = []
 
     def synchronize(self) -> None:
         """Waits for everything queued on the stream so far."""
         self._stream.finish()
+        for done in self._under_way:
+            done.note()
+        self._under_way.clear()
 
     def warm_up(self) -> None:
         """Runs every kernel once, so that no frame waits for a compiler or a module load."""
@@ -155,7 +180,7 @@ class CudaImaging:
 
     def finish(self) -> None:
         """Waits for everything queued so far. Call it before a request goes to Triton."""
-        self._stream.finish()
+        self.synchronize()
 
     def letterbox(
         self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
@@ -173,17 +198,22 @@ class CudaImaging:
         """
         for first in range(0, len(images), BATCH):
             part = slice(first, first + BATCH)
-            self._letterbox(images[part], fits[part], out_rgb[part])
-            self._remember("thumbnail", images[part], self._thumbnails_of(images[part]))
-            self._remember("preview", images[part], self._previews_of(images[part]))
+            pictures = pictures_of(images[part])
+            self._letterbox(images[part], pictures, fits[part], out_rgb[part])
+            self._remember("thumbnail", images[part], self._thumbnails_of(pictures))
+            self._remember("preview", images[part], self._previews_of(pictures))
 
     def _letterbox(
-        self, images: Sequence[Nv12Image], fits: Sequence[Letterbox], out_rgb: Any
+        self,
+        images: Sequence[Nv12Image],
+        pictures: npt.NDArray[np.void],
+        fits: Sequence[Letterbox],
+        out_rgb: Any,
     ) -> None:
         count, height, width = out_rgb.shape[:3]
         args = np.zeros((), LETTERBOX_BATCH)
         items = args["items"][: len(images)]
-        items["source"] = [picture_of(image) for image in images]
+        items["source"] = pictures
         items["out"] = out_rgb.data.ptr + out_rgb.strides[0] * np.arange(count, dtype=np.uint64)
         items["out_pitch"] = row_pitch_of(out_rgb)
         items["out_wh"] = width, height
@@ -212,38 +242,50 @@ class CudaImaging:
 
     def thumbnail(self, image: Nv12Image) -> ByteArray:
         """The picture averaged to `(36, 64, 3)` uint8, on the host; waits for the GPU."""
-        early = self._take_early("thumbnail", image)
-        return thumbnail_of((early or self.thumbnail_async(image)).result())
+        return self.thumbnails([image])[0]
+
+    def thumbnails(self, images: Sequence[Nv12Image]) -> list[ByteArray]:
+        """The pictures averaged to `(36, 64, 3)` uint8, on the host; waits for the GPU."""
+        pending = [
+            self._take_early("thumbnail", image) or self.thumbnail_async(image) for image in images
+        ]
+        # In one copy, as each of NumPy's gives the interpreter lock away.
+        planes = b"".join(each.result().data for each in pending)
+        shape = len(images), _THUMBNAIL_ROWS, THUMBNAIL_WH_PX[0]
+        return list(thumbnails_of(np.frombuffer(planes, np.uint8).reshape(shape)))
 
     def thumbnail_async(self, image: Nv12Image) -> PendingMeans:
         """Starts the planes of a thumbnail: 3456 bytes, into pinned host memory without a copy."""
-        return self._thumbnails_of([image])[0]
+        return self._thumbnails_of(pictures_of([image]))[0]
 
     def preview(self, image: Nv12Image) -> ByteArray:
-        """Luma averaged to `geometry.preview_wh`, uint8, on the host; waits for the GPU."""
+        """Luma averaged to `geometry.preview_wh`, uint8, on the host; waits for the GPU.
+
+        Valid until 256 more were made.
+        """
         early = self._take_early("preview", image)
         return (early or self.preview_async(image)).result()
 
     def preview_async(self, image: Nv12Image) -> PendingMeans:
         """Starts a preview, at most 320 x 320 bytes, in the same way."""
-        return self._previews_of([image])[0]
+        return self._previews_of(pictures_of([image]))[0]
 
-    def _thumbnails_of(self, images: Sequence[Nv12Image]) -> list[PendingMeans]:
-        rows = [thumbnail_rows(image) for image in images]
-        planes_wh = THUMBNAIL_WH_PX[0], _THUMBNAIL_ROWS
+    def _thumbnails_of(self, pictures: npt.NDArray[np.void]) -> list[PendingMeans]:
+        rows, planes_wh = thumbnail_rows_of(pictures), (THUMBNAIL_WH_PX[0], _THUMBNAIL_ROWS)
         return self._means_of(rows, "thumbnail", planes_wh, THUMBNAIL_WH_PX, (_THUMBNAIL_THREADS,))
 
-    def _previews_of(self, images: Sequence[Nv12Image]) -> list[PendingMeans]:
+    def _previews_of(self, pictures: npt.NDArray[np.void]) -> list[PendingMeans]:
         found: list[PendingMeans] = []
-        for wh, group in groupby(
-            images, lambda image: preview_wh((image.width_px, image.height_px))
-        ):
-            found += self._means_of(list(group), "preview", wh, wh, _BLOCK)
+        sizes = zip(pictures["width"].tolist(), pictures["height"].tolist(), strict=True)
+        for wh, group in groupby(map(preview_wh, sizes)):
+            first = len(found)
+            part = pictures[first : first + len(list(group))]
+            found += self._means_of(part, "preview", wh, wh, _BLOCK)
         return found
 
     def _means_of(
         self,
-        images: Sequence[Nv12Image],
+        pictures: npt.NDArray[np.void],
         kernel: str,
         size_wh: tuple[int, int],
         cells_wh: tuple[int, int],
@@ -252,16 +294,17 @@ class CudaImaging:
         """Starts means of one size; a kernel of one-dimensional blocks has one for each cell."""
         if size_wh not in self._rings:
             self._rings[size_wh] = _PinnedRing(self._stream, size_wh)
-        pictures = [self._rings[size_wh].take() for _ in images]
+        places = [self._rings[size_wh].take() for _ in pictures]
         args = np.zeros((), MEANS_BATCH)
-        items = args["items"][: len(images)]
-        items["source"] = [picture_of(image) for image in images]
-        items["out"] = [pixels.ctypes.data for pixels in pictures]
+        items = args["items"][: len(pictures)]
+        items["source"] = pictures
+        items["out"] = [address for _, address in places]
         items["wh"] = cells_wh
         across = size_wh if len(block) == 1 else _grid(*size_wh)
-        self._launch(kernel, (*across, len(images)), block, args)
-        done = self._stream.record()
-        return [PendingMeans(pixels, done) for pixels in pictures]
+        self._launch(kernel, (*across, len(pictures)), block, args)
+        done = _Done(self._stream.record())
+        self._under_way = [*self._under_way[-_PLACES:], done]
+        return [PendingMeans(pixels, done) for pixels, _ in places]
 
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
@@ -288,13 +331,17 @@ class CudaImaging:
     def _compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], layout: TileLayout
     ) -> list[Nv12Image]:
-        canvases = [self._empty(layout.canvas_wh_px, image.color) for image in images]
+        memory = self._allocated(len(images), prod(layout.canvas_wh_px) * 3 // 2)
+        canvases = [
+            self._canvas(place, layout.canvas_wh_px, image.color)
+            for place, image in zip(memory, images, strict=True)
+        ]
         args = np.zeros((), COMPOSE_BATCH)
         args["wh"] = layout.canvas_wh_px
         items = args["items"][: len(images)]
-        items["source"] = [picture_of(image) for image in images]
-        items["y"] = [canvas.y.data.ptr for canvas in canvases]
-        items["uv"] = [canvas.uv.data.ptr for canvas in canvases]
+        items["source"] = pictures_of(images)
+        items["y"] = [place.ptr for place in memory]
+        items["uv"] = items["y"] + np.uint64(prod(layout.canvas_wh_px))
         items["background"] = [ycbcr_of(layout.gap_color, image.color) for image in images]
         items["views"] = [len(each) for each in views]
         backdrops = [
@@ -337,13 +384,17 @@ class CudaImaging:
         self._launch("backdrops", (most, 1, len(wanted)), (_CELL_THREADS,), args)
         return cells
 
-    def _empty(self, size_wh_px: tuple[int, int], color: ColorSpec) -> Nv12Image:
-        width, height = size_wh_px
+    def _allocated(self, count: int, byte_size: int) -> list[Any]:
+        """Memory of the stream, one pointer each."""
         with self._stream:
-            memory = self._stream.cupy.empty((height * 3 // 2, width), np.uint8)
-        return Nv12Image(
-            memory[:height], memory[height:].reshape(height // 2, width // 2, 2), color
-        )
+            return [self._stream.cupy.cuda.alloc(byte_size) for _ in range(count)]
+
+    def _canvas(self, memory: Any, size_wh_px: tuple[int, int], color: ColorSpec) -> Nv12Image:
+        width, height = size_wh_px
+        array = self._stream.cupy.ndarray
+        luma = array((height, width), np.uint8, memory)
+        chroma = array((height // 2, width // 2, 2), np.uint8, memory + width * height)
+        return Nv12Image(luma, chroma, color)
 
     def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
         """How sharp a face is, see `imaging.sharpness`."""

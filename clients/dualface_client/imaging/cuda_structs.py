@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dualface_client.imaging.geometry import (
     Axes,
@@ -17,6 +20,7 @@ from dualface_client.imaging.geometry import (
     refine,
     shrinks,
     supersampling,
+    thumbnail_row_step,
 )
 from dualface_client.types import Nv12Image, Rect, View
 
@@ -107,6 +111,29 @@ def picture_of(image: Nv12Image) -> tuple[int, ...]:
     return (y.data.ptr, uv.data.ptr, y.strides[0], uv.strides[0], width, height)
 
 
+def pictures_of(images: Sequence[Nv12Image]) -> npt.NDArray[np.void]:
+    """Pictures in GPU memory as an array of `_PICTURE`.
+
+    Raises:
+        ValueError: The rows of one have gaps.
+    """
+    return np.array([picture_of(image) for image in images], _PICTURE)
+
+
+def thumbnail_rows_of(pictures: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """The rows that thumbnails are averaged from, as `geometry.thumbnail_rows` has them.
+
+    Args:
+        pictures: From `pictures_of`.
+    """
+    steps = np.array([thumbnail_row_step(height) for height in pictures["height"].tolist()])
+    rows = pictures.copy()
+    rows["y_pitch"] *= steps
+    rows["uv_pitch"] *= steps
+    rows["height"] = 2 * (pictures["height"] // (2 * steps))
+    return rows
+
+
 def row_pitch_of(out_rgb: Any) -> int:
     """Bytes from row to row of a target in GPU memory, shape `(..., height, width, 3)`.
 
@@ -136,16 +163,21 @@ def view_of(view: View, image: Nv12Image, backdrop: Backdrop | None, cells: int)
         backdrop: Of the view.
         cells: Address of the backdrop's cells, 0 if there are none.
     """
+    starts, steps, reach, area, content, shrinking = _drawn(view, image.width_px, image.height_px)
+    cells_wh = (0, 0) if backdrop is None else backdrop.cells_wh
+    return starts, steps, reach, area, content, cells, cells_wh, shrinking
+
+
+@lru_cache(maxsize=256)  # a camera that stands still draws the same for many frames
+def _drawn(view: View, width_px: int, height_px: int) -> tuple[Any, ...]:
     content = content_of(view)
-    luma = luma_axes(view.crop, (content.width_px, content.height_px), image)
+    luma = luma_axes(view.crop, (content.width_px, content.height_px), (width_px, height_px))
     return (
-        [axis.start for axis in (*luma, *chroma_axes(luma))],
-        [axis.step for axis in luma],
+        tuple(axis.start for axis in (*luma, *chroma_axes(luma))),
+        tuple(axis.step for axis in luma),
         _reach(luma),
         _box(view.area),
         _box(content),
-        cells,
-        (0, 0) if backdrop is None else backdrop.cells_wh,
         shrinks(luma),
     )
 
@@ -173,5 +205,5 @@ def _box(area: Rect) -> tuple[int, int, int, int]:
     return area.x_px, area.y_px, area.width_px, area.height_px
 
 
-def _reach(axes: Axes) -> list[int]:
-    return [end for axis in axes for end in (axis.first, axis.last)]
+def _reach(axes: Axes) -> tuple[int, ...]:
+    return tuple(end for axis in axes for end in (axis.first, axis.last))

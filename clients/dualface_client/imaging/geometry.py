@@ -76,23 +76,33 @@ LUMA_COEFFICIENTS: dict[ColorMatrix, tuple[float, float]] = {
 
 def thumbnail_rows(image: Nv12Image) -> Nv12Image:
     """A view of the rows that a thumbnail is averaged from."""
-    step = max(1, image.height_px // _THUMBNAIL_ROWS)
+    step = thumbnail_row_step(image.height_px)
     rows = image.height_px // (2 * step) * step  # of chroma
     return Nv12Image(image.y[: 2 * rows : step], image.uv[:rows:step], image.color)
 
 
-def thumbnail_of(planes: ByteArray) -> ByteArray:
-    """A thumbnail from its two planes.
+def thumbnail_row_step(height_px: int) -> int:
+    """Of how many rows of a plane one is read for a thumbnail."""
+    return max(1, height_px // _THUMBNAIL_ROWS)
+
+
+def thumbnails_of(planes: ByteArray) -> ByteArray:
+    """Thumbnails from their two planes.
 
     Args:
-        planes: Shape `(54, 64)` uint8: 36 rows of luma, then 18 of interleaved Cb, Cr.
+        planes: Shape `(n, 54, 64)` uint8: 36 rows of luma, then 18 of interleaved Cb, Cr.
 
     Returns:
-        Shape `(36, 64, 3)` uint8: Y, Cb, Cr.
+        Shape `(n, 36, 64, 3)` uint8: Y, Cb, Cr.
     """
     width, height = THUMBNAIL_WH_PX
-    chroma = planes[height:].reshape(height // 2, width // 2, 2)
-    return np.dstack([planes[:height], chroma.repeat(2, axis=0).repeat(2, axis=1)])
+    count = len(planes)
+    found = np.empty((count, height, width, 3), np.uint8)
+    found[..., 0] = planes[:, :height]
+    chroma = planes[:, height:].reshape(count, height // 2, 1, width // 2, 1, 2)
+    blocks = found.reshape(count, height // 2, 2, width // 2, 2, 3)  # each has one chroma sample
+    blocks[..., 1:] = chroma
+    return found
 
 
 def preview_wh(source_wh_px: tuple[int, int]) -> tuple[int, int]:
@@ -147,6 +157,7 @@ def ycbcr_of(rgb: tuple[int, int, int], color: ColorSpec) -> tuple[int, int, int
     return y, cb, cr
 
 
+@lru_cache(maxsize=256)
 def content_of(view: View) -> Rect:
     """Where a view's crop is drawn: all of its area, or the part of the crop's shape, centred."""
     area = view.area
@@ -191,17 +202,17 @@ class Axis:
 Axes = tuple[Axis, Axis]
 
 
-def luma_axes(crop: Crop, drawn_wh_px: tuple[int, int], image: Nv12Image) -> Axes:
+def luma_axes(crop: Crop, drawn_wh_px: tuple[int, int], source_wh_px: tuple[int, int]) -> Axes:
     """How luma of a crop is drawn.
 
     Args:
         crop: Source pixels.
-        drawn_wh_px: Size of what is drawn.
-        image: The source.
+        drawn_wh_px: Width and height of what is drawn.
+        source_wh_px: Width and height of the source.
     """
     return (
-        Axis.of(crop.x_px, crop.width_px, drawn_wh_px[0], image.width_px),
-        Axis.of(crop.y_px, crop.height_px, drawn_wh_px[1], image.height_px),
+        Axis.of(crop.x_px, crop.width_px, drawn_wh_px[0], source_wh_px[0]),
+        Axis.of(crop.y_px, crop.height_px, drawn_wh_px[1], source_wh_px[1]),
     )
 
 
@@ -262,7 +273,7 @@ def backdrop_of(view: View, image: Nv12Image) -> Backdrop | None:
     columns = min(round(area.width_px * scale), int(cover.width_px / 4))
     rows = min(round(area.height_px * scale), int(cover.height_px / 4))
     columns, rows = max(1, columns), max(1, rows)
-    luma = luma_axes(cover, (columns, rows), image)
+    luma = luma_axes(cover, (columns, rows), (image.width_px, image.height_px))
     # Where chroma lies between luma samples does not matter to a cell of several.
     return Backdrop(luma, (_coarse(luma[0]), _coarse(luma[1])))
 

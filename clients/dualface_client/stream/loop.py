@@ -290,11 +290,14 @@ class StreamLoop:
             return _Detected([], [], [])
         self._missed_in_a_row = 0
         found = _Detected([], [], [])
+        found.frames.extend(frame for stride in batch.strides for frame in stride)
+        images = [frame.image for frame in found.frames]
+        found.thumbnails.extend(self._parts.imaging.thumbnails(images))
+        first = 0
         for stride, faces in zip(batch.strides, results, strict=True):
-            thumbnails = [self._parts.imaging.thumbnail(frame.image) for frame in stride]
-            found.frames.extend(stride)
-            found.thumbnails.extend(thumbnails)
+            thumbnails = found.thumbnails[first : first + len(stride)]
             found.faces.extend((*self._filled(stride, thumbnails, faces), faces))
+            first += len(stride)
         return found
 
     def _answer(self, pending: PendingFaces) -> list[Faces]:

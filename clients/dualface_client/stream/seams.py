@@ -127,11 +127,14 @@ class Imaging(Protocol):
     def face_chip(self, image: Nv12Image, landmarks_px: FloatArray, out_rgb: Any) -> None:
         """Warps one face, given its five landmarks, into `out_rgb` `(112, 112, 3)` uint8."""
 
-    def thumbnail(self, image: Nv12Image) -> ByteArray:
-        """The picture averaged to `(36, 64, 3)` uint8 Y, Cb, Cr on the host, for scene cuts."""
+    def thumbnails(self, images: Sequence[Nv12Image]) -> Sequence[ByteArray]:
+        """The pictures averaged to `(36, 64, 3)` uint8 Y, Cb, Cr on the host, for scene cuts."""
 
     def preview(self, image: Nv12Image) -> ByteArray:
-        """Luma averaged to at most 320 px a side on the host, see `imaging.geometry.preview_wh`."""
+        """Luma averaged to at most 320 px a side on the host, see `imaging.geometry.preview_wh`.
+
+        Valid until 256 more were made.
+        """
 
     def compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], canvas: TileLayout
