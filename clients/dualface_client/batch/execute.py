@@ -105,7 +105,8 @@ def _check_shared_memory(run: Run) -> None:
     """Refuses a run that /dev/shm is too small for; streams that have ended need none of it."""
     waiting = sum(status.snapshot().state not in FINAL_STATES for status in run.statuses)
     streams = min(run.streams, waiting)
-    workers = worker_processes(run.request.program.run, streams, waiting)
+    work, mps = run.request.program.run, run.choice.uses_mps
+    workers = worker_processes(work, streams, waiting, mps=mps)
     runs = run.request.held is not None
     needed = shared_memory_of(run.settings, run.choice, streams, workers, server_runs=runs)
     check_shared_memory(needed)
@@ -134,16 +135,19 @@ def _serve(
     return embedded, address
 
 
-def worker_processes(work: RunSettings, streams: int, videos: int) -> int:
+def worker_processes(work: RunSettings, streams: int, videos: int, *, mps: bool = False) -> int:
     """Worker processes of a run, 0 if its streams run in this process.
 
     Args:
         work: What was asked for; without a number of workers there are about four streams in each.
         streams: How many run at a time.
         videos: How many there are.
+        mps: Whether they share a GPU by MPS, which this process, being older, does not use.
     """
     wanted = work.workers or max(1, -(-min(streams, videos) // STREAMS_PER_WORKER))
     workers = max(1, min(wanted, videos))
+    if mps:
+        return workers
     return 0 if work.workers == 1 or (work.workers is None and workers == 1) else workers
 
 
@@ -167,7 +171,7 @@ def deciding_processes(work: RunSettings, device: str, streams: int, workers: in
 def _work(address: str, run: Run, stop: Stop, monitor: HardwareMonitor) -> dict[str, PoolReport]:
     """Runs the streams here or in worker processes; returns figures of each region."""
     work, device = run.request.program.run, run.choice.device
-    workers = worker_processes(work, run.streams, len(run.jobs))
+    workers = worker_processes(work, run.streams, len(run.jobs), mps=run.choice.uses_mps)
     setup = WorkerSetup(
         address,
         device,

@@ -20,7 +20,7 @@ from dualface_client.batch.outputs import (
 )
 from dualface_client.batch.resume import identities, skip_finished
 from dualface_client.batch.run import Run, RunRequest
-from dualface_client.batch.server import choice_of
+from dualface_client.batch.server import ServerChoice, choice_of
 from dualface_client.batch.streams_file import jobs_of_streams
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
@@ -49,7 +49,7 @@ def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run
         work.device, server_is_local=choice.is_local, embedded_server=choice.address is None
     )
     choice = replace(choice, device=device)
-    notes: list[str] = []
+    notes = _unused(choice)
     files = _files(request, notes)
     streams, settings = settings_of(request.program, choice.device, len(request.entries or files))
     jobs = jobs_of_streams(request.entries, settings) if request.entries else files
@@ -84,6 +84,18 @@ def settings_of(program: ProgramSettings, device: str, count: int) -> tuple[int,
     streams = program.run.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM)
     settings = settings_for(device, program.stream, program.limits, min(streams, count))
     return streams, settings
+
+
+def _unused(choice: ServerChoice) -> list[str]:
+    """What was asked for and does not apply here."""
+    if not choice.mps or choice.uses_mps:
+        return []
+    if choice.address is not None:
+        return [
+            f"--mps: not used, since the server at {choice.address} runs already; `dualface-client "
+            "serve --mps` starts one with it"
+        ]
+    return ["--mps: not used, since there is no GPU to share in this run"]
 
 
 def _files(request: RunRequest, notes: list[str]) -> list[Job]:

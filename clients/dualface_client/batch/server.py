@@ -22,6 +22,7 @@ from dualface_client.triton.access import OPEN_ACCESS, Access
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
+from dualface_client.triton.mps import multi_process_service
 from dualface_client.triton.onnx_file import spec_of_file
 from dualface_client.triton.pool_file import pools_of_environment
 from dualface_client.triton.pool_plan import checked_pool
@@ -53,6 +54,7 @@ class ServerChoice:
         cuda_pool_mib: Its pool of GPU memory, None for the environment's or the default.
         metrics_port: Its TCP port of the metrics, None for a free one.
         socket_dir: Directory to make for its socket, None for one with a name of its own.
+        mps: Whether an embedded server and its clients are to share a GPU by MPS.
     """
 
     address: str | None = None
@@ -65,6 +67,12 @@ class ServerChoice:
     cuda_pool_mib: int | None = None
     metrics_port: int | None = None
     socket_dir: Path | None = None
+    mps: bool = False
+
+    @property
+    def uses_mps(self) -> bool:
+        """Whether this choice starts a Multi-Process Service: for a server of ours on a GPU."""
+        return self.mps and self.address is None and self.device == "cuda"
 
     @property
     def is_local(self) -> bool:
@@ -87,6 +95,7 @@ def choice_of(server: ServerSettings, device: str) -> ServerChoice:
         device,
         detector_instances=server.detector_instances,
         cuda_pool_mib=server.cuda_pool_mib,
+        mps=server.mps,
     )
 
 
@@ -218,5 +227,9 @@ def server_for(
         reap_at(choice.address)
         yield choice.address, None
     else:
-        with start_embedded(choice, stop, tell, show) as server, ServerRestarter(server):
+        with (
+            multi_process_service(wanted=choice.uses_mps),
+            start_embedded(choice, stop, tell, show) as server,
+            ServerRestarter(server),
+        ):
             yield server.grpc_address, server

@@ -18,6 +18,7 @@ _KEYS = (
     "server.model_threads",
     "server.detector_instances",
     "server.cuda_pool_mib",
+    "server.mps",
 )
 
 
@@ -85,6 +86,7 @@ def serve(
     from dualface_client.cli.downloads import download_bar
     from dualface_client.cli.signals import stop_on_signal
     from dualface_client.errors import ServerError
+    from dualface_client.triton.mps import multi_process_service
     from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
     from dualface_client.triton.server_process import refuse_taken
 
@@ -104,6 +106,7 @@ def serve(
     check_server_memory(choice)
     with (
         stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,
+        multi_process_service(wanted=choice.uses_mps) as variables,
         start_embedded(
             choice,
             stop.event,
@@ -112,6 +115,8 @@ def serve(
         ) as server,
     ):
         click.echo(f"gRPC on {server.grpc_address}, metrics on {server.metrics_url}")
+        for name, value in variables.items():
+            click.echo(f"for its clients: export {name}={value}")
         if model_control:
             click.echo(f"models in {server.repository}")
         click.echo("Ctrl-C ends it.", err=True)

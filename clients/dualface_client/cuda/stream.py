@@ -8,7 +8,9 @@ what leaves the GPU (a request to Triton, pixels for x264) has to wait, with `Cu
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from dualface_client.errors import PlatformError
@@ -44,6 +46,37 @@ def _load(name: str, remedy: str) -> Any:
         raise PlatformError(
             f"{name} cannot be imported ({error}); --device cuda needs it: {remedy}"
         ) from error
+
+
+def why_no_context(device_id: int = 0) -> str:
+    """Why the driver gives no context on a GPU; empty if it does, and then the context is gone.
+
+    A process whose streams run in others needs none, and it would take 0.5 GiB of the GPU.
+
+    Args:
+        device_id: Index as CUDA counts them.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return str(error)
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    steps: tuple[tuple[str, Callable[[], int]], ...] = (
+        ("cuInit", lambda: driver.cuInit(0)),
+        ("cuDeviceGet", lambda: driver.cuDeviceGet(ctypes.byref(device), device_id)),
+        (
+            "cuDevicePrimaryCtxRetain",
+            lambda: driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device),
+        ),
+        ("cuDevicePrimaryCtxRelease", lambda: driver.cuDevicePrimaryCtxRelease_v2(device)),
+    )
+    for name, step in steps:
+        if code := step():
+            return (
+                f"GPU {device_id} cannot be used ({name} failed with error {code}); `nvidia-smi` "
+                "lists what is there and who uses it"
+            )
+    return ""
 
 
 class CudaStream:

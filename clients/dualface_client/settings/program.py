@@ -16,6 +16,7 @@ from dualface_client.settings.kinds import (
     Integer,
     Or,
     Real,
+    Switch,
 )
 from dualface_client.settings.stream import StreamSettings
 
@@ -135,6 +136,14 @@ class ServerSettings:
         "Your own face ReID model for the embedded server, or the `exported` one.",
         flag="--reid-onnx",
         common=True,
+        per_stream=False,
+    )
+    mps: bool = setting(
+        False,
+        Switch(),
+        "The embedded server and the workers share the GPU by a Multi-Process Service of their "
+        "own, which ends with them.",
+        flag="--mps",
         per_stream=False,
     )
     model_threads: int = setting(

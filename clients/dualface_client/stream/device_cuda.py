@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 
-from dualface_client.cuda.stream import CudaStream, load_codec, load_cupy
+from dualface_client.cuda.stream import CudaStream, load_codec, load_cupy, why_no_context
 from dualface_client.errors import PlatformError
 from dualface_client.extras import INSTALL_GPU
 from dualface_client.imaging.cuda import CudaImaging
@@ -60,10 +60,12 @@ def why_not_cuda(*, embedded_server: bool) -> str | None:
     if missing:
         return f"{' and '.join(missing)} not installed: {INSTALL_GPU}"
     try:
-        CudaStream()
+        load_cupy()
         load_codec()
     except PlatformError as error:
         return str(error)
+    if reason := why_no_context():
+        return reason
     return _why_no_models() if embedded_server else None
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
-import select
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +21,6 @@ from dualface_client.errors import (
 from dualface_client.memory.names import new_name, start_ticks
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
-from dualface_client.triton import keeper
 from dualface_client.triton.access import OPEN_ACCESS
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import ModelSpec
@@ -47,8 +42,10 @@ from dualface_client.triton.server_files import (
 from dualface_client.triton.server_process import (
     end_keeper,
     free_ports,
+    pid_from,
     refuse_open_memory,
     server_environment,
+    start_keeper,
 )
 
 _PORT_ATTEMPTS = 3
@@ -296,26 +293,11 @@ class EmbeddedServer(ClosesAtExit):
             "shm_prefix": shm_prefix,
             "parent_prefix": owner_prefix(),
         }
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C in the terminal is only for the client
-        )
-        assert self._keeper.stdin is not None  # noqa: S101 - for the type checker
-        with contextlib.suppress(OSError):  # it died: the next line says so
-            self._keeper.stdin.write(json.dumps(launch) + "\n")
-            self._keeper.stdin.flush()
-        self._pid = self._read_pid(self._keeper)
-
-    def _read_pid(self, process: subprocess.Popen[str]) -> int:
-        assert process.stdout is not None  # noqa: S101 - for the type checker
-        ready, _, _ = select.select([process.stdout], [], [], 10.0)
-        line = process.stdout.readline() if ready else ""
-        if not line:
+        self._keeper = start_keeper(launch)
+        pid = pid_from(self._keeper)
+        if pid is None:
             raise ServerStartError(f"the server's keeper process did not start: {self.log_tail()}")
-        return int(json.loads(line)["pid"])
+        self._pid = pid
 
     def _command(self, files: ServerFiles, shm_prefix: str) -> list[str]:
         directory = self._directory

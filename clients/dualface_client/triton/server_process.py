@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dualface_client.errors import PlatformError, UsageError
 from dualface_client.memory.region import SHM_DIR
+from dualface_client.triton import keeper
 from dualface_client.triton.server_files import ServerFiles
+
+_PID_WAIT_S = 10.0
 
 
 def server_environment(files: ServerFiles, device: str) -> dict[str, str]:
@@ -92,6 +99,34 @@ def free_ports(count: int) -> list[int]:
             probe.bind(("127.0.0.1", 0))
             ports.append(int(probe.getsockname()[1]))
         return ports
+
+
+def start_keeper(launch: Mapping[str, Any]) -> subprocess.Popen[str]:
+    """Starts a program that ends with this process, however that ends.
+
+    Args:
+        launch: What `keeper` reads.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", keeper.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C in the terminal is only for the client
+    )
+    assert process.stdin is not None  # noqa: S101 - for the type checker
+    with contextlib.suppress(OSError):  # it died: `pid_from` says so
+        process.stdin.write(json.dumps(launch) + "\n")
+        process.stdin.flush()
+    return process
+
+
+def pid_from(process: subprocess.Popen[str]) -> int | None:
+    """The process id of what a keeper started, None if it could not."""
+    assert process.stdout is not None  # noqa: S101 - for the type checker
+    ready, _, _ = select.select([process.stdout], [], [], _PID_WAIT_S)
+    line = process.stdout.readline() if ready else ""
+    return int(json.loads(line)["pid"]) if line else None
 
 
 def end_keeper(process: subprocess.Popen[str], grace_s: float) -> None:

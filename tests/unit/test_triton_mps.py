@@ -1,0 +1,107 @@
+"""The Multi-Process Service's daemon: started for a run, private, ended with it.
+
+The real one needs a GPU (`tests/gpu/test_mps.py`); a script with its command line stands in.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dualface_client.errors import PlatformError
+from dualface_client.triton.mps import MpsDaemon, multi_process_service
+from tests.processes import wait_until
+
+CONTROL = """#!/bin/sh
+log="$CUDA_MPS_LOG_DIRECTORY/control.log"
+if [ "$1" = -f ]; then
+    echo started as $$ >> "$log"
+    mkfifo "$CUDA_MPS_PIPE_DIRECTORY/control"
+    exec sleep 1000
+fi
+read -r command
+echo "$command" >> "$LOG_OF_COMMANDS"
+"""
+
+
+@pytest.fixture(name="commands")
+def a_daemon_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "bin" / "nvidia-cuda-mps-control"
+    program.parent.mkdir()
+    program.write_text(CONTROL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("LOG_OF_COMMANDS", str(tmp_path / "commands"))
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    return tmp_path / "commands"
+
+
+def sleepers() -> list[psutil.Process]:
+    return [each for each in psutil.process_iter(["cmdline"]) if is_daemon(each)]
+
+
+def is_daemon(process: psutil.Process) -> bool:
+    return bool(process.info["cmdline"] == ["sleep", "1000"])
+
+
+def test_processes_find_it_while_it_runs_and_nothing_is_left(commands: Path) -> None:
+    with multi_process_service(wanted=True) as variables:
+        directory = Path(os.environ["CUDA_MPS_PIPE_DIRECTORY"])
+        assert variables == {
+            "CUDA_MPS_PIPE_DIRECTORY": str(directory),
+            "CUDA_MPS_LOG_DIRECTORY": str(directory),
+        }
+        assert directory.stat().st_mode & 0o777 == 0o700
+        assert (directory / "control").exists()
+        assert commands.read_text().split("\n")[0] == "get_server_list"
+        assert len(sleepers()) == 1
+    assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+    assert commands.read_text().endswith("quit -t 2\n")
+    assert not directory.exists()
+    assert not sleepers()
+
+
+def test_what_the_user_had_set_comes_back(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/somewhere")
+    with multi_process_service(wanted=True):
+        assert os.environ["CUDA_MPS_PIPE_DIRECTORY"] != "/somewhere"
+    assert os.environ["CUDA_MPS_PIPE_DIRECTORY"] == "/somewhere"
+    with multi_process_service(wanted=False) as variables:
+        assert not variables
+        assert os.environ["CUDA_MPS_PIPE_DIRECTORY"] == "/somewhere"
+
+
+def test_it_ends_with_a_process_that_is_killed(commands: Path) -> None:
+    script = """
+from dualface_client.triton.mps import MpsDaemon
+daemon = MpsDaemon()
+print(daemon.environment["CUDA_MPS_PIPE_DIRECTORY"], flush=True)
+import signal; signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as own:
+        assert own.stdout is not None
+        directory = Path(own.stdout.readline().strip())
+        assert (directory / "control").exists()
+        own.send_signal(signal.SIGKILL)
+    wait_until(lambda: not directory.exists() and not sleepers())
+
+
+def test_a_machine_without_it_is_told_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PlatformError, match="nvidia-cuda-mps-control is not on the PATH"):
+        MpsDaemon()
+
+
+def test_its_last_words_are_told_if_it_does_not_start(commands: Path) -> None:
+    program = commands.parent / "bin" / "nvidia-cuda-mps-control"
+    program.write_text("#!/bin/sh\necho Cannot find MPS control daemon process\nexit 1\n")
+    with pytest.raises(PlatformError, match=r"did not start .Cannot find MPS control daemon"):
+        MpsDaemon()
