@@ -28,6 +28,7 @@ from decode import repeated  # type: ignore[import-not-found] # the script besid
 
 from dualface_client.background import BackgroundLoop
 from dualface_client.batch.server import ServerChoice, start_embedded
+from dualface_client.triton.mps import multi_process_service
 
 
 class Smi(BackgroundLoop):
@@ -128,15 +129,18 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["1x1", "1x4", "1x8", "2x4", "4x2"])
     parser.add_argument("--repeat", type=int, default=10, help="times the clip is in the file")
     parser.add_argument("--instances", type=int, help="detector processes")
+    parser.add_argument("--mps", action="store_true", help="all processes share the GPU by MPS")
     parser.add_argument("--instant", action="store_true", help="a detector of no cost")
     options = parser.parse_args()
     clip = repeated(options.clip, options.repeat)
-    rows: list[dict[str, Any]] = [{"cpus": os.cpu_count(), "repeat": options.repeat}]
+    rows: list[dict[str, Any]] = [
+        {"cpus": os.cpu_count(), "repeat": options.repeat, "mps": options.mps}
+    ]
     choice = ServerChoice(device="cuda", detector_instances=options.instances)
     if options.instant:
         stand_in.write(file := options.out.with_suffix(".onnx").absolute())
         choice = replace(choice, detector_onnx=file)
-    with start_embedded(choice) as server:
+    with multi_process_service(wanted=options.mps), start_embedded(choice) as server:
         for shape in options.shapes:
             size, extra = parsed(shape)
             rows.append({"shape": shape, **row(clip, server.grpc_address, server.pid, size, extra)})

@@ -6,6 +6,7 @@
 Four runs of one clip go on while 100 others are started and ended with SIGKILL as soon as they have
 requests under way. Afterwards one `dualface-client reap --server` is called; then the server must
 list the regions of the four alone, and the four must end with the results of an undisturbed run.
+With `--mps` all of them share the GPU by a Multi-Process Service.
 `--cheap` replaces the detector by one that costs nothing (see `cheap_detector.py`), for machines
 with few cores. Writes killed_workers_DEVICE.json.
 """
@@ -40,6 +41,7 @@ from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.names import parse
 from dualface_client.settings.paths import clips_dir
 from dualface_client.triton.connection import Connection
+from dualface_client.triton.mps import multi_process_service
 
 WAIT_S = 120.0
 #: Boxes of one frame differ by rounding where the server batched it with other frames.
@@ -225,6 +227,7 @@ def main() -> int:
     parser.add_argument("--steady", type=int, default=4)
     parser.add_argument("--at-a-time", type=int, default=2)
     parser.add_argument("--frames", type=int, default=900, help="of the clip that all runs get")
+    parser.add_argument("--mps", action="store_true", help="all processes share the GPU by MPS")
     parser.add_argument("--cheap", action="store_true", help="a detector of no cost")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -237,6 +240,7 @@ def main() -> int:
             model_threads=1,
             device=options.device,
         )
+        stack.enter_context(multi_process_service(wanted=options.mps))
         server = stack.enter_context(start_embedded(choice))
         bench = Bench(server.grpc_address, options, Path(place))
         if bench.run("reference").wait(1800):
@@ -255,7 +259,8 @@ def main() -> int:
         "runs": runs,
         "checks": checks,
     }
-    path = options.out / f"killed_workers_{options.device}.json"
+    under_mps = "_mps" if options.mps else ""
+    path = options.out / f"killed_workers_{options.device}{under_mps}.json"
     path.write_text(json.dumps(result, indent=1, default=str) + "\n")
     return int(verdict(checks))
 

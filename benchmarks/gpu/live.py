@@ -1,0 +1,94 @@
+"""Live streams on a GPU: files at their own pace, look-ahead 0, one frame in a request.
+
+    python benchmarks/gpu/live.py CLIP --out live.json --shapes 4x4 --seconds 300
+
+A shape is workers x streams in each. Latency is from decoded to composed (`--encoder none`), as each
+stream's report gives it: its median and its 99th percentile; the table has the largest of both.
+The first seconds, in which decoders and kernels are made, count like all others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from decode import repeated  # type: ignore[import-not-found] # the script beside this one
+from end_to_end import Smi  # type: ignore[import-not-found] # the script beside this one
+
+from dualface_client.batch.server import ServerChoice, start_embedded
+from dualface_client.triton.mps import multi_process_service
+
+CLIP_S = 10
+
+
+def row(clip: Path, address: str, workers: int, streams: int, seconds: float) -> dict[str, Any]:
+    """One shape."""
+    work = Path(tempfile.mkdtemp())
+    count = workers * streams
+    for index in range(count):
+        (work / f"camera{index:02}{clip.suffix}").symlink_to(clip)
+    cameras = [str(path) for path in sorted(work.glob("camera*"))]
+    command = [sys.executable, "-m", "dualface_client", "run", *cameras, "--realtime", "--quiet"]
+    command += ["--encoder", "none", "--device", "cuda", "--server", address]
+    command += ["--streams", str(count), "--workers", str(workers)]
+    command += ["--summary", str(work / "summary.json")]
+    before, started_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    with Smi() as smi:
+        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        time.sleep(seconds)
+        running.send_signal(signal.SIGINT)
+        errors = running.communicate(timeout=60)[1]
+    after, wall_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started_s
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    reports = json.loads((work / "summary.json").read_text())["streams"]
+    used_mib = [sample[2] for sample in smi.rows]
+    return {
+        "workers": workers,
+        "streams": count,
+        "seconds": round(wall_s, 1),
+        "frames_in": sum(report["frames_in"] for report in reports),
+        "frames_out": sum(report["frames_out"] for report in reports),
+        "dropped": [report["dropped"] for report in reports],
+        "latency_p50_ms": sorted(round(1e3 * r["latency_p50_s"], 1) for r in reports),
+        "latency_p99_ms": sorted(round(1e3 * r["latency_p99_s"], 1) for r in reports),
+        "client_cores": round(used_s / wall_s, 2),
+        "gpu_percent": max(sample[0] for sample in smi.rows),
+        "gpu_used_mib_by_half_minute": used_mib[::60],
+        "stages_of_first": reports[0]["stages"],
+        "warnings": sorted({text for report in reports for text in report["warnings"]}),
+        "stderr": errors[-600:],
+    }
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--shapes", nargs="+", default=["4x4"])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--mps", action="store_true", help="all processes share the GPU by MPS")
+    options = parser.parse_args()
+    clip = repeated(options.clip, int(options.seconds / CLIP_S) + 2)
+    rows: list[dict[str, Any]] = [{"cpus": os.cpu_count(), "mps": options.mps}]
+    choice = ServerChoice(device="cuda")
+    with multi_process_service(wanted=options.mps), start_embedded(choice) as server:
+        for shape in options.shapes:
+            workers, _, streams = shape.partition("x")
+            found = row(clip, server.grpc_address, int(workers), int(streams), options.seconds)
+            rows.append(found)
+            print(json.dumps(found), flush=True)
+            options.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
