@@ -2,8 +2,8 @@
 
     python benchmarks/gpu/live.py CLIP --out live.json --shapes 4x4 --seconds 300
 
-A shape is workers x streams in each. Latency is from decoded to composed (`--encoder none`), as each
-stream's report gives it: its median and its 99th percentile; the table has the largest of both.
+A shape is workers x streams in each. Latency is from decoded to composed (`--encoder none`), as
+each stream's report gives it: median and 99th percentile.
 The first seconds, in which decoders and kernels are made, count like all others.
 """
 

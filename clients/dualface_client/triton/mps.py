@@ -63,6 +63,7 @@ class MpsDaemon(ClosesAtExit):
                 self._ask("quit -t 2")
             end_keeper(self._keeper, _END_S)
             self._keeper = None
+        # Leftovers do no harm, and `reap` removes them.
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _start(self) -> None:
