@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The packages of object stores and clusters too, which only their tests need.
+WHOLE := $(VENV)/.whole
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help
@@ -22,11 +24,11 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 JOBS ?= 2
 
 .PHONY: check
-check: models clips judge lint ## Style, types and unit tests, without Triton: for every save, on more cores with JOBS=8
+check: $(WHOLE) models clips judge lint ## Style, types and unit tests, without Triton: for every save, on more cores with JOBS=8
 	@$(PYTEST) tests/unit
 
 .PHONY: test
-test: models clips judge lint check-engines ## Set up, then run every check and test (with a real Triton)
+test: $(WHOLE) models clips judge lint check-engines ## Set up, then run every check and test (with a real Triton)
 	@$(PYTEST)
 
 .PHONY: lint
@@ -97,4 +99,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the Python packages (about 350 MB to download, once) ..."
 	@$(PIP) install --quiet -c constraints.txt -e '.[cpu,daemon,dev]'
+	@touch $@
+
+$(WHOLE): $(STAMP)
+	@echo "Installing the packages that only tests need (about 150 MB to download, once) ..."
+	@$(PIP) install --quiet -c constraints.txt -e '.[dev-cluster]'
 	@touch $@

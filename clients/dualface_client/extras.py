@@ -25,9 +25,20 @@ CLIENT = (
 CPU = (*CLIENT, "onnxruntime", "onnx", "tflite")
 #: Modules that the daemon imports besides.
 DAEMON = ("fastapi", "starlette", "pydantic", "uvicorn")
+#: Modules that videos in object stores need besides. Each kind of store has a package of its own.
+OBJECTS = ("fsspec",)
+STORE_PACKAGES = {
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
+}
+#: Modules that a run on more machines needs besides.
+CLUSTER = ("ray",)
 #: What to tell where more than one package may be missing.
 INSTALL = "pip install 'dualface-client[cpu]' ([gpu] instead for an NVIDIA GPU)"
 INSTALL_DAEMON = "pip install 'dualface-client[cpu,daemon]' ([gpu,daemon] for an NVIDIA GPU)"
+INSTALL_OBJECTS = "pip install 'dualface-client[cpu,objects]' ([gpu,objects] for an NVIDIA GPU)"
+INSTALL_CLUSTER = "pip install 'dualface-client[cpu,cluster]' ([gpu,cluster] for an NVIDIA GPU)"
 INSTALL_GPU = "pip install 'dualface-client[gpu]' (and no plain onnxruntime beside it)"
 
 
@@ -58,9 +69,17 @@ def missing_package(error: ModuleNotFoundError) -> PlatformError | None:
 
 
 def _to_install(name: str) -> PlatformError:
-    extra, command = ("gpu", INSTALL_GPU) if name in GPU else ("cpu", INSTALL)
-    if name in DAEMON:
-        extra, command = "daemon", INSTALL_DAEMON
+    extras = {
+        **dict.fromkeys(GPU, ("gpu", INSTALL_GPU)),
+        **dict.fromkeys(DAEMON, ("daemon", INSTALL_DAEMON)),
+        **dict.fromkeys((*OBJECTS, "s3fs"), ("objects", INSTALL_OBJECTS)),
+        **dict.fromkeys(CLUSTER, ("cluster", INSTALL_CLUSTER)),
+    }
+    if name in ("gcsfs", "adlfs"):  # large, and for one kind of store each
+        return PlatformError(
+            f"the Python package {name!r} is not installed; no extra brings it: pip install {name}"
+        )
+    extra, command = extras.get(name, ("cpu", INSTALL))
     return PlatformError(
         f"the Python package {name!r} is not installed; it comes with the extra {extra!r}: "
         f"{command}"

@@ -21,7 +21,7 @@ BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
 SIDE_BY_SIDE = {"video", "imaging", "tracking", "picture", "framing", "observe"}
 STREAM = BASE | SIDE_BY_SIDE
-STREAM |= {"cast", "decisions", "settings", "cuda", "memory", "triton", "models"}
+STREAM |= {"cast", "decisions", "objects", "settings", "cuda", "memory", "triton", "models"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "atomic_file": set(),
     "settings": BASE,
     "config": BASE | {"settings"},
+    "objects": BASE | {"settings"},
     "cuda": BASE,
     "memory": BASE | {"cuda"},
     "triton": BASE | {"memory", "settings"},
@@ -66,6 +67,8 @@ HEAVY = {
     "cupy": set(),
     "PyNvVideoCodec": set(),
     "lap": {"tracking"},
+    "fsspec": set(),
+    "ray": set(),
     "msgspec": {"workers", "daemon", "decisions"},
     "prometheus_client": {"observe", "daemon"},
     "fastapi": {"daemon"},

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from dualface_client.errors import PlatformError
-from dualface_client.extras import CPU, DAEMON, GPU, missing_package, require
+from dualface_client.extras import (
+    CLUSTER,
+    CPU,
+    DAEMON,
+    GPU,
+    OBJECTS,
+    missing_package,
+    require,
+)
 
 ROOT = Path(__file__).parents[2]
 #: What wheels call themselves that are not installed here.
@@ -41,6 +49,9 @@ def test_the_modules_are_those_of_the_extras() -> None:
         "pydantic",
     }
     assert daemon == names_of("daemon") - names_of("client")
+    # fsspec reaches S3 by s3fs, which it imports by itself.
+    assert {*OBJECTS, "s3fs"} == names_of("objects") - names_of("client")
+    assert set(CLUSTER) == names_of("cluster") - names_of("client")
 
 
 def test_no_other_package_is_imported() -> None:
@@ -60,7 +71,7 @@ def test_no_other_package_is_imported() -> None:
     }
     core = {"numpy", "tritonclient", "google", "grpc", "triton_python_backend_utils"}
     others = found - set(sys.stdlib_module_names) - {"dualface_client"} - core
-    assert others <= set(CPU) | set(GPU) | set(DAEMON)
+    assert others <= {*CPU, *GPU, *DAEMON, *OBJECTS, *CLUSTER}
 
 
 def test_what_is_missing_is_named_with_its_extra() -> None:
@@ -71,4 +82,11 @@ def test_what_is_missing_is_named_with_its_extra() -> None:
     assert "pip install 'dualface-client[gpu]'" in str(cupy)
     fastapi = missing_package(ModuleNotFoundError(name="fastapi.responses"))
     assert "pip install 'dualface-client[cpu,daemon]'" in str(fastapi)
+    for name, command in (
+        ("ray.util", "'dualface-client[cpu,cluster]'"),
+        ("fsspec", "'dualface-client[cpu,objects]'"),
+        ("s3fs.core", "'dualface-client[cpu,objects]'"),
+        ("gcsfs", "pip install gcsfs"),
+    ):
+        assert command in str(missing_package(ModuleNotFoundError(name=name)))
     assert missing_package(ModuleNotFoundError(name="dualface_client.lost")) is None

@@ -37,7 +37,8 @@ def needs_of(
     """
     needs = []
     for job, status in zip(jobs, statuses, strict=True):
-        if status.snapshot().state in FINAL_STATES:
+        # What lies in a store has no size before it is fetched: pacing holds it back if need be.
+        if status.snapshot().state in FINAL_STATES or job.input_url:
             continue
         try:
             header = read_header(job.input, (job.settings or settings).input.video_track)

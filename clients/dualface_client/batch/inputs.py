@@ -10,21 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from dualface_client.batch.live_jobs import job_of_address
+from dualface_client.batch.object_jobs import jobs_of_objects, with_object_outputs
 from dualface_client.errors import UsageError
-from dualface_client.settings.addresses import scheme_of
+from dualface_client.settings.addresses import is_object_url, scheme_of
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import OUTPUT_SUFFIXES, OUTPUT_TAG, Job, written_by
-
-#: Files that are taken from a directory. One that is named directly is tried in any case.
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "m2ts", "mts"),
-        *("mpg", "mpeg", "flv", "wmv", "asf", "vob", "3gp", "ogv", "mxf"),
-    )
-)
-#: How names of unfinished outputs end, see `video.outfile.partial_path_of`.
-PARTIAL_TAG = ".partial"
+from dualface_client.stream.video_names import PARTIAL_TAG, VIDEO_SUFFIXES, is_output, is_video
 
 
 def jobs_of_inputs(
@@ -70,7 +61,10 @@ def _with_all_outputs(
             f"-o {outputs[1]}: {files[0].input} is not a live stream; a video has one output"
         )
     if files:
-        files = _with_outputs(files, Path(outputs[0]), text=outputs[0])
+        if is_object_url(outputs[0]):
+            files = with_object_outputs(files, outputs[0])
+        else:
+            files = _with_outputs(files, Path(outputs[0]), text=outputs[0])
     written = iter(files)
     return [
         replace(job, outputs=tuple(outputs)) if job.is_live(settings) else next(written)
@@ -82,7 +76,9 @@ def _expand(text: str, tell: Callable[[str], None]) -> Iterator[Job]:
     path = Path(text)
     if not text or "\0" in text:
         raise UsageError(f"input {text!r}: expected a file, a directory or a pattern")
-    if scheme_of(text) and not os.path.lexists(path):
+    if is_object_url(text) and not os.path.lexists(path):
+        yield from jobs_of_objects(text, tell)
+    elif scheme_of(text) and not os.path.lexists(path):
         yield job_of_address(text)
     elif problem := _no_file(text, path):
         yield Job(text, path, None, problem)
@@ -118,19 +114,15 @@ def _of_directory(path: Path, text: str, tell: Callable[[str], None]) -> Iterato
             f"{deeper[0]}{more}: directories within a directory are not searched; name them, "
             f"or the pattern '{path}/**/*.mp4'"
         )
-    videos = [entry for entry in entries if _is_video(entry) and entry not in folders]
+    videos = [entry for entry in entries if is_video(entry) and entry not in folders]
     missing = f"{text}: has no videos ({' '.join(sorted(VIDEO_SUFFIXES))})"
     yield from _of_list(path, text, videos, missing, tell)
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _holds_videos(folder: Path) -> bool:
     """Whether there is a video in it that is not our own output."""
     try:
-        return any(_is_video(entry) and not _is_output(entry) for entry in folder.iterdir())
+        return any(is_video(entry) and not is_output(entry) for entry in folder.iterdir())
     except OSError:  # not readable for us: nothing to point at
         return False
 
@@ -140,8 +132,8 @@ def _of_list(
 ) -> Iterator[Job]:
     """Jobs for the files of a directory or a pattern, without our own outputs."""
     wanted = videos
-    if not _is_output(Path(text)):  # a pattern that asks for them gets them
-        wanted = [video for video in videos if not _is_output(video)]
+    if not is_output(Path(text)):  # a pattern that asks for them gets them
+        wanted = [video for video in videos if not is_output(video)]
     if skipped := len(videos) - len(wanted):
         tell(
             f"{text}: {skipped} outputs of earlier runs (*{OUTPUT_TAG}.*, *{PARTIAL_TAG}.*) are "
@@ -151,10 +143,6 @@ def _of_list(
     if not wanted:
         yield Job(path.name or text, path, None, missing)
     yield from map(_of_file, wanted)
-
-
-def _is_output(path: Path) -> bool:
-    return path.stem.endswith((OUTPUT_TAG, PARTIAL_TAG))
 
 
 def _of_file(video: Path) -> Job:
@@ -173,7 +161,7 @@ def _of_file(video: Path) -> Job:
 def _without_repeats(jobs: list[Job], tell: Callable[[str], None]) -> list[Job]:
     kept: dict[str, Job] = {}
     for job in jobs:
-        place = job.address or os.path.abspath(job.input)
+        place = job.address or job.input_url or os.path.abspath(job.input)
         if place in kept:
             tell(f"{job.shown_input}: is named more than once and processed once")
         kept.setdefault(place, job)
@@ -229,22 +217,26 @@ def _refuse_no_directory(path: Path, text: str) -> None:
 
 
 def _refuse_collisions(jobs: list[Job]) -> None:
-    owners: dict[Path, Path] = {}
+    owners: dict[str, str] = {}
     for job in jobs:
-        if job.output is None or job.problem:
+        place = job.output_url or str(job.output or "")
+        if not place or job.problem:
             continue
-        if job.output in owners:
+        if place in owners:
             raise UsageError(
-                f"{owners[job.output]} and {job.input} would both be written to {job.output}; "
+                f"{owners[place]} and {job.shown_input} would both be written to {place}; "
                 "rename one or run them into different directories"
             )
-        owners[job.output] = job.input
+        owners[place] = job.shown_input
 
 
 def refuse_inputs_as_outputs(jobs: list[Job]) -> None:
     """Raises UsageError if a job would replace an input that it or another one reads."""
-    inputs = {job.input.resolve() for job in jobs if not job.address}
+    inputs = {job.input.resolve() for job in jobs if not (job.address or job.input_url)}
+    objects = {job.input_url for job in jobs if job.input_url}
     for job in jobs:
+        if job.output_url in objects:
+            raise UsageError(f"{job.output_url}: is an input; write to another place")
         for path in written_by(job):
             if path.resolve() in inputs:
                 raise UsageError(

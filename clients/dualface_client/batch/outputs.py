@@ -161,7 +161,9 @@ def check_side_files(jobs: Sequence[Job], files: Sequence[SideFile]) -> None:
     Raises:
         UsageError: One would.
     """
-    used = (path for job in jobs if not job.address for path in (job.input, *written_by(job)))
+    local = (job for job in jobs if not (job.address or job.input_url))
+    used = [path for job in local for path in (job.input, *written_by(job))]
+    used += [path for job in jobs if job.input_url for path in written_by(job)]
     taken = {path.resolve() for path in used}
     for file in files:
         if os.path.isdir(file.path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from dualface_client import __version__
 from dualface_client.batch.inputs import jobs_of_inputs
 from dualface_client.batch.live_jobs import check_live
+from dualface_client.batch.object_jobs import check_object_outputs, skip_published
 from dualface_client.batch.outputs import (
     SideFile,
     check_outputs,
@@ -55,9 +56,11 @@ def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run
     jobs = jobs_of_streams(request.entries, settings) if request.entries else files
     with new_directories(jobs, (request.tracks, request.overlay)):
         _check_files(request, settings, jobs, notes, side_files)
+    published = check_object_outputs(jobs, settings, existing_may_stay=request.resume)
     statuses = new_statuses(jobs)
     if request.resume:
         skip_finished(jobs, statuses, request.recorded, settings)
+        skip_published(jobs, statuses, request.recorded, published)
     return Run(
         request,
         settings,

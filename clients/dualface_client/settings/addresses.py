@@ -15,6 +15,18 @@ INPUT_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "v4l2")
 #: Addresses that outputs may be sent to.
 OUTPUT_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "whip", "whips")
 
+#: Addresses of objects in stores that show an object only once all of it has been uploaded.
+OBJECT_SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+
+
+def is_object_url(text: str) -> bool:
+    """Whether a text is the address of an object in a store, or of several.
+
+    >>> is_object_url("s3://talks/day1/"), is_object_url("rtsp://camera"), is_object_url("s3")
+    (True, False, False)
+    """
+    return scheme_of(text) in OBJECT_SCHEMES
+
 
 def scheme_of(text: str) -> str:
     """The scheme of an address in lower case, empty for a path.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dualface_client.errors import SourceError
+from dualface_client.errors import DualfaceError, SourceError
+from dualface_client.objects.store import ObjectStore
 from dualface_client.observe.report import KEPT_FIGURES, StreamStatus
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import Job, finished
@@ -40,6 +41,26 @@ def take_finished(job: Job, status: StreamStatus, settings: StreamSettings) -> b
     return not problem
 
 
+def take_published(job: Job, status: StreamStatus, store: ObjectStore | None = None) -> bool:
+    """The same for an output in an object store, where nothing is there in part.
+
+    Args:
+        job: One with an address of an output that did not exist before.
+        status: Its own, as the worker last reported.
+        store: Where to look, None for the usual one.
+
+    Returns:
+        Whether the output is there.
+    """
+    try:
+        found = (store or ObjectStore()).look_at(job.output_url)
+    except DualfaceError:  # made again; publishing it says what is wrong
+        return False
+    if found is not None:
+        status.update(state="done", partial_output="")
+    return found is not None
+
+
 def verify_output(job: Job, entry: Mapping[str, Any], settings: StreamSettings) -> tuple[int, str]:
     """Frames of the output, and what is wrong with it, empty for nothing.
 
@@ -68,7 +89,12 @@ def ended_before(job: Job, entry: Mapping[str, Any]) -> dict[str, Any]:
         job: One whose output is verified.
         entry: What the earlier run recorded about it, empty for nothing.
     """
-    if not _is_of(entry, job.input):
+    return ended_before_as(entry, _is_of(entry, job.input))
+
+
+def ended_before_as(entry: Mapping[str, Any], is_of_input: bool) -> dict[str, Any]:
+    """The same where it is known whether the record is about the stream's input."""
+    if not is_of_input or entry.get("state") not in ("done", "incomplete"):
         return finished("")
     kept = {name: entry[name] for name in KEPT_FIGURES if name in entry}
     if "sides" in kept:  # JSON's keys are text

@@ -30,6 +30,8 @@ class Job:
         address: Of a live input, without secrets; empty for a file.
         outputs: Where a live stream goes, without secrets: directories, files, playlists,
             addresses. Other streams have an `output`.
+        input_url: Of the object in a store that is read; then `input` is only its name.
+        output_url: Of the object that is written; then there is no `output` until the job runs.
     """
 
     name: str
@@ -39,16 +41,18 @@ class Job:
     settings: StreamSettings | None = None
     address: str = ""
     outputs: tuple[str, ...] = ()
+    input_url: str = ""
+    output_url: str = ""
 
     @property
     def shown_input(self) -> str:
         """What is read, for people."""
-        return shown(self.address) if self.address else str(self.input)
+        return shown(self.address) if self.address else self.input_url or str(self.input)
 
     @property
     def shown_output(self) -> str:
         """What is written, for people; empty for nothing."""
-        return ", ".join(map(shown, self.outputs)) or str(self.output or "")
+        return ", ".join(map(shown, self.outputs)) or self.output_url or str(self.output or "")
 
     def is_live(self, settings: StreamSettings) -> bool:
         """Whether its frames do not wait.

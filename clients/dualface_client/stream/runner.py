@@ -38,6 +38,7 @@ from dualface_client.stream.pacing import Pacing, Unpaced
 from dualface_client.stream.pins import PinnedPhotos
 from dualface_client.stream.seams import FaceDetector, FaceEmbedder, FrameSink, FrameSource
 from dualface_client.stream.setup import WorkerSetup
+from dualface_client.stream.staging import StagedJob, staged
 from dualface_client.stream.stop import Stop
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.live_source import LiveSource
@@ -198,15 +199,15 @@ class Runner:
         started = time.monotonic()
         clock = StageClock()
         status.update(state="running")
+        settings = job.settings or self._setup.settings
+        if job.is_live(settings):
+            settings = live_settings(settings)
         try:
-            with self._device.lend_stream() as device:
-                settings = job.settings or self._setup.settings
-                if job.is_live(settings):
-                    settings = live_settings(settings)
-                run = StreamRun(job, status, stop, settings, device, clock, outside)
+            with staged(job, stop) as local, self._device.lend_stream() as device:
+                run = StreamRun(local.job, status, stop, settings, device, clock, outside)
                 # Once, and not before the source is open, however often the stream starts again.
                 seats = functools.cache(functools.partial(self._seating, run))
-                missing = self._process_again(run, seats)
+                missing = self._process_staged(local, run, seats)
             outcome = ending(stop.error) if missing is None else finished(missing)
         except StoppedError as error:
             outcome = ending(stop.error or error)
@@ -216,6 +217,20 @@ class Runner:
             outcome = {"state": "failed", "exit_code": 1, **self._unexpected(job, error)}
         # One change, so that nobody sees half of the end.
         status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
+
+    def _process_staged(self, local: StagedJob, run: StreamRun, seats: _Seats) -> str | None:
+        """Processes the job and publishes its output where that belongs into a store."""
+        try:
+            missing = self._process_again(run, seats)
+            if missing is not None:
+                local.publish(replace=run.settings.output.overwrite)
+        except DualfaceError as error:
+            error.args = (local.in_the_users_words(str(error)),)
+            raise
+        finally:
+            if local.given.output_url:
+                run.status.update(partial_output="")
+        return missing
 
     def _process_again(self, run: StreamRun, seats: _Seats) -> str | None:
         """Processes the job; if the device's memory is full, frees its caches and tries again.

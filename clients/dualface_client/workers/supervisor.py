@@ -24,7 +24,7 @@ from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.run_state import RunState, SlotFigures, WorkerState
-from dualface_client.stream.finished import identity, take_finished
+from dualface_client.stream.finished import identity, take_finished, take_published
 from dualface_client.stream.job import Job, ending, new_statuses
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
@@ -324,12 +324,17 @@ class Supervisor:
 
     def _was_finished(self, job: Job, how: str) -> bool:
         """Whether the output was complete before its worker could say so."""
-        if job.output is None:
+        status, settings = self._statuses[job.name], self._setup.settings
+        if job.output_url:
+            may_be_old = (job.settings or settings).output.overwrite
+            finished = not may_be_old and take_published(job, status)
+        elif job.output is None:
             return False
-        found, status = identity(job.output), self._statuses[job.name]
-        if not found or found == self._outputs_before[job.name]:  # none, or one to be replaced
-            return False
-        finished = take_finished(job, status, self._setup.settings)
+        else:
+            found = identity(job.output)
+            if not found or found == self._outputs_before[job.name]:  # none, or one to be replaced
+                return False
+            finished = take_finished(job, status, settings)
         if finished:
             status.warn(f"its worker died ({how}) after the output was complete; it was verified")
         return finished

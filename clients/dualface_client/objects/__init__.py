@@ -1,0 +1,1 @@
+"""Videos in object stores (`s3://` and others): found, fetched, published whole."""
