@@ -80,6 +80,44 @@ def test_after_kill_of_everything_resume_does_the_rest_and_nothing_twice(tmp_pat
     assert left_by(*(one.pid for one in family)) == set()
 
 
+def outcome(process: subprocess.Popen[str]) -> str:
+    _, errors = process.communicate(timeout=150)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def test_shards_at_the_same_time_make_every_output_once_and_resume_each_other(
+    triton_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    videos(tmp_path, 5, frames=8)
+    record = ["--state", "s.json", "--summary", "sum.json", "--report", "r.html"]
+    command = ["in", "-o", "out", "--server", triton_server.grpc_address, *record]
+    both = [start(tmp_path, *command, "--shard", f"{index}/2") for index in (1, 2)]
+    for process in both:
+        outcome(process)
+    made = finished(tmp_path)
+    assert len(made) == 5
+    shares = [
+        {s["name"] for s in json.loads((tmp_path / f"sum.{i}-of-2.json").read_text())["streams"]}
+        for i in (1, 2)
+    ]
+    assert shares[0] | shares[1] == {f"v{number}" for number in range(5)}
+    assert not shares[0] & shares[1]
+    assert all(shares)
+    assert not (tmp_path / "s.json").exists()
+    (tmp_path / "out" / "v3_dualface.mp4").unlink()
+    said = [
+        outcome(start(tmp_path, *command, "--resume", "--shard", f"{index}/9"))
+        for index in range(1, 10)
+    ]
+    assert [text.count("done by an earlier run") for text in said].count(0) >= 4  # nothing to do
+    assert sum(text.count("done by an earlier run, 8 frames, verified") for text in said) == 4
+    again = finished(tmp_path)
+    assert {name for name in made if made[name] != again[name]} == {"v3_dualface.mp4"}
+    whole = outcome(start(tmp_path, *command, "--resume"))
+    assert whole.count("done by an earlier run") == 5
+
+
 def get(url: str) -> tuple[int, dict[str, Any]]:
     try:
         with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - our own page

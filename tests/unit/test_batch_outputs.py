@@ -157,7 +157,7 @@ def test_directories_of_side_files_are_made_like_those_of_outputs(tmp_path: Path
     seen = []
 
     def check_and_fail() -> None:
-        with new_directories(several, (tracks, None)):
+        with new_directories(several, (tracks, None), several=True):
             seen.append((tracks.is_dir(), out.is_dir()))
             raise UsageError("a check fails")
 
@@ -165,7 +165,7 @@ def test_directories_of_side_files_are_made_like_those_of_outputs(tmp_path: Path
         check_and_fail()
     assert seen == [(True, True)]
     assert list(tmp_path.iterdir()) == []
-    with new_directories(several, (tmp_path / "t.txt", tmp_path / "no" / "tracks")):
+    with new_directories(several, (tmp_path / "t.txt", tmp_path / "no" / "tracks"), several=True):
         pass  # neither may become one: `check_per_video` refuses them
     with new_directories(several[:1], (tracks,)):
         pass  # a file for one video

@@ -41,6 +41,7 @@ RUN = {
     "--summary",
     "--quiet",
     "--resume",
+    "--shard",
     "--verbose",
     "--state",
     "--report",

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from dualface_client.batch.outputs import overlay_files
+from dualface_client.batch.outputs import check_per_video, overlay_files
 from dualface_client.errors import UsageError
 from dualface_client.imaging.overlay import draw_overlay
 from dualface_client.stream.job import Job
@@ -170,6 +170,6 @@ def test_several_videos_have_a_file_each_that_no_later_run_takes_for_a_video(
     assert overlay_path(tmp_path / "one.mkv", jobs[0]) == tmp_path / "one.mkv"
     assert overlay_files(None, jobs, may_replace=False) == []
     with pytest.raises(UsageError, match=r"one\.mkv: there are 2 videos"):
-        overlay_files(tmp_path / "one.mkv", jobs, may_replace=False)
+        check_per_video("--debug-overlay", tmp_path / "one.mkv", len(jobs))
     with pytest.raises(UsageError, match=r"--debug-overlay .*one\.txt: expected a name that ends"):
         overlay_files(tmp_path / "one.txt", jobs[:1], may_replace=False)

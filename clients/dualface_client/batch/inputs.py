@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dualface_client.batch.live_jobs import job_of_address
 from dualface_client.batch.object_jobs import jobs_of_objects, with_object_outputs
+from dualface_client.batch.shards import keys_in
 from dualface_client.errors import UsageError
 from dualface_client.settings.addresses import is_object_url, scheme_of
 from dualface_client.settings.stream import StreamSettings
@@ -43,7 +44,7 @@ def jobs_of_inputs(
     Raises:
         UsageError: Two videos would be written to one file, or many videos to a file.
     """
-    found = _without_repeats([job for text in inputs for job in _expand(text, tell)], tell)
+    found = _without_repeats([job for text in inputs for job in _listed(text, tell)], tell)
     if output is not None:
         found = _with_all_outputs(found, (output, *further_outputs), settings or StreamSettings())
         _refuse_collisions(found)
@@ -70,6 +71,15 @@ def _with_all_outputs(
         replace(job, outputs=tuple(outputs)) if job.is_live(settings) else next(written)
         for job in jobs
     ]
+
+
+def _listed(text: str, tell: Callable[[str], None]) -> Iterator[Job]:
+    """The jobs of one argument, each with what decides its shard."""
+    jobs = _expand(text, tell)
+    key_of = keys_in(text)
+    return (
+        replace(job, listed_as=job.input_url or job.address or key_of(job.input)) for job in jobs
+    )
 
 
 def _expand(text: str, tell: Callable[[str], None]) -> Iterator[Job]:

@@ -47,23 +47,26 @@ class SideFile:
 
 
 @contextmanager
-def new_directories(jobs: Sequence[Job], per_video: Sequence[Path | None] = ()) -> Iterator[None]:
+def new_directories(
+    jobs: Sequence[Job], per_video: Sequence[Path | None] = (), *, several: bool = False
+) -> Iterator[None]:
     """Creates missing directories of outputs; removes them again if the body fails.
 
     Args:
         jobs: From `jobs_of_inputs`.
         per_video: What several videos each write a file to; None for an option that is not given.
+        several: Whether there are several videos, perhaps in other shards.
 
     Raises:
         UsageError: One cannot be created.
     """
     wanted = [job.output.parent for job in jobs if job.output is not None and not job.problem]
-    if len(jobs) > 1:
+    if several:
         wanted += [path for path in per_video if path is not None and _may_be_directory(path)]
     made = [path for path in dict.fromkeys(wanted) if not os.path.lexists(path)]
     for path in made:
         try:
-            path.mkdir()
+            path.mkdir(exist_ok=True)  # another shard may just have made it
         except OSError as error:
             raise UsageError(f"{path}: cannot be created: {error.strerror}") from error
     try:
@@ -140,12 +143,11 @@ def overlay_files(
     """The files that `--debug-overlay` writes.
 
     Raises:
-        UsageError: It is one file for several videos, or a container that cannot be written.
+        UsageError: It is a container that cannot be written.
     """
     option = "--debug-overlay"
     if overlay is None:
         return []
-    check_per_video(option, overlay, len(jobs))
     if not os.path.isdir(overlay) and overlay.suffix.lower() not in OUTPUT_SUFFIXES:
         raise UsageError(
             f"{option} {overlay}: expected a name that ends in "

@@ -22,6 +22,7 @@ from dualface_client.batch.outputs import (
 from dualface_client.batch.resume import identities, skip_finished
 from dualface_client.batch.run import Run, RunRequest
 from dualface_client.batch.server import ServerChoice, choice_of
+from dualface_client.batch.shards import Shard
 from dualface_client.batch.streams_file import jobs_of_streams
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
@@ -53,9 +54,10 @@ def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run
     notes = _unused(choice)
     files = _files(request, notes)
     streams, settings = settings_of(request.program, choice.device, len(request.entries or files))
-    jobs = jobs_of_streams(request.entries, settings) if request.entries else files
-    with new_directories(jobs, (request.tracks, request.overlay)):
-        _check_files(request, settings, jobs, notes, side_files)
+    listed = jobs_of_streams(request.entries, settings) if request.entries else files
+    jobs = _share(listed, request.shard, notes)
+    with new_directories(jobs, (request.tracks, request.overlay), several=len(listed) > 1):
+        _check_files(request, settings, jobs, notes, side_files, listed=len(listed))
     published = check_object_outputs(jobs, settings, existing_may_stay=request.resume)
     statuses = new_statuses(jobs)
     if request.resume:
@@ -101,6 +103,15 @@ def _unused(choice: ServerChoice) -> list[str]:
     return ["--mps: not used, since there is no GPU to share in this run"]
 
 
+def _share(listed: list[Job], shard: Shard | None, notes: list[str]) -> list[Job]:
+    """This run's part of what the request names."""
+    if shard is None:
+        return listed
+    jobs = [job for job in listed if shard.holds(job)]
+    notes.append(f"shard {shard}: {len(jobs)} of {len(listed)} videos")
+    return jobs
+
+
 def _files(request: RunRequest, notes: list[str]) -> list[Job]:
     """What the inputs name; nothing if a streams file says what to do."""
     if request.entries:
@@ -121,13 +132,16 @@ def _check_files(
     jobs: list[Job],
     notes: list[str],
     side_files: Sequence[SideFile],
+    *,
+    listed: int,
 ) -> None:
     """Checks the photos of pins and everything that the run is going to write."""
     overwrite = settings.output.overwrite
     check_photos(settings, jobs)
     check_live(jobs, settings)
     check_outputs(jobs, settings, notes.append, existing_may_stay=request.resume)
-    check_per_video("--tracks", request.tracks, len(jobs))
+    check_per_video("--tracks", request.tracks, listed)
+    check_per_video("--debug-overlay", request.overlay, listed)
     overlays = overlay_files(request.overlay, jobs, may_replace=overwrite or request.resume)
     tracks = _tracks(request.tracks, may_replace=overwrite)
     check_side_files(jobs, [*tracks, *side_files, *overlays])

@@ -10,6 +10,7 @@ from typing import Any
 
 from dualface_client import __version__
 from dualface_client.batch.server import ServerChoice
+from dualface_client.batch.shards import Shard
 from dualface_client.config.streams_file import StreamEntry
 from dualface_client.memory.figures import PoolReport
 from dualface_client.memory.vram import VramLimit
@@ -36,6 +37,7 @@ class RunRequest:
         recorded: State of the earlier run, empty without one.
         held: An embedded server that runs already and is used, None for none.
         further_outputs: More outputs of live streams.
+        shard: Which share of the inputs is processed, None for all.
     """
 
     inputs: tuple[str, ...]
@@ -48,6 +50,7 @@ class RunRequest:
     recorded: Mapping[str, Any] = field(default_factory=dict)
     held: EmbeddedServer | None = None
     further_outputs: tuple[str, ...] = ()
+    shard: Shard | None = None
 
 
 @dataclass(slots=True)

@@ -11,12 +11,12 @@ from dualface_client.batch.execute import carry_out
 from dualface_client.batch.outputs import SideFile
 from dualface_client.batch.prepare import prepare_run
 from dualface_client.batch.run import Run, RunRequest
+from dualface_client.batch.shards import read_states
 from dualface_client.cli.run_end import exit_code, say_end
 from dualface_client.cli.signals import StopRequest, stop_on_signal
 from dualface_client.cli.unattended import RunPresenter, Telling, presented_run
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.report import RunSummary
-from dualface_client.observe.state_file import read_state
 from dualface_client.triton.reaper import unlink_own_shared_memory
 
 
@@ -37,8 +37,9 @@ def execute(request: RunRequest, telling: Telling) -> int:
     started = time.monotonic()
     console = Console(stderr=True, quiet=telling.quiet or telling.log_format == "json")
     # Read without --resume too, so that a file that is not a state file is not replaced.
-    recorded = read_state(telling.state) if telling.state is not None else {}
+    recorded = read_states(telling.state) if telling.state is not None else {}
     request = replace(request, recorded=recorded)
+    telling = telling.of_shard(request.shard)
     run = prepare_run(request, _side_files(telling, request))
     with presented_run(telling, run, console) as presenter:
         for note in run.notes:

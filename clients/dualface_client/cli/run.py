@@ -30,6 +30,7 @@ Examples:
   dualface-client run --streams-file configs/streams.example.yaml
   dualface-client run night/ -o out/ --workers 2 --state out/state.json --resume
   dualface-client run day/ -o out/ --report report.html --health-port 8080 --log-format json
+  dualface-client run day/ -o out/ --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --resume
 """
 #: Settings of the embedded server, which have no effect on another one.
 _EMBEDDED = (
@@ -86,6 +87,12 @@ _EMBEDDED = (
     help="JSON with the run's state, replaced atomically every second.",
 )
 @click.option("--report", type=FILE_TO_WRITE, help="Self-contained HTML page about the run.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Process only the I-th of N shares of the inputs, counted from 1: each of N hosts gets "
+    "the same command with another I. Names of --state, --summary and --report get I-of-N.",
+)
 @click.pass_context
 def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     context: click.Context,
@@ -103,6 +110,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     resume: bool,
     state: Path | None,
     report: Path | None,
+    shard: str | None,
 ) -> int:
     """Turn each INPUT into a video with its two people side by side.
 
@@ -120,6 +128,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     found = read_settings(config_path, given, fallback=config_fallback)
     _check_together(context, found, inputs, output, streams_file)
     from dualface_client.batch.run import RunRequest
+    from dualface_client.batch.shards import Shard
     from dualface_client.cli.execute import execute
     from dualface_client.cli.unattended import Telling
     from dualface_client.config.streams_file import read_streams
@@ -135,6 +144,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
         debug_overlay,
         resume,
         further_outputs=output[1:],
+        shard=Shard.read(shard) if shard is not None else None,
     )
     telling = Telling(
         summary,

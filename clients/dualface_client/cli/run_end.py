@@ -23,7 +23,7 @@ def say_end(summary: RunSummary, presenter: RunPresenter, *, quiet: bool) -> Non
                 presenter.say_failed(report)
         return
     states = Counter(report.state for report in summary.streams)
-    text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    text = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
     videos = "1 video" if len(summary.streams) == 1 else f"{len(summary.streams)} videos"
     if earlier := len(summary.streams) - len(summary.own):
         text = f"{text} ({earlier} of them by an earlier run)"

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from dualface_client.batch.listener import Listener
 from dualface_client.batch.pictures import pictures_of
 from dualface_client.batch.run import Run
+from dualface_client.batch.shards import Shard
 from dualface_client.cli.downloads import download_bar
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.health import HealthServer
@@ -51,6 +52,17 @@ class Telling:
     log_format: str
     health_port: int | None
     health_host: str
+
+    def of_shard(self, shard: Shard | None) -> Telling:
+        """With names of its own for one of several runs that are given the same names."""
+        if shard is None:
+            return self
+        return replace(
+            self,
+            summary=self.summary and shard.own(self.summary),
+            report=self.report and shard.own(self.report),
+            state=self.state and shard.own(self.state),
+        )
 
 
 class RunPresenter(Listener):

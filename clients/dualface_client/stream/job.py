@@ -32,6 +32,7 @@ class Job:
             addresses. Other streams have an `output`.
         input_url: Of the object in a store that is read; then `input` is only its name.
         output_url: Of the object that is written; then there is no `output` until the job runs.
+        listed_as: The input relative to the argument that it was found by; decides its shard.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Job:
     outputs: tuple[str, ...] = ()
     input_url: str = ""
     output_url: str = ""
+    listed_as: str = ""
 
     @property
     def shown_input(self) -> str:
