@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
 
 #: What each room may use besides itself. `types` and `errors` are open to all but each other, and
 #: so are the mechanisms: single modules that know nothing of video.
-MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras", "histogram"}
+MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras", "histogram", "location"}
 BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
 SIDE_BY_SIDE = {"video", "imaging", "tracking", "picture", "framing", "observe"}
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "extras": {"errors"},
     "backoff": set(),
     "histogram": set(),
+    "location": set(),
     "atomic_file": set(),
     "settings": BASE,
     "config": BASE | {"settings"},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,21 @@ _POWER_CAP = 0x04
 
 
 @dataclass(frozen=True, slots=True)
+class GpuInstance:
+    """A part of a split GPU (MIG), which is a GPU of its own for programs.
+
+    Attributes:
+        uuid: Identifies it.
+        memory_total_bytes: Its share of the device memory.
+        memory_used_bytes: How much of that is in use, by anybody.
+    """
+
+    uuid: str
+    memory_total_bytes: int
+    memory_used_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class GpuFacts:
     """One GPU.
 
@@ -43,6 +58,8 @@ class GpuFacts:
         is_prohibited: Compute mode forbids every context.
         pcie: Link such as `gen 5 x16`, empty if unknown.
         uuid: Identifies it, empty if unknown.
+        pci_bus_id: As the kernel writes it, such as `0000:17:00.0`; empty if unknown.
+        instances: Its parts, if it is split.
     """
 
     name: str
@@ -58,6 +75,8 @@ class GpuFacts:
     is_prohibited: bool = False
     pcie: str = ""
     uuid: str = ""
+    pci_bus_id: str = ""
+    instances: tuple[GpuInstance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +113,15 @@ class GpuSample:
 class Nvml(ClosesAtExit):
     """An open NVML; one thread at a time.
 
+    Args:
+        library: `pynvml`; None imports it.
+
     Raises:
         OSError: It is not available; the message says why.
     """
 
-    def __init__(self) -> None:
-        try:
-            import pynvml
-        except ImportError as error:
-            raise OSError("nvidia-ml-py is not installed: pip install nvidia-ml-py") from error
-        self._nvml: Any = pynvml
+    def __init__(self, library: Any = None) -> None:
+        pynvml = self._nvml = _pynvml() if library is None else library
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
@@ -133,8 +151,39 @@ class Nvml(ClosesAtExit):
             environ: Environment variables; None reads this process's.
         """
         env = os.environ if environ is None else environ
-        uuids = [_text(self._ask(self._nvml.nvmlDeviceGetUUID, one)) for one in self._handles]
-        return first_visible(env.get("CUDA_VISIBLE_DEVICES"), uuids)
+        return first_visible(env.get("CUDA_VISIBLE_DEVICES"), self._uuids(), self._instance_uuids())
+
+    def indices(self, uuids: Collection[str]) -> list[int]:
+        """Which GPUs have these UUIDs, or are split into instances that have them.
+
+        Args:
+            uuids: Of GPUs or instances.
+        """
+        owners = zip(self._uuids(), self._instance_uuids(), strict=True)
+        return [
+            index
+            for index, (own, parts) in enumerate(owners)
+            if not {own, *parts}.isdisjoint(uuids)
+        ]
+
+    def _uuids(self) -> list[str]:
+        return [_text(self._ask(self._nvml.nvmlDeviceGetUUID, one)) for one in self._handles]
+
+    def _instance_uuids(self) -> list[list[str]]:
+        return [[part.uuid for part in self._instances(one)] for one in self._handles]
+
+    def _instances(self, device: Any) -> tuple[GpuInstance, ...]:
+        nvml, ask = self._nvml, self._ask
+        count = int(ask(nvml.nvmlDeviceGetMaxMigDeviceCount, device) or 0)
+        found = (ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, device, n) for n in range(count))
+        return tuple(self._instance(part) for part in found if part is not None)
+
+    def _instance(self, part: Any) -> GpuInstance:
+        memory = self._ask(self._nvml.nvmlDeviceGetMemoryInfo, part)
+        uuid = _text(self._ask(self._nvml.nvmlDeviceGetUUID, part))
+        return GpuInstance(
+            uuid, int(memory.total) if memory else 0, int(memory.used) if memory else 0
+        )
 
     def close(self) -> None:
         """Shuts NVML down; nothing may be asked afterwards."""
@@ -167,6 +216,8 @@ class Nvml(ClosesAtExit):
             ask(nvml.nvmlDeviceGetComputeMode, device) == _PROHIBITED,
             self._pcie(device),
             _text(ask(nvml.nvmlDeviceGetUUID, device)),
+            _kernels_bus_id(_text(getattr(ask(nvml.nvmlDeviceGetPciInfo, device), "busId", ""))),
+            self._instances(device),
         )
 
     def _pcie(self, device: Any) -> str:
@@ -228,17 +279,35 @@ def used_gpu(
         None without a GPU, or if `CUDA_VISIBLE_DEVICES` hides all.
     """
     env = os.environ if environ is None else environ
-    found = list(gpus or ())
-    place = first_visible(env.get("CUDA_VISIBLE_DEVICES"), [gpu.uuid for gpu in found])
-    return None if place is None else found[place]
+    found, visible = list(gpus or ()), env.get("CUDA_VISIBLE_DEVICES")
+    parts = [[part.uuid for part in gpu.instances] for gpu in found]
+    place = first_visible(visible, [gpu.uuid for gpu in found], parts)
+    return None if place is None else _as_instance(found[place], visible)
 
 
-def first_visible(visible: str | None, uuids: Sequence[str]) -> int | None:
+def _as_instance(gpu: GpuFacts, visible: str | None) -> GpuFacts:
+    """A split GPU as programs see it that are shown one of its instances."""
+    first = (visible or "").partition(",")[0].strip()
+    for part in gpu.instances:
+        if first and part.uuid.startswith(first):
+            return replace(
+                gpu,
+                memory_total_bytes=part.memory_total_bytes,
+                memory_used_bytes=part.memory_used_bytes,
+                uuid=part.uuid,
+            )
+    return gpu
+
+
+def first_visible(
+    visible: str | None, uuids: Sequence[str], instances: Sequence[Sequence[str]] = ()
+) -> int | None:
     """Index of the first GPU that CUDA shows; None if it shows none.
 
     Args:
         visible: `CUDA_VISIBLE_DEVICES`: indices, or beginnings of UUIDs; None shows every GPU.
         uuids: Of the GPUs.
+        instances: UUIDs of each one's instances.
     """
     if visible is None:
         return 0 if uuids else None
@@ -246,8 +315,13 @@ def first_visible(visible: str | None, uuids: Sequence[str]) -> int | None:
     if first.isdecimal():
         return int(first) if int(first) < len(uuids) else None
     found = [place for place, uuid in enumerate(uuids) if first and uuid.startswith(first)]
-    if first.startswith("MIG-"):  # a part of a GPU; NVML's list does not say of which
-        return 0 if uuids else None
+    if first.startswith("MIG-"):
+        owners = [
+            index
+            for index, parts in enumerate(instances)
+            if any(p.startswith(first) for p in parts)
+        ]
+        return owners[0] if owners else (0 if uuids else None)
     return found[0] if found else None
 
 
@@ -269,6 +343,19 @@ def mps_pipe_directory(environ: Mapping[str, str] | None = None) -> Path | None:
     env = os.environ if environ is None else environ
     directory = Path(env.get("CUDA_MPS_PIPE_DIRECTORY") or _MPS_PIPES)
     return directory if (directory / "control").exists() else None
+
+
+def _pynvml() -> Any:
+    try:
+        import pynvml
+    except ImportError as error:
+        raise OSError("nvidia-ml-py is not installed: pip install nvidia-ml-py") from error
+    return pynvml
+
+
+def _kernels_bus_id(nvmls: str) -> str:
+    """`00000000:17:00.0` as the kernel writes it: lower case, and four digits of the domain."""
+    return nvmls.lower()[-12:]
 
 
 def _share(percent: int | None) -> float | None:

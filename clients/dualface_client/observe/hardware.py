@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from typing import Any
@@ -19,32 +19,35 @@ _ALERTS_KEPT = 100
 
 
 class HardwareReader(ClosesAtExit):
-    """Reads samples of this process, its host and the GPU that it uses.
+    """Reads samples of this process, its host and the GPUs that are used.
 
     Args:
-        on_gpu: Whether it uses one; otherwise GPUs are ignored.
+        on_gpu: Whether any is; otherwise GPUs are ignored.
+        uuids: Which ones; none for the one that this process uses.
 
     Attributes:
         note: Why there are no GPU figures, empty if there are.
     """
 
-    def __init__(self, *, on_gpu: bool) -> None:
+    def __init__(self, *, on_gpu: bool, uuids: Collection[str] = ()) -> None:
         self.note = "" if on_gpu else "the GPU is not used"
         self._nvml: Nvml | None = None
-        self._index: int | None = None
+        self._indices: list[int] = []
         if not on_gpu:
             return
         try:
             self._nvml = Nvml()
-            self._index = self._nvml.used_index()
         except OSError as error:
             self.note = str(error)
+            return
+        used = self._nvml.used_index()
+        self._indices = self._nvml.indices(uuids) if uuids else [] if used is None else [used]
 
     def read(self) -> HardwareSample:
         """The machine now."""
-        if self._nvml is None or self._index is None:
-            return HardwareSample(read_host())
-        return HardwareSample(read_host(), {self._index: self._nvml.sample(self._index)})
+        nvml = self._nvml
+        gpus = {} if nvml is None else {index: nvml.sample(index) for index in self._indices}
+        return HardwareSample(read_host(), gpus)
 
     def close(self) -> None:
         """Closes NVML."""
@@ -60,6 +63,7 @@ class HardwareMonitor(ClosesAtExit):
         tell: Gets every alert when it begins and when it is over.
         read: Returns a sample; None reads this machine.
         on_gpu: Whether the run uses a GPU.
+        uuids: Of the GPUs that it uses; none for the one that this process uses.
     """
 
     def __init__(
@@ -69,10 +73,11 @@ class HardwareMonitor(ClosesAtExit):
         read: Callable[[], HardwareSample] | None = None,
         *,
         on_gpu: bool = False,
+        uuids: Collection[str] = (),
     ) -> None:
         self._tell = tell
         self._read = read
-        self._on_gpu = on_gpu
+        self._on_gpu, self._uuids = on_gpu, uuids
         self._rules = AlertRules(settings)
         self._peaks = _Peaks()
         self._alerts: list[dict[str, Any]] = []
@@ -118,7 +123,8 @@ class HardwareMonitor(ClosesAtExit):
 
     def _sample(self) -> None:
         if self._read is None:  # opened on the loop's thread, because NVML is slow
-            reader = self._resources.enter_context(HardwareReader(on_gpu=self._on_gpu))
+            reader = HardwareReader(on_gpu=self._on_gpu, uuids=self._uuids)
+            self._resources.enter_context(reader)
             self._note, self._read = reader.note, reader.read
         self.take(self._read())
 
