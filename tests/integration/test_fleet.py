@@ -23,6 +23,7 @@ from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.workers.fleet import Fleet
 from dualface_client.workers.messages import SteerStream
 from dualface_client.workers.patience import Patience
+from dualface_client.workers.place import Place
 from tests.processes import LONG_CLIP, left_by, playable_frames, wait_until
 
 SETTINGS = StreamSettings(
@@ -43,7 +44,7 @@ class Running:
         self.stop = Stop()
         self.statuses: dict[str, StreamStatus] = {}
         setup = WorkerSetup(address, "cpu", SETTINGS, streams)
-        self.fleet = Fleet(setup, workers, self.stop, self.state, QUICK)
+        self.fleet = Fleet([Place(setup, workers)], self.stop, self.state, QUICK)
         self.fleet.start()
 
     def add(self, name: str, source: Path = LONG_CLIP) -> None:

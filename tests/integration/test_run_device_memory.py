@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.batch.admission import admit_streams, needs_of
+from dualface_client.batch.admission import Room, needs_of, refuse_unfit, room_on
 from dualface_client.batch.inputs import jobs_of_inputs
 from dualface_client.memory.vram import MIB, WORKER_BYTES, Card
 from dualface_client.observe.report import StreamReport
@@ -102,8 +102,13 @@ def test_admission_fails_by_name_or_lets_fewer_run(jobs: list[Job], queue: bool)
     assert [name for name, _ in needs] == ["a", "b", "c"]
     each = sum(needs[0][1].values())
     card = Card(WORKER_BYTES + 2 * each + MIB, 0, 1.0)
-    found = admit_streams(jobs, statuses, needs, card, 3, lambda streams: WORKER_BYTES, queue=queue)
-    assert found.at_a_time == 2
+    room = room_on(card, needs, 3, lambda streams: WORKER_BYTES, queue=queue)
+    assert room.streams == 2
+    assert room.vram is not None
+    assert room.vram.need_bytes == each
+    refuse_unfit(jobs, statuses, [room, Room(1)])
+    assert {status.snapshot().state for status in statuses} == {"waiting"}  # another GPU has room
+    refuse_unfit(jobs, statuses, [room, room])
     states = [status.snapshot().state for status in statuses]
     assert states == ["waiting", "waiting", "waiting" if queue else "failed"]
     if not queue:

@@ -26,6 +26,7 @@ from dualface_client.triton.connection import Connection
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.registration import registered_regions
 from dualface_client.workers.patience import Patience
+from dualface_client.workers.place import Place
 from dualface_client.workers.supervisor import Supervisor
 from tests.processes import LONG_CLIP, left_by, start_of, wait_until
 
@@ -57,7 +58,7 @@ class Run:
         self.error: BaseException | None = None
         self.events: EventRecorder | None = None
         setup = WorkerSetup(address, "cpu", SETTINGS, streams)
-        self._supervisor = Supervisor(setup, workers, self.state, patience)
+        self._supervisor = Supervisor([Place(setup, workers)], self.state, patience)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 

@@ -79,3 +79,13 @@ def test_a_server_that_is_only_slow_to_answer_is_not() -> None:
     with ServerRestarter(server, ask_every_s=0.001) as watch:
         wait_until(lambda: server.asked > 8)
         assert watch.restarts == 0
+
+
+def test_a_server_that_does_not_come_back_is_given_up_and_that_is_said_once() -> None:
+    server: Any = Dying(*(ServerStartError("it died") for _ in range(9)))
+    told: list[str] = []
+    with ServerRestarter(server, limit=1, given_up=told.append) as watch:
+        wait_until(lambda: told)
+    assert watch.restarts == 0
+    (why,) = told
+    assert why.startswith("the embedded server died 1 times in a row")

@@ -26,6 +26,7 @@ from dualface_client.stream.setup import WorkerSetup
 from dualface_client.workers.link import Heard, WorkerLink, _read_messages
 from dualface_client.workers.messages import Beat, Ready, encode, heard_by_supervisor
 from dualface_client.workers.patience import Patience, SilenceMonitor
+from dualface_client.workers.place import Place
 from dualface_client.workers.process import _LogForward, _Voice
 from dualface_client.workers.supervisor import Supervisor
 from tests import media
@@ -40,7 +41,7 @@ def supervisor(
     open_access: bool = False,
 ) -> Supervisor:
     setup = WorkerSetup(f"127.0.0.1:{port}", "cpu", StreamSettings(), 1, open_access=open_access)
-    return Supervisor(setup, workers, None, patience)
+    return Supervisor([Place(setup, workers)], None, patience)
 
 
 def killed_worker() -> WorkerLink:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dualface_client.errors import SourceError
 from dualface_client.memory.vram import (
-    Admission,
     Card,
     StreamLoad,
     StreamShape,
+    VramLimit,
     admit,
     stream_terms,
 )
@@ -51,30 +52,55 @@ def needs_of(
     return needs
 
 
-def admit_streams(
-    jobs: Sequence[Job],
-    statuses: Sequence[StreamStatus],
-    needs: Sequence[tuple[str, dict[str, int]]],
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a GPU's memory allows.
+
+    Attributes:
+        streams: How many run at a time, at least 1.
+        vram: How far the memory may be filled, None for no limit.
+        refused: Why streams do not fit, by name.
+    """
+
+    streams: int
+    vram: VramLimit | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def room_on(
     card: Card,
+    needs: Sequence[tuple[str, dict[str, int]]],
     at_a_time: int,
     processes_bytes: Callable[[int], int],
     *,
     queue: bool,
-) -> Admission:
-    """Fails the streams that do not fit, by name and with the figures.
+) -> Room:
+    """Which streams fit on a GPU, and how many of them at a time.
 
     Args:
-        jobs: From `jobs_of_inputs`.
-        statuses: Theirs; afterwards, refused ones have failed.
-        needs: From `needs_of`.
         card: The GPU before the first stream.
+        needs: From `needs_of`.
         at_a_time: Streams that were asked for at a time.
         processes_bytes: What the processes for a number of streams at a time still add.
         queue: Whether streams wait for others to end instead of being refused.
     """
     found = admit(needs, card, at_a_time, processes_bytes, queue=queue)
+    sizes = [sum(terms.values()) for name, terms in needs if name not in found.refused]
+    limit = VramLimit(card.limit_bytes, max(sizes, default=0))
+    return Room(max(1, found.at_a_time), limit, found.refused)
+
+
+def refuse_unfit(
+    jobs: Sequence[Job], statuses: Sequence[StreamStatus], rooms: Sequence[Room]
+) -> None:
+    """Fails the streams that fit on no GPU, by name and with the figures.
+
+    Args:
+        jobs: Of the run.
+        statuses: Theirs.
+        rooms: Of each GPU.
+    """
     for job, status in zip(jobs, statuses, strict=True):
-        if job.name in found.refused:
-            text = f"{job.input}: {found.refused[job.name]}"
+        if all(job.name in room.refused for room in rooms):
+            text = f"{job.input}: {rooms[0].refused[job.name]}"
             status.update(state="failed", error=text, exit_code=1)
-    return found

@@ -4,44 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 
-from dualface_client.batch.admission import admit_streams, needs_of
+from dualface_client.batch.admission import Room, needs_of, refuse_unfit, room_on
 from dualface_client.batch.listener import Listener
-from dualface_client.batch.pool_faults import ending_at_pool_fault
+from dualface_client.batch.locations import visible_of
 from dualface_client.batch.run import Run
-from dualface_client.batch.server import server_for
+from dualface_client.batch.servers import RunServer, pids_of, say_from_watch, servers_for
 from dualface_client.batch.shared_memory import check_shared_memory, shared_memory_of
 from dualface_client.errors import DualfaceError, StoppedError
+from dualface_client.location import Location
 from dualface_client.memory.figures import PoolReport
-from dualface_client.memory.vram import NVDEC_CONTEXT_BYTES, WORKER_BYTES, VramLimit
+from dualface_client.memory.vram import NVDEC_CONTEXT_BYTES, WORKER_BYTES
 from dualface_client.observe.alerts import Alert
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.memory_peak import MemoryPeak
 from dualface_client.observe.report import FINAL_STATES
-from dualface_client.observe.run_log import ROOT
 from dualface_client.settings.program import RunSettings
 from dualface_client.stream.device_choice import make_device
 from dualface_client.stream.job import fail_unstarted
-from dualface_client.stream.load import load_of
+from dualface_client.stream.load import frames_held, load_of
 from dualface_client.stream.pacing import card_of, within_memory
 from dualface_client.stream.session import run_worker
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
-from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.reaper import reap_shared_memory
+from dualface_client.workers.place import Losses, Place
 from dualface_client.workers.supervisor import Supervisor
 
 #: Measured on an H200: with more streams, Python's lock slows a process down.
 STREAMS_PER_WORKER = 4
-
-
-def _say_from_watch(listener: Listener, event: str, text: str, level: int) -> None:
-    """On a thread whose watch must go on, whatever the listener does."""
-    try:
-        listener.say(event, text, level)
-    except Exception:  # the log gets it
-        logging.getLogger(ROOT).exception("%s: the listener failed at: %s", event, text)
 
 
 def carry_out(run: Run, stop: Stop, listener: Listener) -> None:
@@ -71,30 +64,27 @@ def _run_streams(run: Run, stop: Stop, listener: Listener) -> None:
             return
     on_gpu = run.choice.device == "cuda"
     _check_shared_memory(run)
+    losses = Losses()
 
     def on_alert(alert: Alert) -> None:
         level = logging.INFO if alert.is_over else logging.WARNING
-        _say_from_watch(listener, "hardware_alert", str(alert), level)
+        say_from_watch(listener, "hardware_alert", str(alert), level)
 
     with ExitStack() as stack:
-        embedded, address = _serve(run, stop, listener, stack)
+        request = run.request
+        servers = stack.enter_context(
+            servers_for(run.choice, run.locations, stop, listener, run.state, losses, request.held)
+        )
+        run.server_pids = pids_of(servers)
+        run.state.set_phase("running")
         peak = stack.enter_context(MemoryPeak(run.processes))
-        stack.enter_context(
-            ending_at_pool_fault(
-                embedded,
-                stop,
-                lambda text: _say_from_watch(listener, "server_pool", text, logging.WARNING),
-                run.state,
-                gpu=on_gpu,
-            )
-        )
+        uuids = visible_of(run.locations)
         monitor = stack.enter_context(
-            HardwareMonitor(run.request.program.monitor, on_alert, on_gpu=on_gpu)
+            HardwareMonitor(request.program.monitor, on_alert, on_gpu=on_gpu, uuids=uuids)
         )
-        if on_gpu:
-            _admit(run)
+        places = _places(run, servers)
         with listener.display(run.statuses):
-            run.regions = {} if run.has_ended else _work(address, run, stop, monitor)
+            run.regions = {} if run.has_ended else _work(run, places, stop, monitor, losses)
         peak.close()
         monitor.close()
         run.peaks_bytes, run.hardware = peak.peaks_bytes, monitor.summary()
@@ -104,35 +94,12 @@ def _run_streams(run: Run, stop: Stop, listener: Listener) -> None:
 def _check_shared_memory(run: Run) -> None:
     """Refuses a run that /dev/shm is too small for; streams that have ended need none of it."""
     waiting = sum(status.snapshot().state not in FINAL_STATES for status in run.statuses)
-    streams = min(run.streams, waiting)
-    work, mps = run.request.program.run, run.choice.uses_mps
-    workers = worker_processes(work, streams, waiting, mps=mps)
+    count = len(run.locations)
+    streams = -(-min(run.streams, waiting) // count)
+    workers = _workers_of_each(run, min(run.streams, waiting), waiting)
     runs = run.request.held is not None
     needed = shared_memory_of(run.settings, run.choice, streams, workers, server_runs=runs)
-    check_shared_memory(needed)
-
-
-def _serve(
-    run: Run, stop: Stop, listener: Listener, stack: ExitStack
-) -> tuple[EmbeddedServer | None, str]:
-    """Takes or starts the server; the stack ends one that was started here."""
-    held = run.request.held
-    if held is None and not run.choice.address:
-        listener.say("server_starting", "starting the embedded Triton server ...")
-    address, embedded = stack.enter_context(
-        server_for(
-            run.choice,
-            stop.event,
-            held,
-            lambda text: listener.say("setup", text),
-            listener.download,
-        )
-    )
-    if embedded is not None:
-        run.server_pid = lambda: embedded.pid
-    run.state.set_server(f"{address} (embedded)" if embedded else address)
-    run.state.set_phase("running")
-    return embedded, address
+    check_shared_memory(count * needed)
 
 
 def worker_processes(work: RunSettings, streams: int, videos: int, *, mps: bool = False) -> int:
@@ -168,66 +135,80 @@ def deciding_processes(work: RunSettings, device: str, streams: int, workers: in
     return -(-wanted // workers)
 
 
-def _work(address: str, run: Run, stop: Stop, monitor: HardwareMonitor) -> dict[str, PoolReport]:
-    """Runs the streams here or in worker processes; returns figures of each region."""
-    work, device = run.request.program.run, run.choice.device
-    workers = worker_processes(work, run.streams, len(run.jobs), mps=run.choice.uses_mps)
+def _workers_of_each(run: Run, streams: int, videos: int) -> int:
+    """Worker processes at each location, 0 if the streams run in this process."""
+    mps = run.choice.uses_mps
+    workers = worker_processes(run.request.program.run, streams, videos, mps=mps)
+    if len(run.locations) == 1 and run.locations[0].is_everywhere:
+        return workers
+    return max(1, -(-workers // len(run.locations)))
+
+
+def _places(run: Run, servers: Sequence[RunServer]) -> list[Place]:
+    """What runs the streams: each server with its workers, none for this process alone.
+
+    Streams that fit in no GPU's memory fail.
+    """
+    needs: list[tuple[str, dict[str, int]]] = []
+    if run.choice.device == "cuda":
+        load = load_of(run.settings, frames_held(run.settings))
+        needs = needs_of(run.jobs, run.statuses, load, run.settings)
+    rooms = [_room_at(run, server.location, needs) for server in servers]
+    refuse_unfit(run.jobs, run.statuses, rooms)
+    return [_place(run, server, room) for server, room in zip(servers, rooms, strict=True)]
+
+
+def _place(run: Run, server: RunServer, room: Room) -> Place:
+    work, device, count = run.request.program.run, run.choice.device, len(run.locations)
+    workers = _workers_of_each(run, count * room.streams, len(run.jobs))
     setup = WorkerSetup(
-        address,
+        server.address,
         device,
         run.settings,
-        -(-run.streams // max(1, workers)),
+        -(-room.streams // max(1, workers)),
         run.request.tracks,
         run.request.overlay,
         run.request.program.monitor,
         open_access=run.choice.address is None,
-        deciders=deciding_processes(work, device, run.streams, workers),
-        vram=run.vram,
+        deciders=deciding_processes(work, device, count * room.streams, count * workers),
+        vram=room.vram,
     )
-    if workers:
-        return Supervisor(setup, workers, run.state).run(run.jobs, run.statuses, stop)
+    return Place(setup, workers, server.location, frozenset(room.refused))
+
+
+def _room_at(run: Run, location: Location, needs: Sequence[tuple[str, dict[str, int]]]) -> Room:
+    """How many streams run at a time at one location."""
+    work, count = run.request.program.run, len(run.locations)
+    asked = run.streams if count == 1 else -(-min(run.streams, len(run.jobs)) // count)
+    card = card_of(work.vram_limit, location) if needs else None
+    if card is None:
+        return Room(asked)
+
+    def processes_bytes(streams: int) -> int:
+        # This process already has its context, which the card shows as used.
+        workers = _workers_of_each(run, count * streams, len(run.jobs))
+        return workers * WORKER_BYTES or NVDEC_CONTEXT_BYTES
+
+    return room_on(card, needs, asked, processes_bytes, queue=work.on_oom == "queue")
+
+
+def _work(
+    run: Run, places: Sequence[Place], stop: Stop, monitor: HardwareMonitor, losses: Losses
+) -> dict[str, PoolReport]:
+    """Runs the streams here or in worker processes; returns figures of each region."""
+    if places[0].workers:
+        return Supervisor(places, run.state, losses=losses).run(run.jobs, run.statuses, stop)
+    setup = places[0].setup
     region = run_worker(
         setup,
         make_device(setup.device, setup.settings),
         run.jobs,
         run.statuses,
         stop,
-        within_memory(run.vram, monitor),
+        within_memory(setup.vram, monitor),
         lambda: run.state.await_server(run.settings.server_wait_s),
     )
     return {"client": region}
-
-
-def _admit(run: Run) -> None:
-    """Fails streams that do not fit in the GPU's memory, or runs fewer at a time."""
-    from dualface_client.stream.load import frames_held
-
-    work = run.request.program.run
-    card = card_of(work.vram_limit)
-    if card is None:
-        return
-    load = load_of(run.settings, frames_held(run.settings))
-    needs = needs_of(run.jobs, run.statuses, load, run.settings)
-    if not needs:
-        return
-
-    def processes_bytes(streams: int) -> int:
-        # This process already has its context, which the card shows as used.
-        workers = worker_processes(work, streams, len(run.jobs))
-        return workers * WORKER_BYTES or NVDEC_CONTEXT_BYTES
-
-    found = admit_streams(
-        run.jobs,
-        run.statuses,
-        needs,
-        card,
-        run.streams,
-        processes_bytes,
-        queue=work.on_oom == "queue",
-    )
-    run.streams = max(1, found.at_a_time)
-    sizes = [sum(terms.values()) for name, terms in needs if name not in found.refused]
-    run.vram = VramLimit(card.limit_bytes, max(sizes, default=0))
 
 
 def _warn_of_leaks(run: Run, listener: Listener, *, stopped: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dualface_client.errors import DualfaceError
 from dualface_client.observe.run_state import RunState
-from dualface_client.stream.stop import Stop
 from dualface_client.triton.embedded import EmbeddedServer
 from dualface_client.triton.log_lines import LogFile
 from dualface_client.triton.pool_guard import Fallback, PoolGuard
@@ -15,7 +15,7 @@ from dualface_client.triton.pool_guard import Fallback, PoolGuard
 @contextmanager
 def ending_at_pool_fault(
     server: EmbeddedServer | None,
-    stop: Stop,
+    end: Callable[[DualfaceError], None],
     tell: Callable[[str], None],
     state: RunState,
     *,
@@ -23,14 +23,14 @@ def ending_at_pool_fault(
 ) -> Iterator[None]:
     """Follows the server's log while its body runs.
 
-    At the first fault the streams are asked to stop, and fail with it, because further answers from
-    the server would be slow or wrong. A stream that was already done stays done: it may have used
+    At the first fault the server's streams are to end, because further answers from it would be
+    slow or wrong. A stream that was already done stays done: it may have used
     such answers too, but slow ones are right, and lost ones fail their own request
     (`triton.answers`).
 
     Args:
         server: The embedded server, None for another one, whose log we cannot read.
-        stop: Asked at the first fault.
+        end: Called at the first fault, on another thread.
         tell: Gets a line for the user.
         state: Told about every kind of fallback, for its health page.
         gpu: Whether the server has a GPU.
@@ -43,7 +43,7 @@ def ending_at_pool_fault(
         error = fallback.error()
         tell(f"{'error' if fallback.form.is_fault else 'note'}: {error}")
         if fallback.form.is_fault:
-            stop.ask(error)
+            end(error)
             state.set_pool({fallback.form.kind: 1}, str(error))
 
     with PoolGuard(LogFile(server.log_path), on_fallback, gpu=gpu) as guard:

@@ -10,6 +10,7 @@ from pathlib import Path
 from dualface_client import __version__
 from dualface_client.batch.inputs import jobs_of_inputs
 from dualface_client.batch.live_jobs import check_live
+from dualface_client.batch.locations import locations_of
 from dualface_client.batch.object_jobs import check_object_outputs, skip_published
 from dualface_client.batch.outputs import (
     SideFile,
@@ -24,6 +25,7 @@ from dualface_client.batch.run import Run, RunRequest
 from dualface_client.batch.server import ServerChoice, choice_of
 from dualface_client.batch.shards import Shard
 from dualface_client.batch.streams_file import jobs_of_streams
+from dualface_client.location import Location
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
@@ -45,15 +47,14 @@ def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run
         UsageError: The request cannot be carried out as it stands.
         PlatformError: The device was asked for by name and something is missing.
     """
-    work = request.program.run
-    choice = choice_of(request.program.server, work.device)
-    device = device_for(
-        work.device, server_is_local=choice.is_local, embedded_server=choice.address is None
-    )
-    choice = replace(choice, device=device)
-    notes = _unused(choice)
+    notes: list[str] = []
     files = _files(request, notes)
-    streams, settings = settings_of(request.program, choice.device, len(request.entries or files))
+    count = len(request.entries or files)
+    locations = request.locations or locations_of(request.program, held=request.held is not None)
+    locations = locations[: max(1, count)]  # a server without a video would only cost time
+    choice = choice_at(request.program, locations)
+    notes += _unused(choice)
+    streams, settings = settings_of(request.program, choice.device, count, len(locations))
     listed = jobs_of_streams(request.entries, settings) if request.entries else files
     jobs = _share(listed, request.shard, notes)
     with new_directories(jobs, (request.tracks, request.overlay), several=len(listed) > 1):
@@ -72,22 +73,48 @@ def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run
         notes,
         RunState(__version__, statuses, identities(jobs)),
         streams,
+        locations,
     )
 
 
-def settings_of(program: ProgramSettings, device: str, count: int) -> tuple[int, StreamSettings]:
+def choice_at(program: ProgramSettings, locations: Sequence[Location]) -> ServerChoice:
+    """Which server, and on which device.
+
+    Args:
+        program: What was asked for.
+        locations: From `locations_of`.
+
+    Raises:
+        PlatformError: The device was asked for by name and something is missing.
+    """
+    choice = choice_of(program.server, program.run.device)
+    # One of several GPUs may be broken: that shows where it is used, and costs this one only.
+    device = device_for(
+        "cuda" if program.run.gpus else program.run.device,
+        server_is_local=choice.is_local,
+        embedded_server=choice.address is None,
+        look_at_gpu=all(location.is_everywhere for location in locations),
+    )
+    return replace(choice, device=device)
+
+
+def settings_of(
+    program: ProgramSettings, device: str, count: int, places: int = 1
+) -> tuple[int, StreamSettings]:
     """How many streams may run at a time, and the settings for that many.
 
     Args:
         program: What was asked for.
         device: `cpu` or `cuda`.
         count: Streams of the run.
+        places: Servers that share them.
 
     Raises:
         UsageError: The device cannot do what was asked for.
     """
     streams = program.run.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM)
-    settings = settings_for(device, program.stream, program.limits, min(streams, count))
+    at_each = -(-min(streams, count) // places)
+    settings = settings_for(device, program.stream, program.limits, at_each)
     return streams, settings
 
 

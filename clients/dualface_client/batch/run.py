@@ -12,8 +12,8 @@ from dualface_client import __version__
 from dualface_client.batch.server import ServerChoice
 from dualface_client.batch.shards import Shard
 from dualface_client.config.streams_file import StreamEntry
+from dualface_client.location import HERE, Location
 from dualface_client.memory.figures import PoolReport
-from dualface_client.memory.vram import VramLimit
 from dualface_client.observe.report import FINAL_STATES, RunSummary, StreamStatus
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
@@ -38,6 +38,7 @@ class RunRequest:
         held: An embedded server that runs already and is used, None for none.
         further_outputs: More outputs of live streams.
         shard: Which share of the inputs is processed, None for all.
+        locations: Where servers and workers are started; none for where the settings say.
     """
 
     inputs: tuple[str, ...]
@@ -51,6 +52,7 @@ class RunRequest:
     held: EmbeddedServer | None = None
     further_outputs: tuple[str, ...] = ()
     shard: Shard | None = None
+    locations: tuple[Location, ...] = ()
 
 
 @dataclass(slots=True)
@@ -66,11 +68,11 @@ class Run:
         notes: What the user should know before the start.
         state: Where the run stands.
         streams: How many run at a time.
-        vram: How far the GPU's memory may be filled, None for no limit.
+        locations: Where servers and workers are started.
         peaks_bytes: Largest resident size seen, by process.
         regions: Figures of each process's shared memory, by process.
         hardware: What the hardware monitor saw.
-        server_pid: Returns the embedded server's process id, None for another server.
+        server_pids: Return process ids of embedded servers, by name.
     """
 
     request: RunRequest
@@ -81,11 +83,11 @@ class Run:
     notes: list[str]
     state: RunState
     streams: int
-    vram: VramLimit | None = None
+    locations: tuple[Location, ...] = (HERE,)
     peaks_bytes: dict[str, int] = field(default_factory=dict)
     regions: dict[str, PoolReport] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
-    server_pid: Callable[[], int] | None = None
+    server_pids: dict[str, Callable[[], int]] = field(default_factory=dict)
 
     @property
     def has_ended(self) -> bool:
@@ -94,11 +96,11 @@ class Run:
 
     def processes(self) -> dict[str, int]:
         """Ids of the run's processes by name."""
-        server = {"server": self.server_pid()} if self.server_pid else {}
+        servers = {name: pid() for name, pid in self.server_pids.items()}
         workers = self.state.as_dict()["workers"]
         return {
             "client": os.getpid(),
-            **server,
+            **servers,
             **{f"worker {worker['number']}": worker["pid"] for worker in workers if worker["pid"]},
         }
 
@@ -116,6 +118,7 @@ class Run:
             self.peaks_bytes,
             _plain(self.regions),
             self.hardware,
+            tuple(asdict(place) for place in self.state.places),
         )
 
 

@@ -14,6 +14,7 @@ from dualface_client.assets.setup import NEEDED, missing_parts, set_up
 from dualface_client.batch.server_restarter import ServerRestarter
 from dualface_client.errors import DualfaceError
 from dualface_client.extras import require
+from dualface_client.location import HERE, Location
 from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.observe.run_log import log_event
 from dualface_client.settings import paths
@@ -55,6 +56,7 @@ class ServerChoice:
         metrics_port: Its TCP port of the metrics, None for a free one.
         socket_dir: Directory to make for its socket, None for one with a name of its own.
         mps: Whether an embedded server and its clients are to share a GPU by MPS.
+        location: Where the embedded server is started, and what uses it.
     """
 
     address: str | None = None
@@ -68,6 +70,7 @@ class ServerChoice:
     metrics_port: int | None = None
     socket_dir: Path | None = None
     mps: bool = False
+    location: Location = HERE
 
     @property
     def uses_mps(self) -> bool:
@@ -122,7 +125,7 @@ def start_embedded(
         UsageError: The environment asks for impossible memory pools.
     """
     home, stop = paths.home_dir(), stop or threading.Event()
-    _fetch_missing(choice, Installation(home, tell, stop, show))
+    fetch_missing(choice, Installation(home, tell, stop, show))
     cuda = choice.device == "cuda"
     files = (
         (FACE_DETECT, choice.detector_onnx or _exported(FACE_DETECT, half=cuda)),
@@ -133,7 +136,7 @@ def start_embedded(
         for spec, path in files
     ]
     threads = choice.model_threads or len(os.sched_getaffinity(0))
-    gpu = used_gpu(read_gpus()) if cuda else None
+    gpu = used_gpu(read_gpus(), choice.location.environment()) if cuda else None
     total_bytes = gpu.memory_total_bytes if gpu else None
     cuda_pool, pinned_pool = pools_of_environment(None, total_bytes)
     options = EmbeddedOptions(
@@ -144,12 +147,13 @@ def start_embedded(
         pinned_pool_bytes=pinned_pool,
         metrics_port=choice.metrics_port,
         socket_dir=choice.socket_dir,
+        location=choice.location,
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
     return EmbeddedServer(paths.tritonserver_dir(), models, options, stop)
 
 
-def _fetch_missing(choice: ServerChoice, installation: Installation) -> None:
+def fetch_missing(choice: ServerChoice, installation: Installation) -> None:
     """Fetches and makes what is not there, after a look at whether the server can run at all."""
     check_host(Host.current())
     check_place(paths.TMP)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 import psutil
 
@@ -35,15 +36,25 @@ class ServerRestarter(BackgroundLoop):
     Closing waits for a restart that is under way.
     """
 
-    def __init__(self, server: EmbeddedServer, ask_every_s: float = _ASK_EVERY_S) -> None:
+    def __init__(
+        self,
+        server: EmbeddedServer,
+        ask_every_s: float = _ASK_EVERY_S,
+        *,
+        limit: int = _IN_ROW_LIMIT,
+        given_up: Callable[[str], None] = lambda why: None,
+    ) -> None:
         """Starts watching.
 
         Args:
             server: A running one. It stays the caller's, who closes it after this.
             ask_every_s: How often it is asked whether it is live, and how long it may take to
                 answer, seconds.
+            limit: Restarts in a row after which it is given up.
+            given_up: Called on the watch's thread when it is, with the reason.
         """
         self._server = server
+        self._limit, self._given_up = limit, given_up
         self._ask_every_s = ask_every_s
         self._silent = 0
         self._next_question_s = time.monotonic() + ask_every_s
@@ -93,13 +104,11 @@ class ServerRestarter(BackgroundLoop):
         if time.monotonic() - self._ready_at_s > _CALM_S:
             self._backoff.reset()
         self._backoff.fail()
-        if self._backoff.failures > _IN_ROW_LIMIT:
-            log_event(
-                "server_given_up",
-                f"{died} {_IN_ROW_LIMIT} times in a row: it is no longer restarted; its last "
-                f"log lines:\n{self._server.log_tail()}",
-                level=logging.ERROR,
-            )
+        if self._backoff.failures > self._limit:
+            why = f"{died} {self._limit} times in a row: it is no longer restarted"
+            text = f"{why}; its last log lines:\n{self._server.log_tail()}"
+            log_event("server_given_up", text, level=logging.ERROR)
+            self._given_up(why)
             return False
         log_event("server_died", f"{died}; restarting it", level=logging.WARNING)
         if self._closing.wait(self._backoff.pause_s):

@@ -151,7 +151,7 @@ def metavar_of(setting: Setting) -> str:
     words = {
         **{"Integer": "N", "Real": "X", "Size": "WxH", "Color": "RRGGBB"},
         **{"Address": "HOST:PORT", "Host": "HOST", "ExistingDirectory": "DIR"},
-        **{"Words": "A,B", "VariableName": "NAME"},
+        **{"Words": "A,B", "VariableName": "NAME", "Gpus": "all|0,2"},
     }
     return words.get(type(kind).__name__, "FILE")
 

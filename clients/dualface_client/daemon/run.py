@@ -13,9 +13,9 @@ from dualface_client import __version__
 from dualface_client.batch.execute import STREAMS_PER_WORKER, deciding_processes
 from dualface_client.batch.listener import Listener
 from dualface_client.batch.live_jobs import check_live
-from dualface_client.batch.pool_faults import ending_at_pool_fault
-from dualface_client.batch.prepare import settings_of
-from dualface_client.batch.server import choice_of, server_for
+from dualface_client.batch.locations import locations_of
+from dualface_client.batch.prepare import choice_at, settings_of
+from dualface_client.batch.servers import pids_of, servers_for
 from dualface_client.batch.shared_memory import check_shared_memory, shared_memory_of
 from dualface_client.batch.streams_file import jobs_of_streams
 from dualface_client.config.stack import Effective
@@ -31,13 +31,13 @@ from dualface_client.errors import ConfigError, UsageError
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
-from dualface_client.stream.device_choice import device_for
 from dualface_client.stream.job import Job
 from dualface_client.stream.pins import check_photos
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.triton.reaper import reap_shared_memory
 from dualface_client.workers.fleet import Fleet
+from dualface_client.workers.place import Losses, Place
 
 #: Streams at a time where nobody says how many.
 STREAMS = 16
@@ -86,48 +86,36 @@ def run_daemon(
     entries = _entries(request)
     token = token_at(request.directory / "token")
     desired = DesiredStreams(request.directory / "state.json")
-    choice = choice_of(program.server, program.run.device)
-    device = device_for(
-        program.run.device, server_is_local=choice.is_local, embedded_server=choice.address is None
-    )
-    choice = replace(choice, device=device)
+    locations = locations_of(program)
+    choice = choice_at(program, locations)
+    count, device = len(locations), choice.device
     limit = program.run.streams or STREAMS
-    _, settings = settings_of(program, device, limit)
-    workers = max(program.run.workers or 1, -(-limit // STREAMS_PER_WORKER))
-    per_worker = -(-limit // workers)
-    check_shared_memory(shared_memory_of(settings, choice, per_worker, 1))
+    _, settings = settings_of(program, device, limit, count)
+    at_each = -(-limit // count)
+    workers = max(-(-(program.run.workers or 1) // count), -(-at_each // STREAMS_PER_WORKER))
+    per_worker = -(-at_each // workers)
+    check_shared_memory(count * shared_memory_of(settings, choice, per_worker, 1))
     reap_shared_memory()
-    state = RunState(__version__, [])
+    state, losses = RunState(__version__, []), Losses()
     with ExitStack() as stack:
-        address, embedded = stack.enter_context(
-            server_for(
-                choice,
-                stop.event,
-                None,
-                lambda text: listener.say("setup", text),
-                listener.download,
+        servers = stack.enter_context(servers_for(choice, locations, stop, listener, state, losses))
+        places = [
+            Place(
+                WorkerSetup(
+                    server.address,
+                    device,
+                    settings,
+                    per_worker,
+                    monitor=program.monitor,
+                    open_access=choice.address is None,
+                    deciders=deciding_processes(program.run, device, limit, count * workers),
+                ),
+                workers,
+                server.location,
             )
-        )
-        state.set_server(f"{address} (embedded)" if embedded else address)
-        stack.enter_context(
-            ending_at_pool_fault(
-                embedded,
-                stop,
-                lambda text: listener.say("server_pool", text, logging.WARNING),
-                state,
-                gpu=device == "cuda",
-            )
-        )
-        setup = WorkerSetup(
-            address,
-            device,
-            settings,
-            per_worker,
-            monitor=program.monitor,
-            open_access=choice.address is None,
-            deciders=deciding_processes(program.run, device, limit, workers),
-        )
-        fleet = Fleet(setup, workers, stop, state)
+            for server in servers
+        ]
+        fleet = Fleet(places, stop, state, losses=losses)
 
         def is_made(job: Job) -> bool:
             own = (job.settings or settings).output
@@ -137,8 +125,7 @@ def run_daemon(
         keeper = Keeper(desired, fleet, state, job_of, limit, is_made)
         keeper.take_file(entries)
         steering = Steering(keeper, state, policy_of(program), request.effective.values)
-        if embedded is not None:
-            steering = replace(steering, server_pid=lambda: embedded.pid)
+        steering = replace(steering, server_pids=pids_of(servers))
         fleet.start()
         stack.callback(_end, fleet, stop)
         api = stack.enter_context(ApiServer(steering, token, program.daemon))

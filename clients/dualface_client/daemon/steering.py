@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import psutil
@@ -90,14 +90,14 @@ class Steering:
         state: Of server and workers.
         policy: What requests may open.
         base: Every setting of the daemon.
-        server_pid: Returns the embedded server's process id, 0 for another server.
+        server_pids: Return process ids of embedded servers, by name.
     """
 
     keeper: Keeper
     state: RunState
     policy: Policy
     base: Mapping[str, Given]
-    server_pid: Callable[[], int] = lambda: 0
+    server_pids: Mapping[str, Callable[[], int]] = field(default_factory=dict)
 
     def add(self, wanted: NewStream) -> None:
         """Adds a stream.
@@ -143,8 +143,7 @@ class Steering:
         del state["streams"]
         workers = {f"worker {each['number']}": each for each in state.pop("workers")}
         processes: list[dict[str, Any]] = [{"name": "daemon", "pid": os.getpid()}]
-        if pid := self.server_pid():
-            processes.append({"name": "server", "pid": pid})
+        processes += [{"name": name, "pid": pid()} for name, pid in self.server_pids.items()]
         processes += [
             {"name": name, **{key: each[key] for key in ("pid", "restarts", "streams")}}
             for name, each in workers.items()

@@ -97,6 +97,7 @@ class StreamReport:
         reconnects: How often a live stream was connected to again.
         outputs: Those of a live stream.
         sound_drift_s: How far the sound of a live stream is from its picture, seconds.
+        place: Where it ran last, such as `GPU 0`; empty where there is only one place.
     """
 
     name: str
@@ -138,6 +139,7 @@ class StreamReport:
     reconnects: int = 0
     outputs: tuple[OutputReport, ...] = ()
     sound_drift_s: float = 0.0
+    place: str = ""
 
     @property
     def fps(self) -> float:
@@ -208,6 +210,8 @@ class RunSummary:
         peak_memory_bytes: Largest resident size seen per process: `client`, `server`.
         region: Figures of the shared memory region's slots; empty if there was no region.
         hardware: What the hardware monitor saw: peaks, alerts; empty if it was not started.
+        places: Servers with their workers, where there are several: name, server, and why it was
+            left out, empty if it was not.
     """
 
     version: str
@@ -217,6 +221,7 @@ class RunSummary:
     peak_memory_bytes: dict[str, int]
     region: dict[str, Any] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
+    places: tuple[dict[str, str], ...] = ()
 
     @property
     def own(self) -> tuple[StreamReport, ...]:
@@ -236,6 +241,7 @@ class RunSummary:
             "peak_memory_bytes": self.peak_memory_bytes,
             "region": self.region,
             "hardware": self.hardware,
+            **({"places": list(self.places)} if self.places else {}),
             "streams": [stream.as_dict() for stream in self.streams],
         }
         try:

@@ -55,6 +55,7 @@ class WorkerState:
         streams: Names of the streams it works on.
         slots: Its region's slots by model.
         requests: How long the server took to answer, by model.
+        place: Where it runs, such as `GPU 0`; empty where there is only one place.
     """
 
     number: int
@@ -63,6 +64,22 @@ class WorkerState:
     streams: tuple[str, ...]
     slots: Mapping[str, SlotFigures] = field(default_factory=dict)
     requests: Mapping[str, Histogram] = field(default_factory=dict)
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceState:
+    """A server with its workers, of which a run may have several.
+
+    Attributes:
+        name: Such as `GPU 0`.
+        server: The server's address; empty if it never ran.
+        lost: Why nothing more is run there, empty as long as something is.
+    """
+
+    name: str
+    server: str
+    lost: str = ""
 
 
 class RunState:
@@ -90,6 +107,7 @@ class RunState:
         self._phase = "starting"
         self._server = ""
         self._workers: dict[int, WorkerState] = {}
+        self._places: dict[str, PlaceState] = {}
         self._started_unix_s = time.time()
         self._pool_fallbacks: dict[str, int] = {}
         self._pool_fault = ""
@@ -114,6 +132,23 @@ class RunState:
         """Says which inference server is used."""
         with self._lock:
             self._server = server
+
+    def set_places(self, places: Sequence[PlaceState]) -> None:
+        """Says which places there are, where there are several."""
+        with self._lock:
+            self._places = {place.name: place for place in places}
+
+    def lose_place(self, name: str, why: str) -> None:
+        """Says that a place is left out from now on."""
+        with self._lock:
+            before = self._places.get(name, PlaceState(name, ""))
+            self._places[name] = replace(before, lost=why)
+
+    @property
+    def places(self) -> tuple[PlaceState, ...]:
+        """Every place as it is now; none where there is only one."""
+        with self._lock:
+            return tuple(self._places.values())
 
     def set_worker(self, worker: WorkerState) -> None:
         """Says what a worker does now; its figures stay those that were said last."""
@@ -254,7 +289,8 @@ class RunState:
                 "updated_unix_s": round(time.time(), 3),
             }
         streams = [self._stream(status.snapshot()) for status in self._statuses]
-        return {**head, "workers": workers, "streams": streams}
+        places = {"places": [asdict(place) for place in self.places]} if self._places else {}
+        return {**head, **places, "workers": workers, "streams": streams}
 
     def _stream(self, report: StreamReport) -> dict[str, Any]:
         return {
@@ -269,6 +305,7 @@ class RunState:
             "fps": round(report.fps, 3),
             "decode_errors": report.decode_errors,
             "attempts": report.attempts,
+            **({"place": report.place} if report.place else {}),
             **(_live(report) if report.live else {}),
             "error": report.error,
             "partial_output": report.partial_output,
@@ -321,4 +358,5 @@ def _plain(worker: WorkerState) -> dict[str, Any]:
         "pid": worker.pid,
         "restarts": worker.restarts,
         "streams": worker.streams,
+        **({"place": worker.place} if worker.place else {}),
     }

@@ -185,6 +185,34 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
+class Gpus:
+    """GPUs, or instances of split ones (MIG), as NVML counts them."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return (
+            "all, or GPUs with commas between them, such as 0,2; each as nvidia-smi counts it, "
+            "0:1 for an instance of a split one, or a UUID"
+        )
+
+    def read(self, text: str) -> tuple[str, ...]:
+        """The GPUs as they were named; see `Kind.read`."""
+        if text == "all":
+            return (text,)
+        named = tuple(part.strip() for part in text.split(","))
+        if not all(re.fullmatch(r"\d{1,3}(:\d{1,2})?|(GPU|MIG)-[0-9A-Za-z/-]+", n) for n in named):
+            raise ValueError(f"expected {self.expected}")
+        if len(set(named)) < len(named):
+            raise ValueError(f"expected {self.expected}; one is named twice")
+        return named
+
+    def show(self, value: tuple[str, ...]) -> str:
+        """With commas between them."""
+        return ",".join(value)
+
+
+@dataclass(frozen=True, slots=True)
 class VariableName:
     """The name of an environment variable."""
 

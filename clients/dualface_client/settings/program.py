@@ -12,6 +12,7 @@ from dualface_client.settings.kinds import (
     Choice,
     ExistingDirectory,
     ExistingFile,
+    Gpus,
     Host,
     Integer,
     Or,
@@ -30,6 +31,16 @@ class RunSettings:
         Choice(("auto", "cpu", "cuda"), (("gpu", "cuda"), ("nvidia", "cuda"))),
         "Where pixels live; `auto` is `cuda` where that works.",
         flag="--device",
+        common=True,
+        per_stream=False,
+    )
+    gpus: tuple[str, ...] | None = setting(
+        None,
+        Or("one", Gpus()),
+        "GPUs that share the streams, as `nvidia-smi` counts them: `all`, or some, such as 0,2."
+        " Each has a server and workers of its own, and one that fails is left out. An instance of"
+        " a split GPU (MIG) counts as one, such as 0:1. `one` is CUDA's first.",
+        flag="--gpus",
         common=True,
         per_stream=False,
     )

@@ -8,13 +8,16 @@ from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device import Device
 
 
-def device_for(wanted: str, *, server_is_local: bool, embedded_server: bool) -> str:
+def device_for(
+    wanted: str, *, server_is_local: bool, embedded_server: bool, look_at_gpu: bool = True
+) -> str:
     """Where pixels live, `cpu` or `cuda`.
 
     Args:
         wanted: `cpu`, `cuda`, or `auto` for `cuda` if that works.
         server_is_local: Whether the server is certainly on this machine and can share its memory.
         embedded_server: Whether the models run here too, not in a server that is already running.
+        look_at_gpu: Whether the GPU itself is tried.
 
     Raises:
         PlatformError: `cuda` was asked for and something is missing.
@@ -23,7 +26,7 @@ def device_for(wanted: str, *, server_is_local: bool, embedded_server: bool) -> 
         return "cpu"
     from dualface_client.stream.device_cuda import why_not_cuda
 
-    reason = why_not_cuda(embedded_server=embedded_server)
+    reason = why_not_cuda(embedded_server=embedded_server, look_at_gpu=look_at_gpu)
     if reason is not None and wanted == "cuda":
         raise PlatformError(f"--device cuda: {reason}; --device cpu works without it")
     return "cpu" if reason else "cuda"

@@ -50,11 +50,12 @@ _DRIVER = "libcuda.so.1"
 _PACKAGES = ("cupy", "PyNvVideoCodec")
 
 
-def why_not_cuda(*, embedded_server: bool) -> str | None:
+def why_not_cuda(*, embedded_server: bool, look_at_gpu: bool = True) -> str | None:
     """Why `--device cuda` does not work here, None if it does.
 
     Args:
         embedded_server: Whether the models run here too, not in a server that is already running.
+        look_at_gpu: Whether the GPU itself is tried.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -64,7 +65,7 @@ def why_not_cuda(*, embedded_server: bool) -> str | None:
         load_codec()
     except PlatformError as error:
         return str(error)
-    if reason := why_no_context():
+    if look_at_gpu and (reason := why_no_context()):
         return reason
     return _why_no_models() if embedded_server else None
 

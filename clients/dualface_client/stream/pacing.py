@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from dualface_client.location import HERE, Location
 from dualface_client.memory.vram import Card, VramGuard, VramLimit
 from dualface_client.observe.gpus import read_gpus, used_gpu
 
@@ -34,13 +35,14 @@ class Unpaced:
         return in_flight, frames
 
 
-def card_of(limit: float) -> Card | None:
+def card_of(limit: float, location: Location = HERE) -> Card | None:
     """The GPU in use as NVML shows it now, None if it cannot tell.
 
     Args:
         limit: Share of it that everybody together may use.
+        location: Whose GPU.
     """
-    gpu = used_gpu(read_gpus())
+    gpu = used_gpu(read_gpus(), location.environment())
     return None if gpu is None else Card(gpu.memory_total_bytes, gpu.memory_used_bytes, limit)
 
 

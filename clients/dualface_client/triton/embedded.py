@@ -18,6 +18,7 @@ from dualface_client.errors import (
     ServerUnreachableError,
     StoppedError,
 )
+from dualface_client.location import HERE, Location
 from dualface_client.memory.names import new_name, start_ticks
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
@@ -92,6 +93,7 @@ class EmbeddedOptions:
         metrics_port: TCP port of the metrics; None for a free one.
         socket_dir: Directory to make for gRPC's socket, so that its address is known beforehand;
             None for one with a name of its own.
+        location: With which GPU, and on which cores.
     """
 
     intra_op_threads: int = 0
@@ -105,6 +107,7 @@ class EmbeddedOptions:
     model_control: bool = False
     metrics_port: int | None = None
     socket_dir: Path | None = None
+    location: Location = HERE
 
 
 class EmbeddedServer(ClosesAtExit):
@@ -285,7 +288,9 @@ class EmbeddedServer(ClosesAtExit):
         launch = {
             "parent": os.getpid(),
             "command": self._command(self._files, shm_prefix),
-            "env": server_environment(self._files, self._options.device),
+            "env": server_environment(
+                self._files, self._options.device, self._options.location.environment()
+            ),
             "cwd": str(self._directory),
             "socket_dir": str(self._socket_dir),
             "log": str(self._log),
@@ -293,7 +298,8 @@ class EmbeddedServer(ClosesAtExit):
             "shm_prefix": shm_prefix,
             "parent_prefix": owner_prefix(),
         }
-        self._keeper = start_keeper(launch)
+        with self._options.location.near():
+            self._keeper = start_keeper(launch)
         pid = pid_from(self._keeper)
         if pid is None:
             raise ServerStartError(f"the server's keeper process did not start: {self.log_tail()}")

@@ -22,24 +22,27 @@ from dualface_client.triton.server_files import ServerFiles
 _PID_WAIT_S = 10.0
 
 
-def server_environment(files: ServerFiles, device: str) -> dict[str, str]:
+def server_environment(
+    files: ServerFiles, device: str, environ: Mapping[str, str]
+) -> dict[str, str]:
     """Environment variables of the server.
 
     Args:
         files: The pieces it is started from.
         device: `cpu` or `cuda`.
+        environ: Those of the place where it is started.
     """
     keep = {
         key: value
-        for key, value in os.environ.items()
+        for key, value in environ.items()
         # These are for our interpreter, not for the stub's; and nothing is fetched from anywhere.
         if not key.startswith("PYTHON") and not key.lower().endswith("_proxy")
     }
     libraries = [str(place) for place in files.library_dirs]
     if device != "cpu":  # perhaps the only way to the driver's libraries
-        libraries += [place for place in [os.environ.get("LD_LIBRARY_PATH")] if place]
+        libraries += [place for place in [environ.get("LD_LIBRARY_PATH")] if place]
     # The stub finds its prefix, and so our packages, by the first `python3` on the path.
-    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    path = f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}"
     return {
         **keep,
         "PATH": path,

@@ -16,7 +16,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -26,11 +26,11 @@ from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_state import RunState
 from dualface_client.stream.job import Job, ending
 from dualface_client.stream.preview import Preview
-from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.workers.link import WorkerLink
 from dualface_client.workers.messages import Reply, Shown, Steered, SteerStream, WatchStream
 from dualface_client.workers.patience import Patience
+from dualface_client.workers.place import Losses, Place
 from dualface_client.workers.supervisor import Supervisor, Worker
 
 #: A picture that is older than this is no live picture any more.
@@ -41,8 +41,7 @@ class Fleet(Supervisor):
     """Runs streams until a stop is asked for; its thread is started by `start`.
 
     Args:
-        setup: What each worker is told; `streams` is how many run in one.
-        workers: How many processes, those for suspected streams apart.
+        places: Servers with their workers, those for suspected streams apart.
         stop: Asked to end everything: streams leave playable files.
         state: Told what the workers do.
         patience: Waiting times.
@@ -50,14 +49,16 @@ class Fleet(Supervisor):
 
     def __init__(
         self,
-        setup: WorkerSetup,
-        workers: int,
+        places: Sequence[Place],
         stop: Stop,
         state: RunState | None = None,
         patience: Patience | None = None,
+        losses: Losses | None = None,
     ) -> None:
-        super().__init__(setup, workers, state, patience)
-        self._usual_workers = workers
+        # Who runs the fleet starts a stream that failed again, after a while.
+        super().__init__(places, state, patience, losses)
+        self._tries_elsewhere = False
+        self._usual_workers = len(self._workers)
         self._stop = stop
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._unwanted: set[str] = set()
@@ -188,6 +189,7 @@ class Fleet(Supervisor):
         self._unwanted.discard(name)
         self._given_s.pop(name, None)
         self._previews.pop(name, None)
+        self._choosing.forget(name)
         for by_name in (self._statuses, self._outputs_before, self._strikes):
             by_name.pop(name, None)
 
@@ -216,25 +218,31 @@ class Fleet(Supervisor):
 
     # -- how many workers -------------------------------------------------------------------------
 
-    def _wants_worker(self) -> bool:
-        links = [worker.link for worker in self._workers if worker.link is not None]
+    def _wants(self, worker: Worker) -> bool:
+        """Whether one more process is needed; each of several places has one at once."""
+        here = [other.link for other in self._workers if other.place is worker.place]
+        if len(self._places) > 1 and self._waiting and not any(here):
+            return True
+        streams = worker.place.setup.streams
+        links = [other.link for other in self._workers if other.link is not None]
         links = [link for link in links if not link.told_to_end]
         alone = sum(bool(self._strikes[job.name]) for job in self._waiting)
         empty = sum(not link.running for link in links)
         open_links = [link for link in links if not self._is_reserved(link)]
-        room = sum(self._setup.streams - len(link.running) for link in open_links)
-        room -= self._setup.streams * min(alone, empty)
+        room = sum(streams - len(link.running) for link in open_links)
+        room -= streams * min(alone, empty)
         return alone > empty or len(self._waiting) - alone > room
 
     def _is_reserved(self, link: WorkerLink) -> bool:
         return any(self._strikes[name] for name in link.running)
 
     def _start_due(self) -> None:
-        all_run = all(worker.link is not None for worker in self._workers)
+        all_run = all(w.link is not None for w in self._workers if not w.place.lost)
         alone = any(self._strikes[job.name] for job in self._waiting)
-        if all_run and alone and self._wants_worker() and not self._stop_at_s:
-            pauses = self._patience.backoff_s, self._patience.backoff_limit_s
-            self._workers.append(Worker(len(self._workers) + 1, Backoff(*pauses)))
+        place = min(self._choosing.living(), key=self._load)
+        one_more = Worker(0, Backoff(0.0, 0.0), place)
+        if all_run and alone and self._wants(one_more) and not self._stop_at_s:
+            self._add_worker(place)
         super()._start_due()
 
     def _hand_out(self) -> None:

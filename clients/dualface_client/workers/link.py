@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from dualface_client.errors import DualfaceError
+from dualface_client.location import HERE, Location
 from dualface_client.observe.run_log import log_event
 from dualface_client.stream.job import Job
 from dualface_client.stream.setup import WorkerSetup
@@ -144,6 +144,7 @@ def start_worker(
     setup: WorkerSetup,
     heard: queue.Queue[Heard],
     closing: threading.Event,
+    location: Location = HERE,
 ) -> WorkerLink:
     """Starts a fresh interpreter, which has none of this process's threads and locks.
 
@@ -152,15 +153,17 @@ def start_worker(
         setup: What it is told first.
         heard: Gets its messages, and its end.
         closing: Set when nobody reads `heard` any longer.
+        location: With which GPU, and on which cores.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dualface_client.workers.process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        start_new_session=True,  # Ctrl-C in the terminal is only for the supervisor
-    )
+    with location.near():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dualface_client.workers.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**location.environment(), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # Ctrl-C in the terminal is only for the supervisor
+        )
     link = WorkerLink(number, process, time.monotonic())
     assert process.stdout is not None  # noqa: S101 - pipes, see above
     assert process.stderr is not None  # noqa: S101 - as above

@@ -1,9 +1,12 @@
-"""Several worker processes on one server: hands out jobs and restarts workers that die.
+"""Several worker processes on one server or more: hands out jobs, restarts workers that die.
 
 A worker that dies takes its streams with it. They are started again, each alone in a worker, to
 find out which one kills its worker. A stream under which three workers died is put aside, and its
 report says how they died. Restarts of a worker wait, longer each time. What a dead worker left in
 shared memory and registered with the server is cleaned up.
+
+With several places (a server and its workers on each GPU), streams go where most is free. A place
+that fails is left out, and its streams are started again at the others.
 """
 
 from __future__ import annotations
@@ -19,14 +22,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dualface_client.backoff import Backoff
-from dualface_client.errors import DualfaceError, relayed
+from dualface_client.errors import DualfaceError, UsageError, relayed
 from dualface_client.memory.figures import PoolReport
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.run_state import RunState, SlotFigures, WorkerState
 from dualface_client.stream.finished import identity, take_finished, take_published
 from dualface_client.stream.job import Job, ending, new_statuses
-from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.triton.access import OPEN_ACCESS
 from dualface_client.triton.connection import Connection
@@ -48,6 +50,7 @@ from dualface_client.workers.messages import (
     ToSupervisor,
 )
 from dualface_client.workers.patience import Patience, SilenceMonitor
+from dualface_client.workers.place import Choosing, Losses, Place, may_be_the_places_fault
 
 #: A stream is put aside after this many workers died under it.
 STRIKES = 3
@@ -61,6 +64,7 @@ class Worker:
 
     number: int
     backoff: Backoff
+    place: Place
     link: WorkerLink | None = None
     restarts: int = 0
     start_at_s: float = 0.0
@@ -70,27 +74,33 @@ class Supervisor:
     """Runs jobs in worker processes until all have ended or a stop was asked for.
 
     Args:
-        setup: What each worker is told.
-        workers: How many processes.
+        places: Servers with their workers; at least one.
         state: Told what the workers do, None for nothing.
         patience: Waiting times.
+        losses: Says which places fail meanwhile, None for none.
     """
 
     def __init__(
         self,
-        setup: WorkerSetup,
-        workers: int,
+        places: Sequence[Place],
         state: RunState | None = None,
         patience: Patience | None = None,
+        losses: Losses | None = None,
     ) -> None:
-        self._setup = setup
+        self._places = tuple(places)
+        self._choosing = Choosing(self._places)
+        self._losses = losses or queue.SimpleQueue()
+        self._settings = places[0].setup.settings
+        self._tries_elsewhere = True
         self._state = state
         self._patience = patience or Patience()
         self._silence = SilenceMonitor(self._patience)
-        self._workers = [
-            Worker(number, Backoff(self._patience.backoff_s, self._patience.backoff_limit_s))
-            for number in range(1, workers + 1)
-        ]
+        self._workers: list[Worker] = []
+        # In turns, so that those that are started first are spread.
+        for turn in range(max(place.workers for place in places)):
+            for place in places:
+                if turn < place.workers:
+                    self._add_worker(place)
         self._heard: queue.Queue[Heard] = queue.Queue(_QUEUE_LIMIT)
         self._closing = threading.Event()
         self._waiting: deque[Job] = deque()
@@ -98,8 +108,6 @@ class Supervisor:
         self._statuses: dict[str, StreamStatus] = {}
         self._outputs_before: dict[str, dict[str, Any]] = {}
         self._regions: dict[str, PoolReport] = {}
-        self._refusals = 0
-        self._ever_ready = False
         self._died = False
         self._stop_at_s = 0.0
         self._stop_error: DualfaceError | None = None
@@ -119,7 +127,7 @@ class Supervisor:
 
         Raises:
             DualfaceError: No worker could open its session, or a photo does not fit: an error of
-                the kind that the worker told.
+                the kind that the worker told. Or the last place is lost.
         """
         for job, status in zip(jobs, statuses, strict=True):
             if status.snapshot().state not in FINAL_STATES:
@@ -128,6 +136,7 @@ class Supervisor:
             while not self._is_over():
                 if stop.is_asked:
                     self._ask_to_stop(stop.error)
+                self._take_losses()
                 self._before_round()
                 self._start_due()
                 self._hand_out()
@@ -142,6 +151,10 @@ class Supervisor:
         self._waiting.append(job)
         self._statuses[job.name] = status
         self._outputs_before[job.name] = identity(job.output) if job.output else {}
+
+    def _add_worker(self, place: Place) -> None:
+        backoff = Backoff(self._patience.backoff_s, self._patience.backoff_limit_s)
+        self._workers.append(Worker(len(self._workers) + 1, backoff, place))
 
     def _before_round(self) -> None:
         """For who gives out work of another kind."""
@@ -179,33 +192,60 @@ class Supervisor:
 
     def _start_due(self) -> None:
         for worker in self._workers:
-            wanted = worker.link is None and not self._stop_at_s and self._wants_worker()
-            if wanted and time.monotonic() >= worker.start_at_s:
-                worker.link = start_worker(worker.number, self._setup, self._heard, self._closing)
+            may = worker.link is None and not self._stop_at_s and not worker.place.lost
+            if may and time.monotonic() >= worker.start_at_s and self._wants(worker):
+                worker.link = start_worker(
+                    worker.number,
+                    worker.place.setup,
+                    self._heard,
+                    self._closing,
+                    worker.place.location,
+                )
                 self._tell(worker)
 
-    def _wants_worker(self) -> bool:
+    def _wants(self, worker: Worker) -> bool:
         """Whether one more process is to be started for the streams that wait."""
-        return bool(self._waiting)
+        return any(self._choosing.may_run(job, worker.place) for job in self._waiting)
 
     def _hand_out(self) -> None:
-        for worker in self._workers:
-            link = worker.link
-            while link is not None and link.ready and not link.told_to_end:
-                job = self._next_for(link)
-                if job is None:
+        """Gives jobs to those who may take one, where most is free."""
+        while self._waiting:
+            for worker in sorted(self._workers, key=lambda worker: self._load(worker.place)):
+                job = self._next_for(worker)
+                if worker.link is not None and job is not None:
+                    self._give(worker.link, worker.place, job)
+                    self._tell(worker)
                     break
-                self._waiting.remove(job)
-                link.give(job)
-                self._tell(worker)
+            else:
+                return
 
-    def _next_for(self, link: WorkerLink) -> Job | None:
+    def _load(self, place: Place) -> float:
+        """Streams at a place, as a share of those for which it has room."""
+        links = (worker.link for worker in self._workers if worker.place is place)
+        running = sum(len(link.running) for link in links if link is not None)
+        return running / (place.workers * place.setup.streams)
+
+    def _give(self, link: WorkerLink, place: Place, job: Job) -> None:
+        self._waiting.remove(job)
+        if place.name:
+            self._statuses[job.name].update(place=place.name)
+        link.give(job)
+
+    def _next_for(self, worker: Worker) -> Job | None:
         """The next job that this worker may take: one that has killed a worker runs alone."""
+        link, place = worker.link, worker.place
+        if link is None or not link.ready or link.told_to_end or place.lost:
+            return None
         if any(self._strikes[name] for name in link.running):
             return None
-        if len(link.running) >= self._setup.streams:
+        if len(link.running) >= place.setup.streams:
             return None
-        fit = (job for job in self._waiting if not link.running or not self._strikes[job.name])
+        fit = (
+            job
+            for job in self._waiting
+            if (not link.running or not self._strikes[job.name])
+            and self._choosing.may_run(job, place)
+        )
         return next(fit, None)
 
     def _listen(self) -> None:
@@ -225,19 +265,16 @@ class Supervisor:
     def _on_message(self, worker: Worker, link: WorkerLink, message: ToSupervisor) -> None:
         match message:
             case Ready():
-                link.ready = self._ever_ready = True
-                self._refusals = 0
+                link.ready = worker.place.ever_ready = True
+                worker.place.refusals = 0
             case Refused(error, exit_code):
                 link.refused = relayed(error, exit_code)
             case ServerAwaited() | Figures():
                 self._pass_on(worker, message)
+            case Progress(report) if report.state in FINAL_STATES:
+                self._on_final(worker, link, report)
             case Progress(report):
                 self._take(report)
-                if report.state in FINAL_STATES:
-                    link.running.pop(report.name, None)
-                    worker.backoff.reset()
-                    self._tell(worker)
-                    self._on_stream_end(report.name)
             case Steered() | Shown():
                 self._on_reply(message)
             case Closed(region):
@@ -252,6 +289,27 @@ class Supervisor:
                     **({"trace": message.trace} if message.trace else {}),
                 )
 
+    def _on_final(self, worker: Worker, link: WorkerLink, report: StreamReport) -> None:
+        job = link.running.pop(report.name, None)
+        worker.backoff.reset()
+        if job is None or not self._is_moved(job, worker.place, report):
+            self._take(report)
+            self._on_stream_end(report.name)
+        self._tell(worker)
+        if job is not None and report.state in ("done", "incomplete"):
+            for place in self._choosing.note_success(job, worker.place):
+                text = f"{place.failures} streams failed there and were made elsewhere"
+                self._lose(place, DualfaceError(text))
+
+    def _is_moved(self, job: Job, place: Place, report: StreamReport) -> bool:
+        """Whether a stream that failed is started again at another place."""
+        if self._stop_at_s or not self._tries_elsewhere or not may_be_the_places_fault(report):
+            return False
+        if not self._choosing.note_failure(job, place):
+            return False
+        self._begin_again(job, f"{place.name}: {report.error}; started again at another place")
+        return True
+
     def _on_stream_end(self, name: str) -> None:
         """For who has to know at once."""
 
@@ -262,7 +320,7 @@ class Supervisor:
         status = self._statuses[report.name]
         before = status.snapshot()
         notes = tuple(dict.fromkeys((*before.warnings, *report.warnings)))
-        status.take(replace(report, warnings=notes, attempts=before.attempts))
+        status.take(replace(report, warnings=notes, attempts=before.attempts, place=before.place))
 
     def _on_end(self, worker: Worker, link: WorkerLink) -> None:
         worker.link = None
@@ -277,18 +335,23 @@ class Supervisor:
 
     def _on_refusal(self, worker: Worker, link: WorkerLink) -> None:
         """It never reached a stream: the server or the machine is at fault."""
-        if link.told_to_end or self._stop_at_s:
+        place = worker.place
+        if link.told_to_end or self._stop_at_s or place.lost:
             return  # it is no longer needed
-        self._refusals += 1
+        place.refusals += 1
         error = link.refused or relayed(
             f"{link.how_it_ended()} before it was ready: {' | '.join(link.tail)}", 1
         )
         # Workers that are working continue, and take the waiting streams too.
-        others_work = any(other.link is not None and other.link.ready for other in self._workers)
-        if not self._ever_ready or (
-            self._refusals >= STRIKES * len(self._workers) and not others_work
-        ):
-            raise error
+        others_work = any(
+            other.link is not None and other.link.ready
+            for other in self._workers
+            if other.place is place
+        )
+        limit = STRIKES * sum(other.place is place for other in self._workers)
+        if not place.ever_ready or (place.refusals >= limit and not others_work):
+            self._lose(place, error)
+            return
         self._schedule(worker, f"worker {link.number} has no session: {error}")
 
     def _on_death(self, worker: Worker, link: WorkerLink) -> None:
@@ -306,7 +369,13 @@ class Supervisor:
             for job in victims:
                 self._statuses[job.name].update(**ending(self._stop_error))
             return
+        if worker.place.lost:
+            for job in reversed(victims):
+                self._leave_lost(job, worker.place)
+            return
         for job in reversed(victims):
+            if self._tries_elsewhere:
+                self._choosing.note_failure(job, worker.place)
             self._strike(job, how, link)
         self._schedule(worker, f"worker {link.number} died ({how}) under {names}")
 
@@ -324,7 +393,7 @@ class Supervisor:
 
     def _was_finished(self, job: Job, how: str) -> bool:
         """Whether the output was complete before its worker could say so."""
-        status, settings = self._statuses[job.name], self._setup.settings
+        status, settings = self._statuses[job.name], self._settings
         if job.output_url:
             may_be_old = (job.settings or settings).output.overwrite
             finished = not may_be_old and take_published(job, status)
@@ -354,9 +423,13 @@ class Supervisor:
                 partial_output=_left_by(job),
             )
             return
+        self._begin_again(job, f"its worker died ({how}); started again from the beginning")
+
+    def _begin_again(self, job: Job, note: str) -> None:
+        """Puts a stream back into the queue, as the first one."""
+        status = self._statuses[job.name]
         (fresh,) = new_statuses([job])
         before = status.snapshot()
-        note = f"its worker died ({how}); started again from the beginning"
         status.take(
             replace(
                 fresh.snapshot(),
@@ -366,12 +439,70 @@ class Supervisor:
         )
         self._waiting.appendleft(job)
 
+    # -- places that fail -------------------------------------------------------------------------
+
+    def _take_losses(self) -> None:
+        """Leaves out what was said, on other threads, to have failed."""
+        while True:
+            try:
+                name, error = self._losses.get_nowait()
+            except queue.Empty:  # all of it is known
+                return
+            for place in self._places:
+                if place.name == name and not self._stop_at_s:
+                    self._lose(place, error)
+
+    def _lose(self, place: Place, error: DualfaceError) -> None:
+        """Runs nothing more at a place; its streams go to the others.
+
+        Raises:
+            DualfaceError: The error, if there are no others or the user has to mend something.
+        """
+        if place.lost:
+            return
+        place.lost = str(error)
+        others = ", ".join(other.name for other in self._choosing.living())
+        if not others or isinstance(error, UsageError):
+            self._end_all(error)
+            raise error
+        text = f"{place.name} is left out: {error}; its streams go to {others}"
+        log_event("place_lost", text, level=logging.ERROR, place=place.name)
+        if self._state is not None:
+            self._state.lose_place(place.name, str(error))
+        for worker in self._workers:
+            if worker.place is place and worker.link is not None:
+                worker.link.kill()
+        for job in [job for job in self._waiting if not self._choosing.fitting(job)]:
+            self._waiting.remove(job)
+            self._fail_homeless(job)
+
+    def _leave_lost(self, job: Job, place: Place) -> None:
+        """A stream's place failed under it, which is no fault of its own."""
+        if self._was_finished(job, f"{place.name} failed"):
+            return
+        if self._choosing.fitting(job):
+            self._begin_again(job, f"{place.name} failed; started again at another place")
+        else:
+            self._fail_homeless(job)
+
+    def _fail_homeless(self, job: Job) -> None:
+        text = f"{job.shown_input}: fits only in memory of a GPU that is left out"
+        self._statuses[job.name].update(
+            state="failed", error=text, exit_code=1, partial_output=_left_by(job)
+        )
+
+    def _end_all(self, error: DualfaceError) -> None:
+        for status in self._statuses.values():
+            if status.snapshot().state not in FINAL_STATES:
+                status.update(**ending(error))
+
     def _reap(self) -> None:
-        """Removes a dead worker's files, and what the server still holds of them."""
-        access = OPEN_ACCESS if self._setup.open_access else None
-        # Perhaps the server died.
-        with suppress(DualfaceError), Connection(self._setup.address, access) as server:
-            reap_server(server)
+        """Removes a dead worker's files, and what the servers still hold of them."""
+        for setup in (place.setup for place in self._choosing.living()):
+            access = OPEN_ACCESS if setup.open_access else None
+            # Perhaps the server died.
+            with suppress(DualfaceError), Connection(setup.address, access) as server:
+                reap_server(server)
         reap_shared_memory()
 
     def _tell(self, worker: Worker) -> None:
@@ -384,6 +515,7 @@ class Supervisor:
                 link.process.pid if link else 0,
                 worker.restarts,
                 tuple(link.running) if link else (),
+                place=worker.place.name,
             )
         )
 
@@ -392,7 +524,7 @@ class Supervisor:
             return
         match news:
             case ServerAwaited():
-                self._state.await_server(self._setup.settings.server_wait_s)
+                self._state.await_server(self._settings.server_wait_s)
             case Figures(region, requests):
                 self._state.set_figures(worker.number, _slots_of(region), requests)
 
