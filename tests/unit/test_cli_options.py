@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,19 @@ def test_an_output_that_nobody_reads_is_no_crash() -> None:
     )
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "one,two", "0,0", "-1", "0:", "GPU", "0;1"])
+@pytest.mark.parametrize("command", ["run", "serve", "plan", "probe", "doctor", "daemon"])
+def test_what_is_no_list_of_gpus_is_refused_by_every_command(command: str, text: str) -> None:
+    done = CliRunner().invoke(cli, [command, "--gpus", text])
+    assert done.exit_code == 2
+    assert "all, or GPUs with commas between them, such as 0,2" in done.output
+
+
+def test_a_plan_is_for_each_gpu_and_its_share_of_the_streams() -> None:
+    four = CliRunner().invoke(cli, ["plan", "--streams", "64", "--gpus", "0,1,2,3"]).output
+    one = CliRunner().invoke(cli, ["plan", "--streams", "16"]).output
+    assert four.startswith("4 GPUs; memory is for each of them")
+    assert one.strip() in four
+    assert re.search(r"^All 4: [\d,]+ bytes of /dev/shm$", four, re.MULTILINE)

@@ -15,7 +15,13 @@ import pytest
 from dualface_client.machine.doctor import FAIL, NOTE, OK, examine
 from dualface_client.machine.doctor.engines import engine_findings
 from dualface_client.machine.doctor.environment import configuration, packages, probed
-from dualface_client.machine.doctor.gpu import Driver, driver_findings, gpu_findings, read_driver
+from dualface_client.machine.doctor.gpu import (
+    Driver,
+    driver_findings,
+    gpu_findings,
+    read_driver,
+    together,
+)
 from dualface_client.machine.doctor.host import (
     Clock,
     backend_place,
@@ -336,3 +342,13 @@ def test_the_page_shows_what_doctor_looks_at() -> None:
     shown = re.findall(r"^(?:ok|note|FAIL) +([^:]+): ", PAGE.read_text(), re.MULTILINE)
     here = [finding.name for finding in examine() if finding.name not in ("proxy", "ONNX Runtime")]
     assert [name for name in shown if name != "ONNX Runtime"] == here
+
+
+def test_gpus_that_a_run_could_use_together() -> None:
+    assert list(together([gpu()], None)) == []
+    (several,) = together([gpu(), gpu()], None)
+    assert (several.state, several.name) == (OK, "--gpus all")
+    assert re.findall(r"(\d) \(", several.detail) == ["0", "1"]
+    (absent,) = together([gpu()], ["0", "3"])
+    assert (absent.state, absent.name) == (FAIL, "--gpus 0,3")
+    assert "there is no GPU 3" in absent.detail

@@ -19,6 +19,7 @@ from dualface_client.machine.rules import ProbeFacts, derive
 from dualface_client.machine.summary import summary_lines
 from dualface_client.observe.gpus import GpuFacts
 from dualface_client.observe.host import MachineFacts
+from dualface_client.observe.usable_gpus import usable_gpus
 from dualface_client.video.capabilities import DecoderFacts, VideoFacts, read_video
 
 GIB = 1 << 30
@@ -221,3 +222,23 @@ def test_the_page_shows_what_a_machine_of_two_cores_gets(tmp_path: Path) -> None
         return [line for line in text.splitlines() if not line.startswith("#")]
 
     assert settings_of(shown) == settings_of(rendered)
+
+
+def test_gpus_that_were_named_share_cores_and_multiply_streams() -> None:
+    two = (gpu("H100", 80), gpu("H100", 20))
+    chosen = tuple(usable_gpus([replace(each, uuid=f"GPU-{n}") for n, each in enumerate(two)]))
+    found = {entry.key: entry.text for entry in derive(facts(*two, chosen=chosen))}
+    assert found["run.gpus"] == "0,1"
+    assert (found["run.streams"], found["run.workers"]) == ("16", "4")
+    few = {entry.key: entry.text for entry in derive(facts(*two, cores=4, chosen=chosen))}
+    assert (few["run.streams"], few["run.workers"]) == ("8", "2")  # two cores for each GPU
+    assert "run.gpus" not in chosen_of(facts(*two))
+
+
+def chosen_of(machine: ProbeFacts) -> dict[str, str]:
+    return {entry.key: entry.text for entry in derive(machine)}
+
+
+def test_gpus_that_are_not_there_are_not_planned_for() -> None:
+    done = CliRunner().invoke(cli, ["probe", "--output", "-", "--no-disk", "--gpus", "77"])
+    assert "--gpus 77: " in str(done.exception)

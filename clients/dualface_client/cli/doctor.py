@@ -10,12 +10,14 @@ from pathlib import Path
 import click
 
 from dualface_client.cli.options import server_option
+from dualface_client.cli.setting_options import gpus_option
 
 _EPILOG = """
 \b
 Examples:
   dualface-client doctor
   dualface-client doctor --server 127.0.0.1:8001
+  dualface-client doctor --gpus all
   dualface-client doctor --json | jq '.[] | select(.state == "FAIL")'
 """
 
@@ -33,9 +35,14 @@ Examples:
     type=click.Path(path_type=Path),
     help="Configuration to check, as in `run --config`.",
 )
+@gpus_option("Also check that a run could use these GPUs together.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of findings.")
 def doctor(
-    server: str | None, repository: Path | None, config_path: Path | None, as_json: bool
+    server: str | None,
+    repository: Path | None,
+    config_path: Path | None,
+    gpus: tuple[str, ...] | None,
+    as_json: bool,
 ) -> int:
     """Check what a run needs and say what to do.
 
@@ -50,7 +57,7 @@ def doctor(
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     findings = []
-    for finding in examine(server, repository, config_path):
+    for finding in examine(server, repository, config_path, gpus):
         findings.append(finding)
         if not as_json:
             click.echo(str(finding))

@@ -11,9 +11,11 @@ import click
 from dualface_client.batch.execute import STREAMS_PER_WORKER
 from dualface_client.batch.server import ServerChoice
 from dualface_client.batch.shared_memory import shared_memory_of
+from dualface_client.cli.setting_options import gpus_option
 from dualface_client.errors import UsageError
 from dualface_client.memory.vram import MIB, WORKER_BYTES, StreamShape, stream_terms
 from dualface_client.observe.gpus import read_gpus, used_gpu
+from dualface_client.observe.usable_gpus import choose_gpus, usable_gpus
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.load import frames_held, load_of
 from dualface_client.triton.ensembles import read_ensembles
@@ -38,11 +40,13 @@ _LEAST_SHM_BYTES = 256 * MIB
 Examples:
   dualface-client plan --streams 8
   dualface-client plan --streams 16 --in-flight 3 --write configs/gpu.env
+  dualface-client plan --streams 64 --gpus 0,1,2,3
   dualface-client plan --streams 4 --backend python --shared-memory system
   dualface-client plan --streams 8 --repository my_models --dims prepare/pixels=3,640,640
 """
 )
 @click.option("--streams", type=int, default=1, show_default=True, help="Streams at a time.")
+@gpus_option("GPUs that share the streams; what is planned is for each of them.")
 @click.option(
     "--in-flight", type=int, default=2, show_default=True, help="Requests of one stream under way."
 )
@@ -92,6 +96,7 @@ Examples:
 )
 def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     streams: int,
+    gpus: tuple[str, ...] | None,
     in_flight: int,
     batch: int,
     backend: str,
@@ -111,8 +116,11 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     Exit codes: 0 done, 2 the request makes no sense, or a pool is too small or too large.
     """
     shapes = _dims(dims)
+    count = _count_of(gpus)
+    if count > 1:
+        click.echo(f"{count} GPUs; memory is for each of them and its share of the streams\n")
     deployment = Deployment(
-        streams=streams,
+        streams=-(-streams // count),
         requests_in_flight=in_flight,
         batch=batch,
         backend=backend,
@@ -127,15 +135,25 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     total_bytes = gpu.memory_total_bytes if gpu else None
     checked_pool(CUDA_KEY, str(found.cuda_bytes), total_bytes)
     _show(found)
-    shm_bytes = _show_clients(deployment, cuda=shared_memory == "cuda")
+    shm_bytes = count * _show_clients(deployment, cuda=shared_memory == "cuda")
+    if count > 1:
+        click.echo(f"All {count}: {shm_bytes:,} bytes of /dev/shm\n")
     if cuda_pool is not None:
         _compare(checked_pool("--cuda-pool", cuda_pool, total_bytes), found)
     if write is not None:
         comment = f"dualface-client plan --streams {streams} --in-flight {in_flight}"
+        comment += f" --gpus {','.join(gpus)}" if gpus else ""
         also = {"DUALFACE_SHM_SIZE": f"{shm_bytes >> 20}m"}
         write_pools(write, found, f"{comment} --batch {batch} --backend {backend}", also)
         click.echo(f"written to {write}")
     return 0
+
+
+def _count_of(gpus: tuple[str, ...] | None) -> int:
+    """How many GPUs share the streams; only `all` needs them to be here."""
+    if gpus != ("all",):
+        return len(gpus or ("one",))
+    return len(choose_gpus(gpus, usable_gpus(read_gpus() or ())))
 
 
 def _show(found: PoolPlan) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from dualface_client.cli.setting_options import gpus_option
+
 
 @click.command(
     epilog="""
@@ -14,6 +16,7 @@ import click
 Examples:
   dualface-client probe
   dualface-client probe --output -
+  dualface-client probe --gpus all
   dualface-client probe --output /etc/dualface/auto_detected.yaml --disk /srv/videos
 """
 )
@@ -30,8 +33,9 @@ Examples:
     show_default="the current directory",
     help="Directory of the outputs; its disk is measured.",
 )
+@gpus_option("GPUs that runs are to use together; the layer then says so.")
 @click.option("--no-disk", is_flag=True, help="Do not measure a disk: write only the layer.")
-def probe(output: str | None, disk: Path, no_disk: bool) -> int:
+def probe(output: str | None, disk: Path, gpus: tuple[str, ...] | None, no_disk: bool) -> int:
     """Examine GPU, video engines, cores, memory and disk, and write suitable settings.
 
     Your own `manual.yaml` wins over them. Takes a few seconds and needs no GPU.
@@ -42,7 +46,7 @@ def probe(output: str | None, disk: Path, no_disk: bool) -> int:
     from dualface_client.machine.probe import probe as look
     from dualface_client.machine.summary import summary_lines
 
-    facts = look(disk.absolute(), measure_disk=not no_disk)
+    facts = look(disk.absolute(), measure_disk=not no_disk, wanted=gpus)
     text = layer_text(facts, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     if output == "-":
         click.echo(text, nl=False)

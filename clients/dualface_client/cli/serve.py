@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import click
 
 from dualface_client.cli.setting_options import config_options, read_settings, setting_options
+from dualface_client.location import Location
+from dualface_client.settings.program import ProgramSettings
 
 _POLL_S = 0.5
 #: Settings of the embedded server.
@@ -19,6 +22,7 @@ _KEYS = (
     "server.detector_instances",
     "server.cuda_pool_mib",
     "server.mps",
+    "run.gpus",
 )
 
 
@@ -29,6 +33,7 @@ Examples:
   dualface-client serve
   dualface-client serve --model-threads 1
   dualface-client serve --device cuda
+  dualface-client serve --gpus all
   dualface-client serve --model-control
   dualface-client serve --socket-directory /run/user/1000/dualface --metrics-port 8002
   dualface-client serve --detector-onnx face_detect_640x384.onnx
@@ -37,9 +42,7 @@ Examples:
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
-    help="Where the models run.",
+    help="Where the models run [default: cpu, and cuda with --gpus].",
 )
 @click.option(
     "--model-control",
@@ -52,18 +55,18 @@ Examples:
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Directory to make for gRPC's socket, so that its address is always the same; it must not "
-    "exist.",
+    "exist. With --gpus one is made for each, with the GPU's number behind the name.",
 )
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
     metavar="PORT",
-    help="TCP port of the metrics [default: a free one].",
+    help="TCP port of the metrics, with --gpus of the first one's [default: a free one].",
 )
 @config_options
 @setting_options(*_KEYS)
 def serve(
-    device: str,
+    device: str | None,
     model_control: bool,
     socket_dir: Path | None,
     metrics_port: int | None,
@@ -86,44 +89,72 @@ def serve(
     from dualface_client.cli.downloads import download_bar
     from dualface_client.cli.signals import stop_on_signal
     from dualface_client.errors import ServerError
+    from dualface_client.triton.embedded import EmbeddedServer
     from dualface_client.triton.mps import multi_process_service
     from dualface_client.triton.reaper import reap_shared_memory, unlink_own_shared_memory
     from dualface_client.triton.server_process import refuse_taken
 
+    program = read_settings(config_path, given, fallback=config_fallback).program()
+    locations = _locations(program, device)
+    device = device or ("cuda" if program.run.gpus else "cpu")
     if device == "cuda":
         _refuse_no_gpu()
-    if metrics_port is not None:
-        refuse_taken("--metrics-port", metrics_port)
+    ports = [None if metrics_port is None else metrics_port + n for n in range(len(locations))]
+    for port in ports:
+        if port is not None:
+            refuse_taken("--metrics-port", port)
     reap_shared_memory()
-    own = read_settings(config_path, given, fallback=config_fallback).program().server
-    choice = replace(
-        choice_of(own, device),
-        address=None,
-        model_control=model_control,
-        metrics_port=metrics_port,
-        socket_dir=socket_dir,
-    )
+    choice = replace(choice_of(program.server, device), address=None, model_control=model_control)
     check_server_memory(choice)
     with (
         stop_on_signal(lambda text: None, unlink_own_shared_memory) as stop,
         multi_process_service(wanted=choice.uses_mps) as variables,
-        start_embedded(
-            choice,
-            stop.event,
-            partial(click.echo, err=True),
-            partial(download_bar, Console(stderr=True)),
-        ) as server,
+        ExitStack() as stack,
     ):
-        click.echo(f"gRPC on {server.grpc_address}, metrics on {server.metrics_url}")
+        servers: dict[str, EmbeddedServer] = {}
+        for location, port in zip(locations, ports, strict=True):
+            own = replace(
+                choice,
+                metrics_port=port,
+                socket_dir=socket_dir and _beside(socket_dir, location.name),
+                location=location,
+            )
+            server = start_embedded(
+                own,
+                stop.event,
+                partial(click.echo, err=True),
+                partial(download_bar, Console(stderr=True)),
+            )
+            servers[location.name] = stack.enter_context(server)
+            head = f"{location.name}: " if location.name else ""
+            click.echo(f"{head}gRPC on {server.grpc_address}, metrics on {server.metrics_url}")
+            if model_control:
+                click.echo(f"{head}models in {server.repository}")
         for name, value in variables.items():
             click.echo(f"for its clients: export {name}={value}")
-        if model_control:
-            click.echo(f"models in {server.repository}")
         click.echo("Ctrl-C ends it.", err=True)
         while not stop.event.wait(_POLL_S):
-            if not server.is_alive():
-                raise ServerError(f"the server died; its last log lines:\n{server.log_tail()}")
+            for name, server in servers.items():
+                if not server.is_alive():
+                    raise ServerError(
+                        f"the server {f'of {name} ' if name else ''}died; its last log lines:\n"
+                        f"{server.log_tail()}"
+                    )
     return 0
+
+
+def _locations(program: ProgramSettings, device: str | None) -> tuple[Location, ...]:
+    """Where servers are started: on each GPU that was named, or here."""
+    from dualface_client.batch.locations import locations_of
+
+    run = replace(program.run, device=device or "auto")
+    return locations_of(replace(program, run=run, server=replace(program.server, address=None)))
+
+
+def _beside(directory: Path, name: str) -> Path:
+    """A directory for each location: `DIR-0` for GPU 0."""
+    number = name.rpartition(" ")[2]
+    return directory.with_name(f"{directory.name}-{number}") if name else directory
 
 
 def _refuse_no_gpu() -> None:

@@ -107,6 +107,21 @@ def _help_all(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def gpus_option(text: str) -> Callable[[Command], Command]:
+    """`--gpus` of a command that reads no settings: a tuple of names, None if it is not given.
+
+    Args:
+        text: Its help.
+    """
+    gpus = settings_table()["run.gpus"]
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+        return None if value is None else gpus.kind.read(value)
+
+    kind, metavar = SettingType(gpus), metavar_of(gpus)
+    return click.option(gpus.flag, type=kind, metavar=metavar, callback=read, help=text)
+
+
 def read_settings(config: Path | None, given: dict[str, str], *, fallback: bool) -> Effective:
     """The effective settings of a command; prints their notes.
 

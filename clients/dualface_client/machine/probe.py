@@ -15,6 +15,7 @@ from dualface_client.machine.summary import summary_lines
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.observe.gpus import GpuFacts, mps_pipe_directory, read_gpus, why_no_gpus
 from dualface_client.observe.host import MachineFacts, disk_write_bytes_s, read_machine
+from dualface_client.observe.usable_gpus import choose_gpus, usable_gpus
 from dualface_client.video.capabilities import VideoFacts, read_video
 
 _WIDTH = 100
@@ -22,17 +23,22 @@ _WIDTH = 100
 MACHINE_LINE = "# machine: "
 
 
-def probe(disk: Path, *, measure_disk: bool = True) -> ProbeFacts:
+def probe(
+    disk: Path, *, measure_disk: bool = True, wanted: Sequence[str] | None = None
+) -> ProbeFacts:
     """Reads everything; takes a few seconds.
 
     Args:
         disk: Directory whose disk is measured.
         measure_disk: Whether to write there at all.
+        wanted: GPUs that a run is to use together, None for CUDA's first.
 
     Raises:
-        PlatformError: Nothing can be written there.
+        PlatformError: Nothing can be written there, or there is no GPU to choose.
+        UsageError: A GPU that was named is not there.
     """
     gpus = tuple(read_gpus() or ())
+    chosen = () if wanted is None else tuple(choose_gpus(wanted, usable_gpus(gpus)))
     return ProbeFacts(
         machine=read_machine(),
         gpus=gpus,
@@ -44,6 +50,7 @@ def probe(disk: Path, *, measure_disk: bool = True) -> ProbeFacts:
         shm_bytes=shutil.disk_usage(SHM_DIR).total,
         disk_bytes_s=_disk_speed(disk) if measure_disk else None,
         disk=disk,
+        chosen=chosen,
     )
 
 

@@ -6,6 +6,7 @@ GPU they are a starting point, and `manual.yaml` has the last word.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from dualface_client.memory.vram import (
 )
 from dualface_client.observe.gpus import GpuFacts, used_gpu
 from dualface_client.observe.host import MachineFacts
+from dualface_client.observe.usable_gpus import UsableGpu
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device_cuda import MANY_STREAMS, for_cuda
 from dualface_client.stream.load import frames_held, load_of
@@ -62,6 +64,7 @@ class ProbeFacts:
         shm_bytes: Size of /dev/shm.
         disk_bytes_s: How fast the disk takes an output, None if it was not tried.
         disk: Directory on that disk.
+        chosen: GPUs that a run is to use together, none for CUDA's first.
     """
 
     machine: MachineFacts
@@ -74,6 +77,7 @@ class ProbeFacts:
     shm_bytes: int
     disk_bytes_s: float | None
     disk: Path
+    chosen: tuple[UsableGpu, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +132,19 @@ def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
     gpu = _used(facts)
     workers, streams, bound = _spread(facts)
     planned = for_cuda(StreamSettings(), streams * workers).detection
+    count = max(1, len(facts.chosen))
+    of_each = f" of each of {count} GPUs" if facts.chosen else ""
     return [
         Chosen("run.device", "cuda", f"{gpu.name}, CuPy and PyNvVideoCodec work"),
+        *_several(facts.chosen),
         Chosen(
             "run.streams",
-            str(streams * workers),
-            f"{streams} in each of {workers} processes: {bound}",
+            str(count * streams * workers),
+            f"{streams} in each of {workers} processes{of_each}: {bound}",
         ),
         Chosen(
             "run.workers",
-            str(workers),
+            str(count * workers),
             f"more than {_STREAMS_PER_WORKER} streams slow a process down, and a third "
             "process found the GPU fully used (H200)",
         ),
@@ -155,6 +162,13 @@ def _on_gpu(facts: ProbeFacts) -> list[Chosen]:
         ),
         *_requests(streams),
     ]
+
+
+def _several(chosen: Sequence[UsableGpu]) -> list[Chosen]:
+    if not chosen:
+        return []
+    names = ",".join(gpu.number for gpu in chosen)
+    return [Chosen("run.gpus", names, "as they were named; each has a server and workers")]
 
 
 def _requests(streams: int) -> list[Chosen]:
@@ -191,10 +205,12 @@ def _stream_bytes() -> int:
 
 def _spread(facts: ProbeFacts) -> tuple[int, int, str]:
     """Workers, streams in each, and what limits them."""
-    total = _used(facts).memory_total_bytes
+    total = min(
+        (gpu.memory_total_bytes for gpu in facts.chosen), default=_used(facts).memory_total_bytes
+    )
     room = total * DEFAULT_LIMIT - EMBEDDED_SERVER_BYTES
     worker, stream = WORKER_BYTES + NVDEC_CONTEXT_BYTES, _stream_bytes()
-    cores = facts.machine.usable_cores
+    cores = facts.machine.usable_cores // max(1, len(facts.chosen))
     workers = max(1, min(_WORKERS_MAX, cores // _CORES_PER_WORKER))
     full = worker + _STREAMS_PER_WORKER * stream
     if room >= workers * full:

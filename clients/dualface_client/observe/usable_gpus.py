@@ -26,6 +26,7 @@ class UsableGpu:
         card: UUID of the whole GPU.
         product: Its name.
         pci_bus_id: Of the whole GPU, as the kernel writes it; empty if unknown.
+        memory_total_bytes: Its own, 0 if unknown.
     """
 
     number: str
@@ -33,6 +34,7 @@ class UsableGpu:
     card: str
     product: str
     pci_bus_id: str = ""
+    memory_total_bytes: int = 0
 
 
 def usable_gpus(gpus: Sequence[GpuFacts]) -> list[UsableGpu]:
@@ -46,9 +48,11 @@ def usable_gpus(gpus: Sequence[GpuFacts]) -> list[UsableGpu]:
 
 def _parts(number: str, gpu: GpuFacts) -> Iterator[UsableGpu]:
     if not gpu.mig_on:
-        yield UsableGpu(number, gpu.uuid, gpu.uuid, gpu.name, gpu.pci_bus_id)
+        own = gpu.memory_total_bytes
+        yield UsableGpu(number, gpu.uuid, gpu.uuid, gpu.name, gpu.pci_bus_id, own)
     for place, part in enumerate(gpu.instances):
-        yield UsableGpu(f"{number}:{place}", part.uuid, gpu.uuid, gpu.name, gpu.pci_bus_id)
+        name, own = f"{number}:{place}", part.memory_total_bytes
+        yield UsableGpu(name, part.uuid, gpu.uuid, gpu.name, gpu.pci_bus_id, own)
 
 
 def choose_gpus(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dualface_client.machine.doctor import environment, gpu, host, server
@@ -17,7 +17,10 @@ __all__ = ["FAIL", "NOTE", "OK", "Finding", "examine"]
 
 
 def examine(
-    address: str | None = None, repository: Path | None = None, config: Path | None = None
+    address: str | None = None,
+    repository: Path | None = None,
+    config: Path | None = None,
+    wanted: Sequence[str] | None = None,
 ) -> Iterator[Finding]:
     """Checks everything that a run needs.
 
@@ -25,6 +28,7 @@ def examine(
         address: `HOST:PORT` of a Triton to check; None checks the embedded server's parts.
         repository: A model repository with engines; None for `./model_repository` if it exists.
         config: As `--config`.
+        wanted: GPUs that a run is to use together, None for CUDA's first.
     """
     gpus = read_gpus()
     yield from environment.packages()
@@ -36,6 +40,7 @@ def examine(
     yield from environment.probed(config, os.environ)
     yield from machine_findings()
     yield from gpu.gpu_findings(gpus, mps_pipe_directory(), why_no_gpus())
+    yield from gpu.together(gpus or (), wanted)
     yield from gpu.driver_findings(gpu.read_driver(), gpus)
     yield from engine_findings(repository, [found.compute_capability for found in gpus or ()])
 

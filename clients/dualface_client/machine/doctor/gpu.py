@@ -8,9 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualface_client.machine.doctor.finding import FAIL, NOTE, OK, Finding
+from dualface_client.machine.doctor.finding import FAIL, NOTE, OK, Finding, attempt
 from dualface_client.memory.vram import EMBEDDED_SERVER_BYTES, MIB, WORKER_BYTES
 from dualface_client.observe.gpus import GpuFacts, used_gpu
+from dualface_client.observe.usable_gpus import (
+    UsableGpu,
+    choose_gpus,
+    cores_near,
+    usable_gpus,
+)
 
 #: The driver's libraries, and the capability of NVIDIA's container toolkit that mounts each.
 _LIBRARIES = {
@@ -134,6 +140,28 @@ def gpu_findings(
         )
 
 
+def together(gpus: Sequence[GpuFacts], wanted: Sequence[str] | None) -> Iterator[Finding]:
+    """Which GPUs one run can use together.
+
+    Args:
+        gpus: From `read_gpus`.
+        wanted: Those that were named, None for all if there are several.
+    """
+    usable = usable_gpus(gpus)
+    if wanted is None and len(usable) < 2:
+        return
+
+    def look() -> str:
+        return ", ".join(_with_cores(gpu) for gpu in choose_gpus(wanted or ("all",), usable))
+
+    yield attempt(f"--gpus {','.join(wanted or ('all',))}", look)
+
+
+def _with_cores(gpu: UsableGpu) -> str:
+    near = cores_near(gpu.pci_bus_id)
+    return f"{gpu.number} ({gpu.product}, {len(near) or 'all'} cores near it)"
+
+
 def _one_gpu(name: str, gpu: GpuFacts) -> Iterator[Finding]:
     used, total = gpu.memory_used_bytes >> 20, gpu.memory_total_bytes >> 20
     text = f"{gpu.name}, capability {gpu.compute_capability}, driver {gpu.driver}"
@@ -155,7 +183,8 @@ def _one_gpu(name: str, gpu: GpuFacts) -> Iterator[Finding]:
             NOTE,
             f"{name} MIG",
             "split into GPU instances: CUDA shared memory does not cross them",
-            "clients and their server must run in the same instance; one server for each instance",
+            "clients and their server must run in the same instance: `run --gpus all` starts one "
+            "server for each instance",
         )
 
 
