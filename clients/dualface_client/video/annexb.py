@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dualface_client.types import ColorSpec
 from dualface_client.video.color import CODE_OF_MATRIX, ColorTags
-from dualface_client.video.ffmpeg import AV_ERRORS, av
+from dualface_client.video.ffmpeg import AV_ERRORS, av, packet_of
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -92,7 +92,7 @@ def _size_of(data: bytes, codec: str) -> tuple[int, int] | None:
     """Of the first picture of a packet; None if it cannot be decoded."""
     context: Any = av.CodecContext.create(codec, "r")
     try:
-        for frame in (*context.decode(av.Packet(data)), *context.decode(None)):
+        for frame in (*context.decode(packet_of(data)), *context.decode(None)):
             return frame.width, frame.height
     except AV_ERRORS:  # a damaged key frame says nothing about its size: the next one may
         return None

@@ -6,6 +6,7 @@ import errno
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dualface_client.errors import (
     DiskFullError,
@@ -23,11 +24,15 @@ except ImportError as missing:  # pragma: no cover - a broken installation
         f"PyAV cannot be imported ({missing}); install it with: {INSTALL}"
     ) from missing
 
+if TYPE_CHECKING:
+    from av.packet import Packet
+
 __all__ = [
     "AV_ERRORS",
     "NO_SPACE",
     "av",
     "file_url",
+    "packet_of",
     "reason",
     "sink_error",
     "source_error",
@@ -99,6 +104,18 @@ def thread_count(threads: int | str) -> int:
 def file_url(path: Path) -> str:
     """The path for FFmpeg, so that a colon in a name is not taken for a protocol."""
     return f"file:{path}"
+
+
+def packet_of(data: bytes) -> Packet[Any]:
+    """A packet with a copy of some data, followed by the zeros that decoders read beyond its end.
+
+    `av.Packet(data)` only refers to the data: what lies behind it in memory is then read as more of
+    it, and now and then a good picture counts as damaged.
+    """
+    packet: Packet[Any] = av.Packet(len(data))
+    if data:
+        packet.update(data)
+    return packet
 
 
 def ticks(seconds: Fraction, time_base: Fraction) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dualface_client.video.ffmpeg import AV_ERRORS, av
+from dualface_client.video.ffmpeg import AV_ERRORS, av, packet_of
 
 if TYPE_CHECKING:
     from av.bitstream import BitStreamFilterContext
@@ -129,7 +129,7 @@ def filtered(
 
 def _clone(packet: av.Packet[Any]) -> av.Packet[Any]:
     """A copy, because the muxer and the filters change the packets that they are given."""
-    clone: av.Packet[Any] = av.Packet(bytes(packet))
+    clone = packet_of(bytes(packet))
     clone.stream, clone.time_base = packet.stream, packet.time_base
     clone.pts, clone.dts, clone.duration = packet.pts, packet.dts, packet.duration
     clone.is_keyframe = packet.is_keyframe

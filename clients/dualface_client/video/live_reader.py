@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dualface_client.backoff import Backoff
 from dualface_client.errors import SourceError
-from dualface_client.video.ffmpeg import AV_ERRORS, av, reason
+from dualface_client.video.ffmpeg import AV_ERRORS, av, packet_of, reason
 from dualface_client.video.live_input import LiveInput, open_live
 from dualface_client.video.live_packet import Connection, LivePacket
 from dualface_client.video.live_times import UNITS_PER_S, LiveClock
@@ -90,7 +90,6 @@ class LiveReader:
         self._sounds: deque[LivePacket] = deque(maxlen=_SOUNDS_LIMIT)
         self._ended = False
         self._error: Exception | None = None
-        self._retired: InputContainer | None = None
         self._stamp_ends: dict[int, int] = {}
         self.counts: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="live", daemon=True)
@@ -198,20 +197,9 @@ class LiveReader:
         except AV_ERRORS as error:
             why = f"the connection was lost ({reason(error)})"
         finally:
-            self._retire(container)
+            container.close()
         self._say("lost", why)
         return why, False
-
-    def _retire(self, container: InputContainer) -> None:
-        """Closes the connection before this one.
-
-        Whoever takes the packets may still decode the last of this one, and closing it would take
-        the decoder away under its hands: a picture would be lost. The last one of all is closed
-        when nobody holds it any more.
-        """
-        before, self._retired = self._retired, container
-        if before is not None:
-            before.close()
 
     def _say(self, event: str, what: str) -> None:
         if not self._is_over:  # then nobody listens any more
@@ -264,7 +252,7 @@ class LiveReader:
         units = round(stamp * base * UNITS_PER_S)
         duration = round((packet.duration or 0) * base * UNITS_PER_S)
         offset = self._clock.offset(packet.stream_index, units, duration)
-        copy: Packet[Any] = av.Packet(bytes(packet))
+        copy = packet_of(bytes(packet))
         copy.time_base = Fraction(1, UNITS_PER_S)
         copy.dts = units + offset
         shown = packet.pts if packet.pts is not None or packet.dts is not None else stamp

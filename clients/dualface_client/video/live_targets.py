@@ -13,7 +13,7 @@ from typing import Any
 
 from dualface_client.errors import SinkError, UsageError
 from dualface_client.settings.addresses import scheme_of, shown
-from dualface_client.video.ffmpeg import AV_ERRORS, av
+from dualface_client.video.ffmpeg import AV_ERRORS, av, packet_of
 from dualface_client.video.formats import FORMATS
 from dualface_client.video.live_encoded import KEY_FRAMES_S, Encoded, Target, Templates
 from dualface_client.video.outfile import OutputFile
@@ -51,7 +51,7 @@ class Muxing:
         offset = round(self._start_s / packet.time_base)
         if stream is None or packet.dts + packet.duration <= offset:
             return
-        copy: Any = av.Packet(packet.data)
+        copy = packet_of(packet.data)
         copy.stream, copy.time_base = stream, packet.time_base
         copy.pts, copy.dts = packet.pts - offset, packet.dts - offset
         copy.duration, copy.is_keyframe = packet.duration, packet.is_key

@@ -17,7 +17,7 @@ from dualface_client.types import Frame, Nv12Image, VideoInfo
 from dualface_client.video.annexb import ColorMarker, DecodeStamps
 from dualface_client.video.color import ColorTags
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.video.ffmpeg import av, ticks
+from dualface_client.video.ffmpeg import packet_of, ticks
 from dualface_client.video.sink import PyavSink
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class PacketStream:
         return found
 
     def _packet(self, data: bytes, index: int, picture_type: int) -> Packet[Any]:
-        packet: Packet[Any] = av.Packet(data)
+        packet = packet_of(data)
         packet.time_base = self._stream.time_base
         packet.pts, packet.dts = self._stamps.pop(index), self._decode_stamps.next()
         packet.is_keyframe = picture_type == _IDR
