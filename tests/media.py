@@ -20,6 +20,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from dualface_client.video.ffmpeg import packet_of
+
 AUDIO_RATE_HZ = 48_000
 FLASH_S = 0.08
 _LUMA_STEP = 6
@@ -121,6 +123,24 @@ def make(path: Path, clip: Clip | None = None) -> Path:
                 for frame in _tone(part, stream):
                     output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
+    return path
+
+
+def repeated(path: Path, clip: Path, times: int) -> Path:
+    """A clip several times in a row, packet for packet: hours are made in a moment."""
+    with av.open(str(clip)) as source, av.open(str(path), "w") as output:
+        copies = {each.index: output.add_stream_from_template(each) for each in source.streams}
+        packets: list[Any] = [each for each in source.demux() if each.size]
+        ends = [float((each.dts + each.duration) * each.time_base) for each in packets]
+        length_s = max(ends) - min(float(each.dts * each.time_base) for each in packets)
+        for number in range(times):
+            for packet in packets:
+                copy = packet_of(bytes(packet))
+                copy.stream, copy.time_base = copies[packet.stream_index], packet.time_base
+                moved = round(number * length_s / packet.time_base)
+                copy.pts, copy.dts = packet.pts + moved, packet.dts + moved
+                copy.duration, copy.is_keyframe = packet.duration, packet.is_keyframe
+                output.mux(copy)
     return path
 
 

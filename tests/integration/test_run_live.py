@@ -18,9 +18,12 @@ import pytest
 
 from dualface_client.triton.embedded import EmbeddedServer
 from tests.live_servers import free_port, rtsp_server, tcp_camera, why_no_rtsp_server
-from tests.media import Audio, Clip, make
-from tests.processes import wait_until
+from tests.media import Audio, Clip, make, repeated
+from tests.processes import CLI, launch, wait_until
 
+#: They bound a hang: a loaded machine takes many times what an idle one does.
+PATIENCE_S = 300.0
+pytestmark = pytest.mark.timeout(3 * PATIENCE_S)
 SECONDS = tuple(range(1, 60))
 CAMERA = Clip(
     frames=1500,
@@ -34,8 +37,9 @@ needs_rtsp = pytest.mark.skipif(bool(why_no_rtsp_server()), reason=why_no_rtsp_s
 
 @pytest.fixture(scope="session")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A minute with a flash and a beep in every second."""
-    return make(tmp_path_factory.mktemp("camera") / "camera.mp4", CAMERA)
+    """A flash and a beep in every second, for longer than any test takes."""
+    folder = tmp_path_factory.mktemp("camera")
+    return repeated(folder / "camera.mp4", make(folder / "minute.mp4", CAMERA), times=20)
 
 
 @dataclass
@@ -55,14 +59,14 @@ class Running:
             assert self.process.poll() is None, self.process.communicate()[1]
             return true(self.stream())
 
-        wait_until(holds, 60, what)
+        wait_until(holds, PATIENCE_S, what)
 
     def wait_to_exceed(self, figure: str, value: int) -> None:
         self.wait_for(lambda stream: stream[figure] > value, f"{figure} above {value}")
 
     def stop(self) -> tuple[dict[str, Any], str]:
         self.process.send_signal(signal.SIGINT)
-        _, told = self.process.communicate(timeout=60)
+        _, told = self.process.communicate(timeout=PATIENCE_S)
         assert self.process.returncode == 130, told
         return self.stream(), told
 
@@ -72,16 +76,11 @@ def start(triton_server: EmbeddedServer, tmp_path: Path) -> Iterator[Callable[..
     """Starts the command on the shared server."""
     started: list[subprocess.Popen[str]] = []
 
-    def call(*arguments: str, **options: Any) -> Running:
+    def call(*arguments: str) -> Running:
         state = tmp_path / "state.json"
-        command = [sys.executable, "-m", "dualface_client", "run", *arguments]
-        command += ["--server", triton_server.grpc_address, "--size", "320x180"]
-        command += ["--preset", "ultrafast", "--state", str(state)]
-        started.append(
-            subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
-            )
-        )
+        command = [*CLI, "run", *arguments, "--server", triton_server.grpc_address]
+        command += ["--size", "320x180", "--preset", "ultrafast", "--state", str(state)]
+        started.append(launch(tmp_path, *command))
         return Running(started[-1], state)
 
     yield call
@@ -169,7 +168,7 @@ def test_a_wrong_login_is_told_and_tried_again(
             *(f"rtsp://127.0.0.1:{port}/camera", "-o", str(tmp_path / "out.mp4")),
             *("--input-credentials", str(login), "--reconnect", "1"),
         )
-        _, told = running.process.communicate(timeout=60)
+        _, told = running.process.communicate(timeout=PATIENCE_S)
     assert running.process.returncode == 1
     assert "401 Unauthorized" in told
     assert "wr0ng" not in told
@@ -196,7 +195,7 @@ def test_what_is_sent_by_rtmp_arrives_and_a_server_that_goes_is_tried_again(
     for number in range(2):
         received = tmp_path / f"received{number}.mkv"
         with receiver(port, received):
-            wait_until(functools.partial(has_bytes, received, 20_000), 60)
+            wait_until(functools.partial(has_bytes, received, 20_000), PATIENCE_S)
     stream, told = running.stop()
     sent = {output["target"].partition(":")[0]: output for output in stream["outputs"]}
     assert sent["rtmp"]["failures"] >= 2
