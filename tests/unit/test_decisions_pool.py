@@ -16,6 +16,7 @@ import pytest
 
 from dualface_client.decisions.commands import ChangeLayout, Command, HoldSide, SwapSides
 from dualface_client.decisions.decider import (
+    Account,
     Brief,
     CloserLook,
     Deciding,
@@ -28,6 +29,7 @@ from dualface_client.errors import DeciderLostError, StoppedError
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.types import ByteArray, Embeddings, Faces, IntArray, Side
+from tests.processes import wait_until
 
 SOURCE_WH = (640, 360)
 BRIEF = Brief(StreamSettings(), SOURCE_WH)
@@ -75,13 +77,17 @@ def look_of(seen: Sequence[Seen]) -> Callable[[int, IntArray], CloserLook]:
 
 
 def decided(deciding: Deciding, seen: Sequence[Seen], batch: int) -> list[Decision]:
+    found = to_the_end(deciding, seen, batch)
+    deciding.close()
+    return found
+
+
+def to_the_end(deciding: Deciding, seen: Sequence[Seen], batch: int) -> list[Decision]:
     found: list[Decision] = []
     for first in range(0, len(seen), batch):
         part = seen[first : first + batch]
         found += deciding.decide(part, look_of(part))
-    found += deciding.finish()
-    deciding.close()
-    return found
+    return [*found, *deciding.finish()]
 
 
 @pytest.fixture(name="pool")
@@ -99,9 +105,9 @@ def children() -> list[psutil.Process]:
 def test_another_process_decides_the_same(pool: Deciders, batch: int) -> None:
     seen = crossing()
     inline, here = Inline(BRIEF, StageClock()), StageClock()
-    expected = decided(inline, seen, 1)
+    expected = to_the_end(inline, seen, 1)
     elsewhere = pool.open(BRIEF, here)
-    got = decided(elsewhere, seen, batch)
+    got = to_the_end(elsewhere, seen, batch)
     assert len(got) == len(expected) == len(seen)
     for one, other in zip(got, expected, strict=True):
         assert one.plan == other.plan
@@ -113,8 +119,7 @@ def test_another_process_decides_the_same(pool: Deciders, batch: int) -> None:
         for side in Side:
             theirs = other.assignment.of(side).box_xyxy_px
             np.testing.assert_array_equal(full.of(side).box_xyxy_px, theirs)
-    assert elsewhere.timeline == inline.timeline
-    assert elsewhere.notes == inline.notes
+    assert elsewhere.account() == inline.account()
     assert any(each.assignment.scene_cut for each in got)
     assert sum(each.assignment.reid_ran for each in got) > 2
     stages = here.totals()
@@ -155,14 +160,68 @@ def test_a_process_that_hangs_can_be_left() -> None:
     def asked() -> None:
         raise StoppedError("the user has seen enough")
 
-    with Deciders(1, asked) as pool:
-        stream = pool.open(BRIEF, StageClock())
+    with Deciders(1) as pool:
+        stream = pool.open(BRIEF, StageClock(), asked)
         (process,) = children()
         process.send_signal(signal.SIGSTOP)
         with pytest.raises(StoppedError, match="seen enough"):
             decided(stream, crossing(3), 3)
+        assert stream.account() == Account()  # it is not waited for again
         stream.close()
         process.send_signal(signal.SIGCONT)
+
+
+class FailedLookError(Exception):
+    """What a look at a face ran into."""
+
+
+def at(
+    place: int, look: Callable[[int, IntArray], CloserLook], index: int, rows: IntArray
+) -> CloserLook:
+    """A look at the only frame of a batch, by its place in the stream."""
+    return look(place + index, rows)
+
+
+def fail_to_look(deciding: Deciding) -> None:
+    """Half of a stream, whose server fails at a look at a face."""
+    seen = crossing()
+
+    def look(index: int, rows: IntArray) -> CloserLook:
+        if seen[index].time_s > 1.0:
+            raise FailedLookError
+        return look_of(seen)(index, rows)
+
+    def all_of_it() -> None:
+        for index in range(len(seen)):
+            list(deciding.decide([seen[index]], partial(at, index, look)))
+
+    with pytest.raises(FailedLookError):
+        all_of_it()
+
+
+def test_what_is_known_of_a_stream_that_fails_is_told(pool: Deciders) -> None:
+    inline, clock = Inline(BRIEF, StageClock()), StageClock()
+    elsewhere = pool.open(BRIEF, clock)
+    for each in (inline, elsewhere):
+        fail_to_look(each)
+    told = elsewhere.account()
+    elsewhere.close()
+    assert told == inline.account()
+    assert told.timeline.seatings
+    assert clock.totals()["track"].calls > 25
+
+
+def test_nothing_waits_for_the_collector_of_a_stream_that_ends_in_the_middle_of_a_look() -> None:
+    def maps(pid: int) -> int:
+        return Path(f"/proc/{pid}/maps").read_text().count("memfd:dualface-decisions")
+
+    with Deciders(1) as pool:
+        stream = pool.open(BRIEF, StageClock())
+        (process,) = children()
+        fail_to_look(stream)
+        assert maps(process.pid) == 1
+        stream.close()
+        wait_until(lambda: maps(process.pid) == 0, what="its memory is free")
 
 
 def test_an_error_while_deciding_fails_its_own_stream_only(pool: Deciders) -> None:

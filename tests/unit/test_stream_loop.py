@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+from dualface_client.decisions.decider import Brief, Deciding, Inline
+from dualface_client.decisions.pool import Deciders
 from dualface_client.errors import (
     EncoderError,
     InferenceFailedError,
@@ -236,6 +239,7 @@ class Stage:
     live: LiveFigures | None = None
     controls: Controls = field(default_factory=Controls)
     tap: PreviewTap = field(default_factory=PreviewTap)
+    deciders: Callable[[Brief, StageClock, Callable[[], None]], Deciding] = Inline
 
     def run(self, settings: StreamSettings | None = None) -> None:
         parts = StreamParts(
@@ -248,7 +252,7 @@ class Stage:
             controls=self.controls,
             tap=self.tap,
         )
-        parts = replace(parts, live=self.live)
+        parts = replace(parts, live=self.live, deciders=self.deciders)
         StreamLoop(parts, settings or StreamSettings(), self.status, self.stop, StageClock()).run()
 
 
@@ -340,6 +344,24 @@ def test_a_file_is_looked_at_eight_times_a_second_by_default() -> None:
     stage = Stage(FakeSource(50))  # of 25 frames/s
     stage.run()
     assert stage.detector.seen == [*range(0, 50, 3), 49]
+
+
+def test_a_stop_is_heeded_while_the_process_that_decides_is_frozen() -> None:
+    stage = Stage(FakeSource(50))
+
+    def opened(brief: Brief, clock: StageClock, check: Callable[[], None]) -> Deciding:
+        deciding = pool.open(brief, clock, check)
+        (process,) = psutil.Process().children()
+        process.suspend()
+        frozen.append(process)
+        stage.stop.set()
+        return deciding
+
+    stage.deciders, frozen = opened, list[psutil.Process]()
+    with Deciders(1) as pool:
+        stage.run(with_detection(timeout_s=600.0))
+        frozen[0].resume()
+    assert stage.sink.frames == []
 
 
 def test_no_frame_is_no_error() -> None:

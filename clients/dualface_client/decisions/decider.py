@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -108,6 +108,19 @@ class Decision:
         return self.in_full()
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What there is to tell of a stream besides its pictures.
+
+    Attributes:
+        timeline: Who sat where so far.
+        notes: For the user.
+    """
+
+    timeline: Timeline = field(default_factory=Timeline)
+    notes: tuple[str, ...] = ()
+
+
 #: Yields the rows of faces that need a closer look, gets it sent, and returns the frames that are
 #: final by then, in order.
 Steps = Generator[IntArray, CloserLook, list[Decision]]
@@ -182,16 +195,10 @@ class Decider:
         """The frames that still wait, at the end of the stream."""
         return [self._framed(window) for window in self._waiting.rest()]
 
-    @property
-    def timeline(self) -> Timeline:
-        """Who sat where so far."""
-        return self._timeline.timeline()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What to tell the user at the end."""
+    def account(self) -> Account:
+        """What there is to tell so far."""
         notes = (*self._director.notes, *self._earlier_notes, *self._studio.notes)
-        return tuple(dict.fromkeys(notes))
+        return Account(self._timeline.timeline(), tuple(dict.fromkeys(notes)))
 
     def _facts(self, seen: Seen, scene_cut: bool) -> PictureFacts:
         """What is known of the picture besides its faces."""
@@ -241,22 +248,20 @@ class Deciding(Protocol):
     def finish(self) -> Sequence[Decision]:
         """The frames that still wait, at the end of the stream."""
 
-    @property
-    def timeline(self) -> Timeline:
-        """Who sat where so far."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What to tell the user at the end."""
+    def account(self) -> Account:
+        """What there is to tell so far; nothing, if a process that knew it does not answer."""
 
     def close(self) -> None:
         """Releases everything; safe to call twice."""
 
 
 class Inline:
-    """Decides on the calling thread."""
+    """Decides on the calling thread, which never waits."""
 
-    def __init__(self, brief: Brief, clock: StageClock) -> None:
+    def __init__(
+        self, brief: Brief, clock: StageClock, check: Callable[[], None] = lambda: None
+    ) -> None:
+        del check
         self._decider = Decider(brief, clock)
 
     def decide(
@@ -274,15 +279,9 @@ class Inline:
         """See `Deciding`."""
         return self._decider.finish()
 
-    @property
-    def timeline(self) -> Timeline:
+    def account(self) -> Account:
         """See `Deciding`."""
-        return self._decider.timeline
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """See `Deciding`."""
-        return self._decider.notes
+        return self._decider.account()
 
     def close(self) -> None:
         """Nothing is open."""

@@ -17,10 +17,9 @@ import msgspec
 import numpy as np
 
 from dualface_client.decisions.commands import Command
-from dualface_client.decisions.decider import Decision
+from dualface_client.decisions.decider import Account, Decision
 from dualface_client.framing.studio import Plan
 from dualface_client.observe.stage_clock import StageTime
-from dualface_client.observe.timeline import Timeline
 from dualface_client.types import ByteArray, Faces, FloatArray, IntArray, SeatAssignment
 
 #: Frames whose pictures have a place in a stream's memory at once.
@@ -135,6 +134,24 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """The stream has ended, in whatever way; an `Accounts` is the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What there is to tell.
+
+    Attributes:
+        account: Of the whole stream.
+        stages: Where the time went.
+    """
+
+    account: Account
+    stages: tuple[tuple[str, StageTime], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Obey:
     """Somebody wants something; a `Final` without decisions is the answer."""
 
@@ -155,16 +172,10 @@ class Final:
 
     Attributes:
         decisions: About the frames that became final, in order.
-        timeline: Of the whole stream, at its end only.
-        notes: To tell the user, at the end only.
-        stages: Where the time went, at the end only.
         problem: Why a command cannot be obeyed, empty otherwise.
     """
 
     decisions: PackedDecisions
-    timeline: Timeline | None = None
-    notes: tuple[str, ...] = ()
-    stages: tuple[tuple[str, StageTime], ...] = ()
     problem: str = ""
 
 

@@ -19,11 +19,19 @@ from typing import Any
 
 from dualface_client.closing import ClosesAtExit
 from dualface_client.decisions.commands import Command
-from dualface_client.decisions.decider import Brief, CloserLook, Deciding, Decision, Inline, Seen
+from dualface_client.decisions.decider import (
+    Account,
+    Brief,
+    CloserLook,
+    Deciding,
+    Decision,
+    Inline,
+    Seen,
+)
 from dualface_client.decisions.messages import (
     MEMORY_BYTES,
-    NOTHING,
     PLACES,
+    Accounts,
     Failed,
     Final,
     Finish,
@@ -32,15 +40,17 @@ from dualface_client.decisions.messages import (
     PackedFaces,
     Places,
     Take,
+    Tell,
 )
 from dualface_client.errors import DeciderLostError
 from dualface_client.observe.stage_clock import StageClock
-from dualface_client.observe.timeline import Timeline
 from dualface_client.types import IntArray
 
-#: How often a wait checks whether the user wants to stop.
-_LOOK_S = 0.5
+#: How often a wait checks whether the user wants to stop, and from when on.
+_LOOK_S, _PATIENCE_S = 0.25, 1.0
 _END_S = 5.0
+#: How long a process has to say what it knows of a stream that has ended.
+_TELL_S = 5.0
 
 
 class Deciders(ClosesAtExit):
@@ -48,21 +58,22 @@ class Deciders(ClosesAtExit):
 
     Args:
         count: Most processes; 0 decides on the stream's own thread.
-        check: Called now and then during a wait; raises to end it.
     """
 
-    def __init__(self, count: int, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, count: int) -> None:
         self.count = count
-        self._check = check
         self._lock = threading.Lock()
         self._processes: list[_Process] = []
 
-    def open(self, brief: Brief, clock: StageClock) -> Deciding:
+    def open(
+        self, brief: Brief, clock: StageClock, check: Callable[[], None] = lambda: None
+    ) -> Deciding:
         """A stream's decisions.
 
         Args:
             brief: What they start from.
             clock: Gets their stages.
+            check: Called now and then while an answer takes long; raises to end the wait.
         """
         if not self.count:
             return Inline(brief, clock)
@@ -73,7 +84,7 @@ class Deciders(ClosesAtExit):
             except OSError:  # it has just died
                 process = self._least_busy()
                 connection, places = process.connect()
-        return _Elsewhere(brief, clock, process, connection, places, self._check)
+        return _Elsewhere(brief, clock, process, connection, places, check, self._left)
 
     def close(self) -> None:
         """Ends the processes, which hold nothing that would have to be kept."""
@@ -81,6 +92,10 @@ class Deciders(ClosesAtExit):
             for process in self._processes:
                 process.close()
             self._processes.clear()
+
+    def _left(self, process: _Process) -> None:
+        with self._lock:
+            process.streams -= 1
 
     def _least_busy(self) -> _Process:
         for process in [process for process in self._processes if not process.is_alive]:
@@ -161,12 +176,12 @@ class _Elsewhere:
         connection: Connection,
         places: Places,
         check: Callable[[], None],
+        left: Callable[[_Process], None],
     ) -> None:
         self._clock, self._process = clock, process
         self._connection, self._places = connection, places
-        self._check = check
-        self._is_open = True
-        self._end: Final = Final(NOTHING)
+        self._check, self._left = check, left
+        self._is_open, self._owes_answer = True, False
         self._limit_s = brief.settings.detection.timeout_s
         try:
             self._send(brief)
@@ -190,27 +205,29 @@ class _Elsewhere:
     def finish(self) -> Sequence[Decision]:
         """See `Deciding`."""
         self._send(Finish())
-        self._end = self._answer(_no_look)
-        for name, spent in self._end.stages:
+        return self._answer(_no_look).decisions.unpacked()
+
+    def account(self) -> Account:
+        """See `Deciding`."""
+        if self._owes_answer or not self._is_open:
+            return Account()
+        try:
+            self._send(Tell())
+            told = self._receive() if self._connection.poll(_TELL_S) else None
+        except DeciderLostError:  # it has taken what it knew with it
+            return Account()
+        if not isinstance(told, Accounts):
+            return Account()
+        for name, spent in told.stages:
             self._clock.add(name, spent)
-        return self._end.decisions.unpacked()
-
-    @property
-    def timeline(self) -> Timeline:
-        """See `Deciding`; empty before the end."""
-        return self._end.timeline or Timeline()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """See `Deciding`; empty before the end."""
-        return self._end.notes
+        return told.account
 
     def close(self) -> None:
         """Takes the stream out of the process."""
         if self._is_open:
             self._is_open = False
             self._connection.close()
-            self._process.streams -= 1
+            self._left(self._process)
 
     def _decided(
         self, seen: Sequence[Seen], look: Callable[[int, IntArray], CloserLook]
@@ -242,15 +259,20 @@ class _Elsewhere:
         return final
 
     def _receive(self) -> Any:
+        self._owes_answer = True
         try:
             since_s = time.monotonic()
             while not self._connection.poll(_LOOK_S):
-                self._check()
-                if time.monotonic() - since_s > self._limit_s:
+                waited_s = time.monotonic() - since_s
+                if waited_s > _PATIENCE_S:  # one that is only busy still gets its frames done
+                    self._check()
+                if waited_s > self._limit_s:
                     self._process.kill()
-            return self._connection.recv()
+            found = self._connection.recv()
         except (EOFError, OSError) as error:
             raise self._lost() from error
+        self._owes_answer = False
+        return found
 
     def _lost(self) -> DeciderLostError:
         return DeciderLostError(

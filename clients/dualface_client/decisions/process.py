@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from dualface_client.decisions.decider import Brief, CloserLook, Decider, Decision, Seen, Steps
 from dualface_client.decisions.messages import (
     NOTHING,
+    Accounts,
     Failed,
     Final,
     Finish,
@@ -27,11 +28,16 @@ from dualface_client.decisions.messages import (
     PackedDecisions,
     Places,
     Take,
+    Tell,
 )
 from dualface_client.observe.stage_clock import StageClock
 
 #: How often it looks whether the parent is still there.
 _LOOK_S = 1.0
+
+
+def _nothing() -> Generator[None, None, None]:
+    yield from ()
 
 
 class _Stream:
@@ -42,7 +48,7 @@ class _Stream:
         self._places = places
         self._clock = StageClock()
         self._decider: Decider | None = None
-        self._work: Iterator[None] = iter(())
+        self._work = _nothing()
         self._look: CloserLook | None = None
 
     def hear(self) -> None:
@@ -62,19 +68,28 @@ class _Stream:
             self._work = self._worked(self._decider, message)
         next(self._work, None)  # to its next question or its end
 
+    def close(self) -> None:
+        """Ends work that waits for an answer, which holds the stream and its memory."""
+        self._work.close()
+        self._connection.close()
+
     def fail(self, error: Exception) -> None:
         """Tells the parent."""
         trace = "".join(traceback.format_exception(error, limit=-20))
         self._connection.send(Failed(repr(error), trace))
 
-    def _worked(self, decider: Decider, message: Take | Obey | Finish) -> Iterator[None]:
+    def _worked(
+        self, decider: Decider, message: Take | Obey | Finish | Tell
+    ) -> Generator[None, None, None]:
         if isinstance(message, Obey):
             self._connection.send(Final(NOTHING, problem=decider.obey(message.command)))
             return
         if isinstance(message, Finish):
-            last = PackedDecisions.of(decider.finish())
+            self._connection.send(Final(PackedDecisions.of(decider.finish())))
+            return
+        if isinstance(message, Tell):
             stages = tuple(self._clock.totals().items())
-            self._connection.send(Final(last, decider.timeline, decider.notes, stages))
+            self._connection.send(Accounts(decider.account(), stages))
             return
         decisions: list[Decision] = []
         found = message.faces.unpacked()
@@ -140,7 +155,7 @@ def _serve(connection: Connection, streams: dict[Connection, _Stream]) -> None:
         except Exception as error:  # one stream's trouble must not take the others with it
             stream.fail(error)
     except (EOFError, OSError):  # closed by the parent, or with it
-        connection.close()
+        stream.close()
         del streams[connection]
 
 

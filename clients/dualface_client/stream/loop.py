@@ -108,7 +108,7 @@ class StreamParts:
     overlay: DebugOverlay | None = None
     seating: Seating = field(default_factory=Seating)
     live: LiveFigures | None = None
-    deciders: Callable[[Brief, StageClock], Deciding] = Inline
+    deciders: Callable[[Brief, StageClock, Callable[[], None]], Deciding] = Inline
     controls: Controls = field(default_factory=Controls)
     tap: PreviewTap = field(default_factory=PreviewTap)
     download: Callable[[Nv12Image], Nv12Image] = lambda image: image
@@ -158,7 +158,7 @@ class StreamLoop:
         self._stop = stop
         self._clock = clock
         layout = settings.output.tile_layout
-        self._decider = parts.deciders(self._brief(), clock)
+        self._decider = parts.deciders(self._brief(), clock, self._check)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
         every, rate = self._frames_per_look(), parts.source.info.frame_rate
         self._gaps = None if every == 1 else Gaps(settings.tracking.scene, longest_s(every, rate))
@@ -206,10 +206,20 @@ class StreamLoop:
             writer.close()
             self._count_stopped()
             self._report()
-            self._status.update(timeline=self._decider.timeline)
-            for note in self._decider.notes:
+            told = self._decider.account()
+            self._status.update(timeline=told.timeline)
+            for note in told.notes:
                 self._status.warn(note)
             self._decider.close()
+
+    def _check(self) -> None:
+        """Ends a wait that takes long, where somebody wants to stop.
+
+        Raises:
+            StoppedError: Somebody does.
+        """
+        if self._stop.is_set():
+            raise StoppedError("stopped while waiting for decisions")
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:

@@ -90,7 +90,7 @@ def open_runner(
         limit_s = 2 * settings.detection.timeout_s + settings.server_wait_s
         with (
             LeakMonitor(session.pool, limit_s),
-            Deciders(setup.deciders, session.check) as deciders,
+            Deciders(setup.deciders) as deciders,
         ):
             yield Runner(setup, device, models, pacing, deciders), session
 
