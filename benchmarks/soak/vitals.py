@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -135,14 +136,18 @@ def short_clip(source: Path, target: Path, frames: int, width_px: int = 480) -> 
 
 
 def slopes(
-    samples: Sequence[tuple[float, Vitals]], begin: float, bins: int = 16
+    samples: Sequence[tuple[float, Any]],
+    begin: float,
+    bins: int = 16,
+    limits: Mapping[str, float] = LIMITS,
 ) -> dict[str, dict[str, float | bool | list[float]]]:
     """Growth of each sign from `begin` on, by a line through medians of bins.
 
     Args:
-        samples: x (such as files done) and the signs at that time.
+        samples: x (such as files done) and the signs at that time, a dataclass of numbers.
         begin: Samples before are left out: caches fill there.
         bins: How many medians.
+        limits: Growth of each sign, in the dataclass's order, that is still called flat.
     """
     rows = [(x, list(asdict(vitals).values())) for x, vitals in samples if x >= begin]
     if len(rows) < 2 * bins:
@@ -154,31 +159,43 @@ def slopes(
     middles = np.array([np.median(x[where == number]) for number in filled])
     medians = np.array([np.median(values[where == number], axis=0) for number in filled])
     found: dict[str, dict[str, float | bool | list[float]]] = {}
-    for column, name in enumerate(LIMITS):
+    for column, name in enumerate(limits):
         fit = np.polyfit(middles, medians[:, column], 1)
         width = float(x.max() - x.min())
         growth = float(fit[0]) * width
         rest = medians[:, column] - np.polyval(fit, middles)
         spread = float(np.sqrt((rest**2).sum() / max(len(rest) - 2, 1)))
         noise = 3 * spread / float(np.sqrt(((middles - middles.mean()) ** 2).sum())) * width
-        tolerated = max(LIMITS[name], min(noise, width / 100))
+        tolerated = max(limits[name], min(noise, width / 100))
         found[name] = {
             "first": round(float(medians[0, column]), 2),
             "last": round(float(medians[-1, column]), 2),
             "growth": round(growth, 3),
             "noise": round(noise, 3),
-            "limit": LIMITS[name],
+            "limit": limits[name],
             "medians": [round(float(value), 1) for value in medians[:, column]],
             "flat": growth < tolerated,
         }
     return found
 
 
-def plot(path: Path, samples: Sequence[tuple[float, Vitals]], x_name: str) -> None:
-    """One small picture per sign, in one SVG."""
+def plot(
+    path: Path,
+    samples: Sequence[tuple[float, Any]],
+    x_name: str,
+    names: Collection[str] = LIMITS.keys(),
+) -> None:
+    """One small picture per sign, in one SVG.
+
+    Args:
+        path: Where to.
+        samples: As for `slopes`.
+        x_name: Unit of x.
+        names: Of the signs.
+    """
     panels = [
         _panel(index, name, [(x, asdict(vitals)[name]) for x, vitals in samples], x_name)
-        for index, name in enumerate(LIMITS)
+        for index, name in enumerate(names)
     ]
     height = 150 * ((len(panels) + 1) // 2)
     path.write_text(
