@@ -237,6 +237,15 @@ def test_a_partial_output_is_named() -> None:
     assert result_lines(report)[-1] == "  the part so far: b.partial.mp4"
 
 
+@pytest.mark.parametrize("state", ["failed", "stopped"])
+def test_the_outputs_of_a_live_stream_are_named_once_there_is_something_in_them(
+    state: str,
+) -> None:
+    report = StreamReport("door", "rtsp://camera/door", "d/", state, live=True)
+    assert not any("->" in line for line in result_lines(report))
+    assert result_lines(replace(report, frames_out=1))[-1] == "  -> d/"
+
+
 def test_a_video_that_never_started_has_no_figures() -> None:
     assert result_lines(StreamReport("a", "a.mp4", "b.mp4", "stopped")) == [
         "a: stopped before its first frame"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -773,6 +774,22 @@ def test_a_live_stream_asks_the_models_that_are_for_live_streams(tmp_path: Path)
     runner = Runner(WorkerSetup("a:1", settings=settings), FakeDevice({}), models)
     runner.run([job_of_file], statuses, Stop())
     assert (detectors[0].batches, set(detectors[1].batches)) == ([], {1})
+
+
+def test_a_camera_that_never_answers_leaves_no_directory_behind(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"rtsp://127.0.0.1:{free.getsockname()[1]}/door"
+    settings = StreamSettings(input=InputSettings(reconnect_s=0.0))
+    camera = Job(
+        "door", Path("door"), None, settings=settings, address=address, outputs=(f"{tmp_path}/d/",)
+    )
+    statuses, models = new_statuses([camera]), Models(FakeDetector(), FakeEmbedder())
+    setup = WorkerSetup("a:1", streams=1)
+    Runner(setup, FakeDevice({}), models).run([camera], statuses, Stop())
+    report = statuses[0].snapshot()
+    assert (report.state, report.exit_code) == ("failed", 1)
+    assert "cannot be opened" in report.error
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_live_input_without_its_credentials_fails_by_name(tmp_path: Path) -> None:

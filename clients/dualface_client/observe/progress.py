@@ -239,9 +239,15 @@ def result_lines(report: StreamReport, *, verbose: bool = False) -> list[str]:
         notes.insert(0, f"  {report.error}")
     if report.partial_output:
         notes.append(f"  the part so far: {printable(report.partial_output)}")
-    elif (report.state in ("done", "incomplete") or report.live) and report.output:
+    elif _has_output(report):
         notes.append(f"  -> {printable(report.output)}")
     return [first, *notes]
+
+
+def _has_output(report: StreamReport) -> bool:
+    """Whether there is something where the output goes; those of a live stream are always whole."""
+    is_there = report.frames_out > 0 if report.live else report.state in ("done", "incomplete")
+    return is_there and bool(report.output)
 
 
 def _words(cause: str) -> str:

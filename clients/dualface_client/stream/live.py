@@ -23,7 +23,7 @@ from dualface_client.video.live_reader import LiveNews
 from dualface_client.video.live_sink import LiveSink
 from dualface_client.video.live_sound import LiveSound
 from dualface_client.video.live_source import LiveSource
-from dualface_client.video.live_targets import TargetOptions, check_directory, target_of
+from dualface_client.video.live_targets import TargetOptions, make_directory, target_of
 
 
 def live_settings(settings: StreamSettings) -> StreamSettings:
@@ -103,8 +103,7 @@ def live_targets(job: Job, settings: OutputSettings) -> list[Target]:
         settings: Of its outputs.
 
     Raises:
-        SinkError: An address may not be written to, its credentials are missing, or a directory
-            cannot be made.
+        SinkError: An address may not be written to, or its credentials are missing.
         UsageError: An output is none that can be written.
     """
     mib = settings.segment_mib
@@ -124,10 +123,22 @@ def live_targets(job: Job, settings: OutputSettings) -> list[Target]:
                 url = with_secret(text, secret_of(settings.credentials_file))
             except (OSError, ValueError) as error:
                 raise SinkError(f"{shown(text)}: {error_text(error)}") from None
-        else:
-            check_directory(text)
         targets.append(target_of(text, url, job.name, options))
     return targets
+
+
+def make_directories(job: Job) -> None:
+    """Makes the directories of a live stream's outputs; not before there is something to write.
+
+    Args:
+        job: Of the stream.
+
+    Raises:
+        SinkError: One cannot be made.
+    """
+    for text in job.outputs:
+        if not scheme_of(text):
+            make_directory(text)
 
 
 class LiveFigures:

@@ -29,6 +29,7 @@ from dualface_client.stream.live import (
     live_input,
     live_settings,
     live_targets,
+    make_directories,
     open_live_sink,
 )
 from dualface_client.stream.look import Look, Seating, seating
@@ -307,6 +308,7 @@ class Runner:
                 run.status.warn(note)
             if output.encoder == "none" or not targets:
                 return self._to_end(run, source, NullSink(), seats, LiveFigures(live, None))
+            make_directories(run.job)
             sink = open_live_sink(run, live, targets, output)
             figures = LiveFigures(live, sink)
             return self._to_end(run, source, run.device.to_host(sink), seats, figures)

@@ -290,7 +290,7 @@ def _pushed(text: str, url: str, scheme: str) -> Target:
     return MuxerTarget(url, shown(text), _PUSH_MUXERS[scheme], lambda unix_s: options)
 
 
-def check_directory(text: str) -> None:
+def make_directory(text: str) -> None:
     """Makes the directory of an output of files, if its parent is there.
 
     Raises:
