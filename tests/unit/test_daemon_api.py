@@ -204,7 +204,13 @@ def test_a_stream_that_does_not_end_in_time_is_said_to_be_ending(tmp_path: Path)
     ("body", "field", "why"),
     [
         (door(colour="red"), "colour", "unknown field"),
-        ({"name": "door", "input": "rtsp://a/b"}, "output", "required"),
+        (
+            {"name": "door", "input": "rtsp://a/b"},
+            "output",
+            "output: is missing; expected address, directory or file; a live stream may have",
+        ),
+        ({"input": "rtsp://a/b", "output": ""}, "name", "name: is missing; expected up to 64"),
+        (None, "body", "is missing; expected a JSON object"),
         (
             door(output=["rtmp://host/a", "/etc/x"]),
             "output",
@@ -217,7 +223,16 @@ def test_a_stream_that_does_not_end_in_time_is_said_to_be_ending(tmp_path: Path)
         (door(input="file:///etc/passwd"), "input", "files are not opened for requests"),
         (door(input="/etc/passwd"), "input", "files are not opened for requests"),
         (door(input="gopher://host/1"), "input", "gopher: is not allowed; expected one of rtsp"),
-        (door(input="rtsp://ann:s3cret@camera/door"), "input", "holds a user or password"),
+        (
+            door(input="rtsp://ann:s3cret@camera/door"),
+            "input",
+            "into a file on the daemon's host, and name that in the setting input.credentials_file",
+        ),
+        (
+            door(output="rtmp://ann:s3cret@host/live"),
+            "output",
+            "into a file on the daemon's host, and name that in the setting output.credentials",
+        ),
         (door(output="/etc/cron.d/x"), "output", "is not below daemon.output_directory"),
         (door(settings={"output.crf": 99}), "settings", "1 to 51"),
         (door(settings={"output.crff": 9}), "settings", "did you mean output.crf"),

@@ -32,6 +32,7 @@ from dualface_client.daemon.steering import (
     NewStream,
     RefusedError,
     Steering,
+    expected,
 )
 from dualface_client.daemon.token import Token
 from dualface_client.errors import UsageError
@@ -206,6 +207,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 def _reason(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return "unknown field; remove it"
+    if problem["type"] == "missing":
+        return f"is missing; expected {expected(str(problem['loc'][-1])) or 'a JSON object'}"
     if problem["type"] == "json_invalid":
         return "is not JSON"
     return str(problem["msg"])

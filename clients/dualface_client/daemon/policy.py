@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from dualface_client.config.table import Setting, settings_table
 from dualface_client.daemon.desired import DesiredStream
-from dualface_client.settings.addresses import problem_of, scheme_of, shown
+from dualface_client.settings.addresses import has_credentials, problem_of, scheme_of, shown
 from dualface_client.settings.kinds import ExistingFile, Or, PhotoOrNumber, VariableName
 
 
@@ -59,12 +59,12 @@ class Policy:
     def _input_problem(self, text: str) -> str:
         if scheme_of(text) in ("", "file"):
             return _file_problem(text, self.input_directory, "daemon.input_directory")
-        return problem_of(text, self.input_schemes, "input")
+        return _address_problem(text, self.input_schemes, "input")
 
     def _output_problem(self, text: str) -> str:
         if scheme_of(text) in ("", "file"):
             return _file_problem(text, self.output_directory, "daemon.output_directory")
-        return problem_of(text, self.output_schemes, "output")
+        return _address_problem(text, self.output_schemes, "output")
 
     def _setting_refusals(self, settings: dict[str, str]) -> Iterator[Refusal]:
         for key, text in settings.items():
@@ -77,6 +77,18 @@ class Policy:
             elif _names(setting, ExistingFile, PhotoOrNumber) and not _is_word(setting, text):
                 problem = _file_problem(text, self.input_directory, "daemon.input_directory")
                 yield Refusal(field, problem)
+
+
+def _address_problem(text: str, schemes: tuple[str, ...], part: str) -> str:
+    problem = problem_of(text, schemes, part)
+    if problem and has_credentials(text) and scheme_of(text) in schemes:
+        return (
+            f"{shown(text)}: holds a user or password; leave them out, put them as USER:PASSWORD "
+            f"into a file on the daemon's host, and name that in the setting "
+            f"{part}.credentials_file, here if it is below daemon.input_directory, or in the file "
+            "of streams"
+        )
+    return problem
 
 
 def _names(setting: Setting, *kinds: type) -> bool:

@@ -131,7 +131,7 @@ def run_daemon(
         api = stack.enter_context(ApiServer(steering, token, program.daemon))
         state.set_phase("running")
         listener.say("daemon_ready", f"API and page: {api.url} (token: {request.directory}/token)")
-        service.tell("READY=1", f"STATUS={len(entries)} streams in {request.config}")
+        service.tell("READY=1", f"STATUS={_count(entries)} in {request.config}")
         _keep_running(request, keeper, fleet, stop, reload, listener, service)
         state.set_phase("stopping")
         service.tell("STOPPING=1")
@@ -166,7 +166,11 @@ def _reload(request: DaemonRequest, keeper: Keeper, listener: Listener) -> None:
         listener.say("reload_failed", f"{error}\nnothing was changed", logging.ERROR)
         return
     keeper.take_file(entries)
-    listener.say("reloaded", f"{request.config}: read again, {len(entries)} streams")
+    listener.say("reloaded", f"{request.config}: read again, {_count(entries)}")
+
+
+def _count(entries: list[StreamEntry]) -> str:
+    return "1 stream" if len(entries) == 1 else f"{len(entries)} streams"
 
 
 def _end(fleet: Fleet, stop: Stop) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,7 +44,13 @@ class Body(BaseModel):
 class NewStream(Body):
     """A stream that should run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+            description="Up to 64 letters, digits, dots, hyphens and underscores",
+        ),
+    ]
     input: Annotated[Text, Field(description="Address, without user and password")]
     output: Annotated[
         Text | Annotated[list[Text], Field(max_length=_OUTPUTS)],
@@ -59,20 +65,33 @@ class NewStream(Body):
 class HoldWish(Body):
     """A person gets a tile and keeps it."""
 
-    side: Literal["left", "right"]
+    side: Annotated[Literal["left", "right"], Field(description="Either left or right")]
     person: Annotated[int, Field(ge=1, description="Number of somebody who has been seen")]
 
 
 class LayoutWish(Body):
     """The same canvas is divided in another way."""
 
-    layout: LayoutKind
+    layout: Annotated[LayoutKind, Field(description="One of " + ", ".join(get_args(LayoutKind)))]
 
 
 class Login(Body):
     """The token, for a browser that gets a cookie instead."""
 
-    token: Annotated[str, Field(max_length=1024)]
+    token: Annotated[str, Field(max_length=1024, description="The text of the token's file")]
+
+
+def expected(field: str) -> str:
+    """What a field of a request is expected to be, empty for a field that no request has.
+
+    >>> expected("side")
+    'either left or right'
+    """
+    for body in (NewStream, HoldWish, LayoutWish, Login):
+        if found := body.model_fields.get(field):
+            text = found.description or ""
+            return text[:1].lower() + text[1:]
+    return ""
 
 
 class Done(BaseModel):

@@ -55,6 +55,15 @@ def shown(text: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, hidden, ""))
 
 
+def has_credentials(text: str) -> bool:
+    """Whether an address holds a user or a password.
+
+    >>> has_credentials("rtsp://ann:s3cret@camera/door"), has_credentials("rtsp://camera/a@b")
+    (True, False)
+    """
+    return "@" in text.partition("://")[2].partition("/")[0]
+
+
 def problem_of(text: str, schemes: Collection[str], setting: str) -> str:
     """Why an address is refused, empty if it may be opened.
 
@@ -66,7 +75,7 @@ def problem_of(text: str, schemes: Collection[str], setting: str) -> str:
     scheme = scheme_of(text)
     if scheme not in schemes:
         return f"{shown(text)}: {scheme}: is not allowed; expected one of {', '.join(schemes)}"
-    if "@" in text.partition("://")[2].partition("/")[0]:
+    if has_credentials(text):
         return (
             f"{shown(text)}: holds a user or password, which other users of this machine can read "
             f"in its list of processes; leave them out and name a file with USER:PASSWORD by "
