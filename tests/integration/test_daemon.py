@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -13,6 +16,8 @@ import pytest
 from benchmarks.soak.churn import churn, start
 from dualface_client.memory.region import SHM_DIR
 from tests.daemons import PATIENCE_S, DaemonProcess
+from tests.live_servers import free_port, rtsp_server, why_no_rtsp_server
+from tests.media import Audio, Clip, make, repeated
 from tests.processes import playable_frames, wait_until
 
 
@@ -42,6 +47,42 @@ def test_a_running_stream_is_steered_and_looked_at(daemon: DaemonProcess) -> Non
     assert after["restarts"] == 0
     assert after["settings"]["output.layout"] == "stacked"
     assert after["settings"]["output.size"] == "160x96"
+
+
+@pytest.mark.skipif(bool(why_no_rtsp_server()), reason=why_no_rtsp_server() or "none")
+def test_a_camera_is_killed_and_comes_back_under_the_same_worker(daemon: DaemonProcess) -> None:
+    minute = Clip(frames=300, size_wh_px=(160, 96), rate=Fraction(5), options={"g": "5", "bf": "0"})
+    minute = replace(minute, audio=(Audio(seconds=60.0),))
+    clip = repeated(
+        daemon.folder / "camera.mp4", make(daemon.folder / "minute.mp4", minute), times=20
+    )
+    port, out = free_port(), daemon.folder / "door.mp4"
+    settings = {"output.size": "160x96", "tracking.reid": "never", "input.read_timeout_s": 2}
+    door = {"name": "door", "input": f"rtsp://127.0.0.1:{port}/camera", "output": str(out)}
+
+    def says(key: str, value: object) -> None:
+        wait_until(lambda: daemon.stream("door").get(key) == value, PATIENCE_S, f"{key}: {value}")
+
+    def writes_after(count: int) -> bool:
+        return daemon.frames("door") > count + 5
+
+    daemon.done("POST", "/v1/streams", {**door, "settings": settings})
+    says("phase", "connecting")
+    assert not out.exists()
+    for number in range(3):
+        before = daemon.frames("door")
+        with rtsp_server(port, clip) as server:
+            wait_until(partial(writes_after, before), PATIENCE_S, "frames")
+            if number == 1:  # gone without a goodbye
+                server.send_signal(signal.SIGSTOP)
+                says("phase", "connecting")
+        says("phase", "connecting")
+    stream = daemon.stream("door")
+    assert (stream["reconnects"], stream["restarts"], stream["state"]) == (2, 0, "running")
+    assert daemon.metric("dualface_worker_restarts_total") == 0
+    assert len(daemon.pids()) == 3  # the daemon, its server, one worker
+    assert daemon.done("DELETE", "/v1/streams/door")["done"] == "door: removed"
+    assert playable_frames(out) >= stream["frames_out"] > 15
 
 
 def test_sighup_reads_the_file_again_and_leaves_the_rest_alone(daemon: DaemonProcess) -> None:
