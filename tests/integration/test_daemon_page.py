@@ -33,7 +33,9 @@ def test_streams_are_seen_steered_added_and_removed_by_clicks(
         page.run("document.getElementById('token').value = ''")
         log_in(page, daemon.token)
         page.wait("document.querySelector('article h2')?.textContent === 'one'")
-        page.wait("document.querySelector('article img').naturalWidth === 160")
+        page.wait("document.querySelector('article .picture img').naturalWidth === 160")
+        page.wait("document.querySelector('article .source').offsetWidth > 40")
+        page.wait("document.querySelector('article .source').naturalWidth === 160")
         assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
         page.click("[data-do=swap]")
         page.wait(f"{said}.startsWith('one: the two have changed tiles')")
@@ -44,6 +46,7 @@ def test_streams_are_seen_steered_added_and_removed_by_clicks(
         page.wait(f"{said}.startsWith('one: the layout is stacked')")
         page.click("[data-do=look]")
         page.wait("!document.querySelector('.people').hidden")
+        page.wait("document.querySelector('article .source').offsetWidth === 0")
         page.click("details summary")
         for field, text in (
             ("name", "<b>x"),
