@@ -20,6 +20,7 @@ from dualface_client.video.live_packet import LivePacket
 from dualface_client.video.live_reader import LiveNews, LiveReader
 from dualface_client.video.live_sound import RATE_HZ, LiveSound
 from dualface_client.video.live_source import LiveSource
+from dualface_client.video.live_times import UNITS_PER_S
 from tests.media import Audio, Clip, luma_of, make, make_audio_only
 
 SOUND = Audio(codec="aac", seconds=1.0)
@@ -159,6 +160,29 @@ def test_sound_keeps_in_sync_over_a_lost_connection_and_has_no_holes(tmp_path: P
     assert len(flashes) == len(beeps) == 2
     assert flashes[1] - flashes[0] > 0.9
     assert np.abs(np.subtract(flashes, beeps)).max() < 0.04
+
+
+def test_sound_that_is_cut_or_filled_is_counted_and_leaves_nothing_of_the_difference(
+    tmp_path: Path,
+) -> None:
+    path = make(tmp_path / "a.mp4", SMALL)
+    connections = Connections(lambda: Broken(path, 10_000))
+    source = connections.source()
+    sound = LiveSound(lambda: moved)
+    moved: list[LivePacket] = []
+    taken(source, connections, 25)
+    packets = source.reader.sounds()
+    blocks: list[Any] = []
+    for index, packet in enumerate(packets):
+        late_s = 0.0 if index < 10 else 0.1 if index < 20 else -0.1
+        packet.packet.pts = (packet.packet.pts or 0) + round(late_s * UNITS_PER_S)
+        moved[:] = [packet]
+        blocks += sound.until(0.0, patience_s=5.0)
+    assert 0.15 < sound.filled_s + sound.cut_s < 0.4
+    assert sound.cut_s > 0.08
+    assert abs(sound.drift_s) <= 0.02
+    ends = [block.pts + block.samples for block in blocks]
+    assert [block.pts for block in blocks][1:] == ends[:-1]
 
 
 def starts(times_s: list[float]) -> list[float]:

@@ -176,6 +176,7 @@ def _shown(stream: StreamState) -> dict[str, Any]:
         "dropped": report.dropped,
         "reconnects": report.reconnects,
         "sound_drift_s": round(report.sound_drift_s, 4),
+        "sound_corrected_s": round(report.sound_corrected_s, 2),
         "output_reports": [asdict(each) for each in report.outputs],
         "people": {side: person for person, side in report.sides.items()},
     }

@@ -102,7 +102,14 @@ def _of_streams(reports: Iterable[StreamReport]) -> Iterator[Metric]:
     for key, text, count_of in _COUNTERS:
         yield _counter(key, text, "stream", {r.name: count_of(r) for r in reports})
     drift = GaugeMetricFamily(
-        "dualface_sound_drift_seconds", "Sound against pictures of live streams.", labels=["stream"]
+        "dualface_sound_drift_seconds",
+        "Written sound against written pictures of live streams.",
+        labels=["stream"],
+    )
+    corrected = CounterMetricFamily(
+        "dualface_sound_corrected_seconds",
+        "Silence filled in and sound cut away, so that sound stays with its pictures.",
+        labels=["stream"],
     )
     failures = CounterMetricFamily(
         "dualface_output_failures", "Times that an output was tried again.", labels=["stream"]
@@ -110,8 +117,9 @@ def _of_streams(reports: Iterable[StreamReport]) -> Iterator[Metric]:
     for report in reports:
         if report.live:
             drift.add_metric([report.name], report.sound_drift_s)
+            corrected.add_metric([report.name], report.sound_corrected_s)
             failures.add_metric([report.name], sum(each.failures for each in report.outputs))
-    yield from (drift, failures)
+    yield from (drift, corrected, failures)
     dropped = CounterMetricFamily(
         "dualface_frames_dropped", "Live frames not written.", labels=["stream", "cause"]
     )

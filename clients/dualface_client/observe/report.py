@@ -96,7 +96,8 @@ class StreamReport:
             With `frames_out` they add up to `frames_in` when it has ended.
         reconnects: How often a live stream was connected to again.
         outputs: Those of a live stream.
-        sound_drift_s: How far the sound of a live stream is from its picture, seconds.
+        sound_drift_s: How far the sound of a live stream is written from its picture, seconds.
+        sound_corrected_s: Silence that was filled in and sound that was cut away for that, seconds.
         place: Where it ran last, such as `GPU 0`; empty where there is only one place.
     """
 
@@ -139,6 +140,7 @@ class StreamReport:
     reconnects: int = 0
     outputs: tuple[OutputReport, ...] = ()
     sound_drift_s: float = 0.0
+    sound_corrected_s: float = 0.0
     place: str = ""
 
     @property

@@ -340,6 +340,7 @@ def _live(report: StreamReport) -> dict[str, Any]:
         "dropped": dict(report.dropped),
         "reconnects": report.reconnects,
         "sound_drift_s": round(report.sound_drift_s, 4),
+        "sound_corrected_s": round(report.sound_corrected_s, 2),
         "outputs": [asdict(output) for output in report.outputs],
     }
 

@@ -169,6 +169,7 @@ class LiveFigures:
             "reconnects": self._source.reconnects,
             "outputs": self.outputs,
             "sound_drift_s": self._sink.sound_drift_s if self._sink is not None else 0.0,
+            "sound_corrected_s": self._sink.sound_corrected_s if self._sink is not None else 0.0,
         }
 
     @property

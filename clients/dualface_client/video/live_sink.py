@@ -96,8 +96,13 @@ class LiveSink:
 
     @property
     def sound_drift_s(self) -> float:
-        """How far the sound is from its picture, seconds."""
+        """How far the sound is written from its picture, seconds."""
         return self._sound.drift_s if self._sound is not None else 0.0
+
+    @property
+    def sound_corrected_s(self) -> float:
+        """Silence filled in and sound cut away, so that it stays with its picture, seconds."""
+        return self._sound.filled_s + self._sound.cut_s if self._sound is not None else 0.0
 
     @property
     def partial_path(self) -> Path | None:

@@ -26,9 +26,10 @@ class LiveSound:
     """Samples in sync with the pictures of the same live input.
 
     Attributes:
-        drift_s: How far the last sound was from where its time stamp puts it, seconds; up to 0.02
-            is left as it is, and beyond that sound is cut or silence filled in.
+        drift_s: How far the last sound was written from where its time stamp puts it beside the
+            pictures, seconds; at most 0.02, because what is beyond that is corrected.
         filled_s: Silence filled in so far, seconds.
+        cut_s: Sound cut away so far, seconds.
         damaged: Packets that could not be decoded.
     """
 
@@ -43,7 +44,7 @@ class LiveSound:
         self._resampler = av.AudioResampler("fltp", LAYOUT, RATE_HZ)
         self._next: int | None = None
         self.drift_s = 0.0
-        self.filled_s = 0.0
+        self.filled_s = self.cut_s = 0.0
         self.damaged = 0
 
     def until(self, time_s: float, patience_s: float) -> Iterator[Any]:
@@ -81,13 +82,14 @@ class LiveSound:
         if self._next is None or at is None:
             self._next = max(0, at or 0)
         early = (at if at is not None else self._next) - self._next
-        self.drift_s = early / RATE_HZ
         if early > _SILENCE_LIMIT:
             self._next += early
         elif early > _TOLERANCE:
             yield from self._silence(early)
         elif early < -_TOLERANCE:
+            self.cut_s += min(-early, samples.shape[1]) / RATE_HZ
             samples = samples[:, -early:]
+        self.drift_s = early / RATE_HZ if abs(early) <= _TOLERANCE else 0.0
         if samples.shape[1]:
             yield self._frame(samples)
 
