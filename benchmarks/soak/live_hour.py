@@ -18,7 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
@@ -141,7 +141,8 @@ def watch(daemon: DaemonProcess, minutes: float) -> list[tuple[float, Vitals]]:
     begin_s = time.monotonic()
     samples: list[tuple[float, Vitals]] = []
     while (passed_s := time.monotonic() - begin_s) < 60 * minutes:
-        samples.append((passed_s / 60, take(daemon.pids())))
+        with suppress(TimeoutError):  # of a machine that was suspended; the sample is missing
+            samples.append((passed_s / 60, take(daemon.pids())))
         time.sleep(_EVERY_S)
     return samples
 
