@@ -87,13 +87,16 @@ class Daemon:
     folder: Path
     limit: int = 3
     fleet: FakeFleet = field(default_factory=FakeFleet)
+    full: str = ""
 
     def __post_init__(self) -> None:
         self.state = RunState("test", [])
         self.state.set_phase("running")
         self.desired = DesiredStreams(self.folder / "state.json")
         self.keeper = Keeper(
-            self.desired, self.fleet, self.state, self.job_of, self.limit, steer_wait_s=0.1
+            *(self.desired, self.fleet, self.state, self.job_of, self.limit),
+            steer_wait_s=0.1,
+            refusal_of=lambda job: self.full,
         )
         policy = Policy(("rtsp",), ("rtmp",), None, self.folder)
         self.server = ApiServer(
@@ -271,6 +274,17 @@ def test_a_name_an_output_and_room_are_given_once(daemon: Daemon) -> None:
         409,
         "3 streams run, as many as may; remove one, or raise --streams",
     )
+
+
+def test_a_stream_for_which_there_is_no_room_is_refused_with_the_figures(daemon: Daemon) -> None:
+    daemon.full = "needs 316 MiB of GPU memory"
+    assert daemon.ask("POST", "/v1/streams", door()) == (
+        409,
+        {"error": "door: needs 316 MiB of GPU memory"},
+    )
+    assert daemon.keeper.streams() == []
+    daemon.full = ""
+    assert daemon.ask("POST", "/v1/streams", door())[0] == 201
 
 
 def test_a_body_that_is_too_large_is_refused_also_without_a_length(daemon: Daemon) -> None:

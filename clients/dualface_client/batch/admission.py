@@ -19,6 +19,25 @@ from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import Job
 from dualface_client.video.header import read_header
 
+#: What a live stream is taken for before it is connected to: cameras and calls are seldom larger.
+_LIVE_WH_PX = (1920, 1080)
+
+
+def shape_of(job: Job, settings: StreamSettings) -> StreamShape | None:
+    """What a stream's memory depends on; None for a file that cannot be opened.
+
+    Args:
+        job: Of the stream.
+        settings: Of a job without settings of its own.
+    """
+    if job.address:
+        return StreamShape(job.name, *_LIVE_WH_PX)
+    try:
+        header = read_header(job.input, (job.settings or settings).input.video_track)
+    except SourceError:  # its own error comes in its turn
+        return None
+    return StreamShape(job.name, header.width_px, header.height_px, header.codec, header.bit_depth)
+
 
 def needs_of(
     jobs: Sequence[Job],
@@ -28,7 +47,7 @@ def needs_of(
 ) -> list[tuple[str, dict[str, int]]]:
     """GPU memory that each stream needs, by name.
 
-    A video that cannot be opened needs nothing: its own error comes in its turn.
+    A video that cannot be opened needs nothing.
 
     Args:
         jobs: From `jobs_of_inputs`.
@@ -41,14 +60,8 @@ def needs_of(
         # What lies in a store has no size before it is fetched: pacing holds it back if need be.
         if status.snapshot().state in FINAL_STATES or job.input_url:
             continue
-        try:
-            header = read_header(job.input, (job.settings or settings).input.video_track)
-        except SourceError:  # see above
-            continue
-        shape = StreamShape(
-            job.name, header.width_px, header.height_px, header.codec, header.bit_depth
-        )
-        needs.append((job.name, stream_terms(shape, load)))
+        if (shape := shape_of(job, settings)) is not None:
+            needs.append((job.name, stream_terms(shape, load)))
     return needs
 
 

@@ -121,6 +121,7 @@ class Keeper:
         limit: Most streams at a time.
         is_made: Whether the output of a job is there and stays.
         steer_wait_s: How long a request waits for a frame with which it is done.
+        refusal_of: Why the machine has no room for a job that is to be added, empty if it has.
 
     Attributes:
         carrier: As above.
@@ -135,6 +136,7 @@ class Keeper:
         limit: int,
         is_made: Callable[[Job], bool] = lambda job: False,
         steer_wait_s: float = 5.0,
+        refusal_of: Callable[[Job], str] = lambda job: "",
     ) -> None:
         self._desired = desired
         self.carrier = carrier
@@ -143,6 +145,7 @@ class Keeper:
         self._limit = limit
         self._is_made = is_made
         self._steer_wait_s = steer_wait_s
+        self._refusal_of = refusal_of
         self._changed = threading.Condition(threading.RLock())
         self._carried: dict[str, _Carried] = {}
         self._past: dict[str, _Past] = {}
@@ -190,7 +193,8 @@ class Keeper:
         """Adds a stream.
 
         Raises:
-            ConflictError: Its name or its output is taken, or there are too many streams.
+            ConflictError: Its name or its output is taken, there are too many streams, or the
+                machine has no room for it.
             DualfaceError: It cannot be processed.
         """
         with self._changed:
@@ -207,7 +211,8 @@ class Keeper:
             same = [each.name for each in streams.values() if places & set(each.outputs)]
             if same:
                 raise ConflictError(f"output: stream {same[0]} writes there; choose another")
-            self._job_of(stream)
+            if why := self._refusal_of(self._job_of(stream)):
+                raise ConflictError(f"{stream.name}: {why}")
             self._desired.add(stream)
             self._changed.notify_all()
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from dualface_client import __version__
@@ -24,6 +25,7 @@ from dualface_client.daemon.api import ApiServer
 from dualface_client.daemon.desired import DesiredStream, DesiredStreams
 from dualface_client.daemon.keeper import Keeper
 from dualface_client.daemon.policy import Policy
+from dualface_client.daemon.room import GpuRoom, refusal_of_all
 from dualface_client.daemon.service import ServiceNotifier
 from dualface_client.daemon.steering import Steering
 from dualface_client.daemon.token import token_at
@@ -32,6 +34,7 @@ from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import Job
+from dualface_client.stream.pacing import card_of
 from dualface_client.stream.pins import check_photos
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
@@ -99,6 +102,11 @@ def run_daemon(
     state, losses = RunState(__version__, []), Losses()
     with ExitStack() as stack:
         servers = stack.enter_context(servers_for(choice, locations, stop, listener, state, losses))
+        rooms = [
+            GpuRoom(partial(card_of, program.run.vram_limit, server.location), settings)
+            for server in (servers if device == "cuda" else ())
+        ]
+        limits = [room.limit() for room in rooms] or [None] * len(servers)
         places = [
             Place(
                 WorkerSetup(
@@ -109,11 +117,12 @@ def run_daemon(
                     monitor=program.monitor,
                     open_access=choice.address is None,
                     deciders=deciding_processes(program.run, device, limit, count * workers),
+                    vram=vram,
                 ),
                 workers,
                 server.location,
             )
-            for server in servers
+            for server, vram in zip(servers, limits, strict=True)
         ]
         fleet = Fleet(places, stop, state, losses=losses)
 
@@ -122,7 +131,9 @@ def run_daemon(
             return job.output is not None and job.output.exists() and not own.overwrite
 
         job_of = _job_maker(request.effective, settings)
-        keeper = Keeper(desired, fleet, state, job_of, limit, is_made)
+        asked = rooms if program.run.on_oom == "refuse" else []
+        refusal_of = partial(refusal_of_all, asked)
+        keeper = Keeper(desired, fleet, state, job_of, limit, is_made, refusal_of=refusal_of)
         keeper.take_file(entries)
         steering = Steering(keeper, state, policy_of(program), request.effective.values)
         steering = replace(steering, server_pids=pids_of(servers))
