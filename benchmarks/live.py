@@ -155,9 +155,14 @@ class Kills:
             end: `asked` (SIGTERM), `killed`, or `silent`: it is frozen, so that nothing tells the
                 client, and goes when the client has noticed.
         """
-        before = self._daemon.frames("door")
+        before, connected = self._daemon.frames("door"), len(self.back_s)
+
+        def goes_on() -> bool:
+            now = self._daemon.stream("door")
+            return bool(now["reconnects"] >= connected and now["frames_out"] > before)
+
         with rtsp_server(self._port, clip) as server:
-            self.back_s.append(wait_for(lambda: self._daemon.frames("door") > before, 60.0))
+            self.back_s.append(wait_for(goes_on, 60.0))
             self._watch(seconds)
             if end == "silent":
                 server.send_signal(signal.SIGSTOP)
