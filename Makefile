@@ -98,7 +98,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the Python packages (about 350 MB to download, once) ..."
-	@$(PIP) install --quiet -c constraints.txt -e '.[cpu,daemon,dev]'
+	@$(PIP) install --quiet -c constraints.txt -e '.[cpu,daemon,trace,dev]'
 	@touch $@
 
 $(WHOLE): $(STAMP)

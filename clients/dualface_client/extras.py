@@ -34,11 +34,14 @@ STORE_PACKAGES = {
 }
 #: Modules that a run on more machines needs besides.
 CLUSTER = ("ray",)
+#: Modules that traces need besides.
+TRACE = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 #: What to tell where more than one package may be missing.
 INSTALL = "pip install 'dualface-client[cpu]' ([gpu] instead for an NVIDIA GPU)"
 INSTALL_DAEMON = "pip install 'dualface-client[cpu,daemon]' ([gpu,daemon] for an NVIDIA GPU)"
 INSTALL_OBJECTS = "pip install 'dualface-client[cpu,objects]' ([gpu,objects] for an NVIDIA GPU)"
 INSTALL_CLUSTER = "pip install 'dualface-client[cpu,cluster]' ([gpu,cluster] for an NVIDIA GPU)"
+INSTALL_TRACE = "pip install 'dualface-client[cpu,trace]' ([gpu,trace] for an NVIDIA GPU)"
 INSTALL_GPU = "pip install 'dualface-client[gpu]' (and no plain onnxruntime beside it)"
 
 
@@ -52,8 +55,15 @@ def require(*modules: str) -> None:
         PlatformError: One is not installed; the message says what to install.
     """
     for name in modules:
-        if find_spec(name) is None:
-            raise _to_install(name)
+        if not _is_installed(name):
+            raise _to_install(name.partition(".")[0])
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
 
 
 def missing_package(error: ModuleNotFoundError) -> PlatformError | None:
@@ -74,6 +84,7 @@ def _to_install(name: str) -> PlatformError:
         **dict.fromkeys(DAEMON, ("daemon", INSTALL_DAEMON)),
         **dict.fromkeys((*OBJECTS, "s3fs"), ("objects", INSTALL_OBJECTS)),
         **dict.fromkeys(CLUSTER, ("cluster", INSTALL_CLUSTER)),
+        "opentelemetry": ("trace", INSTALL_TRACE),
     }
     if name in ("gcsfs", "adlfs"):  # large, and for one kind of store each
         return PlatformError(

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
 #: What each room may use besides itself. `types` and `errors` are open to all but each other, and
 #: so are the mechanisms: single modules that know nothing of video.
 MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras", "histogram", "location"}
+MECHANISMS |= {"request_headers"}
 BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
 SIDE_BY_SIDE = {"video", "imaging", "tracking", "picture", "framing", "observe"}
@@ -29,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "background": {"closing"},
     "extras": {"errors"},
     "backoff": set(),
+    "request_headers": set(),
     "histogram": set(),
     "location": set(),
     "atomic_file": set(),
@@ -70,6 +72,7 @@ HEAVY = {
     "lap": {"tracking"},
     "fsspec": set(),
     "ray": set(),
+    "opentelemetry": set(),
     "msgspec": {"workers", "daemon", "decisions"},
     "prometheus_client": {"observe", "daemon"},
     "fastapi": {"daemon"},

@@ -71,19 +71,22 @@ def test_no_other_package_is_imported() -> None:
     }
     core = {"numpy", "tritonclient", "google", "grpc", "triton_python_backend_utils"}
     others = found - set(sys.stdlib_module_names) - {"dualface_client"} - core
-    assert others <= {*CPU, *GPU, *DAEMON, *OBJECTS, *CLUSTER}
+    assert others <= {*CPU, *GPU, *DAEMON, *OBJECTS, *CLUSTER, "opentelemetry"}
 
 
 def test_what_is_missing_is_named_with_its_extra() -> None:
     with pytest.raises(PlatformError, match=r"'no_such'.*pip install 'dualface-client\[cpu\]'"):
         require("numpy", "no_such")
     require("numpy")
+    with pytest.raises(PlatformError, match=r"'no_such'"):
+        require("no_such.part")
     cupy = missing_package(ModuleNotFoundError(name="cupy.cuda"))
     assert "pip install 'dualface-client[gpu]'" in str(cupy)
     fastapi = missing_package(ModuleNotFoundError(name="fastapi.responses"))
     assert "pip install 'dualface-client[cpu,daemon]'" in str(fastapi)
     for name, command in (
         ("ray.util", "'dualface-client[cpu,cluster]'"),
+        ("opentelemetry.sdk", "'dualface-client[cpu,trace]'"),
         ("fsspec", "'dualface-client[cpu,objects]'"),
         ("s3fs.core", "'dualface-client[cpu,objects]'"),
         ("gcsfs", "pip install gcsfs"),

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from dualface_client.decisions.decider import Brief, Deciding, Inline
 from dualface_client.decisions.pool import Deciders
@@ -30,7 +32,10 @@ from dualface_client.errors import (
 from dualface_client.observe.progress import result_lines
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.traces import FrameTraces, Traces
 from dualface_client.observe.track_log import TrackLog
+from dualface_client.request_headers import request_headers
+from dualface_client.settings.program import TraceSettings
 from dualface_client.settings.stream import (
     DetectionSettings,
     InputSettings,
@@ -241,6 +246,7 @@ class Stage:
     controls: Controls = field(default_factory=Controls)
     tap: PreviewTap = field(default_factory=PreviewTap)
     deciders: Callable[[Brief, StageClock, Callable[[], None]], Deciding] = Inline
+    traces: FrameTraces = field(default_factory=FrameTraces)
 
     def run(self, settings: StreamSettings | None = None) -> None:
         parts = StreamParts(
@@ -252,6 +258,7 @@ class Stage:
             self.tracks,
             controls=self.controls,
             tap=self.tap,
+            traces=self.traces,
         )
         parts = replace(parts, live=self.live, deciders=self.deciders)
         StreamLoop(parts, settings or StreamSettings(), self.status, self.stop, StageClock()).run()
@@ -363,6 +370,32 @@ def test_a_stop_is_heeded_while_the_process_that_decides_is_frozen() -> None:
         stage.run(with_detection(timeout_s=600.0))
         frozen[0].resume()
     assert stage.sink.frames == []
+
+
+def test_the_way_of_a_frame_is_traced_and_its_requests_belong_to_it() -> None:
+    class Asked(FakeDetector):
+        def submit(self, images: Sequence[Nv12Image], imaging: Any) -> FakePending:
+            headers.append((request_headers() or {}).get("traceparent", ""))
+            return super().submit(images, imaging)
+
+    headers: list[str] = []
+    exporter = InMemorySpanExporter()
+    traces = Traces(TraceSettings(every_s=0.0), SimpleSpanProcessor(exporter))
+    stage = Stage(FakeSource(12), detector=Asked(), traces=traces.of("door"))
+    stage.run(with_detection(frames_per_request=1))
+    spans = exporter.get_finished_spans()
+    ways = [span for span in spans if span.parent is None]
+    assert [way.attributes for way in ways] == [{"stream": "door", "frame": n} for n in range(12)]
+    for way, header in zip(ways, headers, strict=True):
+        parts = [s for s in spans if s.parent and s.parent.span_id == way.context.span_id]
+        parts.sort(key=lambda span: span.start_time or 0)
+        names = [part.name for part in parts]
+        assert names == ["decode", "queue", "detect", "decide", "compose", "encode"]
+        times_ns = [each or 0 for part in parts for each in (part.start_time, part.end_time)]
+        assert times_ns == sorted(times_ns)
+        detect = parts[2].context
+        assert header.startswith(f"00-{detect.trace_id:032x}-{detect.span_id:016x}-")
+    assert request_headers() is None
 
 
 def test_no_frame_is_no_error() -> None:

@@ -172,6 +172,7 @@ def _place(run: Run, server: RunServer, room: Room) -> Place:
         open_access=run.choice.address is None,
         deciders=deciding_processes(work, device, count * room.streams, count * workers),
         vram=room.vram,
+        trace=run.request.program.trace,
     )
     return Place(setup, workers, server.location, frozenset(room.refused))
 

@@ -25,6 +25,7 @@ from dualface_client.batch.run import Run, RunRequest
 from dualface_client.batch.server import ServerChoice, choice_of
 from dualface_client.batch.shards import Shard
 from dualface_client.batch.streams_file import jobs_of_streams
+from dualface_client.extras import TRACE, require
 from dualface_client.location import Location
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
@@ -111,7 +112,10 @@ def settings_of(
 
     Raises:
         UsageError: The device cannot do what was asked for.
+        PlatformError: What traces need is not installed.
     """
+    if program.trace.endpoint is not None:
+        require(*TRACE)
     streams = program.run.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM)
     at_each = -(-min(streams, count) // places)
     settings = settings_for(device, program.stream, program.limits, at_each)

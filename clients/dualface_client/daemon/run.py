@@ -118,6 +118,7 @@ def run_daemon(
                     open_access=choice.address is None,
                     deciders=deciding_processes(program.run, device, limit, count * workers),
                     vram=vram,
+                    trace=program.trace,
                 ),
                 workers,
                 server.location,

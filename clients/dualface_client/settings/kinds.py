@@ -305,6 +305,26 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class WebAddress:
+    """`http://` or `https://` with a host."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return "an address such as http://127.0.0.1:4318, without user and password"
+
+    def read(self, text: str) -> str:
+        """The address; see `Kind.read`."""
+        if not re.fullmatch(r"https?://[A-Za-z0-9._\[\]:-]+(/[^\s?#@]*)?", text):
+            raise ValueError(f"expected {self.expected}")
+        return text
+
+    def show(self, value: str) -> str:
+        """The address itself."""
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """A host's name or address, to listen on."""
 

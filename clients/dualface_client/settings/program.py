@@ -18,6 +18,7 @@ from dualface_client.settings.kinds import (
     Or,
     Real,
     Switch,
+    WebAddress,
 )
 from dualface_client.settings.stream import StreamSettings
 
@@ -117,6 +118,26 @@ class RecordSettings:
         "Address that the health page listens on.",
         flag="--health-host",
         common=True,
+        per_stream=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """Which frames' ways are traced, and where the traces go."""
+
+    endpoint: str | None = setting(
+        None,
+        Or("off", WebAddress()),
+        "OpenTelemetry collector (OTLP over HTTP) that gets traces of frames; needs the extra"
+        " `trace`.",
+        flag="--trace-endpoint",
+        per_stream=False,
+    )
+    every_s: float = setting(
+        1.0,
+        Real(0, 3600),
+        "Time from one traced frame of a stream to the next; 0 traces all.",
         per_stream=False,
     )
 
@@ -308,6 +329,7 @@ class ProgramSettings:
         server: Which Triton.
         stream: How a stream is processed.
         record: What is reported to anybody but the user.
+        trace: What is traced.
         monitor: What is watched.
         limits: What the machine allows.
         daemon: What the daemon listens on and lets requests open.
@@ -317,6 +339,7 @@ class ProgramSettings:
     server: ServerSettings = field(default_factory=ServerSettings)
     stream: StreamSettings = field(default_factory=StreamSettings)
     record: RecordSettings = field(default_factory=RecordSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)

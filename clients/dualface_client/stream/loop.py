@@ -39,6 +39,7 @@ from dualface_client.errors import (
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.traces import FrameTraces
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.canvases import CanvasMaker
@@ -96,6 +97,7 @@ class StreamParts:
         controls: What somebody wants to be changed while it runs.
         tap: Where somebody who looks sees it.
         download: Brings a picture to the host, for the tap.
+        traces: Of some of its frames.
     """
 
     source: FrameSource
@@ -112,6 +114,7 @@ class StreamParts:
     controls: Controls = field(default_factory=Controls)
     tap: PreviewTap = field(default_factory=PreviewTap)
     download: Callable[[Nv12Image], Nv12Image] = lambda image: image
+    traces: FrameTraces = field(default_factory=FrameTraces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ class StreamLoop:
         self._gaps = None if every == 1 else Gaps(settings.tracking.scene, longest_s(every, rate))
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
-        self._latency = LatencyMeter()
+        self._latency, self._traces = LatencyMeter(), parts.traces
         self._told = (0, 0)  # who sits left and right
         self._missed_in_a_row = 0
         self._started = self._report_at_s = time.monotonic()
@@ -177,7 +180,7 @@ class StreamLoop:
                 have been handed to the sink.
         """
         queues = self._settings.queues
-        decoded = self._clock.timed("decode", self._parts.source)
+        decoded = self._clock.timed("decode", self._traces.decoding(self._parts.source))
         info = self._parts.source.info
         ahead = min(queues.frames_ahead, frames_that_may_wait(info.width_px, info.height_px))
         if self._parts.live is None:
@@ -204,6 +207,7 @@ class StreamLoop:
         finally:
             reader.close()
             writer.close()
+            self._traces.close()
             self._count_stopped()
             self._report()
             told = self._decider.account()
@@ -241,6 +245,11 @@ class StreamLoop:
         """A newer frame of a live source came before this one was taken."""
         self._counts["behind"] += 1
         self._latency.forget(frame.index)
+        self._traces.end(frame.index, "behind")
+
+    def _reach(self, frames: Iterable[Frame], stage: str) -> None:
+        for frame in frames:
+            self._traces.reach(frame.index, stage)
 
     def _count_stopped(self) -> None:
         """Counts the live frames that were on their way when the stream ended."""
@@ -264,6 +273,7 @@ class StreamLoop:
                 break
             for frame in (frame for stride in batch for frame in stride):
                 self._latency.send(frame.index)
+                self._traces.reach(frame.index, "detect")
             in_flight.append(_Batch(batch, self._submitted([stride[-1] for stride in batch])))
             while len(in_flight) >= self._requests()[0]:
                 yield self._finished(in_flight.popleft())
@@ -276,7 +286,8 @@ class StreamLoop:
             raise error
 
     def _submitted(self, frames: Sequence[Frame]) -> PendingFaces:
-        with self._clock.stage("letterbox"):
+        indices = [frame.index for frame in frames]
+        with self._clock.stage("letterbox"), self._traces.carried_by(indices):
             images = [frame.image for frame in frames]
             return self._parts.detector.submit(images, self._parts.imaging)
 
@@ -301,6 +312,7 @@ class StreamLoop:
         self._missed_in_a_row = 0
         found = _Detected([], [], [])
         found.frames.extend(frame for stride in batch.strides for frame in stride)
+        self._reach(found.frames, "decide")
         images = [frame.image for frame in found.frames]
         found.thumbnails.extend(self._parts.imaging.thumbnails(images))
         first = 0
@@ -346,8 +358,7 @@ class StreamLoop:
         if self._parts.live is None or self._missed_in_a_row > _MISSED_LIMIT:
             raise error
         for frame in (frame for stride in batch.strides for frame in stride):
-            self._counts["behind"] += 1
-            self._latency.forget(frame.index)
+            self._fell_behind(frame)
         if self._missed_in_a_row == 1:  # the first one represents all
             self._status.warn("the server refused frames that came too late for it")
 
@@ -401,8 +412,11 @@ class StreamLoop:
             [each.frame.image for each in frames],
             [each.decision.plan for each in frames],
         )
+        on_their_way = [each.frame for each in frames]
+        self._reach(on_their_way, "compose")
         with self._clock.stage("compose"):
             canvases = self._canvases.draw(images, plans)
+        self._reach(on_their_way, "encode")
         if self._parts.tap.is_due:
             self._show(frames[-1], canvases[-1])
         pairs = zip(frames, canvases, strict=True)
@@ -431,7 +445,8 @@ class StreamLoop:
         self._counts["reid_frames"] += 1
         self._counts["reid_faces"] += len(landmarks_px)
         try:
-            return self._parts.embedder.embed(frame.image, landmarks_px, self._parts.imaging)
+            with self._traces.carried_by([frame.index]):
+                return self._parts.embedder.embed(frame.image, landmarks_px, self._parts.imaging)
         except StaleOutputError:
             raise  # a server whose answers are empty cannot be trusted at all
         except (ServerError, LeaseTimeoutError) as error:
@@ -446,6 +461,7 @@ class StreamLoop:
         with self._clock.stage("encode"):
             self._parts.sink.write(canvas)
         self._latency.leave(canvas.index)
+        self._traces.end(canvas.index)
         self._counts["out"] += 1
 
     def _tell_sides(self, identities: tuple[int, int]) -> None:

@@ -18,6 +18,7 @@ from dualface_client.errors import DeciderLostError, DualfaceError, EncoderError
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.stage_clock import StageClock
+from dualface_client.observe.traces import Traces
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.controls import Outside
@@ -116,6 +117,7 @@ class Runner:
         models: Connected models.
         pacing: Says whether streams may start and how many requests they keep under way.
         deciders: Opens the streams' decisions; on their own threads if not given.
+        traces: Where traces of frames go; nowhere if not given.
     """
 
     def __init__(
@@ -125,12 +127,14 @@ class Runner:
         models: Models,
         pacing: Pacing | None = None,
         deciders: Deciders | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._setup = setup
         self._device = device
         self._models = models
         self._pacing = pacing or Unpaced()
         self._deciders = deciders or Deciders(0)
+        self._traces = traces or Traces(setup.trace)
         self._starting = threading.Lock()
         self._running = 0
 
@@ -365,6 +369,7 @@ class Runner:
                 run.outside.controls,
                 run.outside.tap,
                 run.device.download,
+                self._traces.of(run.job.name),
             )
             complete = False
             try:

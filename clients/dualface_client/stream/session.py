@@ -13,6 +13,7 @@ from dualface_client.memory.figures import PoolReport
 from dualface_client.models.faces import FaceDetector, FaceEmbedder, ModelAccess
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import log_event
+from dualface_client.observe.traces import Traces
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device import Device
 from dualface_client.stream.job import Job
@@ -91,8 +92,9 @@ def open_runner(
         with (
             LeakMonitor(session.pool, limit_s),
             Deciders(setup.deciders) as deciders,
+            Traces(setup.trace) as traces,
         ):
-            yield Runner(setup, device, models, pacing, deciders), session
+            yield Runner(setup, device, models, pacing, deciders, traces), session
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dualface_client.memory.vram import VramLimit
-from dualface_client.settings.program import MonitorSettings
+from dualface_client.settings.program import MonitorSettings, TraceSettings
 from dualface_client.settings.stream import StreamSettings
 
 
@@ -25,6 +25,7 @@ class WorkerSetup:
         open_access: Whether the server is an embedded one, which has neither keys nor certificates.
         deciders: Processes of one worker that track and frame, 0 for none.
         vram: How far the GPU's memory may be filled, None for no limit.
+        trace: What is traced.
     """
 
     address: str
@@ -37,3 +38,4 @@ class WorkerSetup:
     open_access: bool = False
     deciders: int = 0
     vram: VramLimit | None = None
+    trace: TraceSettings = field(default_factory=TraceSettings)

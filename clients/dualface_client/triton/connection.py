@@ -25,6 +25,7 @@ from dualface_client.errors import (
     ServerError,
     ServerUnreachableError,
 )
+from dualface_client.request_headers import request_headers
 from dualface_client.triton.access import Access, read_access
 
 #: Limit of calls that are not inference, seconds.
@@ -90,7 +91,7 @@ class Connection(ClosesAtExit):
             return getattr(self._client, method)(*arguments, **options)
 
     def send(self, what: str, **request: Any) -> Any:
-        """Starts one asynchronous inference.
+        """Starts one asynchronous inference, with the headers of `request_headers`.
 
         Args:
             what: What is tried, for the message.
@@ -100,7 +101,7 @@ class Connection(ClosesAtExit):
             The call's context; `cancel()` ends it.
         """
         with translated(self.address, what), self._sending:
-            return self._client.async_infer(**request)
+            return self._client.async_infer(headers=request_headers(), **request)
 
     def wait_ready(
         self,
