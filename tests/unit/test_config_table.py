@@ -172,6 +172,7 @@ def other_value(key: str) -> Given:
         "1.5",
         "0",
         ".",
+        "http://a:1",
     ):
         try:
             value = kind.read(text)

@@ -31,7 +31,12 @@ def whole_state() -> RunState:
     """Something of everything that can be told."""
     times = Histogram((1,) * 14, 1.0)
     report = StreamReport(
-        "a", "i", "o", "failed", failure="X", latency=times, queue=times, dropped={"behind": 1}
+        *("a", "i", "o", "failed"),
+        failure="X",
+        latency=times,
+        queue=times,
+        live=True,
+        dropped={"behind": 1},
     )
     state = RunState("test", [StreamStatus(report)])
     state.set_worker(WorkerState(1, 2, 0, ("a",)))
