@@ -186,7 +186,13 @@ def gpu_state() -> tuple[int, list[str]]:
     """Used memory in MiB, and the busy share of the multiprocessors and the decoders."""
     query = "memory.used,utilization.gpu,utilization.decoder"
     found = subprocess.run(
-        ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"],
+        [
+            "nvidia-smi",
+            "-i",
+            os.environ.get("CUDA_VISIBLE_DEVICES", "0"),
+            f"--query-gpu={query}",
+            "--format=csv,noheader,nounits",
+        ],
         capture_output=True,
         text=True,
         check=False,

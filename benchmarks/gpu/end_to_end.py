@@ -41,7 +41,8 @@ class Smi(BackgroundLoop):
         super().__init__(self._sample, name="smi", period_s=0.5)
 
     def _sample(self) -> None:
-        query = ["nvidia-smi", f"--query-gpu={self.FIELDS}", "--format=csv,noheader,nounits"]
+        query = ["nvidia-smi", "-i", os.environ.get("CUDA_VISIBLE_DEVICES", "0")]
+        query += [f"--query-gpu={self.FIELDS}", "--format=csv,noheader,nounits"]
         done = subprocess.run(query, capture_output=True, text=True, check=False)
         if not done.returncode:
             self.rows.append([int(part) for part in done.stdout.split(",")])
