@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import psutil
 
-from dualface_client.memory.names import parse
+from dualface_client.memory.names import OwnerState, owner_state, parse
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
 from tests.media import Clip, make
@@ -26,6 +26,12 @@ def left_by(*pids: int) -> set[str]:
     """Files in /dev/shm whose name says that one of these processes owns them."""
     names = {path.name: parse(path.name.partition("_")[0]) for path in SHM_DIR.glob("dualface-*")}
     return {name for name, parsed in names.items() if parsed and parsed.owner.pid in pids}
+
+
+def dead_memory() -> set[str]:
+    """Files in /dev/shm of programs of this user that have ended."""
+    names = {path.name for path in SHM_DIR.glob("dualface-*")}
+    return {name for name in names if owner_state(name) is OwnerState.GONE}
 
 
 def family(pid: int) -> list[psutil.Process]:

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 #: What is wrong with a link, to follow its path.
@@ -80,23 +80,27 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_atomically(path: Path, content: str | bytes, *, sync: bool = False) -> None:
+def write_atomically(
+    path: Path, content: str | bytes | Iterable[str], *, sync: bool = False
+) -> None:
     """Replaces a file atomically; a pipe or a device, such as `/dev/stdout`, is written to.
 
     Args:
         path: The file; its directory must exist.
-        content: All of it; text becomes UTF-8.
+        content: All of it, at once or piece by piece; text becomes UTF-8.
         sync: Whether to wait until it is on the disk, so that it survives a power failure.
 
     Raises:
         OSError: It cannot be written.
     """
-    data = content.encode() if isinstance(content, str) else content
+    pieces = (content,) if isinstance(content, str | bytes) else content
+    data = (piece.encode() if isinstance(piece, str) else piece for piece in pieces)
     if is_device(path):
-        path.write_bytes(data)
+        with path.open("wb") as device:
+            device.writelines(data)
         return
     with replacing(path) as draft, draft.open("wb") as file:
-        file.write(data)
+        file.writelines(data)
         file.flush()
         if sync:
             os.fsync(file.fileno())

@@ -55,10 +55,11 @@ ALLOWED: dict[str, set[str]] = {
     "batch": STREAM | {"config", "stream", "workers", "assets"},
     "machine": STREAM | {"config", "stream"},
     "daemon": STREAM | {"config", "stream", "workers", "batch"},
+    "cluster": STREAM | {"stream", "workers", "batch"},
     "__main__": {"cli"},
     "cli": BASE
     | {"settings", "config", "memory", "triton", "observe", "cast", "stream", "batch", "machine"}
-    | {"assets", "daemon"},
+    | {"assets", "daemon", "cluster"},
 }
 #: Modules of one room that stand on each other, from its lowest to its highest.
 MAX_FLOORS_IN_A_ROOM = 5

@@ -42,6 +42,7 @@ RUN = {
     "--quiet",
     "--resume",
     "--shard",
+    "--cluster",
     "--verbose",
     "--state",
     "--report",

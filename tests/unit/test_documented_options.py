@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Options of other programs that the pages name: Triton, Docker, Nsight, pytest, our benchmarks.
 OTHERS = re.compile(
-    r"tritonserver|docker|compose|compute-sanitizer|pytest|python |perf_analyzer|gcc"
+    r"tritonserver|docker|compose|compute-sanitizer|ray start|pytest|python |perf_analyzer|gcc"
 )
 OTHER_OPTIONS = {
     *("--allow-client-shm", "--cuda-memory-pool-byte-size", "--pinned-memory-pool-byte-size"),

@@ -35,7 +35,7 @@ from dualface_client.observe.run_log import Event, log_event, run_log
 from dualface_client.observe.run_state import RunState, SlotFigures, WorkerState
 from dualface_client.observe.samples import Sample, Sampler, StreamSample, thin
 from dualface_client.observe.stage_clock import StageTime
-from dualface_client.observe.state_file import StateFile, read_state
+from dualface_client.observe.state_file import StateFile, read_state, write_state
 from dualface_client.observe.stream_events import StreamEvents
 from dualface_client.observe.timeline import LayoutChange, Seating, Timeline, TimelineRecorder
 from dualface_client.types import Person, SeatAssignment
@@ -648,3 +648,19 @@ def test_report_of_a_live_stream_says_where_its_frames_are() -> None:
     assert state["dropped"] == report.dropped
     assert state["outputs"][0]["failures"] == 3
     assert (state["latency_p50_s"], state["latency_p99_s"]) == (0.05, 0.21)
+
+
+def test_summary_and_state_are_written_piece_by_piece_as_one_object(tmp_path: Path) -> None:
+    reports = [StreamReport(f"v{n}", f"a/v{n}.mp4", "line\nbreak.mp4") for n in range(3)]
+    summary = RunSummary("1", "none", tuple(reports), 2.0, {"client": 5})
+    summary.write(tmp_path / "summary.json")
+    whole = {
+        **{"version": "1", "server": "none", "elapsed_s": 2.0, "peak_memory_bytes": {"client": 5}},
+        **{"region": {}, "hardware": {}, "streams": [report.as_dict() for report in reports]},
+    }
+    assert (tmp_path / "summary.json").read_text() == json.dumps(whole, indent=2) + "\n"
+    state = RunState("1", [StreamStatus(report) for report in reports])
+    write_state(tmp_path / "state.json", state)
+    assert [s["output"] for s in read_state(tmp_path / "state.json")["streams"]] == (
+        ["line\nbreak.mp4"] * 3
+    )

@@ -15,7 +15,7 @@ from dualface_client.batch.shards import keys_in
 from dualface_client.errors import UsageError
 from dualface_client.settings.addresses import is_object_url, scheme_of
 from dualface_client.settings.stream import StreamSettings
-from dualface_client.stream.job import OUTPUT_SUFFIXES, OUTPUT_TAG, Job, written_by
+from dualface_client.stream.job import OUTPUT_SUFFIXES, OUTPUT_TAG, Job, RealPaths, written_by
 from dualface_client.stream.video_names import PARTIAL_TAG, VIDEO_SUFFIXES, is_output, is_video
 
 
@@ -242,13 +242,14 @@ def _refuse_collisions(jobs: list[Job]) -> None:
 
 def refuse_inputs_as_outputs(jobs: list[Job]) -> None:
     """Raises UsageError if a job would replace an input that it or another one reads."""
-    inputs = {job.input.resolve() for job in jobs if not (job.address or job.input_url)}
+    real = RealPaths()
+    inputs = {real.of(job.input) for job in jobs if not (job.address or job.input_url)}
     objects = {job.input_url for job in jobs if job.input_url}
     for job in jobs:
         if job.output_url in objects:
             raise UsageError(f"{job.output_url}: is an input; write to another place")
         for path in written_by(job):
-            if path.resolve() in inputs:
+            if real.of(path) in inputs:
                 raise UsageError(
                     f"{path}: is an input, and would be replaced while {job.input} is processed; "
                     "rename it or write to another directory"

@@ -13,7 +13,7 @@ from pathlib import Path
 from dualface_client.atomic_file import LINK, is_device
 from dualface_client.errors import UsageError
 from dualface_client.settings.stream import StreamSettings
-from dualface_client.stream.job import OUTPUT_SUFFIXES, Job, written_by
+from dualface_client.stream.job import OUTPUT_SUFFIXES, Job, RealPaths, written_by
 from dualface_client.stream.overlay import overlay_path
 from dualface_client.video.outfile import (
     is_finished,
@@ -166,14 +166,15 @@ def check_side_files(jobs: Sequence[Job], files: Sequence[SideFile]) -> None:
     local = (job for job in jobs if not (job.address or job.input_url))
     used = [path for job in local for path in (job.input, *written_by(job))]
     used += [path for job in jobs if job.input_url for path in written_by(job)]
-    taken = {path.resolve() for path in used}
+    real = RealPaths()
+    taken = {real.of(path) for path in used}
     for file in files:
         if os.path.isdir(file.path):
             continue
         reason = ""
         if file.path.is_symlink() and not is_device(file.path):
             reason = f"it {LINK}"
-        elif file.path.resolve() in taken:
+        elif real.of(file.path) in taken:
             reason = "it is one of the videos or of the other files"
         elif os.path.lexists(file.path) and not file.may_replace:
             reason = f"it exists; {_REMEDY}"
@@ -181,7 +182,7 @@ def check_side_files(jobs: Sequence[Job], files: Sequence[SideFile]) -> None:
             reason = f"{file.path.parent} is not a directory"
         if reason:
             raise UsageError(f"{file.option} {file.path}: cannot write {file.what}: {reason}")
-        taken.add(file.path.resolve())
+        taken.add(real.of(file.path))
 
 
 def _check_directory(directory: Path) -> None:

@@ -26,7 +26,7 @@ from dualface_client.batch.server import ServerChoice, choice_of
 from dualface_client.batch.shards import Shard
 from dualface_client.batch.streams_file import jobs_of_streams
 from dualface_client.extras import TRACE, require
-from dualface_client.location import Location
+from dualface_client.location import HERE, Location
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
@@ -37,12 +37,16 @@ from dualface_client.stream.pins import check_photos
 _CORES_PER_STREAM = 4
 
 
-def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run:
+def prepare_run(
+    request: RunRequest, side_files: Sequence[SideFile] = (), *, elsewhere: bool = False
+) -> Run:
     """Plans a run; starts nothing, and creates only missing directories.
 
     Args:
         request: What to do.
         side_files: Further files that the caller is going to write.
+        elsewhere: Whether other machines process the videos: they have the devices, they need
+            absolute paths, and they verify outputs that exist.
 
     Raises:
         UsageError: The request cannot be carried out as it stands.
@@ -51,19 +55,28 @@ def prepare_run(request: RunRequest, side_files: Sequence[SideFile] = ()) -> Run
     notes: list[str] = []
     files = _files(request, notes)
     count = len(request.entries or files)
-    locations = request.locations or locations_of(request.program, held=request.held is not None)
-    locations = locations[: max(1, count)]  # a server without a video would only cost time
-    choice = choice_at(request.program, locations)
-    notes += _unused(choice)
-    streams, settings = settings_of(request.program, choice.device, count, len(locations))
+    locations: tuple[Location, ...] = (HERE,)
+    choice = choice_of(request.program.server, "cpu")
+    streams, settings = 1, request.program.stream
+    if not elsewhere:
+        locations = request.locations or locations_of(
+            request.program, held=request.held is not None
+        )
+        locations = locations[: max(1, count)]  # a server without a video would only cost time
+        choice = choice_at(request.program, locations)
+        notes += _unused(choice)
+        streams, settings = settings_of(request.program, choice.device, count, len(locations))
     listed = jobs_of_streams(request.entries, settings) if request.entries else files
+    if elsewhere:
+        listed = [_with_absolute_paths(job) for job in listed]
     jobs = _share(listed, request.shard, notes)
     with new_directories(jobs, (request.tracks, request.overlay), several=len(listed) > 1):
         _check_files(request, settings, jobs, notes, side_files, listed=len(listed))
     published = check_object_outputs(jobs, settings, existing_may_stay=request.resume)
     statuses = new_statuses(jobs)
     if request.resume:
-        skip_finished(jobs, statuses, request.recorded, settings)
+        if not elsewhere:
+            skip_finished(jobs, statuses, request.recorded, settings)
         skip_published(jobs, statuses, request.recorded, published)
     return Run(
         request,
@@ -97,6 +110,11 @@ def choice_at(program: ProgramSettings, locations: Sequence[Location]) -> Server
         look_at_gpu=all(location.is_everywhere for location in locations),
     )
     return replace(choice, device=device)
+
+
+def _with_absolute_paths(job: Job) -> Job:
+    output = None if job.output is None else job.output.absolute()
+    return replace(job, input=job.input if job.input_url else job.input.absolute(), output=output)
 
 
 def settings_of(

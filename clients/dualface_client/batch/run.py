@@ -97,11 +97,11 @@ class Run:
     def processes(self) -> dict[str, int]:
         """Ids of the run's processes by name."""
         servers = {name: pid() for name, pid in self.server_pids.items()}
-        workers = self.state.as_dict()["workers"]
+        workers = self.state.workers()
         return {
             "client": os.getpid(),
             **servers,
-            **{f"worker {worker['number']}": worker["pid"] for worker in workers if worker["pid"]},
+            **{f"worker {worker.number}": worker.pid for worker in workers if worker.pid},
         }
 
     def summary(self, elapsed_s: float) -> RunSummary:
@@ -112,7 +112,7 @@ class Run:
         """
         return RunSummary(
             __version__,
-            str(self.state.as_dict()["server"]) or "none",
+            self.state.server or "none",
             tuple(status.snapshot() for status in self.statuses),
             elapsed_s,
             self.peaks_bytes,

@@ -15,17 +15,19 @@ from dualface_client.batch.shards import read_states
 from dualface_client.cli.run_end import exit_code, say_end
 from dualface_client.cli.signals import StopRequest, stop_on_signal
 from dualface_client.cli.unattended import RunPresenter, Telling, presented_run
+from dualface_client.cluster.run import carry_out_on_cluster
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.report import RunSummary
 from dualface_client.triton.reaper import unlink_own_shared_memory
 
 
-def execute(request: RunRequest, telling: Telling) -> int:
+def execute(request: RunRequest, telling: Telling, cluster: str | None = None) -> int:
     """Runs a request.
 
     Args:
         request: What is to be done.
         telling: What the run shows and leaves behind.
+        cluster: Address of the Ray cluster that does it, None for this machine.
 
     Returns:
         The exit code.
@@ -40,13 +42,13 @@ def execute(request: RunRequest, telling: Telling) -> int:
     recorded = read_states(telling.state) if telling.state is not None else {}
     request = replace(request, recorded=recorded)
     telling = telling.of_shard(request.shard)
-    run = prepare_run(request, _side_files(telling, request))
+    run = prepare_run(request, _side_files(telling, request), elsewhere=cluster is not None)
     with presented_run(telling, run, console) as presenter:
         for note in run.notes:
             presenter.say("note", f"note: {note}")
         try:
             with stop_on_signal(presenter.stopping, unlink_own_shared_memory) as stop:
-                failure = _try_streams(run, presenter, stop)
+                failure = _try_streams(run, presenter, stop, cluster)
             summary = run.summary(time.monotonic() - started)
             if failure is None:
                 say_end(summary, presenter, quiet=telling.quiet)
@@ -69,10 +71,15 @@ def _side_files(telling: Telling, request: RunRequest) -> list[SideFile]:
     return [SideFile(option, what, path, may) for option, what, path, may in files if path]
 
 
-def _try_streams(run: Run, presenter: RunPresenter, stop: StopRequest) -> DualfaceError | None:
+def _try_streams(
+    run: Run, presenter: RunPresenter, stop: StopRequest, cluster: str | None
+) -> DualfaceError | None:
     """Runs the streams; returns why they could not even be started."""
     try:
-        carry_out(run, stop, presenter)
+        if cluster is None:
+            carry_out(run, stop, presenter)
+        else:
+            carry_out_on_cluster(cluster, run, stop, presenter)
     except DualfaceError as error:
         return error
     return None

@@ -31,6 +31,7 @@ Examples:
   dualface-client run night/ -o out/ --workers 2 --state out/state.json --resume
   dualface-client run day/ -o out/ --report report.html --health-port 8080 --log-format json
   dualface-client run day/ -o out/ --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --resume
+  dualface-client run /mnt/day/ -o s3://tiles/day/ --cluster auto --resume
 """
 #: Settings of the embedded server, which have no effect on another one.
 _EMBEDDED = (
@@ -93,6 +94,12 @@ _EMBEDDED = (
     help="Process only the I-th of N shares of the inputs, counted from 1: each of N hosts gets "
     "the same command with another I. Names of --state, --summary and --report get I-of-N.",
 )
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Have the nodes of a Ray cluster process the videos: `auto` for the one that this machine "
+    "belongs to, HOST:PORT or ray://HOST:PORT. --streams and --workers are each node's.",
+)
 @click.pass_context
 def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     context: click.Context,
@@ -111,6 +118,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     state: Path | None,
     report: Path | None,
     shard: str | None,
+    cluster: str | None,
 ) -> int:
     """Turn each INPUT into a video with its two people side by side.
 
@@ -126,6 +134,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     129 ended by a closed terminal, 130 by Ctrl-C, 143 by SIGTERM.
     """
     found = read_settings(config_path, given, fallback=config_fallback)
+    if cluster is not None:
+        refuse_beside(context, "--cluster", *map(parameter_of, ("server.address", "run.gpus")))
     _check_together(context, found, inputs, output, streams_file)
     from dualface_client.batch.run import RunRequest
     from dualface_client.batch.shards import Shard
@@ -156,7 +166,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
         record.health_port,
         record.health_host,
     )
-    return execute(request, telling)
+    return execute(request, telling, cluster)
 
 
 def _check_together(

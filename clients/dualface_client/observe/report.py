@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -244,9 +246,28 @@ class RunSummary:
             "region": self.region,
             "hardware": self.hardware,
             **({"places": list(self.places)} if self.places else {}),
-            "streams": [stream.as_dict() for stream in self.streams],
         }
         try:
-            write_atomically(path, json.dumps(data, indent=2) + "\n")
+            streams = (stream.as_dict() for stream in self.streams)
+            write_atomically(path, json_pieces(data, "streams", streams, indent=2))
         except OSError as error:
             raise SinkError(f"{path}: cannot write the summary: {error.strerror}") from error
+
+
+def json_pieces(
+    head: Mapping[str, Any], name: str, entries: Iterable[Any], indent: int
+) -> Iterator[str]:
+    """A JSON object that ends with a list, piece by piece: it may have 100,000 entries.
+
+    Args:
+        head: The object without the list; not empty.
+        name: Of the list.
+        entries: Of the list, made when their turn comes.
+        indent: Blanks for each level.
+    """
+    blanks = " " * indent
+    yield json.dumps(head, indent=indent).removesuffix("\n}") + f',\n{blanks}"{name}": ['
+    for number, entry in enumerate(entries):
+        yield ",\n" if number else "\n"
+        yield textwrap.indent(json.dumps(entry, indent=indent), 2 * blanks)
+    yield f"\n{blanks}]\n}}\n"

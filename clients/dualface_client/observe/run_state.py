@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -272,8 +272,22 @@ class RunState:
     def _is_stall(self, moved_s: float, now_s: float) -> bool:
         return now_s - max(moved_s, self._patient_until_s) > self._stall_s
 
+    @property
+    def server(self) -> str:
+        """Which inference server is used, empty until it is known."""
+        with self._lock:
+            return self._server
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
+        return {**self.head(), "streams": list(self.streams())}
+
+    def streams(self) -> Iterator[dict[str, Any]]:
+        """Every stream, for JSON, made when its turn comes."""
+        return (self._stream(status.snapshot()) for status in self._statuses)
+
+    def head(self) -> dict[str, Any]:
+        """Everything but the streams, for JSON."""
         with self._lock:
             workers = [_plain(worker) for _, worker in sorted(self._workers.items())]
             head = {
@@ -288,9 +302,8 @@ class RunState:
                 "started_unix_s": round(self._started_unix_s, 3),
                 "updated_unix_s": round(time.time(), 3),
             }
-        streams = [self._stream(status.snapshot()) for status in self._statuses]
         places = {"places": [asdict(place) for place in self.places]} if self._places else {}
-        return {**head, **places, "workers": workers, "streams": streams}
+        return {**head, **places, "workers": workers}
 
     def _stream(self, report: StreamReport) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,22 @@ class Job:
 def written_by(job: Job) -> list[Path]:
     """The files a job makes: its output, and the partial file that becomes it."""
     return [] if job.output is None else [job.output, partial_path_of(job.output)]
+
+
+class RealPaths:
+    """Paths without symbolic links, of many files in few directories, which are looked up once."""
+
+    def __init__(self) -> None:
+        self._directories: dict[Path, Path] = {}
+
+    def of(self, path: Path) -> Path:
+        """The path; of a file that does not exist, where it would be."""
+        if path.name in ("", "..") or os.path.islink(path):
+            return path.resolve()
+        directory = path.parent
+        if directory not in self._directories:
+            self._directories[directory] = directory.resolve()
+        return self._directories[directory] / path.name
 
 
 def new_statuses(jobs: Sequence[Job]) -> list[StreamStatus]:

@@ -1,0 +1,1 @@
+"""More machines than one: a driver gives out videos, nodes with a server and workers make them."""

@@ -1,0 +1,71 @@
+"""`run --cluster` on Ray machines of its own, with real servers and workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray", reason="the extra `cluster`, which `make check` installs")
+
+from tests.processes import CLI, dead_memory, wait_until
+from tests.ray_cluster import Cluster, FirstSeen, short_talks
+
+VIDEOS, FRAMES = 12, 30
+#: Small pictures that are encoded fast: the test is about who makes them.
+QUICK = ("--size", "320x180", "--preset", "ultrafast", "--model-threads", "1")
+
+
+def run(directory: Path, *options: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*CLI, "run", "in/", *QUICK, *map(str, options)],
+        cwd=directory,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_ENABLE_AUTO_CONNECT": "0"},
+    )
+
+
+def test_a_machine_that_is_lost_costs_no_video(tmp_path: Path) -> None:
+    before = dead_memory()
+    short_talks(tmp_path / "in", VIDEOS, FRAMES)
+    alone = run(tmp_path, "-o", "alone/", "--tracks", "alone_tracks/", "--workers", "2")
+    _, said = alone.communicate(timeout=170)
+    assert alone.returncode == 0, said
+
+    with Cluster() as cluster:
+        cluster.add(1)
+        lost = cluster.add(1)
+        out = FirstSeen(tmp_path / "out")
+        process = run(
+            tmp_path,
+            *("-o", "out/", "--tracks", "tracks/", "--cluster", cluster.address),
+            *("--state", "state.json"),
+        )
+        wait_until(lambda: out.look() >= 3, 120.0, "three outputs")
+        lost.kill()
+        _, said = process.communicate(timeout=170)
+        assert process.returncode == 0, said
+        assert "lost" in said
+
+    outputs = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert outputs == sorted(path.name for path in (tmp_path / "alone").iterdir())
+    assert out.changed() == []
+    for path in (tmp_path / "alone_tracks").iterdir():
+        assert (tmp_path / "tracks" / path.name).read_bytes() == path.read_bytes(), path.name
+    streams = json.loads((tmp_path / "state.json").read_text())["streams"]
+    assert [stream["state"] for stream in streams] == ["done"] * VIDEOS
+    assert max(stream["attempts"] for stream in streams) == 2
+    assert dead_memory() <= before
+
+
+def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    short_talks(tmp_path / "in", 1, 2)
+    process = run(tmp_path, "-o", "out/", "--cluster", "127.0.0.1:1")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    assert "--cluster 127.0.0.1:1: no Ray cluster can be reached there" in said
+    assert "Traceback" not in said
