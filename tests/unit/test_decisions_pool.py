@@ -96,8 +96,15 @@ def running_pool() -> Iterator[Deciders]:
         yield pool
 
 
+def has_begun(process: psutil.Process) -> bool:
+    return bool(process.cmdline()) or process.status() == psutil.STATUS_ZOMBIE
+
+
 def children() -> list[psutil.Process]:
     found = psutil.Process().children()
+    # For a moment after a start a process has no command line yet.
+    for each in found:
+        wait_until(partial(has_begun, each), what="a command line")
     return [each for each in found if "dualface_client.decisions.process" in each.cmdline()]
 
 
