@@ -25,6 +25,7 @@ COMMANDS = {
     "probe": "Examine GPU, video engines, cores, memory and disk, and write suitable settings.",
     "guard": "Alert when Triton's memory pools have run dry.",
     "plan": "Compute how large Triton's memory pools must be, term by term, each with its source.",
+    "compose": "Write a compose file with a Triton and a client for each GPU.",
     "config": "Show the settings and where they come from, or check a file.",
 }
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
