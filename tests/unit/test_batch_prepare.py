@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.batch.prepare import prepare_run, settings_of
+from dualface_client.batch.prepare import choice_at, prepare_run, settings_of
 from dualface_client.batch.run import RunRequest
 from dualface_client.config.stack import effective, find_files
 from dualface_client.errors import UsageError
+from dualface_client.location import HERE
 from dualface_client.machine.probe import layer_text
-from dualface_client.settings.program import ProgramSettings, RunSettings
+from dualface_client.settings.program import ProgramSettings, RunSettings, ServerSettings
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.settings.tracking import SideSettings, TrackingSettings
 from tests.unit.test_machine_probe import MACHINES
@@ -54,3 +55,15 @@ def test_a_photo_that_is_no_picture_is_refused_before_anything_starts(tmp_path: 
     program = ProgramSettings(stream=StreamSettings(tracking=tracking))
     with pytest.raises(UsageError, match=r"--pin left=.*ann\.jpg"):
         prepare_run(RunRequest((str(tmp_path),), None, program))
+
+
+@pytest.mark.parametrize("run", [RunSettings(device="cuda"), RunSettings(gpus=("all",))])
+def test_frames_in_gpu_memory_do_not_go_in_messages(run: RunSettings) -> None:
+    program = ProgramSettings(run=run, server=ServerSettings(transport="bytes"))
+    with pytest.raises(UsageError, match="--transport bytes: with --device cuda or --gpus"):
+        choice_at(program, [HERE])
+
+
+def test_messages_leave_frames_on_the_cpu_where_the_device_is_open() -> None:
+    program = ProgramSettings(server=ServerSettings(transport="bytes", address="127.0.0.1:8001"))
+    assert choice_at(program, [HERE]).device == "cpu"

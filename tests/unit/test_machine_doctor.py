@@ -347,8 +347,8 @@ def test_the_page_shows_what_doctor_looks_at() -> None:
 def test_gpus_that_a_run_could_use_together() -> None:
     assert list(together([gpu()], None)) == []
     (several,) = together([gpu(), gpu()], None)
-    assert (several.state, several.name) == (OK, "--gpus all")
+    assert (several.state, several.name) == (OK, "GPUs together")
     assert re.findall(r"(\d) \(", several.detail) == ["0", "1"]
     (absent,) = together([gpu()], ["0", "3"])
-    assert (absent.state, absent.name) == (FAIL, "--gpus 0,3")
-    assert "there is no GPU 3" in absent.detail
+    assert (absent.state, absent.name) == (FAIL, "GPUs together")
+    assert "--gpus 0,3: there is no GPU 3" in absent.detail

@@ -24,8 +24,8 @@ SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 #: Commands of the system, read by the shell alone.
 SYSTEM = {"chown", "mkdir", "cp", "cd", "export", "rm", "git", "pip", "python3", "docker"}
 #: Options of `docker compose` before its command, and of the commands that the pages use.
-COMPOSE_OPTIONS = {"--env-file"}
-COMPOSE_COMMANDS = {"logs": {"-f", "--no-log-prefix"}, "ps": set(), "run": {"--rm"}}
+COMPOSE_OPTIONS = {"--env-file", "-f", "-p"}
+COMPOSE_COMMANDS = {"up": {"-d"}, "logs": {"-f", "--no-log-prefix"}, "ps": set(), "run": {"--rm"}}
 
 
 def commands() -> Iterator[tuple[str, str]]:

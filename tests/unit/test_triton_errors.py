@@ -25,10 +25,11 @@ from dualface_client.errors import (
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import SHM_DIR, SystemRegion
 from dualface_client.memory.slots import SizeClass, SlotPool
-from dualface_client.triton.client import InferenceClient, SlotLayout
+from dualface_client.triton.client import InferenceClient
 from dualface_client.triton.connection import Connection, translate, translated
 from dualface_client.triton.description import FACE_REID
 from dualface_client.triton.registration import free
+from dualface_client.triton.transport import Bytes, SlotLayout
 
 STUB = "Failed to process the request(s) for model 'x', message: Stub process 'x' is not healthy."
 RESTRICTED = "This protocol is restricted, expecting header 'triton-grpc-protocol-dualface-key'"
@@ -114,6 +115,21 @@ def test_requests_to_a_silent_server_end_and_close_does_not_hang(silent_address:
         assert client.in_flight == 0
         # Nobody answered: both slots may still be in use over there.
         assert pool.counts()["face_reid"].quarantined == 2
+
+
+def test_a_slot_that_was_sent_in_a_message_is_free_again_without_an_answer(
+    silent_address: str,
+) -> None:
+    size = SlotLayout.of(FACE_REID, 1).byte_size
+    with SystemRegion(4 * size) as region:
+        pool = SlotPool(region, {"face_reid": SizeClass(size, 1)})
+        client = InferenceClient(Connection(silent_address), transport=Bytes())
+        with pool.lease("face_reid", 0.0) as lease:
+            timed = client.infer_async(FACE_REID, lease, 1, timeout_s=0.2)
+        with pytest.raises((InferenceTimeoutError, ServerUnreachableError)):
+            timed.result()
+        assert pool.counts()["face_reid"].leased == 0
+        client.close()
 
 
 class DeviceMemory(CudaRegion):

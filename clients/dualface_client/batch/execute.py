@@ -11,6 +11,7 @@ from dualface_client.batch.admission import Room, needs_of, refuse_unfit, room_o
 from dualface_client.batch.listener import Listener
 from dualface_client.batch.locations import visible_of
 from dualface_client.batch.run import Run
+from dualface_client.batch.server import transport_of
 from dualface_client.batch.servers import RunServer, pids_of, say_from_watch, servers_for
 from dualface_client.batch.shared_memory import check_shared_memory, shared_memory_of
 from dualface_client.errors import DualfaceError, StoppedError
@@ -173,6 +174,7 @@ def _place(run: Run, server: RunServer, room: Room) -> Place:
         deciders=deciding_processes(work, device, count * room.streams, count * workers),
         vram=room.vram,
         trace=run.request.program.trace,
+        transport=transport_of(run.request.program),
     )
     return Place(setup, workers, server.location, frozenset(room.refused))
 

@@ -22,9 +22,10 @@ from dualface_client.batch.outputs import (
 )
 from dualface_client.batch.resume import identities, skip_finished
 from dualface_client.batch.run import Run, RunRequest
-from dualface_client.batch.server import ServerChoice, choice_of
+from dualface_client.batch.server import ServerChoice, choice_of, transport_of
 from dualface_client.batch.shards import Shard
 from dualface_client.batch.streams_file import jobs_of_streams
+from dualface_client.errors import UsageError
 from dualface_client.extras import TRACE, require
 from dualface_client.location import HERE, Location
 from dualface_client.observe.run_state import RunState
@@ -100,12 +101,21 @@ def choice_at(program: ProgramSettings, locations: Sequence[Location]) -> Server
 
     Raises:
         PlatformError: The device was asked for by name and something is missing.
+        UsageError: Device and transport do not go together.
     """
     choice = choice_of(program.server, program.run.device)
+    transport = transport_of(program)
+    in_messages = transport != "shm"
+    if in_messages and (program.run.device == "cuda" or program.run.gpus):
+        raise UsageError(
+            f"--transport {transport}: with --device cuda or --gpus frames are in GPU memory, "
+            "which no message reaches; use --device cpu, or --transport shm with a server of "
+            "this host"
+        )
     # One of several GPUs may be broken: that shows where it is used, and costs this one only.
     device = device_for(
         "cuda" if program.run.gpus else program.run.device,
-        server_is_local=choice.is_local,
+        server_is_local=choice.is_local and not in_messages,
         embedded_server=choice.address is None,
         look_at_gpu=all(location.is_everywhere for location in locations),
     )

@@ -18,7 +18,7 @@ from dualface_client.location import HERE, Location
 from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.observe.run_log import log_event
 from dualface_client.settings import paths
-from dualface_client.settings.program import ServerSettings
+from dualface_client.settings.program import ProgramSettings, ServerSettings
 from dualface_client.triton.access import OPEN_ACCESS, Access
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
@@ -29,6 +29,7 @@ from dualface_client.triton.pool_file import pools_of_environment
 from dualface_client.triton.pool_plan import checked_pool
 from dualface_client.triton.reaper import reap_server
 from dualface_client.triton.server_files import Host, check_host, check_place
+from dualface_client.triton.transport import TransportKind
 
 _LOCAL = ("unix:", "127.", "localhost:", "[::1]")
 #: The search for the fastest convolutions of every batch size is part of the start.
@@ -100,6 +101,12 @@ def choice_of(server: ServerSettings, device: str) -> ServerChoice:
         cuda_pool_mib=server.cuda_pool_mib,
         mps=server.mps,
     )
+
+
+def transport_of(program: ProgramSettings) -> TransportKind:
+    """How pixels get to the server."""
+    kinds: dict[str, TransportKind] = {"shm": "shm", "bytes": "bytes", "gzip": "gzip"}
+    return kinds[program.server.transport]
 
 
 def start_embedded(

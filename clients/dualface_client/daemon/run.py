@@ -16,6 +16,7 @@ from dualface_client.batch.listener import Listener
 from dualface_client.batch.live_jobs import check_live
 from dualface_client.batch.locations import locations_of
 from dualface_client.batch.prepare import choice_at, settings_of
+from dualface_client.batch.server import transport_of
 from dualface_client.batch.servers import pids_of, servers_for
 from dualface_client.batch.shared_memory import check_shared_memory, shared_memory_of
 from dualface_client.batch.streams_file import jobs_of_streams
@@ -119,6 +120,7 @@ def run_daemon(
                     deciders=deciding_processes(program.run, device, limit, count * workers),
                     vram=vram,
                     trace=program.trace,
+                    transport=transport_of(program),
                 ),
                 workers,
                 server.location,

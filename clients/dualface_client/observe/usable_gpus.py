@@ -74,8 +74,8 @@ def choose_gpus(
     if not visible:
         hidden = f"{VISIBLE}={env.get(VISIBLE)} hides all of them" if usable else "NVML has none"
         raise PlatformError(
-            f"--gpus {','.join(wanted)}: no GPU can be used ({hidden}); --gpus one --device cpu "
-            "works without"
+            f"--gpus {','.join(wanted)}: no GPU can be used ({hidden}); without --gpus the CPU "
+            "is used where there is none"
         )
     if tuple(wanted) == ("all",):
         return visible

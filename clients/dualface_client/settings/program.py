@@ -154,6 +154,15 @@ class ServerSettings:
         common=True,
         per_stream=False,
     )
+    transport: str = setting(
+        "shm",
+        Choice(("shm", "bytes", "gzip"), (("grpc", "bytes"), ("shared-memory", "shm"))),
+        "How pixels get to the server: `shm` through shared memory, which needs one on the same"
+        " host; `bytes` in messages, for one on another host (frames are on the CPU then); `gzip`"
+        " in compressed messages, for a network below some 400 Mbit/s.",
+        flag="--transport",
+        per_stream=False,
+    )
     detector_onnx: Path | None = setting(
         None,
         Or("exported", ExistingFile()),

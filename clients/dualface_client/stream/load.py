@@ -8,9 +8,9 @@ from dualface_client.decisions.window import MAX_LOOKAHEAD_FRAMES
 from dualface_client.memory.slots import SizeClass, bytes_needed
 from dualface_client.memory.vram import StreamLoad
 from dualface_client.settings.stream import StreamSettings
-from dualface_client.triton.client import SlotLayout
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, MODELS
 from dualface_client.triton.session import SlotGroup
+from dualface_client.triton.transport import SlotLayout
 
 #: Faces of one ReID request: both people and a few passers-by.
 REID_BATCH = 4

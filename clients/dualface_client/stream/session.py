@@ -126,6 +126,7 @@ def open_models(
         request_timeout_s=timeout_s,
         make_region=device.make_region,
         outputs_in_region=device.outputs_in_region,
+        transport=setup.transport,
     ) as session:
         detector = FaceDetector(ModelAccess(session, timeout_s), settings.detection.score_threshold)
         embedder = FaceEmbedder(ModelAccess(session, settings.reid_timeout_s), REID_BATCH)

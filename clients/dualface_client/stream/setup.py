@@ -8,6 +8,7 @@ from pathlib import Path
 from dualface_client.memory.vram import VramLimit
 from dualface_client.settings.program import MonitorSettings, TraceSettings
 from dualface_client.settings.stream import StreamSettings
+from dualface_client.triton.transport import TransportKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class WorkerSetup:
         deciders: Processes of one worker that track and frame, 0 for none.
         vram: How far the GPU's memory may be filled, None for no limit.
         trace: What is traced.
+        transport: How pixels get to the server.
     """
 
     address: str
@@ -39,3 +41,4 @@ class WorkerSetup:
     deciders: int = 0
     vram: VramLimit | None = None
     trace: TraceSettings = field(default_factory=TraceSettings)
+    transport: TransportKind = "shm"

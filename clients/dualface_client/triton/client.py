@@ -6,13 +6,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import tritonclient.grpc as triton_grpc
-
 from dualface_client.errors import (
-    ContractError,
     DualfaceError,
     InferenceFailedError,
     InferenceTimeoutError,
@@ -20,64 +16,35 @@ from dualface_client.errors import (
 )
 from dualface_client.histogram import Histogram, HistogramMeter
 from dualface_client.memory.slots import Hold, Lease
-from dualface_client.triton.answers import AnswerPlace, Answers, AnswersInSlots
 from dualface_client.triton.connection import Connection, status_of, translate
 from dualface_client.triton.description import ModelSpec
 from dualface_client.triton.pending import Output, PendingInference
+from dualface_client.triton.transport import Parcel, SharedMemory, SlotLayout, Transport
 
 # Without one of these the server may still be using the slot.
 _NO_ANSWER = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "UNKNOWN"})
 _CLOSE_WAIT_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class SlotLayout:
-    """Where a request's tensors lie in its slot: the input first, then the output.
-
-    Attributes:
-        input_bytes: Bytes of the input.
-        output_at_byte: First byte of the output.
-        output_bytes: Bytes of the output.
-    """
-
-    input_bytes: int
-    output_at_byte: int
-    output_bytes: int
-
-    @classmethod
-    def of(cls, spec: ModelSpec, batch: int) -> SlotLayout:
-        """The layout for one batch size."""
-        input_bytes = batch * spec.input.byte_size
-        # 64: a cache line, and a multiple of every element size.
-        return cls(input_bytes, -(-input_bytes // 64) * 64, batch * spec.output.byte_size)
-
-    @property
-    def byte_size(self) -> int:
-        """Bytes of a slot that holds both."""
-        return self.output_at_byte + self.output_bytes
-
-
 class InferenceClient:
-    """Sends requests on leased slots; thread-safe, one per worker.
-
-    Neither pixels nor answers travel in a message: they are in registered regions.
-    """
+    """Sends requests on leased slots; thread-safe, one per worker."""
 
     def __init__(
         self,
         connection: Connection,
         request_timeout_s: float = 30.0,
-        answers: Answers | None = None,
+        transport: Transport | None = None,
     ) -> None:
         """Uses a connection, which stays the caller's.
 
         Args:
             connection: To the server with which the leases' region is registered.
             request_timeout_s: Limit of every request, seconds.
-            answers: Where answers go; None puts them behind the input in the slot.
+            transport: How pixels and answers travel; None for shared memory, with answers behind
+                the input in the slot.
         """
         self._connection = connection
-        self._answers = answers or AnswersInSlots()
+        self._transport = transport or SharedMemory()
         self._timeout_s = request_timeout_s
         self._idle = threading.Condition()
         self._in_flight: dict[PendingInference, Any] = {}
@@ -124,13 +91,13 @@ class InferenceClient:
         pending: PendingInference | None = None
         try:
             pending = self._admit(f"{what} at {self._connection.address}", limit_s)
-            place = self._place(spec, lease, hold, layout, batch)
+            parcel = self._transport.pack(spec, lease, hold, batch)
             call = self._connection.send(
                 what,
-                callback=self._on_answer(pending, hold, spec, place),
+                callback=self._on_answer(pending, hold, spec, parcel),
                 client_timeout=limit_s,
                 priority=priority,
-                **self._request(spec, lease, layout, place),
+                **parcel.arguments,
             )
         except BaseException:
             hold.release()  # nothing was sent
@@ -140,16 +107,8 @@ class InferenceClient:
         self._remember(pending, call)
         return pending
 
-    def _place(
-        self, spec: ModelSpec, lease: Lease, hold: Hold, layout: SlotLayout, batch: int
-    ) -> AnswerPlace:
-        shape = (batch, *spec.output.dims)
-        place = self._answers.place(lease, hold, layout.output_at_byte, shape, spec.output.dtype)
-        place.poison()
-        return place
-
     def _on_answer(
-        self, pending: PendingInference, hold: Hold, spec: ModelSpec, place: AnswerPlace
+        self, pending: PendingInference, hold: Hold, spec: ModelSpec, parcel: Parcel
     ) -> Any:
         sent_s = time.monotonic()
 
@@ -157,7 +116,8 @@ class InferenceClient:
             version = ""
             try:
                 if error is None:
-                    outcome: Output | Exception = self._output(spec, place, result)
+                    what = f"{spec.name} at {self._connection.address}"
+                    outcome: Output | Exception = parcel.read(result, what)
                     version = result.get_response().model_version
                 else:
                     outcome = translate(error, self._connection.address, spec.name)
@@ -168,6 +128,7 @@ class InferenceClient:
             # A server of an earlier epoch is gone and touches nothing.
             if (
                 error is not None
+                and self._transport.server_writes_slots
                 and status_of(error) in _NO_ANSWER
                 and pending.epoch == self._epoch
             ):
@@ -213,26 +174,6 @@ class InferenceClient:
             self._answered += answered  # gRPC's threads call this concurrently
             self._in_flight.pop(pending, None)
             self._idle.notify_all()
-
-    def _request(
-        self, spec: ModelSpec, lease: Lease, layout: SlotLayout, place: AnswerPlace
-    ) -> dict[str, Any]:
-        shape = [len(place.array), *spec.input.dims]
-        pixels = triton_grpc.InferInput(spec.input.name, shape, spec.input.datatype)
-        pixels.set_shared_memory(lease.region_name, layout.input_bytes, lease.offset)
-        rows = triton_grpc.InferRequestedOutput(spec.output.name)
-        rows.set_shared_memory(place.region_name, layout.output_bytes, place.offset)
-        return {"model_name": spec.name, "inputs": [pixels], "outputs": [rows]}
-
-    def _output(self, spec: ModelSpec, place: AnswerPlace, result: Any) -> Output:
-        tensor = result.get_output(spec.output.name)
-        got = None if tensor is None else (tensor.datatype, tuple(tensor.shape))
-        expected = spec.output.datatype, place.array.shape
-        if got != expected:
-            raise ContractError(
-                f"{spec.name}: output {spec.output.name!r} came as {got}, expected {expected}"
-            )
-        return place.take(f"{spec.name} at {self._connection.address}")
 
     @property
     def epoch(self) -> int:

@@ -41,6 +41,7 @@ _FRUITLESS_LIMIT = 5
 _LOOK_S = 0.5
 #: How long requests of later streams wait for a server that did not come back in time.
 _LOST_WAIT_S = 1.0
+_UNSEEN_RESTART_S = 5.0
 _QUIET_S = 5.0
 _RENEW_EVERY_S = 2.0
 
@@ -167,8 +168,10 @@ class Recovery:
         ):  # not yet: will be asked again
             return False
         if isinstance(error, ModelDiedError) and not registered_anew:
-            time.sleep(_LOOK_S)  # it answers, but still without the model: a restart is needed
-            return False
+            # It answers, but still without the model: a restart is needed. Without regions nothing
+            # shows that there was one, and the request itself has to.
+            time.sleep(_LOOK_S if self._regions else _UNSEEN_RESTART_S)
+            return not self._regions
         return True
 
     def _pause(self, error: ServerError) -> None:

@@ -95,7 +95,7 @@ def _system(region: Any) -> tuple[tuple[Any, ...], str]:
     region.refuse_cut()
     return (region.shm_key, region.byte_size), (
         "Client and server must share /dev/shm: same host, and for containers `ipc: host` or one "
-        "IPC namespace, and one user"
+        "IPC namespace, and one user. For a server on another host there is --transport bytes"
     )
 
 

@@ -13,13 +13,20 @@ from dualface_client.memory.region import Region, SystemRegion
 from dualface_client.memory.slots import Lease, SizeClass, SlotPool, bytes_needed
 from dualface_client.triton.access import Access
 from dualface_client.triton.answers import AnswersApart
-from dualface_client.triton.client import InferenceClient, SlotLayout
+from dualface_client.triton.client import InferenceClient
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.contract import ServedModel, check_contract
 from dualface_client.triton.description import MODELS, ModelSpec
 from dualface_client.triton.pending import PendingInference
 from dualface_client.triton.recovery import Endurance, Recovery
 from dualface_client.triton.registration import free, register
+from dualface_client.triton.transport import (
+    Bytes,
+    SharedMemory,
+    SlotLayout,
+    Transport,
+    TransportKind,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class Session(ClosesAtExit):
         request_timeout_s: float = 30.0,
         make_region: Callable[[int], Region] = SystemRegion,
         outputs_in_region: bool = True,
+        transport: TransportKind = "shm",
     ) -> None:
         """Connects, checks the contract, allocates the region and registers it.
 
@@ -69,6 +77,7 @@ class Session(ClosesAtExit):
             make_region: Allocates memory of a given byte size, of a kind that Triton can register.
             outputs_in_region: Whether answers are in the slots too; False for a region that the
                 host cannot read, whose answers get a small system region of their own.
+            transport: All but `shm` register nothing, and need a region that the host can read.
 
         Raises:
             ServerUnreachableError: The server is not there or not ready in time.
@@ -84,10 +93,16 @@ class Session(ClosesAtExit):
             self.models: dict[str, ServedModel] = check_contract(self.connection, specs)
             classes = self._classes(groups)
             self._regions: list[Region] = []
-            region = self._registered(undo, make_region(bytes_needed(classes)))
+            region = make_region(bytes_needed(classes))
+            undo.callback(region.close)
+            if transport == "shm":
+                self._registered(undo, region)
             self.pool = SlotPool(region, classes)
-            answers = None if outputs_in_region else self._answers_apart(undo, groups, classes)
-            self.client = InferenceClient(self.connection, request_timeout_s, answers)
+            apart = transport == "shm" and not outputs_in_region
+            answers = self._answers_apart(undo, groups, classes) if apart else None
+            self.client = InferenceClient(
+                self.connection, request_timeout_s, _carrier(transport, answers)
+            )
             undo.callback(self.client.close)
             self.recovery = Recovery(
                 self.connection,
@@ -196,3 +211,9 @@ class Session(ClosesAtExit):
     def close(self) -> None:
         """Cancels what is in flight, unregisters, frees, disconnects; safe to call twice."""
         self._undo.close()
+
+
+def _carrier(transport: TransportKind, answers: AnswersApart | None) -> Transport:
+    if transport == "shm":
+        return SharedMemory(answers)
+    return Bytes("gzip" if transport == "gzip" else None)

@@ -154,7 +154,7 @@ def together(gpus: Sequence[GpuFacts], wanted: Sequence[str] | None) -> Iterator
     def look() -> str:
         return ", ".join(_with_cores(gpu) for gpu in choose_gpus(wanted or ("all",), usable))
 
-    yield attempt(f"--gpus {','.join(wanted or ('all',))}", look)
+    yield attempt("GPUs together", look)
 
 
 def _with_cores(gpu: UsableGpu) -> str:
