@@ -44,7 +44,9 @@ class Machine:
         for job, status in zip(self.jobs, self.statuses, strict=True):
             self.overseer.add(job, status)
         for worker in self.overseer._workers:
-            process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+            process = subprocess.Popen(
+                [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+            )
             worker.link = WorkerLink(worker.number, process, time.monotonic())
             stack.callback(worker.link.close)
 
