@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import os
 import struct
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,25 @@ def test_packets_without_a_picture_do_not_move_the_times_for_long() -> None:
     # For a while, the two might still be shown.
     assert placed[20:36] == list(range(21, 37))
     assert placed[36:] == list(range(39, 81))
+
+
+GAPS: dict[str, Sequence[int]] = {
+    "last.mkv": (*range(30), 330),
+    "near-the-end.mp4": (*range(30), 330, 331, 332),
+    "near-the-end.mkv": (*range(30), 330, 331, 332),
+    "one-in-10-s.mp4": range(0, 2500, 250),
+    "several.mp4": (0, 500, 501, 502, 900),
+}
+
+
+@pytest.mark.parametrize("name", sorted(GAPS))
+def test_a_gap_between_reordered_pictures_stays(tmp_path: Path, name: str) -> None:
+    """They are decoded before the gap and shown behind it."""
+    clip = Clip(pts=GAPS[name], time_base=Fraction(1, 25), options=MEDIUM)
+    source, frames = read(media.make(tmp_path / name, clip))
+    start = times(frames)[0]
+    assert [round((t - start) * 25) for t in times(frames)] == list(GAPS[name])
+    assert (source.warnings, source.incomplete) == ((), "")
 
 
 # --- edit lists
@@ -527,6 +546,70 @@ def test_a_whole_file_is_complete(tmp_path: Path, name: str, sound_s: float) -> 
     source, frames = read(media.make(tmp_path / name, clip))
     assert len(frames) == 30
     assert (source.incomplete, source.warnings) == ("", ())
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """A file that a muxer can only write on."""
+
+    write: Callable[[bytes], int]
+
+
+def test_an_avi_that_came_through_a_pipe_is_complete(tmp_path: Path) -> None:
+    """Its writer could not come back to say how long it is."""
+    whole, path = media.make(tmp_path / "whole.avi", Clip(frames=30)), tmp_path / "a.avi"
+    with (
+        path.open("wb") as file,
+        av.open(str(whole)) as source,
+        av.open(Pipe(file.write), "w", format="avi") as output,
+    ):
+        copy = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    assert path.read_bytes()[4:8] == b"\xff" * 4
+    source_, frames = read(path)
+    assert len(frames) == 30
+    assert (source_.incomplete, source_.warnings) == ("", ())
+
+
+def with_error_correction(path: Path, source: Path) -> Path:
+    """A transport stream as satellite receivers write it: 16 more bytes behind each packet."""
+    data = source.read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    path.write_bytes(b"".join(packet + bytes(16) for packet in packets))
+    return path
+
+
+@pytest.mark.parametrize("missing", [0, 100])
+def test_packets_with_error_correction_are_counted(tmp_path: Path, missing: int) -> None:
+    whole = media.make(tmp_path / "whole.ts", Clip(frames=30))
+    path = with_error_correction(tmp_path / "a.ts", whole)
+    os.truncate(path, path.stat().st_size - missing)
+    source, _ = read(path)
+    assert bool(source.warnings) == bool(missing)
+
+
+def test_a_gif_is_no_transport_stream(tmp_path: Path) -> None:
+    source, frames = read(media.make(tmp_path / "a.gif", Clip(codec="gif", pix_fmt="rgb8")))
+    assert len(frames) == 10
+    assert source.warnings == ()
+
+
+def test_a_video_behind_another_one_is_told(tmp_path: Path) -> None:
+    part = media.make(tmp_path / "1.mp4", Clip(frames=20))
+    source, frames = read(media.join(tmp_path / "both.mp4", [part, part]))
+    assert len(frames) == 20  # as players do
+    assert any(note.startswith("another video follows") for note in source.info.notes)
+
+
+def test_an_encrypted_video_is_refused(tmp_path: Path) -> None:
+    key = {f"encryption_{name}": "0123456789abcdef" * 2 for name in ("key", "kid")}
+    clip = Clip(container={"encryption_scheme": "cenc-aes-ctr", **key})
+    path = media.make(tmp_path / "a.mp4", clip)
+    with pytest.raises(SourceError, match=r"a\.mp4: is encrypted \(DRM\)"):
+        PyavSource(path)
 
 
 def test_a_file_with_an_empty_sample_is_complete(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ class FakePacket:
 class FakeContainer:
     streams: Sequence[CountingStream]
     packets: Sequence[FakePacket] = ()
-    format: Any = field(default_factory=lambda: SimpleNamespace(name="mpegts"))
+    format: Any = field(default_factory=lambda: SimpleNamespace(name="mpegts", flags=0x200))
+    duration: int | None = None
 
     def demux(self, *_streams: CountingStream) -> Iterator[FakePacket]:
         return iter(self.packets)
@@ -72,7 +73,7 @@ def test_times_are_compared_in_the_tracks_own_unit() -> None:
     assert len(list(reader.read_past(0, 1))) == 1000
     assert (picture.asked, sound.asked) == (1, 1)
     assert reader.counts == {0: 500, 1: 500}
-    span_s = Fraction(0), Fraction(20)
+    span_s = Fraction(0), Fraction(499, 25), Fraction(20)
     assert reader.spans_s == {0: span_s, 1: span_s}
 
 
@@ -91,6 +92,17 @@ def test_a_presentation_time_far_from_its_decode_time_is_none() -> None:
         packet = FakePacket(picture, 100 * SECOND + lead, 100 * SECOND, duration)
         list(joined([picture], [packet]).read(0))
         assert (packet.pts is not None) == kept, (lead, duration)
+
+
+def test_a_presentation_time_within_the_file_is_kept_where_times_do_not_start_again() -> None:
+    """Pictures on both sides of a gap may be decoded before it."""
+    picture = CountingStream(0, "video")
+    for lead_s, kept in ((12, True), (31, False), (-2, False)):
+        packet = FakePacket(picture, (100 + lead_s) * SECOND, 100 * SECOND)
+        form = SimpleNamespace(name="matroska,webm", flags=0)
+        container = FakeContainer([picture], [packet], form, duration=130_000_000)
+        list(JoinedPackets(cast("Any", container), [0]).read(0))
+        assert (packet.pts is not None) == kept, lead_s
 
 
 def test_a_part_begins_where_the_longest_track_ended() -> None:

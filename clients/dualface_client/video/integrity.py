@@ -1,7 +1,8 @@
 """Whether a file was cut short, read from its container's own sizes rather than guessed.
 
 Sources: ISO/IEC 14496-12 (boxes of MP4 and MOV), RFC 8794 and RFC 9559 (EBML, Matroska), the RIFF
-chunk header of AVI, ISO/IEC 13818-1 (188 byte packets of MPEG-TS; 192 with a time code).
+chunk header of AVI, ISO/IEC 13818-1 (188 byte packets of MPEG-TS; 192 with a time code before each,
+204 with error correction behind it).
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ _SEGMENT = b"\x18\x53\x80\x67"
 _VOID = b"\xec"
 # The elements of Matroska that may have an unknown size (RFC 9559): Segment and Cluster.
 _OPEN_ENDED = frozenset({_SEGMENT, b"\x1f\x43\xb6\x75"})
+_UNKNOWN_RIFF = 0xFFFF_FFFF  # from a writer that cannot seek, such as a pipe
+# Length of a transport packet, and where its sync byte is.
+_TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))
+_LONGEST_PACKET = 204
 _BOX_LIMIT = 10_000  # enough to judge an input; our own outputs are walked completely
 
 
@@ -55,19 +60,29 @@ def truncation(path: Path) -> str | None:
     """What shows that the file was cut short, None if nothing does."""
     size = path.stat().st_size
     with path.open("rb") as stream:
-        head = stream.read(12)
+        head = stream.read(_LONGEST_PACKET + 1)
         if is_mp4(head):
             boxes = mp4_boxes(stream, size)
             return _beyond("its last box", boxes[-1][1] if boxes else 0, size)
         if head[:4] == _EBML:
             return _matroska(stream, size)
     if head[:4] == b"RIFF":
-        return _beyond("the RIFF chunk", 8 + int.from_bytes(head[4:8], "little"), size)
-    if head[:1] == b"G" and size % 188:
-        return "its last transport packet is incomplete"
-    if head[4:5] == b"G" and head[:1] != b"G" and size % 192:
-        return "its last transport packet is incomplete"
+        length = int.from_bytes(head[4:8], "little")
+        is_known = length != _UNKNOWN_RIFF
+        return _beyond("the RIFF chunk", 8 + length, size) if is_known else None
+    for length, start in _TRANSPORT_PACKETS:
+        if head[start::length] == b"GG":
+            return "its last transport packet is incomplete" if size % length else None
     return None
+
+
+def has_another_video(path: Path) -> bool:
+    """Whether a second MP4 or MOV was put behind the first one; nothing reads on into it."""
+    with path.open("rb") as stream:
+        if not is_mp4(stream.read(12)):
+            return False
+        kinds = [kind for kind, _ in mp4_boxes(stream, path.stat().st_size)]
+    return kinds.count("moov") > 1
 
 
 def _beyond(what: str, end: int, size: int) -> str | None:

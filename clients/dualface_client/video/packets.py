@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from dualface_client.video.ffmpeg import AV_ERRORS, ticks
+from dualface_client.video.ffmpeg import AV_ERRORS, av, ticks
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.stream import Stream
 
+_TIMES_RESTART = 0x0200  # AVFMT_TS_DISCONT
 # Steps back of a single track by less than this are an overlap, not a new part.
 _OVERLAP_S = Fraction(1, 4)
 # How far is looked ahead for the same join in the other tracks.
@@ -41,7 +42,8 @@ class _Track:
         is_sound: Whether packets without a decode time are decoded when they are heard.
         reorder_limit: `_REORDER_LIMIT_S` in ticks.
         count: Packets so far.
-        span: Start of the earliest and end of the latest packet so far, as in the file.
+        span: Start of the earliest, start and end of the latest packet so far, as in the file.
+        until: Where it ends by its header, for a container whose times cannot start again.
         offset_s: What its current part is moved by.
         offset: The same in ticks.
         last: Decode time of its last packet, as in the file; None before the first.
@@ -52,16 +54,21 @@ class _Track:
     is_sound: bool
     reorder_limit: int
     count: int = 0
-    span: tuple[int, int] | None = None
+    span: tuple[int, int, int] | None = None
+    until: int | None = None
     offset_s: Fraction = Fraction(0)
     offset: int = 0
     last: int | None = None
     end: int = 0
 
     @classmethod
-    def of(cls, stream: Stream) -> _Track:
+    def of(cls, stream: Stream, container: InputContainer) -> _Track:
         time_base = stream.time_base or Fraction(1, 90_000)
-        return cls(time_base, stream.type == "audio", int(_REORDER_LIMIT_S / time_base))
+        until = None
+        if not container.format.flags & _TIMES_RESTART and container.duration is not None:
+            until = ticks(Fraction(container.duration, av.time_base), time_base)
+        limit = int(_REORDER_LIMIT_S / time_base)
+        return cls(time_base, stream.type == "audio", limit, until=until)
 
     def note(self, packet: Packet[Any]) -> None:
         """Counts a packet, and takes a presentation time away that cannot be right."""
@@ -69,14 +76,17 @@ class _Track:
         stamp, decoded, length = packet.pts, packet.dts, packet.duration or 0
         if stamp is not None and decoded is not None:
             lead = abs(stamp - decoded)
-            if lead > self.reorder_limit and lead > _REORDER_LIMIT * length:
+            is_far = lead > self.reorder_limit and lead > _REORDER_LIMIT * length
+            # Across a gap, pictures are decoded long before they are shown.
+            is_within = self.until is not None and decoded < stamp <= self.until
+            if is_far and not is_within:
                 packet.pts = stamp = None
         if stamp is None:
             stamp = decoded
         if stamp is None or packet.is_discard:
             return
-        start, end = self.span or (stamp, stamp)
-        self.span = min(start, stamp), max(end, stamp + length)
+        start, last, end = self.span or (stamp, stamp, stamp)
+        self.span = min(start, stamp), max(last, stamp), max(end, stamp + length)
 
     def decoded_at(self, packet: Packet[Any]) -> int | None:
         """When a packet is decoded, as in the file."""
@@ -129,7 +139,7 @@ class JoinedPackets:
             tracks: Stream indices of the video track and its sound: the same for each reader.
         """
         self._container = container
-        self._seen = {stream.index: _Track.of(stream) for stream in container.streams}
+        self._seen = {stream.index: _Track.of(stream, container) for stream in container.streams}
         self._tracks = {index: self._seen[index] for index in tracks}
         self._offset_s = Fraction(0)
         self.joins = 0
@@ -141,10 +151,14 @@ class JoinedPackets:
         return {index: track.count for index, track in self._seen.items()}
 
     @property
-    def spans_s(self) -> dict[int, tuple[Fraction, Fraction]]:
-        """Where the earliest packet so far starts and the latest ends, as in the file, by index."""
+    def spans_s(self) -> dict[int, tuple[Fraction, Fraction, Fraction]]:
+        """Start of the earliest, start and end of the latest packet, as in the file, by index."""
         return {
-            index: (track.span[0] * track.time_base, track.span[1] * track.time_base)
+            index: (
+                track.span[0] * track.time_base,
+                track.span[1] * track.time_base,
+                track.span[2] * track.time_base,
+            )
             for index, track in self._seen.items()
             if track.span is not None
         }

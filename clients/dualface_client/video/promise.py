@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _TIMES_RESTART = 0x0200  # AVFMT_TS_DISCONT: its duration is measured in its last bytes
+_UNKNOWN_FRAMES = 1 << 30  # what FFmpeg writes into an AVI when it cannot come back
 # Headers are written from the recorder's clock, or count the time that decoders need to start.
 _SLACK_S = Fraction(1, 10)
 # A file that ends this much early is not whole, even if no size in it says so.
@@ -26,11 +27,14 @@ class Came:
     Attributes:
         packets: Packets of the video track.
         start_s: Where the first packet begins, of the tracks that a promise is about.
-        end_s: Where the last one ends.
+        last_s: Where the last one begins.
+        end_s: Where the last one ends, if its length is that of its picture. Where pictures are
+            reordered at a variable rate, it is that of another one.
     """
 
     packets: int
     start_s: Fraction
+    last_s: Fraction
     end_s: Fraction
 
 
@@ -43,12 +47,14 @@ class Promise:
         end_s: Where the video track ends, or the last of all tracks; None if nothing says so.
         is_of_video: Which of the two.
         slack_s: By how much such an end may be wrong in a whole file.
+        step_s: From one picture to the next.
     """
 
     packets: int
     end_s: Fraction | None
     is_of_video: bool
     slack_s: Fraction
+    step_s: Fraction
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream, step_s: Fraction) -> Promise:
@@ -61,20 +67,21 @@ class Promise:
         """
         name = container.format.name
         if name == "avi":  # FFmpeg corrects the duration of a file without its end
-            return cls(0, stream.frames * step_s or None, True, step_s)
+            frames = stream.frames if stream.frames < _UNKNOWN_FRAMES else 0
+            return cls(0, frames * step_s or None, True, step_s, step_s)
         if name.startswith("mov,"):
             end_s = None
             if stream.duration and stream.time_base:
                 end_s = ((stream.start_time or 0) + stream.duration) * stream.time_base
             # Recorders write empty samples for pauses; FFmpeg gives out none of them.
             packets = sum(entry.size > 0 for entry in stream.index_entries)
-            return cls(packets, end_s, True, step_s)
+            return cls(packets, end_s, True, step_s, step_s)
         if container.format.flags & _TIMES_RESTART or not container.duration:
-            return cls(0, None, True, step_s)
+            return cls(0, None, True, step_s, step_s)
         # Where B frames have only decode times, their delay counts as duration.
         delay_s = (1 + stream.codec_context.reorder_depth) * step_s
         end_s = Fraction(container.duration, av.time_base)
-        return cls(0, end_s, False, max(delay_s, _SLACK_S))
+        return cls(0, end_s, False, max(delay_s, _SLACK_S), step_s)
 
     def difference(self, came: Came) -> str | None:
         """In words by how much what came differs from this, None if it agrees."""
@@ -84,7 +91,8 @@ class Promise:
             missing_s = float(self._missing_s(came))
             return f"it ends {missing_s:.2f} s before the end that its header gives"
         # Some headers count from the first picture on.
-        longer_s = came.end_s - max(came.start_s, Fraction(0)) - (self.end_s or came.end_s)
+        end_s = min(came.end_s, came.last_s + self.step_s)
+        longer_s = end_s - max(came.start_s, Fraction(0)) - (self.end_s or end_s)
         if longer_s > self.slack_s:
             return f"it ends {float(longer_s):.2f} s after the end that its header gives"
         return None

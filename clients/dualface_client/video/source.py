@@ -260,6 +260,11 @@ class PyavSource:
             yield hdr
         if self._cut is not None:
             yield _cut_note(self._cut)
+        if integrity.has_another_video(self._path):
+            yield (
+                "another video follows in the same file and is not used: MP4 and MOV files cannot "
+                "be joined byte by byte (`ffmpeg -f concat` joins them)"
+            )
 
     def _frames(self) -> Iterator[Frame]:
         try:
@@ -307,8 +312,9 @@ class PyavSource:
         index, spans_s = self._stream.index, self._joined.spans_s
         if self._promise.is_of_video:
             spans_s = {index: spans_s[index]} if index in spans_s else {}
-        starts_s, ends_s = zip(*spans_s.values(), strict=True) if spans_s else ([0], [0])
-        came = Came(self._joined.counts[index], Fraction(min(starts_s)), Fraction(max(ends_s)))
+        spans = [*spans_s.values()] or [(Fraction(0),) * 3]
+        starts_s, lasts_s, ends_s = zip(*spans, strict=True)
+        came = Came(self._joined.counts[index], min(starts_s), max(lasts_s), max(ends_s))
         self._difference = self._promise.difference(came)
         if self._promise.is_missed(came, cut=self._cut is not None):
             self._incomplete = f"{self._path}: is not complete: {self._difference}"

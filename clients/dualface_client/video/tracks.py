@@ -90,6 +90,7 @@ def ranked_videos(path: Path, wanted: int | None = None) -> list[int]:
         elif not decodable:
             raise SourceError(f"{path}: this FFmpeg build has no decoder for video track {wanted}")
         moving = _moving(container, decodable)
+        _refuse_encrypted(container, path)
         return [s.index for s in sorted(decodable, key=lambda s: _rank(s, moving), reverse=True)]
 
 
@@ -197,6 +198,16 @@ def _moving(container: InputContainer, videos: Iterable[VideoStream]) -> frozens
     elif unknown:
         return frozenset(counts)
     return frozenset(index for index, count in counts.items() if count > 1)
+
+
+def _refuse_encrypted(container: InputContainer, path: Path) -> None:
+    """Refuses a protected video, whose packets may decode to noise."""
+    try:
+        packet = next(container.demux(video=0))
+    except AV_ERRORS:  # told when the file is read
+        return
+    if packet.has_sidedata("encryption_info"):
+        raise SourceError(f"{path}: is encrypted (DRM); decrypt it with its key first")
 
 
 def _listed(videos: Iterable[VideoStream]) -> str:
