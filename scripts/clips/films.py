@@ -217,6 +217,46 @@ def picture_in_picture(stage: Stage) -> FilmMotion:
     return at
 
 
+def news_split(stage: Stage) -> FilmMotion:
+    """News: two people in windows of equal size, with graphics around and a broad line below."""
+    places: tuple[Place, ...] = ((0.03, 0.08, 0.46, 0.62), (0.51, 0.08, 0.46, 0.62))
+
+    def at(t: float) -> Shown:
+        pair = (_alone(Pose(0.5, 0.32), p) for p in (stage.first, 1 - stage.first))
+        panels = (Panel(scene, place) for scene, place in zip(pair, places, strict=True))
+        return Shown(tuple(panels), slide=True)
+
+    return at
+
+
+def three_cameras(stage: Stage) -> FilmMotion:
+    """A podcast: one camera sees both, two see one each; cuts every second or so."""
+    order = (0, 1, 2, 0, 2, 1)
+
+    def at(t: float) -> Shown:
+        number = min(int(len(order) * t / stage.duration_s), len(order) - 1)
+        camera = order[number]
+        if camera == 0:
+            return Shown((Panel(_both(stage, t, shot=0)),), number)
+        person = (stage.first + camera - 1) % 2
+        pose = Pose(0.44 if camera == 1 else 0.56)
+        lens = replace(_CLOSE, x=pose.x, zoom=1.5)
+        return Shown((Panel(_alone(pose, person, shot=camera), lens=lens),), number)
+
+    return at
+
+
+def portrait_call(stage: Stage) -> FilmMotion:
+    """An upright call on a phone: one fills the picture, the other is in a window in its corner."""
+
+    def at(t: float) -> Shown:
+        large = Panel(_alone(Pose(0.46, 0.2), stage.first))
+        small = Panel(_alone(Pose(0.5, 0.3), 1 - stage.first), (0.62, 0.05, 0.34, 0.26))
+        return Shown((large, small))
+
+    return at
+
+
 def letterbox(stage: Stage) -> FilmMotion:
     """A wide film with black bars above and below."""
     return lambda t: Shown((Panel(_both(stage, t), (0, 0.13, 1, 0.74)),))
@@ -331,6 +371,9 @@ FILMS: dict[str, Film] = {
         Film(slide_and_thumbnails, (1000, 562)),
         Film(split_screen),
         Film(picture_in_picture, (800, 450)),
+        Film(news_split, (1000, 562)),
+        Film(three_cameras, seconds=7.0, detail=2),
+        Film(portrait_call, (450, 800)),
         Film(letterbox),
         Film(pillarbox),
         Film(portrait_stack, (360, 640)),

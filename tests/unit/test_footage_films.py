@@ -30,6 +30,7 @@ NOT_YET_LIVE = {
     **NOT_YET,
     "close_up_first": "who opens alone in a close-up gets a side before the other is known",
     "picture_in_picture": "the small one has no side until the face has moved",
+    "portrait_call": "the small one has no side until the face has moved",
     "poster": "a poster is only known to be still after 1.5 s, and is larger than the people",
     "small_passer_by": "the second one has no side until the face has moved",
 }
