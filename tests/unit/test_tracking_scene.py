@@ -86,6 +86,10 @@ def _inset(picture: FloatArray) -> FloatArray:
     return _framed(picture, (36, 108), (64, 192), level=128)
 
 
+def _as_is(picture: FloatArray) -> FloatArray:
+    return picture
+
+
 def _dark(picture: FloatArray) -> FloatArray:
     return picture * 0.25 + 4
 
@@ -282,6 +286,60 @@ def test_something_that_passes_close_to_the_camera_makes_no_cut() -> None:
         frames[n] = frame.copy()
         frames[n][:, max(0, left - 100) : max(0, left)] = (30, 40, 60)
     assert cuts(frames) == []
+
+
+def _hand(n: int, textured: FloatArray) -> tuple[FloatArray, int]:
+    """A blurred patch that waves before the lens, and its left edge: 36 of 256 pixels a frame."""
+    height, width = 144, 120
+    patch = cv2.resize(textured[20:110, 70:190], (width, height))
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 30 * n, 1.2)
+    turned = cv2.warpAffine(patch, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(cv2.blur(turned, (15, 1)), np.float32), abs(36 * n % 432 - 216) - 80
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("look", [_as_is, _dark, _grey])
+def test_a_hand_that_waves_before_the_lens_is_one_cut_at_most(look: Look, number: int) -> None:
+    """It moves further than is searched, in every frame; what precedes the first is not known."""
+    frames = shot(number)
+    for n in range(30):
+        patch, left = _hand(n, frames[n])
+        first, end = max(0, left), min(256, left + patch.shape[1])
+        frames[n] = frames[n].copy()
+        frames[n][:, first:end] = patch[:, first - left : end - left]
+    assert len(cuts([look(frame) for frame in frames])) <= 1
+
+
+@PAIRS
+def test_a_cut_out_of_fast_motion_is_found(one: int, other: int) -> None:
+    before, after = joined(one, other)
+    swung = _seen_from(before, lambda n: (1.0, 24.0 * (abs(n % 10 - 5) - 2.5), 0.0))
+    assert cuts(swung + after) == [JOIN]
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("every", [2, 3, 5])
+@pytest.mark.parametrize("light", [lambda p: p * 1.8 + 20, lambda p: p * 0.4], ids=["on", "off"])
+def test_a_strobe_makes_no_cut(light: Look, every: int, number: int) -> None:
+    frames = shot(number)
+    assert cuts([frame if n % every else light(frame) for n, frame in enumerate(frames)]) == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_coloured_light_that_changes_makes_no_cut(number: int) -> None:
+    """As on a stage; before a colourful set it would be one."""
+    colours = ((1.0, 0.8, 0.7), (0.7, 1.0, 0.8), (0.8, 0.7, 1.0))
+    lit = [
+        frame * np.array(colours[n // 5 % 3], np.float32) for n, frame in enumerate(shot(number))
+    ]
+    assert cuts(lit) == []
+
+
+def test_the_noise_of_a_picture_that_has_faded_out_makes_no_cut() -> None:
+    rng = np.random.default_rng(3)
+    fade = [frame * max(0.0, 1 - n / 24) for n, frame in enumerate(shot(0))]
+    noisy = [np.clip(f + rng.normal(0, 10, f.shape), 0, 255).astype(np.float32) for f in fade]
+    assert cuts(noisy) == []
 
 
 def page(seed: int) -> FloatArray:
