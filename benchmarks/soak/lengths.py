@@ -21,7 +21,7 @@ def spans_s(path: Path) -> list[float]:
             stream = next(s for s in videos if s.index == packet.stream_index)
             try:
                 shown = stream.codec_context.decode(packet)
-            except av.error.FFmpegError:
+            except av.error.FFmpegError:  # a damaged packet: the next one, as players do
                 continue
             times[packet.stream_index] += [frame.time for frame in shown if frame.time is not None]
     return [max(each) - min(each) for each in times.values() if len(each) > 1]
