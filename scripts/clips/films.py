@@ -372,7 +372,7 @@ FILMS: dict[str, Film] = {
         Film(split_screen),
         Film(picture_in_picture, (800, 450)),
         Film(news_split, (1000, 562)),
-        Film(three_cameras, seconds=7.0, detail=2),
+        Film(three_cameras, seconds=6.0, detail=2),
         Film(portrait_call, (450, 800)),
         Film(letterbox),
         Film(pillarbox),
