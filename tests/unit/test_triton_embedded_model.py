@@ -13,6 +13,7 @@ import ctypes
 import importlib
 import json
 import queue
+import subprocess
 import sys
 import threading
 import types
@@ -23,7 +24,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
+
+from tests.processes import wait_until
 
 STUB = "triton_python_backend_utils"
 MODULE = "dualface_client.triton.embedded_model.model"
@@ -396,3 +400,32 @@ def test_the_onnxruntime_of_the_client_is_used_also_where_the_stub_has_one(
             del sys.modules[name]
         sys.modules.update(loaded)
     assert used == own
+
+
+STUCK = """
+import sys, threading, types
+sys.modules["triton_python_backend_utils"] = types.ModuleType("triton_python_backend_utils")
+from dualface_client.triton.embedded_model.model import end_with_parent
+end_with_parent()
+print("watching", flush=True)
+lock = threading.Lock()
+lock.acquire()
+lock.acquire()  # for ever, as a stub whose server was killed in mid-message
+"""
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_a_process_that_is_stuck_ends_with_its_parent() -> None:
+    command = [sys.executable, "-c", PARENT, STUCK]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert child.is_running()
+        parent.kill()
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
