@@ -73,7 +73,9 @@ def test_a_server_that_is_killed_for_good_loses_its_streams_to_the_other(
     assert (second["name"], second["lost"]) == ("CPU 2", "")
     assert running.run.state.as_dict()["places"] == [first, second]
     assert not Path(f"/proc/{victim.pid}").exists()
-    assert left_by(*processes.values(), victim.pid) == set()
+    wait_until(
+        lambda: left_by(*processes.values(), victim.pid) == set(), 30, "nothing of it is left"
+    )
 
 
 def test_a_place_whose_server_does_not_start_is_left_out(
