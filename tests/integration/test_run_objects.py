@@ -18,6 +18,7 @@ from tests.media import Audio, Clip, make
 from tests.object_store import BUCKET, FakeS3, fake_s3
 from tests.processes import CLI, alive, family, playable_frames, wait_until
 
+# The stores' libraries leave connections to be collected.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 FRAMES = 12
 

@@ -58,6 +58,7 @@ def _passes_on(handler: ast.ExceptHandler) -> bool:
 #: What keeps a command of the shell or a promise of a page from saying that it failed.
 _SILENT = re.compile(r"\|\| true|2> ?/dev/null|/dev/null 2>&1|set \+e|\.catch\(|catch \{")
 _WORDS = re.compile(r"(^|\s)(#|//) ")
+_MUTED = re.compile(r"(filterwarnings|simplefilter)\(\s*[\"']ignore")
 
 
 def silent(text: str) -> list[str]:
@@ -67,9 +68,18 @@ def silent(text: str) -> list[str]:
         line.strip()
         for number, line in enumerate(lines)
         if _SILENT.search(line)
-        and not any(
-            re.search(r"(^|\s)(#|//) ", near) for near in lines[max(0, number - 3) : number + 2]
-        )
+        and not any(_WORDS.search(near) for near in lines[max(0, number - 3) : number + 2])
+    ]
+
+
+def muted(text: str) -> list[str]:
+    """Warnings that are ignored without a word on the line or above."""
+    lines = text.splitlines()
+    return [
+        line.strip()
+        for number, line in enumerate(lines)
+        if _MUTED.search(line)
+        and not any(_WORDS.search(near) for near in lines[max(0, number - 1) : number + 1])
     ]
 
 
@@ -87,12 +97,18 @@ def test_what_swallows_an_error_has_its_reason_beside_it() -> None:
     assert [f"{path}: {line}" for path, text in everywhere() for line in swallowed(text)] == []
 
 
+def test_what_ignores_a_warning_has_its_reason_beside_it() -> None:
+    assert [f"{path}: {line}" for path, text in everywhere() for line in muted(text)] == []
+    mark = "pytestmark = pytest.mark.filterwarnings(" + '"ignore::ResourceWarning")'
+    assert muted(mark) == [mark]
+    assert muted(f"# The library's own.\n{mark}") == []
+
+
 def test_scripts_and_pages_hide_no_failure_without_a_reason() -> None:
     found = [
         path
         for pattern in (
-            "scripts/*.sh",
-            "docker/*.sh",
+            "**/*.sh",
             "make/*.mk",
             "Makefile",
             ".ci/run",
