@@ -4,12 +4,16 @@ import fcntl
 import threading
 from pathlib import Path
 
+import pytest
+
 from dualface_client.cluster.messages import Task
-from dualface_client.cluster.node import await_writer, is_replaced, program_for
+from dualface_client.cluster.node import await_writer, is_replaced, program_for, take_existing
 from dualface_client.cluster.ray_nodes import places_of
+from dualface_client.objects.store import ObjectStore, StoredObject
 from dualface_client.settings.program import ProgramSettings, RunSettings, ServerSettings
+from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.finished import identity
-from dualface_client.stream.job import Job
+from dualface_client.stream.job import Job, new_statuses
 from dualface_client.video.outfile import partial_path_of
 
 
@@ -84,3 +88,21 @@ def test_an_output_that_was_there_before_is_not_taken_for_this_runs(tmp_path: Pa
     output.write_bytes(b"newer")
     assert not is_replaced(task)
     assert not is_replaced(Task(task.job, 2))
+
+
+class FullStore(ObjectStore):
+    """Has every object."""
+
+    def look_at(self, url: str) -> StoredObject:
+        return StoredObject(url, 10)
+
+
+@pytest.mark.parametrize(("overwrite", "state"), [(False, "done"), (True, "waiting")])
+def test_an_object_that_is_to_be_replaced_is_not_taken_for_this_runs(
+    overwrite: bool, state: str
+) -> None:
+    job = Job("a", Path("a.mp4"), None, output_url="s3://b/a.mp4")
+    (status,) = new_statuses([job])
+    settings = StreamSettings(output=OutputSettings(overwrite=overwrite))
+    take_existing(Task(job, 2), status, settings, FullStore())
+    assert status.snapshot().state == state

@@ -20,7 +20,6 @@ from pathlib import Path
 from dualface_client import __version__
 from dualface_client.batch.execute import STREAMS_PER_WORKER, deciding_processes
 from dualface_client.batch.listener import Listener
-from dualface_client.batch.object_jobs import existing_outputs, skip_published
 from dualface_client.batch.prepare import choice_at, settings_of
 from dualface_client.batch.resume import skip_finished
 from dualface_client.batch.servers import servers_for
@@ -28,12 +27,13 @@ from dualface_client.batch.shared_memory import check_shared_memory, shared_memo
 from dualface_client.cluster.messages import News, NodePlan, Note, Order, Task
 from dualface_client.errors import DualfaceError, PlatformError
 from dualface_client.location import HERE
+from dualface_client.objects.store import ObjectStore
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import ROOT, event_of
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
-from dualface_client.stream.finished import identity
+from dualface_client.stream.finished import identity, take_published
 from dualface_client.stream.job import new_statuses
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
@@ -187,7 +187,7 @@ class Node:
             if task.attempt > 1 and task.job.output is not None:
                 await_writer(task.job.output, self._stop.event, _LOST_S)
             if not is_replaced(task):
-                _take_existing(task, status, self._settings)
+                take_existing(task, status, self._settings)
         except DualfaceError as error:
             status.update(state="failed", error=str(error), exit_code=error.exit_code)
         except Exception as error:  # shown as the video's, whose node goes on
@@ -260,11 +260,22 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _take_existing(task: Task, status: StreamStatus, settings: StreamSettings) -> None:
-    recorded = {"streams": [task.recorded]} if task.recorded else {}
-    skip_finished([task.job], [status], recorded, settings)
-    if task.job.output_url:
-        skip_published([task.job], [status], recorded, existing_outputs([task.job]))
+def take_existing(
+    task: Task, status: StreamStatus, settings: StreamSettings, store: ObjectStore | None = None
+) -> None:
+    """Sets a stream to `done` whose output is there already, as in `skip_finished`.
+
+    Args:
+        task: One whose output may be finished.
+        status: Its own.
+        settings: How it is processed, if the job has no settings of its own.
+        store: Where to look for an object, None for the usual one.
+    """
+    job, recorded = task.job, {"streams": [task.recorded]} if task.recorded else {}
+    skip_finished([job], [status], recorded, settings)
+    may_be_old = (job.settings or settings).output.overwrite
+    if job.output_url and not may_be_old:
+        take_published(job, status, store)
     if task.attempt > 1 and status.snapshot().state == "done":
         # Not an earlier run's, but this one's.
         status.update(resumed=False)
