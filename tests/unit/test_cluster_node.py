@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.cluster.messages import Task
-from dualface_client.cluster.node import await_writer, is_replaced, program_for, take_existing
+from dualface_client.cluster.messages import NodePlan, Task
+from dualface_client.cluster.node import (
+    await_writer,
+    is_replaced,
+    program_for,
+    take_existing,
+    worker_setup,
+)
 from dualface_client.cluster.ray_nodes import places_of
 from dualface_client.objects.store import ObjectStore, StoredObject
 from dualface_client.settings.program import ProgramSettings, RunSettings, ServerSettings
@@ -55,6 +61,13 @@ def test_a_node_uses_its_share_of_the_machine() -> None:
     assert program_for(ProgramSettings(), 1).run.streams == 1
     own = ProgramSettings(run=RunSettings(streams=5), server=ServerSettings(model_threads=3))
     assert program_for(own, 8) == own
+
+
+def test_workers_of_a_node_send_pictures_as_the_user_wants() -> None:
+    for transport in ("shm", "bytes", "gzip"):
+        plan = NodePlan("1", ProgramSettings(server=ServerSettings(transport=transport)))
+        setup = worker_setup(plan, "unix:/x", "cpu", StreamSettings(), 5, 2)
+        assert (setup.transport, setup.streams) == (transport, 3)
 
 
 def test_an_output_is_waited_for_while_a_lost_nodes_worker_writes_it(tmp_path: Path) -> None:

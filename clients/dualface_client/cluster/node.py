@@ -22,6 +22,7 @@ from dualface_client.batch.execute import STREAMS_PER_WORKER, deciding_processes
 from dualface_client.batch.listener import Listener
 from dualface_client.batch.prepare import choice_at, settings_of
 from dualface_client.batch.resume import skip_finished
+from dualface_client.batch.server import transport_of
 from dualface_client.batch.servers import servers_for
 from dualface_client.batch.shared_memory import check_shared_memory, shared_memory_of
 from dualface_client.cluster.messages import News, NodePlan, Note, Order, Task
@@ -145,18 +146,7 @@ class Node:
         (server,) = stack.enter_context(
             servers_for(choice, (HERE,), self._stop, Listener(), state, losses)
         )
-        setup = WorkerSetup(
-            server.address,
-            device,
-            self._settings,
-            per_worker,
-            self._plan.tracks,
-            self._plan.overlay,
-            program.monitor,
-            open_access=True,
-            deciders=deciding_processes(program.run, device, streams, workers),
-            trace=program.trace,
-        )
+        setup = worker_setup(self._plan, server.address, device, self._settings, streams, workers)
         place = Place(setup, workers, server.location)
         fleet = Fleet([place], self._stop, state, losses=losses)
         fleet.start()
@@ -221,6 +211,35 @@ def program_for(program: ProgramSettings, cpus: int) -> ProgramSettings:
         program,
         run=replace(run, streams=streams),
         server=replace(program.server, model_threads=threads),
+    )
+
+
+def worker_setup(
+    plan: NodePlan, address: str, device: str, settings: StreamSettings, streams: int, workers: int
+) -> WorkerSetup:
+    """What the workers of a node are told.
+
+    Args:
+        plan: From the driver.
+        address: Of the node's server.
+        device: `cpu` or `cuda`.
+        settings: Of videos without settings of their own.
+        streams: How many run at a time in all workers.
+        workers: Worker processes.
+    """
+    program = plan.program
+    return WorkerSetup(
+        address,
+        device,
+        settings,
+        -(-streams // workers),
+        plan.tracks,
+        plan.overlay,
+        program.monitor,
+        open_access=True,
+        deciders=deciding_processes(program.run, device, streams, workers),
+        trace=program.trace,
+        transport=transport_of(program),
     )
 
 
