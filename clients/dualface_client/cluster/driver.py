@@ -124,8 +124,8 @@ class Driver:
         self._attempts: Counter[int] = Counter()
         self._strikes: Counter[int] = Counter()
         self._outputs_before: dict[int, dict[str, Any]] = {}
-        self._refusal: DualfaceError | None = None
         self._stop_at_s = 0.0
+        self._is_told_of_none = False
 
     @property
     def nodes(self) -> int:
@@ -153,6 +153,19 @@ class Driver:
                         self._lose(node, why)
                     case Answer(node, news):
                         self._hear(node, news)
+            self._tell_of_none()
+
+    def _tell_of_none(self) -> None:
+        """Says once that the run waits for a node."""
+        waits = not self._hands and self._open and not self._stop_at_s
+        if waits and not self._is_told_of_none:
+            self._say(
+                "no_nodes",
+                "no machine of the cluster works on this run; it goes on when one joins (`ray "
+                "status` shows their cores and GPUs; --device cuda uses only those with a GPU)",
+                logging.WARNING,
+            )
+        self._is_told_of_none = not self._hands
 
     # -- what nodes say ---------------------------------------------------------------------------
 
@@ -189,8 +202,11 @@ class Driver:
 
     def _lose(self, node: str, why: str) -> None:
         hand = self._hands.pop(node)
-        names = f"{len(hand.tasks)} videos are given to others" if hand.tasks else "it had no video"
-        self._say("node_lost", f"{node}: lost ({why}); {names}", logging.WARNING)
+        self._say(
+            "node_lost",
+            f"{node}: lost ({why}); videos that it had in hand: {len(hand.tasks)}",
+            logging.WARNING,
+        )
         in_hand = list(hand.tasks.values())
         if not self._stop_at_s:  # the spare ones had not begun, and are not to blame
             self._waiting.extendleft(reversed(in_hand[hand.capacity :]))
