@@ -73,15 +73,19 @@ def test_workers_of_a_node_send_pictures_as_the_user_wants() -> None:
 def test_an_output_is_waited_for_while_a_lost_nodes_worker_writes_it(tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     await_writer(output, threading.Event(), 60.0)  # nobody writes it: at once
-    with partial_path_of(output).open("wb") as partial:
-        fcntl.flock(partial, fcntl.LOCK_EX)
-        stop = threading.Event()
-        waiter = threading.Thread(target=await_writer, args=(output, stop, 60.0))
-        waiter.start()
-        waiter.join(0.3)
-        assert waiter.is_alive()
-    waiter.join(30.0)  # it is closed, as when its process dies
-    assert not waiter.is_alive()
+    partial = partial_path_of(output).open("wb")
+    fcntl.flock(partial, fcntl.LOCK_EX)
+    waits: list[float | None] = []
+
+    class Waited(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            if len(waits) == 3:
+                partial.close()  # as when its process dies
+            return False
+
+    await_writer(output, Waited(), 60.0)
+    assert len(waits) == 3
 
 
 def test_a_stop_ends_the_wait(tmp_path: Path) -> None:
