@@ -3,7 +3,7 @@
     python -m benchmarks.cluster_driver --out benchmarks/results/cluster_driver.json
 
 Lists a directory of so many tiny files as `run` does, and gives them to nodes that answer at once.
-Writes seconds and resident memory of each step; the limits are those of docs/scale.md.
+Writes seconds and resident memory of each step; fails above the limits below.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def faults(bench: Bench) -> dict[str, Any]:
     said("alone: done")
     seen = FirstSeen(bench.place / "out")
     with Cluster() as cluster:
-        driver_only, _, victim = (cluster.add(cpus) for cpus in (0, 1, 1))
+        _, _, victim = (cluster.add(cpus) for cpus in (0, 1, 1))  # the first is for drivers
         cluster.add(1)
         options = ("--cluster", cluster.address, "--state", "state.json")
         process = bench.start("out", *options)
@@ -95,7 +95,6 @@ def faults(bench: Bench) -> dict[str, Any]:
         bench.finish(bench.start("out", *options, "--resume"), "out")
         seen.look()
         ray = [p for machine in cluster.machines for p in machine.processes()]
-        del driver_only
     entries = json.loads((bench.place / "state.json").read_text())["streams"]
     log = (bench.place / "out.log").read_text()
     outputs = sorted(path.name for path in (bench.place / "out").iterdir())

@@ -16,6 +16,7 @@ import av
 import psutil
 
 from dualface_client.settings import paths
+from tests.live_servers import free_port
 from tests.processes import alive, family, wait_until
 
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
@@ -30,13 +31,6 @@ _QUICK = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class Machine:

@@ -127,11 +127,6 @@ class Driver:
         self._stop_at_s = 0.0
         self._is_told_of_none = False
 
-    @property
-    def nodes(self) -> int:
-        """How many nodes are there."""
-        return len(self._hands)
-
     def run(self, stop: Stop) -> None:
         """Runs every job that may be tried; a stream's failure ends up in its status.
 
