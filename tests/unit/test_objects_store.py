@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from dualface_client.batch.inputs import jobs_of_inputs
 from dualface_client.batch.object_jobs import check_object_outputs, skip_published
 from dualface_client.errors import SinkError, SourceError, StoppedError, UsageError
 from dualface_client.objects import store as objects
-from dualface_client.objects.store import ObjectStore, StoredObject, difference, etag_of
+from dualface_client.objects.store import ObjectStore, StoredObject, difference, etag_of, open_store
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.finished import take_published
 from dualface_client.stream.job import new_statuses
@@ -129,6 +130,36 @@ def test_an_object_that_exists_stays(s3: FakeS3, store: ObjectStore, tmp_path: P
     assert s3.get("out/file.mp4") == (tmp_path / "old").read_bytes()
     store.publish(new, f"s3://{BUCKET}/out/file.mp4", replace=True)
     assert s3.get("out/file.mp4") == new.read_bytes()
+
+
+@pytest.mark.parametrize("spoiled", [1, 100])
+def test_an_object_with_other_content_does_not_stay(
+    s3: FakeS3, store: ObjectStore, tmp_path: Path, spoiled: int
+) -> None:
+    del store  # it has set the variables
+    path, other = written(tmp_path / "file", 20), written(tmp_path / "other", 20)
+    other.write_bytes(b"x" * 20)
+    sources = iter([other] * spoiled + [path])
+
+    def opened(url: str) -> Any:
+        found = open_store(url)
+        put = found.put_file
+
+        def put_file(local: str, inner: str, **options: Any) -> None:
+            assert local == str(path)
+            put(str(next(sources)), inner, **options)
+
+        found.put_file = put_file
+        return found
+
+    publisher = ObjectStore(opened, pause_s=0.01)
+    if spoiled == 1:
+        publisher.publish(path, f"s3://{BUCKET}/out/file.mp4", replace=False)
+        assert s3.get("out/file.mp4") == path.read_bytes()
+    else:
+        with pytest.raises(SinkError, match="tried 6 times: OSError: the store has other content"):
+            publisher.publish(path, f"s3://{BUCKET}/out/file.mp4", replace=False)
+        assert s3.keys("out/") == []
 
 
 def test_a_stop_ends_a_copy(s3: FakeS3, store: ObjectStore, tmp_path: Path) -> None:

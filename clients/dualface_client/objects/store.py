@@ -10,6 +10,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ OpenStore = Callable[[str], Any]
 PART_BYTES = 16 << 20
 #: S3 takes so many.
 PARTS_LIMIT = 10_000
-#: With the pauses between them, about half a minute; each store's library tries by itself too.
+#: With pauses of 16 s between them; each store's library tries by itself, too.
 TRIES = 6
 _PAUSE_S, _PAUSE_LIMIT_S = 0.5, 10.0
 #: Trying again does not help.
@@ -184,6 +185,9 @@ class ObjectStore:
         def verify() -> StoredObject:
             found = _object(store, store.info(inner))
             if problem := difference(path, found, encrypts=lambda: _has_own_etags(store, inner)):
+                if not replace:  # ours alone, and --resume would count it as finished
+                    with suppress(Exception):  # perhaps it may not be deleted: the problem is said
+                        store.rm_file(inner)
                 raise OSError(problem)
             return found
 
