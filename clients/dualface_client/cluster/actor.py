@@ -56,7 +56,7 @@ class _Figures:
         self._frames_by_name: dict[str, int] = {}
 
     def count(self, reports: tuple[StreamReport, ...]) -> None:
-        """Takes what has changed."""
+        """Adds what has changed."""
         for report in reports:
             more = report.frames_out - self._frames_by_name.get(report.name, 0)
             self._frames_by_name[report.name] = report.frames_out

@@ -59,8 +59,8 @@ class StoredObject:
 def open_store(url: str) -> Any:
     """The file system of an address.
 
-    Where a store is and who may use it say its own environment variables, such as `AWS_PROFILE`
-    and `AWS_ENDPOINT_URL`.
+    The store's own environment variables, such as `AWS_PROFILE` and `AWS_ENDPOINT_URL`, say where
+    it is and who may use it.
 
     Raises:
         PlatformError: The package for this kind of store is not installed.
