@@ -18,7 +18,7 @@ import pytest
 from dualface_client.errors import DiskFullError, SinkError, SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
 from dualface_client.video.null_sink import NullSink
-from dualface_client.video.outfile import OutputFile, partial_path_of
+from dualface_client.video.outfile import OutputFile, is_being_written, partial_path_of
 from dualface_client.video.sink import PyavSink
 from dualface_client.video.source import PyavSource
 from dualface_client.video.x264_params import x264_params
@@ -329,6 +329,21 @@ def test_without_file_locks_only_a_new_partial_file_is_written(tmp_path: Path) -
     assert partial.read_bytes() == b"whole"
     first.publish()
     assert (final.read_bytes(), partial.exists()) == (b"whole", False)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_written"), [(0, False), (errno.EACCES, True), (errno.EOPNOTSUPP, False)]
+)
+def test_what_a_file_system_says_of_a_lock_shows_whether_an_output_is_written(
+    tmp_path: Path, code: int, is_written: bool
+) -> None:
+    def lock(fd: int, operation: int) -> None:
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    assert not is_being_written(tmp_path / "out.mp4", lock)  # there is no file
+    partial_path_of(tmp_path / "out.mp4").touch()
+    assert is_being_written(tmp_path / "out.mp4", lock) == is_written
 
 
 def test_a_finished_output_is_never_cut(tmp_path: Path) -> None:

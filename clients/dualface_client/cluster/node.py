@@ -6,9 +6,7 @@ same server, fleet and workers; only the list of videos comes bit by bit.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -39,7 +37,7 @@ from dualface_client.stream.job import new_statuses
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.triton.reaper import reap_shared_memory
-from dualface_client.video.outfile import partial_path_of
+from dualface_client.video.outfile import is_being_written
 from dualface_client.workers.fleet import Fleet
 from dualface_client.workers.place import Losses, Place
 
@@ -258,25 +256,9 @@ def await_writer(output: Path, stop: threading.Event, limit_s: float) -> None:
         limit_s: So long at most; then the stream itself says what is wrong.
     """
     until_s = time.monotonic() + limit_s
-    while _is_locked(partial_path_of(output)) and time.monotonic() < until_s:
+    while is_being_written(output) and time.monotonic() < until_s:
         if stop.wait(_LOOK_S * 10):
             return
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # not there
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # that is the question
-        return True
-    except OSError:  # no locks here
-        return False
-    finally:
-        os.close(fd)
-    return False
 
 
 def take_existing(

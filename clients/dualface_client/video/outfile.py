@@ -38,6 +38,26 @@ def is_finished(partial: Path, final: Path) -> bool:
         return False
 
 
+def is_being_written(final: Path, lock: Callable[[int, int], None] = fcntl.flock) -> bool:
+    """Whether a process writes this output; False also where file locks cannot tell.
+
+    Args:
+        final: The finished file's name.
+        lock: As `fcntl.flock`.
+    """
+    try:
+        fd = os.open(partial_path_of(final), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # not there
+        return False
+    try:
+        lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # the answer
+        return error.errno in _TAKEN
+    finally:
+        os.close(fd)
+    return False
+
+
 def why_no_partial(partial: Path) -> str:
     """Why a partial name cannot be used, empty where it can: what is there is no file of ours."""
     if partial.is_symlink():
