@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from dualface_client.cluster.messages import News, Order, Task
-from dualface_client.errors import DualfaceError, relayed
+from dualface_client.errors import DualfaceError, ServerError, relayed
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.finished import identity
@@ -29,7 +29,6 @@ SERVER_FAILURES = 3
 _LISTEN_S = 0.2
 #: Nodes have this long to end their videos after a stop.
 _STOP_S = 20.0
-_SERVER_FAILED = 3
 
 #: Says something to the user: an event's name, a sentence, a level of `logging`.
 Say = Callable[[str, str, int], None]
@@ -173,7 +172,7 @@ class Driver:
         hand.capacity = news.capacity
         if news.refused or hand.server_failures >= SERVER_FAILURES:
             why = news.refused or "its server failed several videos in a row"
-            self._dismiss(node, why, news.exit_code or _SERVER_FAILED)
+            self._dismiss(node, why, news.exit_code or ServerError.exit_code)
         else:
             self._ask(node)
 
@@ -186,7 +185,7 @@ class Driver:
             status.take(_as_given(report, status))
             return
         del hand.tasks[report.name]
-        if report.state == "failed" and report.exit_code == _SERVER_FAILED:
+        if report.state == "failed" and report.exit_code == ServerError.exit_code:
             hand.server_failures += 1
             if self._again(index, f"its server failed on {node}: {report.error}"):
                 return
