@@ -148,7 +148,7 @@ def watch(daemon: DaemonProcess, minutes: float) -> list[tuple[float, Vitals]]:
 
 
 def measure(folder: Path, minutes: float) -> tuple[dict[str, Any], list[tuple[float, Vitals]]]:
-    """What came of it, with `checks` by name, and the samples."""
+    """The result, with `checks` by name, and the samples."""
     with four_streams(folder, minutes) as daemon:
         samples = watch(daemon, minutes)
         streams = {name: daemon.stream(name) for name in NAMES}
