@@ -380,10 +380,10 @@ def test_the_way_of_a_frame_is_traced_and_its_requests_belong_to_it() -> None:
 
     headers: list[str] = []
     exporter = InMemorySpanExporter()
-    traces = Traces(TraceSettings(every_s=0.0), SimpleSpanProcessor(exporter))
-    stage = Stage(FakeSource(12), detector=Asked(), traces=traces.of("door"))
-    stage.run(with_detection(frames_per_request=1))
-    spans = exporter.get_finished_spans()
+    with Traces(TraceSettings(every_s=0.0), SimpleSpanProcessor(exporter)) as traces:
+        stage = Stage(FakeSource(12), detector=Asked(), traces=traces.of("door"))
+        stage.run(with_detection(frames_per_request=1))
+        spans = exporter.get_finished_spans()
     ways = [span for span in spans if span.parent is None]
     assert [way.attributes for way in ways] == [{"stream": "door", "frame": n} for n in range(12)]
     for way, header in zip(ways, headers, strict=True):
