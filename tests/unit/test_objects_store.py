@@ -162,6 +162,26 @@ def test_an_object_with_other_content_does_not_stay(
         assert s3.keys("out/") == []
 
 
+def test_addresses_of_two_accounts_are_of_two_stores() -> None:
+    opened: list[str] = []
+
+    class Empty:
+        def _strip_protocol(self, url: str) -> str:
+            return url
+
+        def info(self, path: str) -> None:
+            raise FileNotFoundError(path)
+
+    def open_empty(url: str) -> Empty:
+        opened.append(url)
+        return Empty()
+
+    store = ObjectStore(open_empty)
+    urls = [f"abfs://talks@{account}.dfs.core.windows.net/x.mp4" for account in "ab"]
+    assert [store.look_at(url) for url in (*urls, *urls)] == [None] * 4
+    assert opened == urls
+
+
 def test_a_stop_ends_a_copy(s3: FakeS3, store: ObjectStore, tmp_path: Path) -> None:
     del store  # it has set the variables
     stop = threading.Event()

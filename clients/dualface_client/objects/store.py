@@ -94,11 +94,11 @@ class ObjectStore:
         self._pause_s = pause_s
 
     def _open(self, url: str) -> tuple[Any, str]:
-        """The file system of an address, opened once for each kind, and the path in it."""
-        scheme = scheme_of(url)
-        if scheme not in self._stores:
-            self._stores[scheme] = self._opened(url)
-        store = self._stores[scheme]
+        """The file system of an address, opened once for each bucket, and the path in it."""
+        bucket = "/".join(url.split("/", 3)[:3])  # with Azure it may name the account, too
+        if bucket not in self._stores:
+            self._stores[bucket] = self._opened(url)
+        store = self._stores[bucket]
         return store, store._strip_protocol(url)
 
     def find(self, url: str) -> list[StoredObject]:
