@@ -72,6 +72,15 @@ def test_what_kustomize_is_told_exists(directory: str) -> None:
     assert {image["name"] for image in found["images"]} <= used
 
 
+def test_the_page_names_what_must_be_made_first() -> None:
+    page = (PLACE / "README.md").read_text()
+    for spec in (JOB_POD, *RAY_PODS):
+        for volume in spec["volumes"]:
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName", "")
+            secret = volume.get("secret", {}).get("secretName", "")
+            assert claim + secret in page
+
+
 def options(command: str) -> set[str]:
     return set(re.findall(r"--[a-z][a-z-]*", command))
 
