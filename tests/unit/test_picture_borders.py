@@ -160,3 +160,12 @@ def test_without_faces_and_known_windows_no_lines_are_worked_out() -> None:
     evidence = Unread()
     evidence.add(np.full((HEIGHT, WIDTH), 100, np.uint8), 0.0)
     assert Look(evidence, np.zeros((0, 4), np.float32)).windows() == []
+
+
+def test_change_is_seen_though_every_picture_comes_in_the_same_memory() -> None:
+    memory = np.zeros((90, 160), np.uint8)
+    evidence = Evidence()
+    for frame in range(6):
+        memory[30:60, 40:80] = 100 + 50 * (frame % 2)
+        evidence.add(memory, frame / 10)
+    assert evidence.is_alive((40.0, 30.0, 80.0, 60.0))

@@ -111,7 +111,7 @@ class Evidence:
         """Adds a frame.
 
         Args:
-            preview: Shape `(height, width)`, uint8; it is kept until the next one.
+            preview: Shape `(height, width)`, uint8.
             time_s: Its time.
         """
         self._frames += 1
@@ -123,7 +123,8 @@ class Evidence:
             change = cv2.absdiff(preview, self._previous)
             cv2.accumulateWeighted(preview, self._mean, max(1 / self._frames, fresh))
             cv2.accumulateWeighted(change, self._activity, max(1 / (self._frames - 1), fresh))
-        self._previous, self._time_s = preview, time_s
+        # A copy: the memory may hold another picture by the next look.
+        self._previous, self._time_s = preview.copy(), time_s
 
     def lines(self) -> tuple[Lines, Lines]:
         """Vertical and horizontal lines of what was added, at least one frame.
