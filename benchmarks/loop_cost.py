@@ -63,6 +63,7 @@ class Replay:
     """One stream's source, imaging, detector and embedder: answers that are there already."""
 
     decode_errors = 0
+    is_short_to_read = False
     incomplete = ""
     warnings: tuple[str, ...] = ()
     model_version = "replay/1"

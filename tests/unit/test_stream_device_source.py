@@ -28,6 +28,7 @@ class FakeSource:
     until: int | None = None
     info: VideoInfo = INFO
     decode_errors: int = 0
+    is_short_to_read: bool = True
     incomplete: str = ""
     warnings: tuple[str, ...] = ()
     closed: bool = False

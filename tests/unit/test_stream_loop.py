@@ -88,6 +88,7 @@ class FakeSource:
         default_factory=lambda: VideoInfo(*SOURCE_WH, Fraction(25), Fraction(1, 25))
     )
     decode_errors: int = 0
+    is_short_to_read: bool = False
     incomplete: str = ""
     warnings: tuple[str, ...] = ("seen by the source",)
     closed: bool = False

@@ -39,6 +39,11 @@ class DeviceSource:
         return self._source.decode_errors
 
     @property
+    def is_short_to_read(self) -> bool:
+        """Whether the GPU decodes it."""
+        return self._source.is_short_to_read
+
+    @property
     def incomplete(self) -> str:
         """What is missing of what the file promises, empty for nothing; known after the end."""
         return self._source.incomplete

@@ -60,6 +60,7 @@ from dualface_client.stream.seams import (
     PendingFaces,
 )
 from dualface_client.stream.threads import Reader, Writer
+from dualface_client.stream.turns import Turn, Turns
 from dualface_client.types import (
     ByteArray,
     Embeddings,
@@ -98,6 +99,7 @@ class StreamParts:
         tap: Where somebody who looks sees it.
         download: Brings a picture to the host, for the tap.
         traces: Of some of its frames.
+        turns: Reads sources that are short to read; None gives each a thread of its own.
     """
 
     source: FrameSource
@@ -115,6 +117,7 @@ class StreamParts:
     tap: PreviewTap = field(default_factory=PreviewTap)
     download: Callable[[Nv12Image], Nv12Image] = lambda image: image
     traces: FrameTraces = field(default_factory=FrameTraces)
+    turns: Turns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +186,9 @@ class StreamLoop:
         decoded = self._clock.timed("decode", self._traces.decoding(self._parts.source))
         info = self._parts.source.info
         ahead = min(queues.frames_ahead, frames_that_may_wait(info.width_px, info.height_px))
+        reader: Reader[Frame] | Turn[Frame]
         if self._parts.live is None:
-            reader = Reader(decoded, ahead=ahead, name="decode")
+            reader = self._reader(decoded, ahead)
         else:  # only the newest frame waits
             reader = Reader(
                 self._entered(decoded), ahead=1, name="decode", dropped=self._fell_behind
@@ -215,6 +219,12 @@ class StreamLoop:
             for note in told.notes:
                 self._status.warn(note)
             self._decider.close()
+
+    def _reader(self, decoded: Iterable[Frame], ahead: int) -> Reader[Frame] | Turn[Frame]:
+        source, turns = self._parts.source, self._parts.turns
+        if turns is None or not source.is_short_to_read:
+            return Reader(decoded, ahead=ahead, name="decode")
+        return turns.read(decoded, ahead=ahead, is_short=lambda: source.is_short_to_read)
 
     def _check(self) -> None:
         """Ends a wait that takes long, where somebody wants to stop.

@@ -42,6 +42,7 @@ from dualface_client.stream.seams import FaceDetector, FaceEmbedder, FrameSink, 
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.staging import StagedJob, staged
 from dualface_client.stream.stop import Stop
+from dualface_client.stream.turns import Turns
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.live_source import LiveSource
 from dualface_client.video.null_sink import NullSink
@@ -135,6 +136,7 @@ class Runner:
         self._pacing = pacing or Unpaced()
         self._deciders = deciders or Deciders(0)
         self._traces = traces or Traces(setup.trace)
+        self._turns = Turns()
         self._starting = threading.Lock()
         self._running = 0
 
@@ -370,6 +372,7 @@ class Runner:
                 run.outside.tap,
                 run.device.download,
                 self._traces.of(run.job.name),
+                self._turns,
             )
             complete = False
             try:

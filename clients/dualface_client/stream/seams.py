@@ -36,6 +36,10 @@ class FrameSource(Protocol):
         """Packets or pictures that could not be decoded so far."""
 
     @property
+    def is_short_to_read(self) -> bool:
+        """Whether a frame takes so little of a thread that other streams can wait for it."""
+
+    @property
     def incomplete(self) -> str:
         """What is missing of what the input promises, empty for nothing; known after the end."""
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 #: How long a blocked side sleeps before it checks again that the other side still exists.
-_POLL_S = 0.1
+POLL_S = 0.1
 
 
 class Channel(Generic[T]):
@@ -27,19 +27,38 @@ class Channel(Generic[T]):
         capacity: Most items held, at least 1.
         dropped: Gets the oldest item where one more comes than there is room for; None makes `put`
             wait for room instead.
+        taken: Called where half of the capacity is free again.
+        waiting: Called now and then while the receiver waits for an item.
     """
 
-    def __init__(self, capacity: int, dropped: Callable[[T], None] | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        dropped: Callable[[T], None] | None = None,
+        *,
+        taken: Callable[[], None] = lambda: None,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"channel capacity {capacity}: expected at least 1")
         self._capacity = capacity
         self._half = max(1, capacity // 2)
-        self._dropped = dropped
+        self._dropped, self._taken, self._waiting = dropped, taken, waiting
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._finished = False
         self._cancelled = False
         self._error: BaseException | None = None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `put` would not wait; also where the receiver has gone."""
+        return len(self._items) < self._capacity or self._cancelled
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the receiver has gone."""
+        return self._cancelled
 
     def put(self, item: T) -> bool:
         """Adds an item, waiting for room or making it.
@@ -52,7 +71,7 @@ class Channel(Generic[T]):
                 if self._dropped is not None:
                     self._dropped(self._items.popleft())
                 else:
-                    self._changed.wait(_POLL_S)
+                    self._changed.wait(POLL_S)
             if self._cancelled:
                 return False
             self._items.append(item)
@@ -66,6 +85,17 @@ class Channel(Generic[T]):
             self._finished = True
             self._error = error
             self._changed.notify_all()
+
+    def fill(self, items: Iterable[T]) -> None:
+        """Puts every item, and how they end."""
+        try:
+            for item in items:
+                if not self.put(item):
+                    break
+        except BaseException as error:  # carried to the receiving thread, whatever it is
+            self.finish(error)
+        else:
+            self.finish()
 
     def cancel(self) -> None:
         """The receiver is gone: items are dropped and every `put` returns False."""
@@ -83,7 +113,8 @@ class Channel(Generic[T]):
         while True:
             with self._changed:
                 while not (self._items or self._finished or self._cancelled):
-                    self._changed.wait(_POLL_S)
+                    if not self._changed.wait(POLL_S):
+                        self._waiting()
                 if not self._items:
                     if self._error is not None:
                         raise self._error
@@ -91,6 +122,9 @@ class Channel(Generic[T]):
                 item = self._items.popleft()
                 if len(self._items) <= self._capacity - self._half:
                     self._changed.notify_all()
+                is_half_free = len(self._items) == self._capacity - self._half
+            if is_half_free:
+                self._taken()
             yield item
 
 
@@ -113,18 +147,10 @@ class Reader(Generic[T]):
         dropped: Callable[[T], None] | None = None,
     ) -> None:
         self._channel: Channel[T] = Channel(ahead, dropped)
-        self._thread = threading.Thread(target=self._pump, args=(items,), name=name, daemon=True)
+        self._thread = threading.Thread(
+            target=self._channel.fill, args=(items,), name=name, daemon=True
+        )
         self._thread.start()
-
-    def _pump(self, items: Iterable[T]) -> None:
-        try:
-            for item in items:
-                if not self._channel.put(item):
-                    break
-        except BaseException as error:  # carried to the receiving thread, whatever it is
-            self._channel.finish(error)
-        else:
-            self._channel.finish()
 
     def __iter__(self) -> Iterator[T]:
         """Items in order; an exception of the source is raised here."""

@@ -95,6 +95,11 @@ class LiveSource:
         return self._counts["undecodable"]
 
     @property
+    def is_short_to_read(self) -> bool:
+        """False: it waits for the network."""
+        return False
+
+    @property
     def incomplete(self) -> str:
         """Always empty: a live input promises nothing."""
         return ""

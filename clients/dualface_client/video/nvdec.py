@@ -76,6 +76,11 @@ class NvdecSource(PyavSource):
         self._fates: dict[int, tuple[int, bool]] = {}  # by PTS: duration, and whether to drop
         super().__init__(path, threads=1, video_track=video_track)
 
+    @property
+    def is_short_to_read(self) -> bool:
+        """True: the GPU decodes."""
+        return True
+
     def close(self) -> None:
         """Like `PyavSource.close`; frames that are held stay valid."""
         super().close()

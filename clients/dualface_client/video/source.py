@@ -109,6 +109,11 @@ class PyavSource:
         return self._decode_errors + self._left_out + self._damaged
 
     @property
+    def is_short_to_read(self) -> bool:
+        """False: the CPU decodes."""
+        return False
+
+    @property
     def truncated(self) -> bool:
         """Whether the file was cut short. Its frames up to there are yielded."""
         return self._cut is not None

@@ -97,6 +97,11 @@ class UploadingSource:
         return self._source.decode_errors
 
     @property
+    def is_short_to_read(self) -> bool:
+        """False: the CPU decodes."""
+        return False
+
+    @property
     def incomplete(self) -> str:
         """What is missing of what the file promises, empty for nothing; known after the end."""
         return self._source.incomplete
