@@ -87,19 +87,24 @@ def main() -> None:
         for gpus in (both[:1], both):
             rows.append(run(clip, gpus, options.workers))
             print(json.dumps(rows[-1]), flush=True)
-    rates = {
-        count: statistics.median(row["frames_per_s"] for row in rows if len(row["gpus"]) == count)
-        for count in (1, 2)
-    }
-    result = {
+            result = summed_up(rows)  # kept after each run: a machine may be lent for minutes only
+            options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{result['frames_per_s']} frames/s: {result['ratio']} times")
+
+
+def summed_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians of the runs so far, and the runs."""
+    rates: dict[int, float] = {}
+    for count in {len(row["gpus"]) for row in rows}:
+        of_count = [row["frames_per_s"] for row in rows if len(row["gpus"]) == count]
+        rates[count] = statistics.median(of_count)
+    return {
         "machine": [gpu.name for gpu in read_gpus() or ()],
         "cpus": len(os.sched_getaffinity(0)),
         "frames_per_s": rates,
-        "ratio": round(rates[2] / rates[1], 3),
+        "ratio": round(rates[2] / rates[1], 3) if len(rates) == 2 else None,
         "runs": rows,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{rates[1]} and {rates[2]} frames/s: {result['ratio']} times")
 
 
 if __name__ == "__main__":
