@@ -123,11 +123,12 @@ def show(result: dict[str, Any]) -> None:
                 f" {row['recover_s']:7.2f}s {row['reid_per_minute']:9.1f} {row['reid_share']:7.2%}"
             )
     print(f"\n{'conditional, by kind of clip':32} {'tiles':>7} {'worst':>7} {'ReID':>6}", end=" ")
-    print(f"{'centred':>8} {'off edge':>9}")
+    print(f"{'centred':>8} {'off edge':>9} {'alone':>7}")
     for name, row in result["kinds"].items():
         print(
             f"{name:32} {row['tile_accuracy']:7.2%} {row['worst_tile_accuracy']:7.2%}"
             f" {row['reid_share']:6.2%} {row['centred']:8.2%} {row['centred_off_edge']:9.2%}"
+            f" {row['centred_alone']:7.2%}"
         )
     print()
     for gate in result["gates"]:

@@ -106,6 +106,7 @@ def figures(summed: TileCounts) -> dict[str, float]:
         "reid_per_minute": summed.reid_per_minute,
         "centred": summed.centred_share,
         "centred_off_edge": summed.centred_share_off_edge,
+        "centred_alone": summed.centred_share_alone,
         "frames": summed.frames,
         "counted": summed.counted,
     }

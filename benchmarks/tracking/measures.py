@@ -24,6 +24,8 @@ COUNTED_VISIBLE = 0.8
 SHOWN_VISIBLE = 0.5
 #: The middle part of a tile in which a face's centre counts as centred.
 CENTRAL_SHARE = 0.4
+#: A camera that keeps a neighbour's face out moves away before it comes, and back after it.
+AROUND_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class TileCounts:
         centred: Of these, tiles with the own face's centre in the middle 40 %.
         uncentred: Of the others, tiles in which it could have been there: the source's edge is not
             in the way.
+        beside: Of these, tiles that would then show a part of somebody else's face, at that moment
+            or within half a second of it.
     """
 
     counted: int = 0
@@ -58,6 +62,7 @@ class TileCounts:
     tiles: int = 0
     centred: int = 0
     uncentred: int = 0
+    beside: int = 0
 
     def __add__(self, other: TileCounts) -> TileCounts:
         return TileCounts(
@@ -99,6 +104,11 @@ class TileCounts:
         """The same without the tiles in which the source's edge forbids it."""
         return self.centred / max(self.centred + self.uncentred, 1)
 
+    @property
+    def centred_share_alone(self) -> float:
+        """The same without those in which a neighbour's face is in the way, too."""
+        return self.centred / max(self.centred + self.uncentred - self.beside, 1)
+
 
 def total(parts: Iterable[TileCounts]) -> TileCounts:
     """All clips in one."""
@@ -109,10 +119,13 @@ def count_tiles(played: Played, truth: Truth) -> TileCounts:
     """Judges a clip."""
     owners = (truth.expected_left, truth.expected_right)
     step_s = float(1 / Fraction(truth.fps))
-    counted = right = sides_right = swaps = centred = uncentred = 0
+    counted = right = sides_right = swaps = centred = uncentred = beside = 0
     lost_s = 0.0
     swapped = False
-    for frame, crops, shown in zip(truth.frames, played.crops, played.shown, strict=True):
+    neighbours = _neighbours(played, truth, owners)
+    for frame, crops, shown, near in zip(
+        truth.frames, played.crops, played.shown, neighbours, strict=True
+    ):
         if not frame.all_visible(COUNTED_VISIBLE):
             continue
         counted += 1
@@ -122,10 +135,12 @@ def count_tiles(played: Played, truth: Truth) -> TileCounts:
         sides_right += not any(
             _is_other(frame, who, box) for who, box in zip(owners, boxes, strict=True)
         )
-        for who, crop in zip(owners, crops, strict=True):
+        for who, crop, is_near in zip(owners, crops, near, strict=True):
             central = _is_central(frame.person(who), crop)
+            missed = not central and _could_be_central(frame.person(who), crop, truth.size)
             centred += central
-            uncentred += not central and _could_be_central(frame.person(who), crop, truth.size)
+            uncentred += missed
+            beside += missed and is_near
         swaps += not good and not swapped
         swapped = not good
         lost_s += 0.0 if good else step_s
@@ -142,6 +157,34 @@ def count_tiles(played: Played, truth: Truth) -> TileCounts:
         2 * counted,
         centred,
         uncentred,
+        beside,
+    )
+
+
+def _neighbours(played: Played, truth: Truth, owners: tuple[int, int]) -> list[tuple[bool, ...]]:
+    """Of each frame's tiles: is a neighbour in the way of the middle, now or about now?"""
+    now = [
+        [_is_in_the_way(frame, who, crop) for who, crop in zip(owners, crops, strict=True)]
+        for frame, crops in zip(truth.frames, played.crops, strict=True)
+    ]
+    reach = round(AROUND_S * Fraction(truth.fps))
+    return [
+        tuple(map(any, zip(*now[max(0, index - reach) : index + reach + 1], strict=True)))
+        for index in range(len(now))
+    ]
+
+
+def _is_in_the_way(frame: FrameTruth, who: int, crop: Crop) -> bool:
+    """Whether every crop of this size with the face in its middle shows a part of another face."""
+    own = next((person for person in frame.people if person.id == who), None)
+    if own is None:
+        return False
+    x, y = (own.box[0] + own.box[2]) / 2, (own.box[1] + own.box[3]) / 2
+    reach = 0.5 - CENTRAL_SHARE / 2  # what every such crop shows around the face's centre
+    aside, along = reach * crop.width_px, reach * crop.height_px
+    return any(
+        box[0] < x + aside and box[2] > x - aside and box[1] < y + along and box[3] > y - along
+        for box in (each.box for each in frame.people if each.id != who and each.visible > 0)
     )
 
 
