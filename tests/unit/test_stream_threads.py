@@ -142,3 +142,18 @@ def test_of_several_that_wait_the_oldest_is_dropped() -> None:
         assert channel.put(number)
     channel.finish()
     assert (list(channel), dropped) == ([3, 4], [0, 1, 2])
+
+
+def test_one_that_has_waited_too_long_is_dropped_where_a_newer_one_waits() -> None:
+    dropped: list[int] = []
+    stale = {0, 1, 3}
+    channel: Channel[int] = Channel(3, dropped.append, is_stale=stale.__contains__)
+    for number in range(3):
+        channel.put(number)
+    items = iter(channel)
+    assert next(items) == 2
+    assert dropped == [0, 1]
+    channel.put(3)
+    channel.finish()
+    assert list(items) == [3]  # nothing newer
+    assert dropped == [0, 1]

@@ -29,6 +29,12 @@ class LatencyMeter:
         with self._lock:
             self._entered_s[index] = time.monotonic()
 
+    def age_s(self, index: int) -> float:
+        """How long ago a frame that is on its way has come from the decoder; 0 for any other."""
+        with self._lock:
+            entered_s = self._entered_s.get(index)
+        return 0.0 if entered_s is None else time.monotonic() - entered_s
+
     def forget(self, index: int) -> None:
         """The frame is not going to be written."""
         with self._lock:

@@ -75,6 +75,9 @@ from dualface_client.types import (
 T = TypeVar("T")
 
 _REPORT_EVERY_S = 0.1
+#: Frames of a live stream that wait while one takes longer than usual, and for how long they do
+#: where newer ones wait, too. Where one waited alone, 2 % were lost to neighbours that took 60 ms.
+_LIVE_WAITING, _LIVE_WAIT_S = 3, 0.05
 #: Frames of a live stream that the server may refuse one after the other.
 _MISSED_LIMIT = 100
 
@@ -189,9 +192,13 @@ class StreamLoop:
         reader: Reader[Frame] | Turn[Frame]
         if self._parts.live is None:
             reader = self._reader(decoded, ahead)
-        else:  # only the newest frame waits
+        else:
             reader = Reader(
-                self._entered(decoded), ahead=1, name="decode", dropped=self._fell_behind
+                self._entered(decoded),
+                ahead=_LIVE_WAITING,
+                name="decode",
+                dropped=self._fell_behind,
+                is_stale=self._is_stale,
             )
         writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
         try:
@@ -256,6 +263,9 @@ class StreamLoop:
         self._counts["behind"] += 1
         self._latency.forget(frame.index)
         self._traces.end(frame.index, "behind")
+
+    def _is_stale(self, frame: Frame) -> bool:
+        return self._latency.age_s(frame.index) > _LIVE_WAIT_S
 
     def _reach(self, frames: Iterable[Frame], stage: str) -> None:
         for frame in frames:

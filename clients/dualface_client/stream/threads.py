@@ -27,6 +27,7 @@ class Channel(Generic[T]):
         capacity: Most items held, at least 1.
         dropped: Gets the oldest item where one more comes than there is room for; None makes `put`
             wait for room instead.
+        is_stale: Whether an item has waited too long; `dropped` gets it where a newer one waits.
         taken: Called where half of the capacity is free again.
         waiting: Called now and then while the receiver waits for an item.
     """
@@ -36,6 +37,7 @@ class Channel(Generic[T]):
         capacity: int,
         dropped: Callable[[T], None] | None = None,
         *,
+        is_stale: Callable[[T], bool] = lambda item: False,
         taken: Callable[[], None] = lambda: None,
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
@@ -43,7 +45,8 @@ class Channel(Generic[T]):
             raise ValueError(f"channel capacity {capacity}: expected at least 1")
         self._capacity = capacity
         self._half = max(1, capacity // 2)
-        self._dropped, self._taken, self._waiting = dropped, taken, waiting
+        self._dropped, self._is_stale = dropped, is_stale
+        self._taken, self._waiting = taken, waiting
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._finished = False
@@ -120,6 +123,9 @@ class Channel(Generic[T]):
                         raise self._error
                     return
                 item = self._items.popleft()
+                while self._dropped is not None and self._items and self._is_stale(item):
+                    self._dropped(item)
+                    item = self._items.popleft()
                 if len(self._items) <= self._capacity - self._half:
                     self._changed.notify_all()
                 is_half_free = len(self._items) == self._capacity - self._half
@@ -136,6 +142,7 @@ class Reader(Generic[T]):
         ahead: Most items read ahead.
         name: Thread name, for debuggers.
         dropped: Gets items that are not taken before newer ones come; None makes the source wait.
+        is_stale: See `Channel`.
     """
 
     def __init__(
@@ -145,8 +152,9 @@ class Reader(Generic[T]):
         ahead: int,
         name: str,
         dropped: Callable[[T], None] | None = None,
+        is_stale: Callable[[T], bool] = lambda item: False,
     ) -> None:
-        self._channel: Channel[T] = Channel(ahead, dropped)
+        self._channel: Channel[T] = Channel(ahead, dropped, is_stale=is_stale)
         self._thread = threading.Thread(
             target=self._channel.fill, args=(items,), name=name, daemon=True
         )
