@@ -56,6 +56,13 @@ def test_stamps_move_as_little_as_possible(
     assert (timeline.filled, timeline.bumped, timeline.jumps) == counts
 
 
+def test_long_pauses_are_counted_and_kept() -> None:
+    timeline = Timeline(MS, 40)
+    stamps = [0, 40, 59_000, 119_000, 119_040, 1_119_040]
+    assert [timeline.place(stamp) for stamp in stamps] == stamps
+    assert (timeline.pauses, timeline.longest_pause_s) == (2, Fraction(1000))
+
+
 def test_packets_shorter_than_a_unit_do_not_drift() -> None:
     """TrueHD packets last 0.83 ms, and Matroska counts in 1 ms: some share their stamp."""
     stamps = [round(index * 5 / 6) for index in range(1000)]

@@ -443,3 +443,33 @@ def test_what_a_header_cannot_mean_is_said_in_plain_words(
     path.write_bytes(f"YUV4MPEG2 {header} Ip A1:1 C420jpeg\n".encode() + 3 * frame)
     with pytest.raises(SourceError, match=says):
         PyavSource(path)
+
+
+@pytest.mark.parametrize(
+    ("codec", "params"), [("libx265", "x265-params"), ("libx264", "x264-params")]
+)
+def test_a_file_that_begins_between_two_key_frames_says_what_is_missing(
+    tmp_path: Path, codec: str, params: str
+) -> None:
+    clip = Clip(frames=50, codec=codec, options={params: "keyint=20:min-keyint=20:bframes=0"})
+    whole = media.make(tmp_path / "whole.ts", clip)
+    with av.open(str(whole)) as reader, av.open(str(tmp_path / "cut.ts"), "w") as writer:
+        (video,) = reader.streams.video
+        out = writer.add_stream_from_template(video)
+        for number, packet in enumerate(reader.demux(video)):
+            if packet.dts is not None and number >= 8:
+                packet.stream = out
+                writer.mux(packet)
+    source, frames = read(tmp_path / "cut.ts")
+    assert len(frames) == 30
+    assert [note for note in source.info.notes if "the first 0.48 s have no picture" in note]
+    source, frames = read(whole)
+    assert (len(frames), source.info.notes) == (50, ())
+
+
+def test_a_pause_of_many_minutes_is_kept_and_told(tmp_path: Path) -> None:
+    pts = (0, 1, 2, 25_000, 25_001)
+    path = media.make(tmp_path / "jump.ts", Clip(pts=pts, time_base=Fraction(1, 25)))
+    source, frames = read(path)
+    assert frames[3].time_s - frames[2].time_s == pytest.approx(999.92, abs=0.01)
+    assert any("at the longest 1000 s" in note for note in source.warnings)

@@ -48,6 +48,8 @@ _FALLBACK_RATE = Fraction(25)
 _SLOWEST = Fraction(1, 86_400)  # with fewer frames a second, MP4's times do not hold the steps
 _KEY_FRAME_WITHIN = 600  # packets; streams with periodic intra refresh have no later key frame
 _CLOSE_TIMEOUT_S = 5.0
+#: Open groups of pictures leave out the few before the first key frame, as every player does.
+_START_S = Fraction(1, 4)
 
 
 class PyavSource:
@@ -86,6 +88,7 @@ class PyavSource:
         self._damaged = 0
         self._left_out = 0
         self._to_skip = 0
+        self._sent_from: int | None = None  # earliest time of a packet so far
         self._resized = 0
         self._incomplete = ""
         self._difference: str | None = None
@@ -135,6 +138,11 @@ class PyavSource:
             (timeline.bumped, "time stamps did not increase and were moved"),
             (self._joined.joins, "joins, where time stamps start again, were closed"),
             (timeline.jumps, "jumps back in time were closed"),
+            (
+                timeline.pauses,
+                "times the next picture comes a minute or more later, at the longest "
+                f"{float(timeline.longest_pause_s):.0f} s; the one before is shown until then",
+            ),
             (
                 self._resized,
                 "frames differ in size or shape from the first one and were fitted to it",
@@ -200,6 +208,7 @@ class PyavSource:
             tone_mapper=self._tone_mapper,
             keeps_gray_levels=keeps_gray_levels(first.frame, self._stream.codec_context.name),
         )
+        self._missing_start_s = self._before(first)
         self._info = self._describe(first.frame)
         self._timeline = Timeline(self._time_base, ticks(self._step_s, self._time_base))
         self._pictures = self._deinterlaced(itertools.chain((first,), decoded))
@@ -246,10 +255,34 @@ class PyavSource:
             notes=tuple(self._notes(first)),
         )
 
+    def _before(self, first: Picture) -> Fraction:
+        """Seconds of the file before its first picture: packets without their key frame."""
+        if first.pts is None or self._sent_from is None:
+            return Fraction(0)
+        return (first.pts - self._sent_from) * self._time_base
+
     def _notes(self, first: av.VideoFrame) -> Iterator[str]:
+        yield from self._notes_of_file()
+        yield from self._notes_of_pictures(first)
+
+    def _notes_of_file(self) -> Iterator[str]:
         choice = choice_note(self._container, self._stream.index)
         if choice is not None:
             yield choice
+        if self._missing_start_s > _START_S:
+            yield (
+                f"the first {float(self._missing_start_s):.2f} s have no picture that can be "
+                "decoded: the file begins between two key frames, or its beginning is damaged"
+            )
+        if self._cut is not None:
+            yield _cut_note(self._cut)
+        if integrity.has_another_video(self._path):
+            yield (
+                "another video follows in the same file and is not used: MP4 and MOV files cannot "
+                "be joined byte by byte (`ffmpeg -f concat` joins them)"
+            )
+
+    def _notes_of_pictures(self, first: av.VideoFrame) -> Iterator[str]:
         if first.format.name not in {"yuv420p", "yuvj420p", "nv12"}:
             yield f"{first.format.name} is converted to 8-bit 4:2:0"
         if str(self._orientation):
@@ -263,13 +296,6 @@ class PyavSource:
         hdr = hdr_note(first.color_trc)
         if hdr:
             yield hdr
-        if self._cut is not None:
-            yield _cut_note(self._cut)
-        if integrity.has_another_video(self._path):
-            yield (
-                "another video follows in the same file and is not used: MP4 and MOV files cannot "
-                "be joined byte by byte (`ffmpeg -f concat` joins them)"
-            )
 
     def _frames(self) -> Iterator[Frame]:
         try:
@@ -347,6 +373,9 @@ class PyavSource:
             if self._is_skipped(packet):
                 return []
             self._times.send(packet)
+            if packet.pts is not None and not packet.is_discard:
+                first_pts = packet.pts if self._sent_from is None else self._sent_from
+                self._sent_from = min(first_pts, packet.pts)
         try:
             return self._stream.codec_context.decode(packet)
         except av.error.EOFError:  # already drained

@@ -6,6 +6,8 @@ from fractions import Fraction
 
 # A step back by more than this is a new time origin (joined streams), not a disordered stamp.
 JUMP_S = Fraction(1, 4)
+# Without a new picture for so long, somebody who watches takes a video for broken.
+PAUSE_S = Fraction(60)
 
 
 class Timeline:
@@ -19,6 +21,8 @@ class Timeline:
         filled: Missing stamps so far.
         bumped: Stamps moved by disorder or repetition so far.
         jumps: New time origins so far.
+        pauses: Steps forward of a minute or more so far.
+        longest_pause_s: The longest of them, in seconds; 0 if there is none.
     """
 
     def __init__(
@@ -43,6 +47,9 @@ class Timeline:
         self.filled = 0
         self.bumped = 0
         self.jumps = 0
+        self.pauses = 0
+        self.longest_pause_s = Fraction(0)
+        self._time_base = time_base
 
     def place(self, stamp: int | None, duration: int = 0) -> int:
         """The stamp to use.
@@ -52,6 +59,12 @@ class Timeline:
             duration: Units until the next stamp; 0 if unknown, which means one step.
         """
         placed = self._forward(stamp)
+        if (
+            self._last is not None
+            and (pause_s := (placed - self._last) * self._time_base) >= PAUSE_S
+        ):
+            self.pauses += 1
+            self.longest_pause_s = max(self.longest_pause_s, pause_s)
         self._last = placed
         self._next = placed + (duration or self._step)
         return placed
