@@ -61,7 +61,7 @@ LIMITS = {
     "threads": 1.0,
     "files": 2.0,
     "shared_files": 0.5,
-    "shared_mib": 1.0,
+    "shared_mib": 4.0,  # a model's pool grows by 1 MiB where more requests meet than before
 }
 
 
