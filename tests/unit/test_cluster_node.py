@@ -10,16 +10,19 @@ from dualface_client.cluster.messages import NodePlan, Task
 from dualface_client.cluster.node import (
     await_writer,
     is_replaced,
+    memory_limit,
     program_for,
     take_existing,
     worker_setup,
 )
 from dualface_client.cluster.ray_nodes import places_of
+from dualface_client.memory.vram import Card
 from dualface_client.objects.store import ObjectStore, StoredObject
 from dualface_client.settings.program import ProgramSettings, RunSettings, ServerSettings
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.finished import identity
 from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.load import frames_held
 from dualface_client.video.outfile import partial_path_of
 
 
@@ -68,6 +71,16 @@ def test_workers_of_a_node_send_pictures_as_the_user_wants() -> None:
         plan = NodePlan("1", ProgramSettings(server=ServerSettings(transport=transport)))
         setup = worker_setup(plan, "unix:/x", "cpu", StreamSettings(), 5, 2)
         assert (setup.transport, setup.streams) == (transport, 3)
+
+
+def test_workers_of_a_node_fill_its_gpu_as_far_as_the_user_allows() -> None:
+    settings = StreamSettings()
+    assert memory_limit(None, settings) is None
+    found = memory_limit(Card(80 << 30, 4 << 30, 0.5), settings)
+    assert found is not None
+    assert found.limit_bytes == 40 << 30
+    frame_bytes = 1920 * 1080 * 3 // 2
+    assert found.need_bytes > frames_held(settings) * frame_bytes
 
 
 def test_an_output_is_waited_for_while_a_lost_nodes_worker_writes_it(tmp_path: Path) -> None:

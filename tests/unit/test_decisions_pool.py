@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from dualface_client.decisions.decider import (
     Seen,
 )
 from dualface_client.decisions.pool import Deciders
-from dualface_client.errors import DeciderLostError, StoppedError
+from dualface_client.errors import DeciderLostError, PlatformError, StoppedError
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.types import ByteArray, Embeddings, Faces, IntArray, Side
@@ -139,6 +140,21 @@ def test_streams_share_as_many_processes_as_there_may_be(pool: Deciders) -> None
     assert len(children()) == 2
     for each in opened:
         assert len(decided(each, crossing(20), 16)) == 20
+
+
+def test_without_descriptors_a_stream_is_refused_and_nothing_leaks(pool: Deciders) -> None:
+    pool.open(BRIEF, StageClock()).close()
+    open_now = len(os.listdir("/proc/self/fd")) - 1  # without the listing's own
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for spare in range(3):  # none, or too few for what comes next
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + spare, hard))
+        try:
+            with pytest.raises(PlatformError, match=r"cannot be connected .*`ulimit -n`"):
+                pool.open(BRIEF, StageClock())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert len(os.listdir("/proc/self/fd")) - 1 == open_now
+    assert len(decided(pool.open(BRIEF, StageClock()), crossing(20), 16)) == 20
 
 
 def test_nothing_is_left_of_a_pool() -> None:

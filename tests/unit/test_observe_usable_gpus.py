@@ -66,6 +66,9 @@ def test_what_is_not_there_is_refused_with_what_is() -> None:
         choose_gpus(["2"], usable, {})
     with pytest.raises(UsageError, match=r"there is no GPU 0; there is 1:0"):
         choose_gpus(["0"], usable, {"CUDA_VISIBLE_DEVICES": "1"})
+    with pytest.raises(UsageError, match=r"--gpus MIG-: MIG-1 and MIG-2 begin so"):
+        choose_gpus(["MIG-"], usable, {})
+    assert [gpu.uuid for gpu in choose_gpus(["MIG-2"], usable, {})] == ["MIG-2"]
     with pytest.raises(PlatformError, match=r"--gpus all: .*CUDA_VISIBLE_DEVICES= hides all"):
         choose_gpus(["all"], usable, {"CUDA_VISIBLE_DEVICES": ""})
     with pytest.raises(PlatformError, match="NVML has none"):

@@ -26,6 +26,7 @@ from dualface_client.batch.shared_memory import check_shared_memory, shared_memo
 from dualface_client.cluster.messages import News, NodePlan, Note, Order, Task
 from dualface_client.errors import DualfaceError, PlatformError
 from dualface_client.location import HERE
+from dualface_client.memory.vram import Card, StreamShape, VramLimit, stream_terms
 from dualface_client.objects.store import ObjectStore
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import ROOT, event_of
@@ -34,6 +35,8 @@ from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.finished import identity, take_published
 from dualface_client.stream.job import new_statuses
+from dualface_client.stream.load import frames_held, load_of
+from dualface_client.stream.pacing import card_of
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.triton.reaper import reap_shared_memory
@@ -145,6 +148,9 @@ class Node:
             servers_for(choice, (HERE,), self._stop, Listener(), state, losses)
         )
         setup = worker_setup(self._plan, server.address, device, self._settings, streams, workers)
+        if device == "cuda":
+            card = card_of(program.run.vram_limit, server.location)
+            setup = replace(setup, vram=memory_limit(card, self._settings))
         place = Place(setup, workers, server.location)
         fleet = Fleet([place], self._stop, state, losses=losses)
         fleet.start()
@@ -210,6 +216,23 @@ def program_for(program: ProgramSettings, cpus: int) -> ProgramSettings:
         run=replace(run, streams=streams),
         server=replace(program.server, model_threads=threads),
     )
+
+
+def memory_limit(card: Card | None, settings: StreamSettings) -> VramLimit | None:
+    """How far workers of a node fill its GPU, whose videos are not known beforehand.
+
+    Args:
+        card: The GPU before the first stream; None if nothing says how full it is.
+        settings: Of videos without settings of their own.
+
+    Returns:
+        With the need of a stream of 1080p; None without a card.
+    """
+    if card is None:
+        return None
+    load = load_of(settings, frames_held(settings))
+    need = stream_terms(StreamShape("usual", 1920, 1080), load)
+    return VramLimit(card.limit_bytes, sum(need.values()))
 
 
 def worker_setup(

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -42,7 +43,7 @@ from dualface_client.decisions.messages import (
     Take,
     Tell,
 )
-from dualface_client.errors import DeciderLostError
+from dualface_client.errors import DeciderLostError, PlatformError
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.types import IntArray
 
@@ -81,9 +82,15 @@ class Deciders(ClosesAtExit):
             process = self._least_busy()
             try:
                 connection, places = process.connect()
-            except OSError:  # it has just died
+            except OSError:  # it has just died, or this process has no descriptors left
                 process = self._least_busy()
-                connection, places = process.connect()
+                try:
+                    connection, places = process.connect()
+                except OSError as error:
+                    raise PlatformError(
+                        f"a stream cannot be connected to a deciding process ({error}); fewer "
+                        "--streams need fewer open files (`ulimit -n`), --deciders 0 none"
+                    ) from error
         return _Elsewhere(brief, clock, process, connection, places, check, self._left)
 
     def close(self) -> None:
@@ -130,20 +137,15 @@ class _Process:
 
     def connect(self) -> tuple[Connection, Places]:
         """A further stream's connection and memory."""
-        ours, theirs = socket.socketpair()
-        memory = os.memfd_create("dualface-decisions", os.MFD_CLOEXEC)
-        try:
+        with ExitStack() as opened:
+            ours, theirs = map(opened.enter_context, socket.socketpair())
+            memory = os.memfd_create("dualface-decisions", os.MFD_CLOEXEC)
+            opened.callback(os.close, memory)
             os.ftruncate(memory, MEMORY_BYTES)
-            with theirs:
-                socket.send_fds(self._socket, [b"s"], [theirs.fileno(), memory])
+            socket.send_fds(self._socket, [b"s"], [theirs.fileno(), memory])
             places = Places(memory)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            os.close(memory)
-        self.streams += 1
-        return Connection(ours.detach()), places
+            self.streams += 1
+            return Connection(ours.detach()), places
 
     def kill(self) -> None:
         """Ends it at once: it does not answer."""

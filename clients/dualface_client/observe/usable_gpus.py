@@ -81,7 +81,7 @@ def choose_gpus(
         return visible
     found: list[UsableGpu] = []
     for name in wanted:
-        named = [gpu for gpu in visible if name == gpu.number or gpu.uuid.startswith(name)]
+        named = [gpu for gpu in visible if name == gpu.number] or _with_uuid(name, visible)
         # A split GPU stands for all of its instances.
         named = named or [gpu for gpu in visible if gpu.number.startswith(f"{name}:")]
         if not named:
@@ -89,6 +89,20 @@ def choose_gpus(
             raise UsageError(f"--gpus {','.join(wanted)}: there is no GPU {name}; there is {there}")
         found += named
     return list(dict.fromkeys(found))
+
+
+def _with_uuid(name: str, visible: Sequence[UsableGpu]) -> list[UsableGpu]:
+    """The GPU whose UUID begins so, as CUDA takes abbreviated ones.
+
+    Raises:
+        UsageError: There are several.
+    """
+    found = [gpu for gpu in visible if gpu.uuid.startswith(name)]
+    if len(found) > 1:
+        raise UsageError(
+            f"--gpus {name}: {' and '.join(gpu.uuid for gpu in found)} begin so; give more of it"
+        )
+    return found
 
 
 def _is_visible(gpu: UsableGpu, visible: str | None) -> bool:
