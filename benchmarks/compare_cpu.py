@@ -83,12 +83,13 @@ def main() -> None:
     options = parser.parse_args()
     with av.open(str(options.clip)) as container:
         frames = sum(packet.size > 0 for packet in container.demux(video=0))
-    work = Path(tempfile.mkdtemp())
     rows: dict[str, list[dict[str, float]]] = {}
-    for _ in range(options.rounds):
-        for name, command in commands(options.clip, work / "out.mp4", options.deface).items():
-            rows.setdefault(name, []).append(measured(command, frames))
-            print(name, rows[name][-1], flush=True)
+    with tempfile.TemporaryDirectory() as work:
+        out = Path(work) / "out.mp4"
+        for _ in range(options.rounds):
+            for name, command in commands(options.clip, out, options.deface).items():
+                rows.setdefault(name, []).append(measured(command, frames))
+                print(name, rows[name][-1], flush=True)
     result: dict[str, Any] = {
         "clip": options.clip.name,
         "frames": frames,

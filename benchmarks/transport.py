@@ -37,26 +37,27 @@ _PICTURES = 20
 
 def run(clip: Path, address: str, server: psutil.Process, transport: str) -> dict[str, Any]:
     """One run; its figures for each frame."""
-    work = Path(tempfile.mkdtemp())
-    command = [sys.executable, "-m", "dualface_client", "run", str(clip), "--encoder", "none"]
-    command += ["--server", address, "--transport", transport, "--device", "cpu", "--quiet"]
-    command += ["--tracks", str(work / "tracks.txt"), "--summary", str(work / "summary.json")]
-    server_s, client_s = _cpu_s(server), os.times()
-    subprocess.run(command, check=True)
-    used = os.times()
-    (report,) = json.loads((work / "summary.json").read_text())["streams"]
-    frames = report["frames_out"]
-    return {
-        "transport": transport,
-        "frames_per_s": round(frames / report["elapsed_s"], 2),
-        "client_cpu_ms": round(
-            1e3 * (used.children_user + used.children_system) / frames
-            - 1e3 * (client_s.children_user + client_s.children_system) / frames,
-            2,
-        ),
-        "server_cpu_ms": round(1e3 * (_cpu_s(server) - server_s) / frames, 2),
-        "tracks": (work / "tracks.txt").read_text(),
-    }
+    with tempfile.TemporaryDirectory() as place:
+        work = Path(place)
+        command = [sys.executable, "-m", "dualface_client", "run", str(clip), "--encoder", "none"]
+        command += ["--server", address, "--transport", transport, "--device", "cpu", "--quiet"]
+        command += ["--tracks", str(work / "tracks.txt"), "--summary", str(work / "summary.json")]
+        server_s, client_s = _cpu_s(server), os.times()
+        subprocess.run(command, check=True)
+        used = os.times()
+        (report,) = json.loads((work / "summary.json").read_text())["streams"]
+        frames = report["frames_out"]
+        return {
+            "transport": transport,
+            "frames_per_s": round(frames / report["elapsed_s"], 2),
+            "client_cpu_ms": round(
+                1e3 * (used.children_user + used.children_system) / frames
+                - 1e3 * (client_s.children_user + client_s.children_system) / frames,
+                2,
+            ),
+            "server_cpu_ms": round(1e3 * (_cpu_s(server) - server_s) / frames, 2),
+            "tracks": (work / "tracks.txt").read_text(),
+        }
 
 
 def _cpu_s(root: psutil.Process) -> float:

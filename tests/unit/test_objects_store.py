@@ -248,3 +248,14 @@ def test_a_published_output_is_not_made_again(
     assert (first.state, first.resumed, first.frames_out, first.fps) == ("done", True, 75, 25.0)
     assert second.state == "waiting"
     assert take_published(jobs[0], new_statuses(jobs)[0], store)
+
+
+def test_without_credentials_the_remedy_is_named(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(SourceError, match=r"a\.mp4: .*no credentials .*AWS_ACCESS_KEY_ID"):
+        store.fetch(f"s3://{BUCKET}/a.mp4", tmp_path / "a.mp4")

@@ -308,7 +308,12 @@ def _unix_s(written: Any) -> float:
 
 
 def _is_final(error: Exception) -> bool:
-    return isinstance(error, _FINAL) or "Credential" in type(error).__name__
+    return isinstance(error, _FINAL) or _lacks_credentials(error)
+
+
+def _lacks_credentials(error: Exception) -> bool:
+    """Each library has a class of its own: `NoCredentialsError`, `DefaultCredentialsError`, ..."""
+    return "Credential" in type(error).__name__
 
 
 def _reason(error: Exception) -> str:
@@ -319,4 +324,10 @@ def _reason(error: Exception) -> str:
         return "it exists, or appeared meanwhile; choose another name or allow --overwrite"
     if isinstance(error, PermissionError):
         return f"not permitted ({error}); check the store's credentials"
+    if _lacks_credentials(error):
+        return (
+            f"no credentials ({error}); give them as the store's own tools take them, for example "
+            "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for s3, "
+            "GOOGLE_APPLICATION_CREDENTIALS for gs, AZURE_STORAGE_CONNECTION_STRING for az"
+        )
     return f"{type(error).__name__}: {error}".strip(": ")
