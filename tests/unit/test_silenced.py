@@ -63,23 +63,21 @@ _MUTED = re.compile(r"(filterwarnings|simplefilter)\(\s*[\"']ignore")
 
 def silent(text: str) -> list[str]:
     """Lines of a script that hide a failure, without a word on them, above or just below."""
-    lines = text.splitlines()
-    return [
-        line.strip()
-        for number, line in enumerate(lines)
-        if _SILENT.search(line)
-        and not any(_WORDS.search(near) for near in lines[max(0, number - 3) : number + 2])
-    ]
+    return _wordless(_SILENT, text, above=3, below=1)
 
 
 def muted(text: str) -> list[str]:
     """Warnings that are ignored without a word on the line or above."""
+    return _wordless(_MUTED, text, above=1, below=0)
+
+
+def _wordless(what: re.Pattern[str], text: str, *, above: int, below: int) -> list[str]:
     lines = text.splitlines()
     return [
         line.strip()
         for number, line in enumerate(lines)
-        if _MUTED.search(line)
-        and not any(_WORDS.search(near) for near in lines[max(0, number - 1) : number + 1])
+        if what.search(line)
+        and not any(map(_WORDS.search, lines[max(0, number - above) : number + below + 1]))
     ]
 
 

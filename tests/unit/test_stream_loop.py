@@ -736,7 +736,9 @@ def test_a_live_frame_that_takes_longer_costs_none_of_the_next_two() -> None:
             assert came.wait(10)  # two more frames come meanwhile
             return super().submit(images, imaging)
 
-    stage = Stage(Bursts(3), detector=SlowAtFirst(), live=FakeLive())
+    # A frame in ten seconds, so that none is stale however busy the machine is.
+    info = VideoInfo(*SOURCE_WH, Fraction(1, 10), Fraction(1, 25))
+    stage = Stage(Bursts(3, info=info), detector=SlowAtFirst(), live=FakeLive())
     stage.run(live_settings(StreamSettings()))
     assert [frame.index for frame in stage.sink.frames] == [0, 1, 2]
 

@@ -79,19 +79,11 @@ class Deciders(ClosesAtExit):
         if not self.count:
             return Inline(brief, clock)
         with self._lock:
-            process = self._least_busy()
             try:
-                connection, places = process.connect()
-            except OSError:  # it has just died, or this process has no descriptors left
-                process = self._least_busy()
-                try:
-                    connection, places = process.connect()
-                except OSError as error:
-                    raise PlatformError(
-                        f"a stream cannot be connected to a deciding process ({error}); fewer "
-                        "--streams need fewer open files (`ulimit -n`), --deciders 0 none"
-                    ) from error
-        return _Elsewhere(brief, clock, process, connection, places, check, self._left)
+                found = self._connected()
+            except OSError:  # the process has just died, or no descriptors are left here
+                found = self._connected_or_refused()
+        return _Elsewhere(brief, clock, *found, check, self._left)
 
     def close(self) -> None:
         """Ends the processes, which hold nothing that would have to be kept."""
@@ -99,6 +91,19 @@ class Deciders(ClosesAtExit):
             for process in self._processes:
                 process.close()
             self._processes.clear()
+
+    def _connected(self) -> tuple[_Process, Connection, Places]:
+        process = self._least_busy()
+        return process, *process.connect()
+
+    def _connected_or_refused(self) -> tuple[_Process, Connection, Places]:
+        try:
+            return self._connected()
+        except OSError as error:
+            raise PlatformError(
+                f"a stream cannot be connected to a deciding process ({error}); fewer --streams "
+                "need fewer open files (`ulimit -n`), --deciders 0 none"
+            ) from error
 
     def _left(self, process: _Process) -> None:
         with self._lock:

@@ -75,9 +75,12 @@ from dualface_client.types import (
 T = TypeVar("T")
 
 _REPORT_EVERY_S = 0.1
-#: Frames of a live stream that wait while one takes longer than usual, and for how long they do
-#: where newer ones wait, too. Where one waited alone, 2 % were lost to neighbours that took 60 ms.
-_LIVE_WAITING, _LIVE_WAIT_S = 3, 0.05
+#: Frames of a live stream that wait while one takes longer than usual, and for how many frames'
+#: time they do where newer ones wait, too. Where one waited alone, 2 % of a camera of 30 frames/s
+#: were lost to neighbours that took 60 ms.
+_LIVE_WAITING, _LIVE_WAIT_FRAMES = 3, 1.5
+#: Frames per second of a live stream that does not say.
+_USUAL_RATE = 25
 #: Frames of a live stream that the server may refuse one after the other.
 _MISSED_LIMIT = 100
 
@@ -170,6 +173,7 @@ class StreamLoop:
         self._decider = parts.deciders(self._brief(), clock, self._check)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
         every, rate = self._frames_per_look(), parts.source.info.frame_rate
+        self._live_wait_s = _LIVE_WAIT_FRAMES / float(rate or _USUAL_RATE)
         self._gaps = None if every == 1 else Gaps(settings.tracking.scene, longest_s(every, rate))
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
@@ -265,7 +269,7 @@ class StreamLoop:
         self._traces.end(frame.index, "behind")
 
     def _is_stale(self, frame: Frame) -> bool:
-        return self._latency.age_s(frame.index) > _LIVE_WAIT_S
+        return self._latency.age_s(frame.index) > self._live_wait_s
 
     def _reach(self, frames: Iterable[Frame], stage: str) -> None:
         for frame in frames:
