@@ -46,6 +46,9 @@ __all__ = [
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What FFmpeg says of headers that make no sense; of a file on a disk it means nothing else.
 _SENSELESS = frozenset({errno.EBUSY, errno.EINVAL, errno.ERANGE, errno.EDOM})
+#: AVFMT_TS_DISCONT, of a container format: its times may start again, so that its duration is only
+#: measured in its last bytes.
+TIMES_RESTART = 0x0200
 # PyAV raises its own tree; its non-FFmpeg failures are plain ValueError and OSError.
 AV_ERRORS: tuple[type[Exception], ...] = (av.FFmpegError, OSError, ValueError, RuntimeError)
 

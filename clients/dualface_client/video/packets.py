@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from dualface_client.video.ffmpeg import AV_ERRORS, av, ticks
+from dualface_client.video.ffmpeg import AV_ERRORS, TIMES_RESTART, av, ticks
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.stream import Stream
 
-_TIMES_RESTART = 0x0200  # AVFMT_TS_DISCONT
 # Steps back of a single track by less than this are an overlap, not a new part.
 _OVERLAP_S = Fraction(1, 4)
 # How far is looked ahead for the same join in the other tracks.
@@ -65,7 +64,7 @@ class _Track:
     def of(cls, stream: Stream, container: InputContainer) -> _Track:
         time_base = stream.time_base or Fraction(1, 90_000)
         until = None
-        if not container.format.flags & _TIMES_RESTART and container.duration is not None:
+        if not container.format.flags & TIMES_RESTART and container.duration is not None:
             until = ticks(Fraction(container.duration, av.time_base), time_base)
         limit = int(_REORDER_LIMIT_S / time_base)
         return cls(time_base, stream.type == "audio", limit, until=until)

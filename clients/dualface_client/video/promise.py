@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from dualface_client.video.ffmpeg import av
+from dualface_client.video.ffmpeg import TIMES_RESTART, av
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-_TIMES_RESTART = 0x0200  # AVFMT_TS_DISCONT: its duration is measured in its last bytes
 _UNKNOWN_FRAMES = 1 << 30  # what FFmpeg writes into an AVI when it cannot come back
 # Headers are written from the recorder's clock, or count the time that decoders need to start.
 _SLACK_S = Fraction(1, 10)
@@ -76,7 +75,7 @@ class Promise:
             # Recorders write empty samples for pauses; FFmpeg gives out none of them.
             packets = sum(entry.size > 0 for entry in stream.index_entries)
             return cls(packets, end_s, True, step_s, step_s)
-        if container.format.flags & _TIMES_RESTART or not container.duration:
+        if container.format.flags & TIMES_RESTART or not container.duration:
             return cls(0, None, True, step_s, step_s)
         # Where B frames have only decode times, their delay counts as duration.
         delay_s = (1 + stream.codec_context.reorder_depth) * step_s
