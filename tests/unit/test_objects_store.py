@@ -79,6 +79,8 @@ def test_what_does_not_exist_fails_alone(s3: FakeS3, store: ObjectStore) -> None
     del s3, store
     jobs = jobs_of_inputs([f"s3://{BUCKET}/no.mp4", "s3://nobody/", f"s3://{BUCKET}/empty/"], None)
     assert all("no such object or bucket" in job.problem for job in jobs)
+    (job,) = jobs_of_inputs([f"s3://{BUCKET}/no.mp4"], "no.mp4")  # which is no file of this name
+    assert "no such object" in job.problem
 
 
 def test_one_object_cannot_hold_several_videos(

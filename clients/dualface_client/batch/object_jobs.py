@@ -29,7 +29,7 @@ def jobs_of_objects(
     try:
         found = (store or ObjectStore()).find(url)
     except SourceError as error:  # the job fails with this, and others go on
-        yield Job(PurePosixPath(url).stem or url, Path(PurePosixPath(url).name), None, str(error))
+        yield replace(_job(url), name=PurePosixPath(url).stem or url, problem=str(error))
         return
     if [entry.url for entry in found] == [url]:  # named directly: tried in any case
         yield _job(url)
@@ -40,7 +40,7 @@ def jobs_of_objects(
         tell(f"{url}: {skipped} outputs of earlier runs (*{OUTPUT_TAG}.*) are left out")
     if not wanted:
         problem = f"{url}: has no videos ({' '.join(sorted(VIDEO_SUFFIXES))})"
-        yield Job(PurePosixPath(url).name or url, Path(PurePosixPath(url).name), None, problem)
+        yield replace(_job(url), name=PurePosixPath(url).name or url, problem=problem)
     yield from (_job(entry.url) for entry in wanted)
 
 
