@@ -144,7 +144,9 @@ def test_a_load_that_takes_too_long_says_so_and_goes_on(
     options = ("--onnx", new, "--repository", server.repository, "--timeout", "0.01")
     done = command(server, "swap", "face_reid", *options)
     version = max(int(path.name) for path in (server.repository / "face_reid").glob("[0-9]*"))
-    assert "not done in 0.01 s. It is still being loaded; version" in str(done.exception)
+    # A busy machine may begin to load later, or be done by the time it is asked.
+    state = r"(It is still being loaded; version \d+ answers until then|Version \d+ still answers)"
+    assert re.search(rf"not done in 0\.01 s\. {state}", str(done.exception))
     with Connection(server.grpc_address) as connection:
         wait_until(lambda: serving_version(connection, "face_reid") == str(version))
 
