@@ -19,8 +19,9 @@ def moments_to_look_at(
 ) -> list[float]:
     """Times of the pictures to look at, in the order in which to look.
 
-    Key frames come first, as they can be decoded by themselves and encoders put them at cuts;
-    what gaps they leave is filled, the longest ones first.
+    Key frames come first, as they can be decoded by themselves and encoders put them at cuts: the
+    way to any other picture may take ten times as long. What gaps they leave is filled, the longest
+    ones first.
 
     Args:
         duration_s: Length of the video, seconds; 0 if unknown.
@@ -34,7 +35,8 @@ def moments_to_look_at(
     wanted = frame_count // settings.frames_per_moment
     wanted = min(max(wanted, settings.least_moments), settings.most_moments)
     end_s = max(duration_s, key_times_s[-1] if key_times_s else 0.0)
-    times = _spread(key_times_s, wanted) or [0.0]
+    keys = _spread(key_times_s, wanted) or [0.0]
+    times = list(keys)
     while len(times) < wanted:
         gap_s, after = max(
             (later - time, -index)
@@ -45,7 +47,13 @@ def moments_to_look_at(
         times.insert(1 - after, times[-after] + gap_s / 2)
     if len(times) <= _ONE_PASS:
         return times
-    return [*times[0::4], *times[2::4], *times[1::2]]
+    between = sorted(set(times).difference(keys))
+    return [*_coarsely(keys), *_coarsely(between)]
+
+
+def _coarsely(times_s: Sequence[float]) -> list[float]:
+    """Every fourth time first, then those in the middle between two, then the rest."""
+    return [*times_s[0::4], *times_s[2::4], *times_s[1::2]]
 
 
 def _spread(times_s: Sequence[float], wanted: int) -> list[float]:
