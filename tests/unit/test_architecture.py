@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / "clients" / PACKAGE
 #: What each room may use besides itself. `types` and `errors` are open to all but each other, and
 #: so are the mechanisms: single modules that know nothing of video.
 MECHANISMS = {"closing", "background", "backoff", "atomic_file", "extras", "histogram", "location"}
-MECHANISMS |= {"request_headers"}
+MECHANISMS |= {"request_headers", "fibers"}
 BASE = {"types", "errors"} | MECHANISMS
 #: The rooms a stream is made of; none of them knows another.
 SIDE_BY_SIDE = {"video", "imaging", "tracking", "picture", "framing", "observe"}
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "extras": {"errors"},
     "backoff": set(),
     "request_headers": set(),
+    "fibers": set(),
     "histogram": set(),
     "location": set(),
     "atomic_file": set(),
@@ -71,6 +72,7 @@ HEAVY = {
     "cupy": set(),
     "PyNvVideoCodec": set(),
     "lap": {"tracking"},
+    "greenlet": set(),
     "fsspec": set(),
     "ray": set(),
     "opentelemetry": set(),

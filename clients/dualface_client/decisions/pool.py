@@ -44,6 +44,7 @@ from dualface_client.decisions.messages import (
     Tell,
 )
 from dualface_client.errors import DeciderLostError, PlatformError
+from dualface_client.fibers import give_way_until_readable
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.types import IntArray
 
@@ -220,6 +221,7 @@ class _Elsewhere:
             return Account()
         try:
             self._send(Tell())
+            give_way_until_readable(self._connection.fileno(), _TELL_S)
             told = self._receive() if self._connection.poll(_TELL_S) else None
         except DeciderLostError:  # it has taken what it knew with it
             return Account()
@@ -269,7 +271,7 @@ class _Elsewhere:
         self._owes_answer = True
         try:
             since_s = time.monotonic()
-            while not self._connection.poll(_LOOK_S):
+            while not self._is_there():
                 waited_s = time.monotonic() - since_s
                 if waited_s > _PATIENCE_S:  # one that is only busy still gets its frames done
                     self._check()
@@ -280,6 +282,11 @@ class _Elsewhere:
             raise self._lost() from error
         self._owes_answer = False
         return found
+
+    def _is_there(self) -> bool:
+        """Waits for a while for an answer, or for its process to end."""
+        is_there = give_way_until_readable(self._connection.fileno(), _LOOK_S)
+        return self._connection.poll(_LOOK_S) if is_there is None else is_there
 
     def _lost(self) -> DeciderLostError:
         return DeciderLostError(

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dualface_client.errors import LeaseTimeoutError, MemoryRegionError
+from dualface_client.fibers import give_way, notify, task_name
 from dualface_client.memory.figures import Leak, PoolReport, SlotCounts, caller_place, debug_leases
 from dualface_client.memory.region import Region
+
+T = TypeVar("T")
 
 #: A page: separates slots for copy engines and caches, and aligns any element type.
 ALIGNMENT = 4096
@@ -86,8 +89,8 @@ class Lease:
         self.offset = offset
         self.byte_size = pool.size_of(size_class).byte_size
         self.number = pool.number_of(size_class, offset)
-        thread = threading.current_thread().name
-        self.label = f"{label} of {thread}" if label else thread
+        task = task_name()
+        self.label = f"{label} of {task}" if label else task
         self.since_s = time.monotonic()
         self.place = caller_place() if pool.debug else ""
 
@@ -242,7 +245,7 @@ class SlotPool:
         shelf.waits += 1
         try:
             while not shelf.free and (left_s := begin_s + timeout_s - time.monotonic()) > 0:
-                if not self._free.wait_for(lambda: bool(shelf.free), min(left_s, _LOOK_S)):
+                if not self._one_comes_free(shelf, min(left_s, _LOOK_S)):
                     self._without_lock(meanwhile)
         finally:
             shelf.wait_s += time.monotonic() - begin_s
@@ -252,10 +255,18 @@ class SlotPool:
                 f"are held: {_who(shelf)}. Remedy: more slots, or find out why they are held"
             )
 
-    def _without_lock(self, action: Callable[[], object]) -> None:
+    def _one_comes_free(self, shelf: _Shelf, limit_s: float) -> bool:
+        def is_free() -> bool:
+            return bool(shelf.free)
+
+        # Another fiber of this thread may have to go on until it gives its slot back.
+        found = self._without_lock(lambda: give_way(is_free, limit_s))
+        return self._free.wait_for(is_free, limit_s) if found is None else found
+
+    def _without_lock(self, action: Callable[[], T]) -> T:
         self._free.release()
         try:
-            action()
+            return action()
         finally:
             self._free.acquire()
 
@@ -345,6 +356,7 @@ class SlotPool:
         shelf.free.append(lease.offset)
         # All, not one: a waiter for another class could swallow a single wake-up.
         self._free.notify_all()
+        notify()
 
 
 def bytes_needed(classes: Mapping[str, SizeClass]) -> int:

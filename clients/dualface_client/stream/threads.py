@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
+from dualface_client.fibers import give_way, notify, spawn
+
 T = TypeVar("T")
 
 #: How long a blocked side sleeps before it checks again that the other side still exists.
@@ -69,6 +71,8 @@ class Channel(Generic[T]):
         Returns:
             False if the receiver has gone; the item was not taken.
         """
+        if self._dropped is None:
+            give_way(lambda: self.has_room)
         with self._changed:
             while len(self._items) >= self._capacity and not self._cancelled:
                 if self._dropped is not None:
@@ -80,6 +84,8 @@ class Channel(Generic[T]):
             self._items.append(item)
             if len(self._items) >= self._half:
                 self._changed.notify_all()
+            if len(self._items) == self._half:  # with more, a fiber does not begin to wait
+                notify()
             return True
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -88,6 +94,7 @@ class Channel(Generic[T]):
             self._finished = True
             self._error = error
             self._changed.notify_all()
+            notify()
 
     def fill(self, items: Iterable[T]) -> None:
         """Puts every item, and how they end."""
@@ -106,6 +113,7 @@ class Channel(Generic[T]):
             self._cancelled = True
             self._items.clear()
             self._changed.notify_all()
+            notify()
 
     def __iter__(self) -> Iterator[T]:
         """Items in order until the sender finishes.
@@ -114,6 +122,8 @@ class Channel(Generic[T]):
             BaseException: What the sender passed to `finish`.
         """
         while True:
+            while give_way(self._is_worth_waking, POLL_S) is False and not self._is_due:
+                self._waiting()
             with self._changed:
                 while not (self._items or self._finished or self._cancelled):
                     if not self._changed.wait(POLL_S):
@@ -130,8 +140,16 @@ class Channel(Generic[T]):
                     self._changed.notify_all()
                 is_half_free = len(self._items) == self._capacity - self._half
             if is_half_free:
+                notify()
                 self._taken()
             yield item
+
+    @property
+    def _is_due(self) -> bool:
+        return bool(self._items) or self._finished or self._cancelled
+
+    def _is_worth_waking(self) -> bool:
+        return len(self._items) >= self._half or self._finished or self._cancelled
 
 
 class Reader(Generic[T]):
@@ -182,6 +200,7 @@ class Writer(Generic[T]):
     def __init__(self, write: Callable[[T], None], *, behind: int, name: str) -> None:
         self._channel: Channel[T] = Channel(behind)
         self._error: BaseException | None = None
+        self._ended = False
         self._thread = threading.Thread(target=self._drain, args=(write,), name=name, daemon=True)
         self._thread.start()
 
@@ -192,6 +211,9 @@ class Writer(Generic[T]):
         except BaseException as error:  # raised again in put() or finish()
             self._error = error
             self._channel.cancel()
+        finally:
+            self._ended = True
+            notify()
 
     def put(self, item: T) -> None:
         """Hands an item over, waiting for room.
@@ -209,6 +231,7 @@ class Writer(Generic[T]):
             BaseException: What a write raised.
         """
         self._channel.finish()
+        give_way(lambda: self._ended)
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -216,4 +239,51 @@ class Writer(Generic[T]):
     def close(self, timeout_s: float = 30.0) -> None:
         """Drops waiting items, waits for the one being written; never raises."""
         self._channel.cancel()
+        give_way(lambda: self._ended, timeout_s)
         self._thread.join(timeout_s)
+
+
+class AtOnce(Generic[T]):
+    """Calls a function with each item where it is put; used like a `Writer`.
+
+    Args:
+        write: Called on the same thread; what it raises comes out of `put`.
+    """
+
+    def __init__(self, write: Callable[[T], None]) -> None:
+        self.put = write
+
+    def finish(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """Nothing waits."""
+
+
+class Spawned(Generic[T]):
+    """Iterates a source on a fiber beside the caller's, one item ahead; only on a fiber.
+
+    Args:
+        items: Iterated once.
+        name: Of the fiber.
+    """
+
+    def __init__(self, items: Iterable[T], name: str) -> None:
+        self._items = items
+        self._channel: Channel[T] = Channel(1)
+        self._ended = False
+        spawn(self._fill, name)
+
+    def _fill(self) -> None:
+        self._channel.fill(self._items)
+        self._ended = True
+        notify()
+
+    def __iter__(self) -> Iterator[T]:
+        """Items in order; an exception of the source is raised here."""
+        return iter(self._channel)
+
+    def close(self) -> None:
+        """Stops reading and waits for the item that is under way."""
+        self._channel.cancel()
+        give_way(lambda: self._ended)

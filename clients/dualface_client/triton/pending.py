@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from dualface_client.errors import InferenceTimeoutError
+from dualface_client.fibers import give_way, notify
 
 Output = npt.NDArray[Any]
 
@@ -37,7 +38,8 @@ class PendingInference:
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for a while for an answer or an error; returns whether one is there."""
-        return bool(wait([self._future], timeout_s).done)
+        is_done = give_way(self.done, timeout_s)
+        return bool(wait([self._future], timeout_s).done) if is_done is None else is_done
 
     def refuse_overdue(self) -> None:
         """For a wait in parts: raises if even the request's own limit did not end it.
@@ -93,3 +95,4 @@ class PendingInference:
                 self._future.set_result(outcome)
         except InvalidStateError:  # the other one was first
             return
+        notify()
