@@ -29,11 +29,13 @@ import numpy as np
 
 from benchmarks.tracking.cache import Models, Sight
 from dualface_client.decisions.pool import Deciders
+from dualface_client.fibers import Fibers
 from dualface_client.imaging.cpu import CpuImaging
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.loop import StreamLoop, StreamParts
+from dualface_client.stream.turns import Turns
 from dualface_client.types import (
     ByteArray,
     Embeddings,
@@ -63,7 +65,7 @@ class Replay:
     """One stream's source, imaging, detector and embedder: answers that are there already."""
 
     decode_errors = 0
-    is_short_to_read = False
+    is_short_to_read = True
     incomplete = ""
     warnings: tuple[str, ...] = ()
     model_version = "replay/1"
@@ -119,9 +121,9 @@ class Replay:
         """Draws nothing."""
         return list(images)
 
-    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
-        """That of a sharp face."""
-        return 1.0
+    def sharpness(self, image: Nv12Image, boxes_xyxy_px: FloatArray) -> FloatArray:
+        """That of sharp faces."""
+        return np.ones(len(boxes_xyxy_px), np.float32)
 
     def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
         """The same."""
@@ -170,25 +172,40 @@ def watched(clip: Path, frames: int) -> tuple[VideoInfo, list[Seen]]:
         source.close()
 
 
-def loop_over(replay: Replay, clock: StageClock, deciders: Deciders) -> Callable[[], None]:
+def loop_over(
+    replay: Replay, clock: StageClock, deciders: Deciders, turns: Turns | None = None
+) -> Callable[[], None]:
     """A stream as a worker on a GPU runs it."""
     settings = StreamSettings()
     detection = replace(settings.detection, every=1, frames_per_request=16, requests_in_flight=1)
-    parts = StreamParts(replay, NullSink(), replay, replay, replay, deciders=deciders.open)
+    parts = StreamParts(
+        replay, NullSink(), replay, replay, replay, deciders=deciders.open, turns=turns
+    )
     status = StreamStatus(StreamReport("replay", "clip", ""))
     settings = replace(settings, detection=detection)
     return StreamLoop(parts, settings, status, threading.Event(), clock).run
 
 
 def measured(
-    info: VideoInfo, seen: Sequence[Seen], streams: int, repeat: int, deciders: Deciders
+    info: VideoInfo,
+    seen: Sequence[Seen],
+    streams: int,
+    repeat: int,
+    deciders: Deciders,
+    fibers: Fibers | None,
 ) -> dict[str, Any]:
     """Loops of one process, side by side."""
     clocks = [StageClock() for _ in range(streams)]
-    threads = [
-        threading.Thread(target=loop_over(Replay(info, seen, repeat), clock, deciders))
-        for clock in clocks
-    ]
+    turns = None if fibers is None else Turns()
+
+    def run(clock: StageClock) -> None:
+        loop = loop_over(Replay(info, seen, repeat), clock, deciders, turns)
+        if fibers is None:
+            loop()
+        else:
+            fibers.run(loop, "replay")
+
+    threads = [threading.Thread(target=run, args=(clock,)) for clock in clocks]
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
@@ -200,6 +217,7 @@ def measured(
     return {
         "streams": streams,
         "deciders": deciders.count,
+        "fibers": fibers is not None,
         "frames_per_s": round(frames / wall_s, 1),
         "cpu_ms_per_frame": round(1e3 * cpu_s / frames, 3),
         "stages_cpu_ms_per_frame": {
@@ -227,9 +245,11 @@ def main() -> None:
             loop_over(Replay(info, seen, options.repeat), StageClock(), Deciders(0))()
         pstats.Stats(profile).sort_stats("tottime").print_stats(45)
         return
-    for streams, count in product(options.streams, options.deciders):
+    ways = product(options.streams, options.deciders, (False, True))
+    for streams, count, with_fibers in ways:
+        fibers = Fibers() if with_fibers else None
         with Deciders(count) as deciders:
-            found = measured(info, seen, streams, options.repeat, deciders)
+            found = measured(info, seen, streams, options.repeat, deciders, fibers)
         print(json.dumps(found), flush=True)
 
 

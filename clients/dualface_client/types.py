@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -68,7 +69,7 @@ class ColorSpec:
     full_range: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Nv12Image:
     """One 8-bit 4:2:0 picture, on the host (NumPy) or on a GPU (CuPy).
 
@@ -76,11 +77,13 @@ class Nv12Image:
         y: Luma, shape `(height, width)`, uint8. Both sizes are even.
         uv: Chroma, shape `(height / 2, width / 2, 2)`, uint8, interleaved Cb, Cr.
         color: Matrix and range of the samples.
+        owner: What the pixels belong to as long as it exists; None for the arrays themselves.
     """
 
     y: Any
     uv: Any
     color: ColorSpec = field(default_factory=ColorSpec)
+    owner: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         height, width = self.y.shape
@@ -197,6 +200,7 @@ class Letterbox:
     height_px: int
 
     @classmethod
+    @lru_cache(maxsize=64)  # for every frame the same
     def fit(cls, source_wh_px: tuple[float, float], target_wh_px: tuple[int, int]) -> Letterbox:
         """The largest centred placement that keeps the aspect.
 

@@ -317,6 +317,22 @@ def test_previews_agree(imaging: CudaImaging, stream: CudaStream, size: tuple[in
     assert np.abs(found.astype(np.int16) - expected).max() <= 1  # only rounding may differ
 
 
+def test_sharpness_agrees(imaging: CudaImaging, stream: CudaStream, picture: Nv12Image) -> None:
+    width, height = picture.width_px, picture.height_px
+    boxes = [
+        (100.2, 80.7, 180.9, 175.1),
+        (10, 20, 400, 500),
+        (-50, -40, 90, 110),  # reaches beyond the picture
+        (width - 60, height - 90, width + 60, height + 10),
+        (30, 30, 32, 32),  # too small
+        (width + 10, 0, width + 90, 90),  # outside
+    ]
+    found = imaging.sharpness(upload(picture, stream), np.array(4 * boxes, np.float32))
+    expected = CpuImaging().sharpness(picture, np.array(4 * boxes, np.float32))
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert (expected > 0).sum() == 4 * 4
+
+
 def test_thumbnail_made_with_the_letterbox_belongs_to_its_picture(
     imaging: CudaImaging, stream: CudaStream
 ) -> None:

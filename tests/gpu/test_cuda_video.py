@@ -309,6 +309,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.pictures: list[ByteArray] = []
+        self.is_short_to_write = False
         self.partial_path = None
         self.warnings = ()
         self.frame_count = 0

@@ -29,6 +29,7 @@ from dualface_client.errors import (
     SourceError,
     StoppedError,
 )
+from dualface_client.fibers import Fibers
 from dualface_client.observe.progress import result_lines
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
@@ -52,6 +53,7 @@ from dualface_client.stream.runner import LiveModels, Models, Runner
 from dualface_client.stream.seams import Glimpses, LiveFigures
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
+from dualface_client.stream.turns import Turns
 from dualface_client.types import (
     ByteArray,
     Embeddings,
@@ -108,6 +110,7 @@ class FakeSink:
     fail_at: int = -1
     frames: list[Frame] = field(default_factory=list)
     ended: str = ""
+    is_short_to_write: bool = False
     partial_path: Path | None = None
     warnings: tuple[str, ...] = ()
     error: Exception = field(default_factory=lambda: SinkError("the disk melted"))
@@ -158,8 +161,8 @@ class FakeImaging:
         self.drawn.append(len(images))
         return list(images)
 
-    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
-        return 1.0
+    def sharpness(self, image: Nv12Image, boxes_xyxy_px: FloatArray) -> FloatArray:
+        return np.ones(len(boxes_xyxy_px), np.float32)
 
     def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
         return canvas
@@ -248,6 +251,8 @@ class Stage:
     tap: PreviewTap = field(default_factory=PreviewTap)
     deciders: Callable[[Brief, StageClock, Callable[[], None]], Deciding] = Inline
     traces: FrameTraces = field(default_factory=FrameTraces)
+    turns: Turns = field(default_factory=Turns)
+    fibers: Fibers = field(default_factory=Fibers)
 
     def run(self, settings: StreamSettings | None = None) -> None:
         parts = StreamParts(
@@ -261,17 +266,26 @@ class Stage:
             tap=self.tap,
             traces=self.traces,
         )
-        parts = replace(parts, live=self.live, deciders=self.deciders)
-        StreamLoop(parts, settings or StreamSettings(), self.status, self.stop, StageClock()).run()
+        parts = replace(parts, live=self.live, deciders=self.deciders, turns=self.turns)
+        loop = StreamLoop(parts, settings or StreamSettings(), self.status, self.stop, StageClock())
+        if self.source.is_short_to_read:
+            self.fibers.run(loop.run, "s")
+        else:
+            loop.run()
 
 
 def with_detection(**changes: Any) -> StreamSettings:
     return StreamSettings(detection=replace(DetectionSettings(), **{"every": 1, **changes}))
 
 
+#: As a thread of its own, and as one of the fibers of a thread.
+WAYS = pytest.mark.parametrize("is_fiber", [False, True], ids=["thread", "fiber"])
+
+
+@WAYS
 @pytest.mark.parametrize(("size", "depth"), [(1, 1), (1, 4), (4, 1), (3, 2), (16, 8)])
-def test_every_frame_comes_out_once_and_in_order(size: int, depth: int) -> None:
-    stage = Stage(FakeSource(50))
+def test_every_frame_comes_out_once_and_in_order(size: int, depth: int, is_fiber: bool) -> None:
+    stage = Stage(FakeSource(50, is_short_to_read=is_fiber))
     stage.run(with_detection(frames_per_request=size, requests_in_flight=depth))
     assert [frame.index for frame in stage.sink.frames] == list(range(50))
     assert [frame.pts for frame in stage.sink.frames] == list(range(50))
@@ -285,14 +299,14 @@ def test_every_frame_comes_out_once_and_in_order(size: int, depth: int) -> None:
 
 def test_results_do_not_depend_on_batch_or_depth(tmp_path: Path) -> None:
     logs = []
-    for size, depth in ((1, 1), (7, 5)):
-        path = tmp_path / f"{size}.txt"
-        stage = Stage(FakeSource(40), tracks=TrackLog(path))
+    for size, depth, is_fiber in ((1, 1, False), (7, 5, False), (7, 1, True)):
+        path = tmp_path / "tracks.txt"
+        stage = Stage(FakeSource(40, is_short_to_read=is_fiber), tracks=TrackLog(path))
         stage.run(with_detection(frames_per_request=size, requests_in_flight=depth))
         assert stage.tracks is not None
         stage.tracks.close()
         logs.append(path.read_text())
-    assert logs[0] == logs[1]
+    assert logs[0] == logs[1] == logs[2]
     assert len(logs[0].splitlines()) == 80
 
 
@@ -355,8 +369,9 @@ def test_a_file_is_looked_at_eight_times_a_second_by_default() -> None:
     assert stage.detector.seen == [*range(0, 50, 3), 49]
 
 
-def test_a_stop_is_heeded_while_the_process_that_decides_is_frozen() -> None:
-    stage = Stage(FakeSource(50))
+@WAYS
+def test_a_stop_is_heeded_while_the_process_that_decides_is_frozen(is_fiber: bool) -> None:
+    stage = Stage(FakeSource(50, is_short_to_read=is_fiber))
 
     def opened(brief: Brief, clock: StageClock, check: Callable[[], None]) -> Deciding:
         deciding = pool.open(brief, clock, check)
@@ -470,6 +485,7 @@ def test_a_stop_while_the_output_is_finished_is_a_stop() -> None:
     assert statuses[0].snapshot().state == "stopped"
 
 
+@WAYS
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -479,20 +495,21 @@ def test_a_stop_while_the_output_is_finished_is_a_stop() -> None:
     ],
 )
 def test_a_failure_anywhere_ends_the_loop_at_once(
-    change: Callable[[Stage], None], error: type[Exception]
+    change: Callable[[Stage], None], error: type[Exception], is_fiber: bool
 ) -> None:
-    stage = Stage(FakeSource(10**6))
+    stage = Stage(FakeSource(10**6, is_short_to_read=is_fiber))
     change(stage)
     before = threading.active_count()
     with pytest.raises(error):
         stage.run(with_detection())
-    assert threading.active_count() == before
+    wait_until(lambda: threading.active_count() == before)
     assert [frame.index for frame in stage.sink.frames] == list(range(len(stage.sink.frames)))
     assert len(stage.sink.frames) <= 20
 
 
-def test_stop_ends_the_loop_soon_with_the_frames_so_far() -> None:
-    stage = Stage(FakeSource(10**6))
+@WAYS
+def test_stop_ends_the_loop_soon_with_the_frames_so_far(is_fiber: bool) -> None:
+    stage = Stage(FakeSource(10**6, is_short_to_read=is_fiber))
 
     def stop() -> None:
         wait_until(lambda: stage.sink.frames)
@@ -503,8 +520,9 @@ def test_stop_ends_the_loop_soon_with_the_frames_so_far() -> None:
     assert 0 < len(stage.sink.frames) < 10**6
 
 
-def test_a_stop_while_the_server_is_awaited_keeps_every_composed_frame() -> None:
-    stage = Stage(FakeSource(100))
+@WAYS
+def test_a_stop_while_the_server_is_awaited_keeps_every_composed_frame(is_fiber: bool) -> None:
+    stage = Stage(FakeSource(100, is_short_to_read=is_fiber))
     stage.detector.fail_at, stage.detector.error = 50, StoppedError("awaited in vain")
     stage.run(with_detection())
     # Those that were still to be composed, as their look-ahead was not over, are not.
@@ -555,9 +573,12 @@ def job(name: str, problem: str = "") -> Job:
     return Job(name, Path(name), Path(f"{name}.mp4"), problem)
 
 
+@WAYS
 @pytest.mark.parametrize("streams", [1, 3])
-def test_streams_fail_alone(streams: int) -> None:
+def test_streams_fail_alone(streams: int, is_fiber: bool) -> None:
     sources = {"good": FakeSource(30), "torn": FakeSource(30, fail_at=10), "also": FakeSource(5)}
+    for source in sources.values():
+        source.is_short_to_read = is_fiber
     device = FakeDevice(sources)
     jobs = [job("good"), job("torn"), job("text"), job("gone", "no such file"), job("also")]
     statuses = new_statuses(jobs)

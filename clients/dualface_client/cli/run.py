@@ -142,6 +142,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
     from dualface_client.cli.execute import execute
     from dualface_client.cli.unattended import Telling
     from dualface_client.config.streams_file import read_streams
+    from dualface_client.stream.session import settle_interpreter
 
     program = found.program()
     record = program.record
@@ -166,6 +167,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option, by name
         record.health_port,
         record.health_host,
     )
+    settle_interpreter()
     return execute(request, telling, cluster)
 
 

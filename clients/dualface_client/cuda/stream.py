@@ -11,9 +11,14 @@ from __future__ import annotations
 import ctypes
 import importlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from dualface_client.errors import PlatformError
+from dualface_client.fibers import give_way
+
+_DRIVER = "libcuda.so.1"
+_ANY_DIRECTION = 4  # cudaMemcpyDefault
 
 
 def load_cupy() -> Any:
@@ -57,7 +62,7 @@ def why_no_context(device_id: int = 0) -> str:
         device_id: Index as CUDA counts them.
     """
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
+        driver = ctypes.CDLL(_DRIVER)
     except OSError as error:
         return str(error)
     device, context = ctypes.c_int(), ctypes.c_void_p()
@@ -88,6 +93,7 @@ class CudaStream:
         cupy: The `cupy` module.
         device_id: Which GPU.
         stream: The `cupy.cuda.Stream`.
+        handle: Its `cudaStream_t` as a number, for libraries that take one.
     """
 
     def __init__(self, device_id: int = 0) -> None:
@@ -108,16 +114,28 @@ class CudaStream:
                 # deleted.
                 self.cupy.cuda.runtime.free(0)
                 self.stream = self.cupy.cuda.Stream(non_blocking=True)
+                self.handle = int(self.stream.ptr)
         except self.cupy.cuda.runtime.CUDARuntimeError as error:
             raise PlatformError(
                 f"GPU {device_id} cannot be used ({error}); `nvidia-smi` lists what is there and "
                 "who uses it"
             ) from error
 
-    @property
-    def handle(self) -> int:
-        """The `cudaStream_t` as a number, for libraries that take one."""
-        return int(self.stream.ptr)
+    def copy(self, target: int, source: int, byte_size: int) -> None:
+        """Queues a copy between addresses of the GPU or of pinned host memory.
+
+        It takes a few microseconds, in which the thread keeps Python's lock: to get it back would
+        take far longer with many streams in a process.
+
+        Args:
+            target: Its first byte.
+            source: Its first byte.
+            byte_size: Of both.
+        """
+        if _memcpy_async()(target, source, byte_size, self.handle):
+            # The thread has no context yet, which the runtime sees to; or it says what is wrong.
+            runtime = self.cupy.cuda.runtime
+            runtime.memcpyAsync(target, source, byte_size, _ANY_DIRECTION, self.handle)
 
     def make_current(self) -> None:
         """Makes the device's context the calling thread's, for libraries that ask the driver."""
@@ -141,4 +159,17 @@ class CudaStream:
 
     def finish(self) -> None:
         """Waits until everything queued so far is done. Needed before a request to Triton."""
-        self.record().synchronize()
+        wait_for_event(self.record())
+
+
+@cache
+def _memcpy_async() -> Any:
+    function = ctypes.PyDLL(_DRIVER).cuMemcpyAsync
+    function.argtypes = (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p)
+    return function
+
+
+def wait_for_event(event: Any) -> None:
+    """Waits for what a CUDA stream had to do when the event was recorded."""
+    give_way(lambda: bool(event.done), polled=True)
+    event.synchronize()

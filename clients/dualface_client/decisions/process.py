@@ -6,6 +6,7 @@ connection and memory for thumbnails and previews. The process ends when that so
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -119,6 +120,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    gc.freeze()  # what was imported stays
     parent_pid = os.getppid()
     streams: dict[Connection, _Stream] = {}
     with socket.socket(fileno=int(sys.argv[1])) as parent:

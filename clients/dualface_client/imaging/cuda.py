@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dualface_client.cuda.stream import CudaStream
+from dualface_client.cuda.pictures import Pictures
+from dualface_client.cuda.stream import CudaStream, wait_for_event
 from dualface_client.imaging.cuda_structs import (
     BACKDROP_BATCH,
     BATCH,
+    BLOCKS_BATCH,
     CHIP,
     COMPOSE_BATCH,
     LETTERBOX_BATCH,
@@ -30,22 +32,20 @@ from dualface_client.imaging.cuda_structs import (
     pictures_of,
     row_pitch_of,
     thumbnail_rows_of,
-    view_of,
+    views_of,
     warp_of,
 )
 from dualface_client.imaging.geometry import (
     MOST_CELLS,
     THUMBNAIL_WH_PX,
-    Backdrop,
     backdrop_of,
     chip_chroma,
     preview_wh,
     rgb_matrix,
     similarity_matrix,
-    thumbnails_of,
     ycbcr_of,
 )
-from dualface_client.imaging.sharpness import face_sharpness
+from dualface_client.imaging.sharpness import Blocks, blocks_of, detail
 from dualface_client.imaging.tiles import copy_tile, put_tile
 from dualface_client.types import (
     FACE_CHIP_PX,
@@ -62,16 +62,19 @@ from dualface_client.types import (
     View,
 )
 
-# Rows of 64 bytes: those of luma, then those of chroma at half size.
+# Rows of cells: those of luma, then those of chroma at half size.
 _THUMBNAIL_ROWS = THUMBNAIL_WH_PX[1] * 3 // 2
 # Thumbnails, and previews of one size, in pinned host memory at once; each is overwritten after
 # this many more. A stream has fewer frames under way.
 _PLACES = 256
 _BLOCK = (32, 8)
+# Blocks of two faces.
+_USUAL_FLOATS = 2 * 120 * 120
 # One block of `compose`, and the samples of a canvas that it computes; as in kernels.cu.
 _DRAWN_BLOCK = (16, 16)
 _DRAWN_SAMPLES = (64, 16)
 _THUMBNAIL_THREADS = _CELL_THREADS = 128
+_KERNELS = ("letterbox", "thumbnail", "preview", "block_means", "face_chip", "compose", "backdrops")
 
 
 class _Done:
@@ -83,7 +86,7 @@ class _Done:
     def wait(self) -> None:
         event = self._event
         if event is not None:
-            event.synchronize()
+            wait_for_event(event)
             self._event = None
 
     def note(self) -> None:
@@ -147,11 +150,12 @@ class CudaImaging:
                 code=Path(__file__).with_name("kernels.cu").read_text(),
                 options=("--std=c++17",),
             )
-            names = ("letterbox", "thumbnail", "preview", "face_chip", "compose", "backdrops")
-            self._kernels = {name: module.get_function(name) for name in names}
+            self._kernels = {name: module.get_function(name) for name in _KERNELS}
         self._rings: dict[tuple[int, int], _PinnedRing] = {}
         self._early: dict[tuple[str, int], tuple[Any, PendingMeans]] = {}
         self._under_way: list[_Done] = []
+        self._canvases = Pictures(stream, (0, 0))
+        self._floats: FloatArray = np.empty(0, np.float32)
 
     def synchronize(self) -> None:
         """Waits for everything queued on the stream so far."""
@@ -176,6 +180,7 @@ class CudaImaging:
         self.compose([picture], [views], canvas)
         self.thumbnail(picture)
         self.preview(picture)
+        self.sharpness(picture, np.array([[0.0, 0.0, 128.0, 64.0]], np.float32))
         self.finish()
 
     def finish(self) -> None:
@@ -250,12 +255,12 @@ class CudaImaging:
             self._take_early("thumbnail", image) or self.thumbnail_async(image) for image in images
         ]
         # In one copy, as each of NumPy's gives the interpreter lock away.
-        planes = b"".join(each.result().data for each in pending)
-        shape = len(images), _THUMBNAIL_ROWS, THUMBNAIL_WH_PX[0]
-        return list(thumbnails_of(np.frombuffer(planes, np.uint8).reshape(shape)))
+        pixels = b"".join(each.result().data for each in pending)
+        width, height = THUMBNAIL_WH_PX
+        return list(np.frombuffer(pixels, np.uint8).reshape(len(images), height, width, 3))
 
     def thumbnail_async(self, image: Nv12Image) -> PendingMeans:
-        """Starts the planes of a thumbnail: 3456 bytes, into pinned host memory without a copy."""
+        """Starts a thumbnail: 6912 bytes, into pinned host memory without a copy."""
         return self._thumbnails_of(pictures_of([image]))[0]
 
     def preview(self, image: Nv12Image) -> ByteArray:
@@ -271,8 +276,11 @@ class CudaImaging:
         return self._previews_of(pictures_of([image]))[0]
 
     def _thumbnails_of(self, pictures: npt.NDArray[np.void]) -> list[PendingMeans]:
-        rows, planes_wh = thumbnail_rows_of(pictures), (THUMBNAIL_WH_PX[0], _THUMBNAIL_ROWS)
-        return self._means_of(rows, "thumbnail", planes_wh, THUMBNAIL_WH_PX, (_THUMBNAIL_THREADS,))
+        width, height = THUMBNAIL_WH_PX
+        grid, bytes_wh = (width, _THUMBNAIL_ROWS), (3 * width, height)
+        rows = thumbnail_rows_of(pictures)
+        block = (_THUMBNAIL_THREADS,)
+        return self._means_of(rows, "thumbnail", bytes_wh, THUMBNAIL_WH_PX, grid, block)
 
     def _previews_of(self, pictures: npt.NDArray[np.void]) -> list[PendingMeans]:
         found: list[PendingMeans] = []
@@ -280,7 +288,7 @@ class CudaImaging:
         for wh, group in groupby(map(preview_wh, sizes)):
             first = len(found)
             part = pictures[first : first + len(list(group))]
-            found += self._means_of(part, "preview", wh, wh, _BLOCK)
+            found += self._means_of(part, "preview", wh, wh, _grid(*wh), _BLOCK)
         return found
 
     def _means_of(
@@ -289,9 +297,10 @@ class CudaImaging:
         kernel: str,
         size_wh: tuple[int, int],
         cells_wh: tuple[int, int],
+        grid: tuple[int, int],
         block: tuple[int, ...],
     ) -> list[PendingMeans]:
-        """Starts means of one size; a kernel of one-dimensional blocks has one for each cell."""
+        """Starts means of one size, in bytes and in cells."""
         if size_wh not in self._rings:
             self._rings[size_wh] = _PinnedRing(self._stream, size_wh)
         places = [self._rings[size_wh].take() for _ in pictures]
@@ -300,8 +309,7 @@ class CudaImaging:
         items["source"] = pictures
         items["out"] = [address for _, address in places]
         items["wh"] = cells_wh
-        across = size_wh if len(block) == 1 else _grid(*size_wh)
-        self._launch(kernel, (*across, len(pictures)), block, args)
+        self._launch(kernel, (*grid, len(pictures)), block, args)
         done = _Done(self._stream.record())
         self._under_way = [*self._under_way[-_PLACES:], done]
         return [PendingMeans(pixels, done) for pixels, _ in places]
@@ -331,75 +339,117 @@ class CudaImaging:
     def _compose(
         self, images: Sequence[Nv12Image], views: Sequence[Sequence[View]], layout: TileLayout
     ) -> list[Nv12Image]:
-        memory = self._allocated(len(images), prod(layout.canvas_wh_px) * 3 // 2)
-        canvases = [
-            self._canvas(place, layout.canvas_wh_px, image.color)
-            for place, image in zip(memory, images, strict=True)
-        ]
+        canvases, addresses = zip(
+            *(self._canvas(layout.canvas_wh_px, image.color) for image in images), strict=True
+        )
         args = np.zeros((), COMPOSE_BATCH)
         args["wh"] = layout.canvas_wh_px
         items = args["items"][: len(images)]
         items["source"] = pictures_of(images)
-        items["y"] = [place.ptr for place in memory]
+        items["y"] = addresses
         items["uv"] = items["y"] + np.uint64(prod(layout.canvas_wh_px))
         items["background"] = [ycbcr_of(layout.gap_color, image.color) for image in images]
         items["views"] = [len(each) for each in views]
-        backdrops = [
-            [backdrop_of(view, image) for view in each]
-            for image, each in zip(images, views, strict=True)
-        ]
-        cells = self._cells(images, backdrops)  # held until `compose` is queued
-        places = iter(() if cells is None else cells)
-        for structs, image, each, behind in zip(
-            args["views"], images, views, backdrops, strict=False
-        ):
-            structs[: len(each)] = [
-                view_of(view, image, backdrop, next(places).data.ptr if backdrop else 0)
-                for view, backdrop in zip(each, behind, strict=True)
-            ]
+        flat = [(view, image) for image, each in zip(images, views, strict=True) for view in each]
+        rows = views_of(
+            [view for view, _ in flat], [(image.width_px, image.height_px) for _, image in flat]
+        )
+        cells = self._add_backdrops(rows, flat)  # held until `compose` is queued
+        first = 0
+        for structs, each in zip(args["views"], views, strict=False):
+            structs[: len(each)] = rows[first : first + len(each)]
+            first += len(each)
         across, down = _grid(*layout.canvas_wh_px, _DRAWN_SAMPLES)
         self._launch("compose", (across, down + ceil(down / 2), len(images)), _DRAWN_BLOCK, args)
-        return canvases
+        del cells
+        return list(canvases)
 
-    def _cells(
-        self, images: Sequence[Nv12Image], backdrops: Sequence[Sequence[Backdrop | None]]
+    def _add_backdrops(
+        self, rows: npt.NDArray[np.void], views: Sequence[tuple[View, Nv12Image]]
     ) -> Any:
-        """Makes the cells of every backdrop there is, in order; None if there is none."""
+        """Makes the cells of every backdrop there is; the views' structs then name them.
+
+        Args:
+            rows: Structs of the views.
+            views: Each with its picture.
+
+        Returns:
+            What holds the cells, None if there are none.
+        """
         wanted = [
-            (image, backdrop)
-            for image, each in zip(images, backdrops, strict=True)
-            for backdrop in each
-            if backdrop
+            (index, views[index][1], backdrop)
+            for index in np.flatnonzero((rows["area"] != rows["content"]).any(axis=1)).tolist()
+            if (backdrop := backdrop_of(*views[index]))
         ]
         if not wanted:
             return None
         with self._stream:
             cells = self._stream.cupy.empty((len(wanted), MOST_CELLS**2, 3), np.float32)
         args = np.zeros((), BACKDROP_BATCH)
-        args["items"][: len(wanted)] = [
-            cells_of(backdrop, image, place.data.ptr)
-            for (image, backdrop), place in zip(wanted, cells, strict=True)
-        ]
-        most = max(prod(backdrop.cells_wh) for _, backdrop in wanted)
+        items = args["items"]
+        for n, (index, image, backdrop) in enumerate(wanted):
+            address = cells[n].data.ptr
+            items[n] = cells_of(backdrop, image, address)
+            rows["cells"][index], rows["cells_wh"][index] = address, backdrop.cells_wh
+        most = max(prod(backdrop.cells_wh) for _, _, backdrop in wanted)
         self._launch("backdrops", (most, 1, len(wanted)), (_CELL_THREADS,), args)
         return cells
 
-    def _allocated(self, count: int, byte_size: int) -> list[Any]:
-        """Memory of the stream, one pointer each."""
-        with self._stream:
-            return [self._stream.cupy.cuda.alloc(byte_size) for _ in range(count)]
+    def _canvas(self, size_wh_px: tuple[int, int], color: ColorSpec) -> tuple[Nv12Image, int]:
+        """A canvas with any content, and its address."""
+        if self._canvases.size_wh_px != size_wh_px:
+            self._canvases = Pictures(self._stream, size_wh_px)
+        return self._canvases.make(color)
 
-    def _canvas(self, memory: Any, size_wh_px: tuple[int, int], color: ColorSpec) -> Nv12Image:
-        width, height = size_wh_px
-        array = self._stream.cupy.ndarray
-        luma = array((height, width), np.uint8, memory)
-        chroma = array((height // 2, width // 2, 2), np.uint8, memory + width * height)
-        return Nv12Image(luma, chroma, color)
+    def free_canvases(self) -> None:
+        """Returns the memory of canvases that nobody has any more."""
+        self._canvases = Pictures(self._stream, self._canvases.size_wh_px)
 
-    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
-        """How sharp a face is, see `imaging.sharpness`."""
-        with self._stream:
-            return face_sharpness(image, box_xyxy_px)
+    def sharpness(self, image: Nv12Image, boxes_xyxy_px: FloatArray) -> FloatArray:
+        """How sharp faces are, see `imaging.sharpness`; waits for the GPU.
+
+        Args:
+            image: Device picture.
+            boxes_xyxy_px: Shape `(n, 4)`, n at most 16, source pixels.
+
+        Returns:
+            Shape `(n,)`.
+        """
+        wh = image.width_px, image.height_px
+        blocks = [blocks_of(wh, box) for box in boxes_xyxy_px]
+        measured = [each for each in blocks if each]
+        found: list[FloatArray] = []
+        for first in range(0, len(measured), BATCH):
+            found += self._block_means(image, measured[first : first + BATCH])
+        means = iter(found)
+        return np.array([detail(next(means)) if each else 0.0 for each in blocks], np.float32)
+
+    def _block_means(self, image: Nv12Image, blocks: Sequence[Blocks]) -> list[FloatArray]:
+        """Means of each one's blocks, which the GPU writes into pinned host memory."""
+        ends = np.cumsum([each.rows * each.columns for each in blocks])
+        starts = np.array((0, *ends[:-1]))
+        values = self._pinned_floats(int(ends[-1]))
+        args = np.zeros((), BLOCKS_BATCH)
+        items = args["items"][: len(blocks)]
+        items["source"] = pictures_of([image])
+        items["out"] = values.ctypes.data + values.itemsize * starts
+        items["corner"] = [(each.left_px, each.top_px) for each in blocks]
+        items["step"] = [each.step_px for each in blocks]
+        items["wh"] = [(each.columns, each.rows) for each in blocks]
+        most = max(each.columns for each in blocks), max(each.rows for each in blocks)
+        self._launch("block_means", (*_grid(*most), len(blocks)), _BLOCK, args)
+        self._stream.finish()
+        parts = zip(blocks, np.split(values[: ends[-1]].copy(), starts[1:]), strict=True)
+        return [part.reshape(each.rows, each.columns) for each, part in parts]
+
+    def _pinned_floats(self, count: int) -> FloatArray:
+        """At least so many values in pinned host memory, the same ones each time."""
+        if len(self._floats) < count:
+            size = max(count, _USUAL_FLOATS)
+            with self._stream:
+                memory = self._stream.cupy.cuda.alloc_pinned_memory(4 * size)
+            self._floats = np.frombuffer(memory, np.float32, size)
+        return self._floats
 
     def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
         """A copy of a part of a canvas."""
@@ -424,8 +474,10 @@ class CudaImaging:
         block: tuple[int, ...],
         args: np.ndarray[Any, np.dtype[np.void]],
     ) -> None:
+        # CuPy asks NumPy for a description of the struct's fields, which nobody reads.
+        plain = args.reshape(1).view(np.dtype((np.void, args.nbytes)))
         with self._stream:
-            self._kernels[name](grid, block, (args,))
+            self._kernels[name](grid, block, (plain,))
 
     def _remember(
         self, kernel: str, images: Sequence[Nv12Image], pending: Sequence[PendingMeans]
@@ -433,12 +485,12 @@ class CudaImaging:
         for image, means in zip(images, pending, strict=True):
             if len(self._early) >= 2 * _PLACES:  # one of each kernel
                 self._early.pop(next(iter(self._early)))
-            self._early[kernel, image.y.data.ptr] = (weakref.ref(image.y), means)
+            self._early[kernel, image.y.data.ptr] = (weakref.ref(image), means)
 
     def _take_early(self, kernel: str, image: Nv12Image) -> PendingMeans | None:
         found = self._early.pop((kernel, image.y.data.ptr), None)
-        # The same memory may hold another frame by now; the array identifies the frame.
-        return found[1] if found is not None and found[0]() is image.y else None
+        # The same memory may hold another frame by now.
+        return found[1] if found is not None and found[0]() is image else None
 
 
 def _grid(width: int, height: int, block: tuple[int, int] = _BLOCK) -> tuple[int, int]:

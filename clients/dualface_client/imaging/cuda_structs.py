@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dualface_client.imaging.geometry import (
+    LARGEST_ENLARGED_STEP,
+    LEAST_COVER,
+    SAME_SHAPE,
     Axes,
     Backdrop,
     Matrix,
     black,
-    chroma_axes,
     content_of,
-    luma_axes,
     refine,
-    shrinks,
     supersampling,
     thumbnail_row_step,
 )
-from dualface_client.types import Nv12Image, Rect, View
+from dualface_client.types import Crop, Nv12Image, Rect, View
 
 #: Most pictures in one launch; as in kernels.cu.
 BATCH = 16
@@ -55,6 +54,10 @@ LETTERBOX_BATCH = _struct(("items", _LETTERBOX, (BATCH,)))
 _MEANS = _struct(("source", _PICTURE), ("out", "u8"), ("wh", "i4", (2,)))
 MEANS_BATCH = _struct(("items", _MEANS, (BATCH,)))
 _WARP = _struct(("matrix", "f4", (2, 3)), ("samples", "i4"))
+BLOCKS = _struct(
+    ("source", _PICTURE), ("out", "u8"), ("corner", "i4", (2,)), ("step", "i4"), ("wh", "i4", (2,))
+)
+BLOCKS_BATCH = _struct(("items", BLOCKS, (BATCH,)))
 CHIP = _struct(
     ("source", _PICTURE),
     ("out", "u8"),
@@ -154,32 +157,35 @@ def warp_of(matrix: Matrix) -> tuple[Matrix, int]:
     return refine(matrix, samples), samples
 
 
-def view_of(view: View, image: Nv12Image, backdrop: Backdrop | None, cells: int) -> tuple[Any, ...]:
-    """A view as a `_VIEW`.
+def views_of(views: Sequence[View], sizes_wh_px: Sequence[tuple[int, int]]) -> npt.NDArray[np.void]:
+    """Views as an array of `_VIEW`, without backdrops: `content_of`, `luma_axes`, `chroma_axes`.
+
+    All at once, as most cameras move and no view is like the one before.
 
     Args:
-        view: Of the picture.
-        image: The picture.
-        backdrop: Of the view.
-        cells: Address of the backdrop's cells, 0 if there are none.
+        views: At least one.
+        sizes_wh_px: Width and height of each one's source.
     """
-    starts, steps, reach, area, content, shrinking = _drawn(view, image.width_px, image.height_px)
-    cells_wh = (0, 0) if backdrop is None else backdrop.cells_wh
-    return starts, steps, reach, area, content, cells, cells_wh, shrinking
-
-
-@lru_cache(maxsize=256)  # a camera that stands still draws the same for many frames
-def _drawn(view: View, width_px: int, height_px: int) -> tuple[Any, ...]:
-    content = content_of(view)
-    luma = luma_axes(view.crop, (content.width_px, content.height_px), (width_px, height_px))
-    return (
-        tuple(axis.start for axis in (*luma, *chroma_axes(luma))),
-        tuple(axis.step for axis in luma),
-        _reach(luma),
-        _box(view.area),
-        _box(content),
-        shrinks(luma),
-    )
+    crops = np.array([_corner_and_size(view.crop) for view in views])
+    areas = np.array([_corner_and_size(view.area) for view in views])
+    origins, sizes, limits = crops[:, :2], crops[:, 2:], np.array(sizes_wh_px)
+    contents = areas.copy()
+    across_and_down = areas[:, 2:] / sizes
+    has_other_shape = np.abs(across_and_down[:, 0] / across_and_down[:, 1] - 1.0) > SAME_SHAPE
+    for index in np.flatnonzero(has_other_shape).tolist():
+        contents[index] = _corner_and_size(content_of(views[index]))
+    steps = sizes / contents[:, 2:]
+    first = np.clip(np.floor(origins + LEAST_COVER), 0, limits - 1)
+    last = np.clip(np.ceil(origins + sizes - LEAST_COVER) - 1, first, limits - 1)
+    rows = np.zeros(len(views), _VIEW)
+    rows["starts"][:, :2] = origins
+    rows["starts"][:, 2] = origins[:, 0] / 2 + (1.0 - steps[:, 0]) / 4
+    rows["starts"][:, 3] = origins[:, 1] / 2
+    rows["steps"] = steps
+    rows["reach"] = np.stack((first, last), axis=2).reshape(-1, 4)
+    rows["area"], rows["content"] = areas, contents
+    rows["shrinks"] = steps.max(axis=1) > LARGEST_ENLARGED_STEP
+    return rows
 
 
 def cells_of(backdrop: Backdrop, image: Nv12Image, cells: int) -> tuple[Any, ...]:
@@ -201,8 +207,8 @@ def cells_of(backdrop: Backdrop, image: Nv12Image, cells: int) -> tuple[Any, ...
     )
 
 
-def _box(area: Rect) -> tuple[int, int, int, int]:
-    return area.x_px, area.y_px, area.width_px, area.height_px
+def _corner_and_size(part: Rect | Crop) -> tuple[float, float, float, float]:
+    return part.x_px, part.y_px, part.width_px, part.height_px
 
 
 def _reach(axes: Axes) -> tuple[int, ...]:

@@ -53,6 +53,8 @@ PREVIEW_LONG_SIDE_PX = 320
 #: Samples per axis and chip pixel, at most: a face higher than 1000 px may alias a little.
 MAX_SUPERSAMPLING = 12
 
+#: A source sample that is covered to a smaller part does not belong to a crop.
+LEAST_COVER = 1e-3
 #: A crop fills its area if their aspects differ by at most this share.
 SAME_SHAPE = 0.01
 
@@ -191,10 +193,10 @@ class Axis:
     def of(cls, origin: float, size: float, count: int, limit: int) -> Axis:
         """Draws `size` source samples from `origin` on as `count`, out of `limit` in all.
 
-        Source samples that are covered to less than a thousandth do not belong to it.
+        Source samples that are covered to less than `LEAST_COVER` do not belong to it.
         """
-        first = min(limit - 1, max(0, floor(origin + 1e-3)))
-        last = min(limit - 1, max(first, ceil(origin + size - 1e-3) - 1))
+        first = min(limit - 1, max(0, floor(origin + LEAST_COVER)))
+        last = min(limit - 1, max(first, ceil(origin + size - LEAST_COVER) - 1))
         return cls(origin, size / count, count, first, last)
 
 

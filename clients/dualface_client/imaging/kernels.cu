@@ -279,7 +279,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_X * BLOCK_Y, 4)
 // Means: of a thumbnail's few large cells, or of the luma of a preview's many small ones.
 struct MeansArgs {
     Picture source;
-    u8* out;  // rows without padding; a thumbnail's luma, then interleaved chroma at half size
+    u8* out;  // rows without padding; a thumbnail has Y, Cb, Cr of each cell
     int width;
     int height;
 };
@@ -319,9 +319,18 @@ extern "C" __global__ void thumbnail(const __grid_constant__ MeansBatch batch) {
     if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
     __syncthreads();
     if (threadIdx.x == 0) {
-        u8* out = a.out + blockIdx.y * a.width + parts * blockIdx.x;
-        out[0] = to_u8(sums[0].x + sums[1].x + sums[2].x + sums[3].x);
-        if (chroma) out[1] = to_u8(sums[0].y + sums[1].y + sums[2].y + sums[3].y);
+        const u8 first = to_u8(sums[0].x + sums[1].x + sums[2].x + sums[3].x);
+        const u8 second = to_u8(sums[0].y + sums[1].y + sums[2].y + sums[3].y);
+        if (!chroma) {
+            a.out[3 * (row * a.width + blockIdx.x)] = first;
+            return;
+        }
+        for (int n = 0; n < 4; ++n) {  // a chroma sample belongs to four pixels
+            const int x = 2 * blockIdx.x + n % 2, y = 2 * row + n / 2;
+            u8* out = a.out + 3 * (y * a.width + x);
+            out[1] = first;
+            out[2] = second;
+        }
     }
 }
 
@@ -340,6 +349,33 @@ extern "C" __global__ void preview(const __grid_constant__ MeansBatch batch) {
         sum += v.weight(j) * row;
     }
     a.out[y * a.width + x] = to_u8(sum);
+}
+
+// The squares that a face is averaged down to.
+struct BlocksArgs {
+    Picture source;
+    float* out;  // rows without padding
+    int left, top;
+    int step;
+    int width, height;  // in squares
+};
+
+struct BlocksBatch {
+    BlocksArgs items[BATCH];
+};
+
+// One thread per square.
+extern "C" __global__ void block_means(const __grid_constant__ BlocksBatch batch) {
+    const BlocksArgs& a = batch.items[blockIdx.z];
+    const int x = blockIdx.x * blockDim.x + threadIdx.x;
+    const int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.width || y >= a.height) return;
+    const u8* corner =
+        a.source.y + (size_t)(a.top + y * a.step) * a.source.y_pitch + a.left + x * a.step;
+    int sum = 0;
+    for (int j = 0; j < a.step; ++j)
+        for (int i = 0; i < a.step; ++i) sum += corner[(size_t)j * a.source.y_pitch + i];
+    a.out[y * a.width + x] = (float)sum / (a.step * a.step);
 }
 
 // Sampling matrix of the finer grid whose block means are the output samples.

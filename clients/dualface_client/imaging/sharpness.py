@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+
 from dualface_client.types import FloatArray, Nv12Image
 
 #: A face is measured with about this many rows, as many as the recognition network can use.
@@ -10,29 +14,69 @@ _ROWS = 80
 _NOISE = 4.0
 
 
-def face_sharpness(image: Nv12Image, box_xyxy_px: FloatArray) -> float:
-    """Fine detail relative to all contrast within a face box.
+class Blocks(NamedTuple):
+    """Square parts of a picture whose means are a smaller picture.
 
-    Variance of the 4-neighbour Laplacian over the variance of the luma, on the box averaged down to
-    about 80 rows, so that neither the size of the face nor the light matters. Only slices and means
-    are used, so the same code runs on NumPy and CuPy arrays.
+    Attributes:
+        left_px: Left end of the first one.
+        top_px: Its upper end.
+        step_px: Width and height of each.
+        columns: How many there are side by side, at least 3.
+        rows: How many there are above each other, at least 3.
+    """
+
+    left_px: int
+    top_px: int
+    step_px: int
+    columns: int
+    rows: int
+
+
+def blocks_of(size_wh_px: tuple[int, int], box_xyxy_px: FloatArray) -> Blocks | None:
+    """What a face is averaged down to: about 80 rows; None for a face that is too small for that.
 
     Args:
-        image: The picture.
+        size_wh_px: Width and height of the picture.
+        box_xyxy_px: Shape `(4,)`, source pixels; may reach beyond the picture.
+    """
+    left, top, right, bottom = (round(float(value)) for value in box_xyxy_px)
+    step = max(1, round((bottom - top) / _ROWS))
+    x, y = max(left, 0), max(top, 0)
+    columns = (min(right, size_wh_px[0]) - x) // step
+    rows = (min(bottom, size_wh_px[1]) - y) // step
+    return None if rows < 3 or columns < 3 else Blocks(x, y, step, columns, rows)
+
+
+def detail(means: FloatArray) -> float:
+    """Fine detail relative to all contrast.
+
+    Variance of the 4-neighbour Laplacian over the variance of the luma.
+
+    Args:
+        means: Shape `(rows, columns)`, float32, of a face's blocks.
+
+    Returns:
+        0 (flat) to about 1; 0.02 and less is a clearly blurred face.
+    """
+    inner = means[1:-1, 1:-1]
+    around = means[:-2, 1:-1] + means[2:, 1:-1] + means[1:-1, :-2] + means[1:-1, 2:]
+    return float((around - 4 * inner).var() / (means.var() + _NOISE))
+
+
+def face_sharpness(image: Nv12Image, box_xyxy_px: FloatArray) -> float:
+    """`detail` of a face, averaged down so that neither its size nor the light matters.
+
+    Args:
+        image: The picture, on the host.
         box_xyxy_px: Shape `(4,)`, source pixels; may reach beyond the picture.
 
     Returns:
-        0 (flat or outside the picture) to about 1; 0.02 and less is a clearly blurred face.
+        As `detail`; 0 outside of the picture too.
     """
-    left, top, right, bottom = (round(float(value)) for value in box_xyxy_px)
-    luma = image.y[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    step = max(1, round((bottom - top) / _ROWS))
-    rows, columns = luma.shape[0] // step, luma.shape[1] // step
-    if rows < 3 or columns < 3:
+    blocks = blocks_of((image.width_px, image.height_px), box_xyxy_px)
+    if blocks is None:
         return 0.0
-    blocks = luma[: rows * step, : columns * step].reshape(rows, step, columns, step)
-    small = blocks.mean(axis=(1, 3), dtype="float32")
-    inner = small[1:-1, 1:-1]
-    around = small[:-2, 1:-1] + small[2:, 1:-1] + small[1:-1, :-2] + small[1:-1, 2:]
-    detail = (around - 4 * inner).var()
-    return float(detail / (small.var() + _NOISE))
+    left, top, step, columns, rows = blocks
+    luma = image.y[top : top + rows * step, left : left + columns * step]
+    parts = luma.reshape(rows, step, columns, step)
+    return detail(parts.mean(axis=(1, 3), dtype=np.float32))

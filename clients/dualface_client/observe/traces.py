@@ -144,6 +144,9 @@ class FrameTraces:
 
     def decoding(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """The frames; the trace of each that is traced begins with its decoding."""
+        if self._tracer is None:
+            yield from frames
+            return
         iterator = iter(frames)
         while True:
             began_ns = time.time_ns()
@@ -155,6 +158,8 @@ class FrameTraces:
 
     def reach(self, index: int, stage: str) -> None:
         """A frame has come to the next stage; does nothing for one that is not traced."""
+        if self._tracer is None:
+            return
         with self._lock:
             walk = self._walks.get(index)
             if walk is not None:
@@ -168,6 +173,8 @@ class FrameTraces:
             index: Of the frame.
             dropped: Why it was not, empty if it was.
         """
+        if self._tracer is None:
+            return
         with self._lock:
             if (walk := self._walks.pop(index, None)) is not None:
                 walk.stage.end()

@@ -24,6 +24,9 @@ class StreamDevice(ABC):
 
     imaging: Imaging
 
+    def make_current(self) -> None:  # noqa: B027 - the host needs nothing
+        """Prepares the calling thread for this share's pixel work."""
+
     def download(self, image: Nv12Image) -> Nv12Image:
         """A picture on the host, with pixels of its own."""
         return Nv12Image(image.y.copy(), image.uv.copy(), image.color)

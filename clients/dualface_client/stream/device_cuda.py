@@ -164,7 +164,7 @@ class CudaStreamDevice(StreamDevice):
     def __init__(self, frames_limit: int, device_id: int) -> None:
         self._frames_limit = frames_limit
         self._stream = CudaStream(device_id)
-        self.imaging = CudaImaging(self._stream)
+        self.imaging: CudaImaging = CudaImaging(self._stream)
         self.imaging.warm_up()
 
     def make_current(self) -> None:
@@ -287,6 +287,8 @@ class CudaDevice(Device):
     def free_caches(self) -> None:
         """Returns the blocks that CuPy keeps for later to the driver."""
         cupy = load_cupy()
+        for idle in self._idle:
+            idle.imaging.free_canvases()
         gc.collect()  # frames in reference cycles are not free yet
         with cupy.cuda.Device(self._device_id):
             cupy.get_default_memory_pool().free_all_blocks()

@@ -189,8 +189,8 @@ class Look:
         for row in np.argsort(-heights, kind="stable").tolist():
             if faces.scores[row] < _MIN_SCORE or face_quality(faces, row) < least:
                 continue
-            sharpness = self._imaging.sharpness(image, faces.boxes_xyxy_px[row])
-            usable[row] = face_quality(faces, row, sharpness)
+            sharpness = self._imaging.sharpness(image, faces.boxes_xyxy_px[[row]])
+            usable[row] = face_quality(faces, row, float(sharpness[0]))
             if len(usable) == _MOST_FACES:
                 break
         return usable

@@ -11,12 +11,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
-
-import numpy as np
 
 from dualface_client.decisions.decider import (
     Brief,
@@ -36,6 +34,7 @@ from dualface_client.errors import (
     StaleOutputError,
     StoppedError,
 )
+from dualface_client.fibers import is_fiber, task_name
 from dualface_client.observe.latency import LatencyMeter
 from dualface_client.observe.report import StreamStatus
 from dualface_client.observe.stage_clock import StageClock
@@ -59,7 +58,7 @@ from dualface_client.stream.seams import (
     LiveFigures,
     PendingFaces,
 )
-from dualface_client.stream.threads import Reader, Writer
+from dualface_client.stream.threads import AtOnce, Reader, Spawned, Writer
 from dualface_client.stream.turns import Turn, Turns
 from dualface_client.types import (
     ByteArray,
@@ -204,9 +203,14 @@ class StreamLoop:
                 dropped=self._fell_behind,
                 is_stale=self._is_stale,
             )
-        writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
+        writer: Writer[Frame] | AtOnce[Frame]
+        if self._parts.sink.is_short_to_write:
+            writer = AtOnce(self._encode)
+        else:
+            writer = Writer(self._encode, behind=queues.frames_behind, name="encode")
+        detected = self._ahead(self._detected(self._counted(reader)))
         try:
-            framed = self._framed(self._detected(self._counted(reader)))
+            framed = self._framed(detected)
             limit = frames_that_may_wait(info.width_px, info.height_px)
             drawn_at_once = min(composed_at_once(self._settings), limit)
             for frames in _runs(framed, lambda: drawn_at_once):
@@ -220,6 +224,7 @@ class StreamLoop:
             writer.finish()  # of what could be read nothing is lost
             raise
         finally:
+            detected.close()
             reader.close()
             writer.close()
             self._traces.close()
@@ -236,6 +241,10 @@ class StreamLoop:
         if turns is None or not source.is_short_to_read:
             return Reader(decoded, ahead=ahead, name="decode")
         return turns.read(decoded, ahead=ahead, is_short=lambda: source.is_short_to_read)
+
+    def _ahead(self, detected: Generator[_Detected]) -> Spawned[_Detected] | Generator[_Detected]:
+        """Detects one request ahead of what is decided, where that costs no thread."""
+        return Spawned(detected, task_name()) if is_fiber() else detected
 
     def _check(self) -> None:
         """Ends a wait that takes long, where somebody wants to stop.
@@ -281,7 +290,7 @@ class StreamLoop:
             written_or_not = self._counts["out"] + self._counts["behind"]
             self._counts["stopped"] = self._counts["in"] - written_or_not
 
-    def _detected(self, frames: Iterable[Frame]) -> Iterator[_Detected]:
+    def _detected(self, frames: Iterable[Frame]) -> Generator[_Detected]:
         """Keeps requests in flight and yields their frames with the faces, in order."""
         in_flight: deque[_Batch] = deque()
         every = self._frames_per_look()
@@ -460,9 +469,8 @@ class StreamLoop:
         frame, faces = detected.frames[index], detected.faces[index]
         with self._clock.stage("reid"):
             found = self._embed(frame, faces.landmarks_px[rows])
-            boxes = faces.boxes_xyxy_px[rows]
-            values = [self._parts.imaging.sharpness(frame.image, box) for box in boxes]
-        return CloserLook(found, np.array(values, np.float32))
+            values = self._parts.imaging.sharpness(frame.image, faces.boxes_xyxy_px[rows])
+        return CloserLook(found, values)
 
     def _embed(self, frame: Frame, landmarks_px: FloatArray) -> Embeddings | None:
         """Embeddings, or None if the server could not provide them: motion then decides."""

@@ -81,7 +81,9 @@ def _embed(
     image = imaging.upload_tile(_named(side, photo))
     faces = detector.submit([image], imaging).result()[0]
     row = _the_face(faces, f"--pin {side.value}={photo}")
-    quality = face_quality(faces, row, imaging.sharpness(image, faces.boxes_xyxy_px[row]))
+    quality = face_quality(
+        faces, row, float(imaging.sharpness(image, faces.boxes_xyxy_px[[row]])[0])
+    )
     if quality < min_quality:
         height = faces.boxes_xyxy_px[row, 3] - faces.boxes_xyxy_px[row, 1]
         raise UsageError(

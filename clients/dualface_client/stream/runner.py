@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dualface_client.decisions.pool import Deciders
 from dualface_client.errors import DeciderLostError, DualfaceError, EncoderError, StoppedError
+from dualface_client.fibers import Fibers, task_name
 from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.stage_clock import StageClock
@@ -136,7 +137,7 @@ class Runner:
         self._pacing = pacing or Unpaced()
         self._deciders = deciders or Deciders(0)
         self._traces = traces or Traces(setup.trace)
-        self._turns = Turns()
+        self._turns, self._fibers = Turns(), Fibers()
         self._starting = threading.Lock()
         self._running = 0
 
@@ -376,7 +377,8 @@ class Runner:
             )
             complete = False
             try:
-                StreamLoop(parts, run.settings, run.status, run.stop.event, run.clock).run()
+                loop = StreamLoop(parts, run.settings, run.status, run.stop.event, run.clock)
+                self._run_loop(run, loop, source)
                 if not run.stop.is_asked:
                     with run.clock.stage("finish"):
                         complete = sink.close(run.stop.event.is_set)
@@ -384,6 +386,18 @@ class Runner:
                 if overlay is not None:
                     overlay.close(complete=complete)
         return complete
+
+    def _run_loop(self, run: StreamRun, loop: StreamLoop, source: FrameSource) -> None:
+        """Runs a loop to its end: side by side with others where the GPU decodes its file."""
+
+        def current() -> None:
+            run.device.make_current()
+            loop.run()
+
+        if source.is_short_to_read and not run.job.is_live(run.settings):
+            self._fibers.run(current, task_name())
+        else:
+            loop.run()
 
     def _seating(self, run: StreamRun) -> Seating:
         """Who sits where from the first frame on: by photos, and by a look through the file."""

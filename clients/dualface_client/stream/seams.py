@@ -80,6 +80,10 @@ class FrameSink(Protocol):
     """Where composed frames go."""
 
     @property
+    def is_short_to_write(self) -> bool:
+        """Whether a canvas takes so little of a thread that its stream can wait for it."""
+
+    @property
     def partial_path(self) -> Path | None:
         """Path of the unfinished file; None once it has its final name or was removed."""
 
@@ -145,8 +149,8 @@ class Imaging(Protocol):
     ) -> list[Nv12Image]:
         """The canvases, each with one to three views of its picture."""
 
-    def sharpness(self, image: Nv12Image, box_xyxy_px: FloatArray) -> float:
-        """How sharp a face is, see `imaging.sharpness`."""
+    def sharpness(self, image: Nv12Image, boxes_xyxy_px: FloatArray) -> FloatArray:
+        """How sharp the faces in boxes `(n, 4)` are, shape `(n,)`; see `imaging.sharpness`."""
 
     def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
         """A copy of a part of a canvas, on the same device."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,10 +32,20 @@ from dualface_client.triton.session import Session
 
 #: A stopped stream leaves requests behind; slots still leased after their answers are leaks.
 LAST_ANSWERS_S = 2.0
+_SWITCH_INTERVAL_S = 0.0005
 
 
 def _nothing() -> None:
     """Nobody listens."""
+
+
+def settle_interpreter() -> None:
+    """For a process that runs streams and then ends: fewer waits for Python's lock."""
+    # Threads take turns after 0.5 ms instead of 5: most steps of a frame leave Python for a moment,
+    # and each return waits for whoever has the lock by then.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # What was imported stays; looking through it again and again takes 7 % of a loop's time.
+    gc.freeze()
 
 
 def run_worker(

@@ -1,7 +1,7 @@
-"""One thread that reads for several streams in turn.
+"""A few threads that read for several streams in turn.
 
 A picture that NVDEC decodes needs Python's lock several times, and little else of its thread. The
-threads of many streams mostly wait for that lock, so one thread in turn reads more than one each
+threads of many streams mostly wait for that lock, so a few read more than one each
 (docs/performance.md).
 """
 
@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from dualface_client.fibers import give_way
 from dualface_client.stream.threads import POLL_S, Channel
 
 T = TypeVar("T")
 
 #: A read that takes longer, of a disk that hangs for example, keeps its thread for itself.
 _STALLED_S = 0.25
+#: While one thread waits for the lock or a decoder, the other one reads.
+_THREADS = 2
 
 
 class Turns:
@@ -27,13 +30,16 @@ class Turns:
 
     A stream whose read takes long holds up nobody: the streams that wait for their next item then
     get another thread. Threads end when nobody reads.
+
+    Args:
+        threads: Most of them that read at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = _THREADS) -> None:
+        self._most = threads
         self._changed = threading.Condition()
-        self._waiting: deque[Turn[Any]] = deque()  # all but the one that is read
-        self._thread: threading.Thread | None = None
-        self._since_s = 0.0  # when the thread began what it does
+        self._waiting: deque[Turn[Any]] = deque()  # all but those that are read
+        self._since_s: dict[threading.Thread, float] = {}  # when each began what it does
 
     def read(
         self, items: Iterable[T], *, ahead: int, is_short: Callable[[], bool] = lambda: True
@@ -49,15 +55,15 @@ class Turns:
         turn = Turn(self, items, ahead, is_short)
         with self._changed:
             self._waiting.append(turn)
-            if self._thread is None:
+            if len(self._since_s) < self._most:
                 self._start()
             self._changed.notify_all()
         return turn
 
     def _start(self) -> None:
-        self._since_s = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="decode", daemon=True)
+        self._since_s[thread] = time.monotonic()
+        thread.start()
 
     def wake(self) -> None:
         """Somebody has room for more items."""
@@ -65,10 +71,14 @@ class Turns:
             self._changed.notify_all()
 
     def relieve(self) -> None:
-        """Somebody has waited for an item for a while: replaces the thread if one read lasts."""
+        """Somebody has waited for an item for a while: replaces threads whose reads last."""
+        now_s = time.monotonic()
         with self._changed:
-            is_stuck = time.monotonic() - self._since_s > _STALLED_S
-            if self._thread is not None and self._waiting and is_stuck:
+            stuck = [each for each, at_s in self._since_s.items() if now_s - at_s > _STALLED_S]
+            if not self._waiting:
+                return
+            for thread in stuck:
+                del self._since_s[thread]
                 self._start()
 
     def leave(self, turn: Turn[Any]) -> None:
@@ -84,20 +94,21 @@ class Turns:
             with self._changed:
                 if goes_on:
                     self._waiting.append(turn)
-                    self._thread = self._thread or me  # the one that replaced this one has ended
+                    if len(self._since_s) < self._most:  # those that replaced this one have ended
+                        self._since_s[me] = 0.0
 
     def _next(self, me: threading.Thread) -> Turn[Any] | None:
         """The stream to read next; None if this thread is not needed any more."""
         with self._changed:
-            while self._thread is me:
-                self._since_s = time.monotonic()
+            while me in self._since_s:
+                self._since_s[me] = time.monotonic()
                 for _ in range(len(self._waiting)):
                     turn = self._waiting.popleft()
                     if turn.has_room:
                         return turn
                     self._waiting.append(turn)
                 if not self._waiting:
-                    self._thread = None
+                    del self._since_s[me]
                     return None
                 self._changed.wait(POLL_S)
         return None
@@ -152,6 +163,7 @@ class Turn(Generic[T]):
         """Stops reading and waits for the item that is being read."""
         self._channel.cancel()
         self._turns.leave(self)
+        give_way(lambda: not self._stepping.locked(), timeout_s)
         if self._stepping.acquire(timeout=timeout_s):
             self._stepping.release()
         if self._alone is not None:

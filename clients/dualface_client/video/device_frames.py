@@ -7,10 +7,10 @@ import threading
 import time
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from dualface_client.cuda.pictures import Loan, PictureMemory
 from dualface_client.cuda.stream import CudaStream
 from dualface_client.errors import SourceError
 from dualface_client.types import ColorSpec, Nv12Image
@@ -19,31 +19,16 @@ from dualface_client.video.orientation import Orientation
 
 _POLL_S = 0.1
 _STARVED_S = 60.0
-_DEVICE_TO_DEVICE = 3  # cudaMemcpyKind
-_HOST_TO_DEVICE = 1
 _BLOCK = (32, 8)
 _AS_IT_IS = Orientation()
-
-
-class _Loan:
-    """Gives a buffer back when the last array over it is gone."""
-
-    __slots__ = ("_buffer", "_free")
-
-    def __init__(self, free: queue.SimpleQueue[Any], buffer: Any) -> None:
-        self._free = free
-        self._buffer = buffer
-
-    def __del__(self) -> None:
-        self._free.put(self._buffer)
 
 
 class DeviceFrames:
     """Upright NV12 pictures of one size, each copied into a buffer of its own.
 
-    A buffer is reused once the picture's arrays are garbage. All work on them was queued on the
-    same stream, so the copy that overwrites them comes after it. Buffers are allocated as they are
-    needed, up to a limit; `place` then waits for one to come back.
+    A buffer is reused once the picture is garbage, whoever still has its arrays. All work on them
+    was queued on the same stream, so the copy that overwrites them comes after it. Buffers are
+    allocated as they are needed, up to a limit; `place` then waits for one to come back.
     """
 
     def __init__(
@@ -66,7 +51,7 @@ class DeviceFrames:
         self._wh = size_wh_px
         self._limit = limit
         self._made = 0
-        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[PictureMemory] = queue.SimpleQueue()
         code = Path(__file__).with_name("upright.cu").read_text()
         with stream:
             module = stream.cupy.RawModule(code=code, options=("--std=c++17",))
@@ -107,21 +92,22 @@ class DeviceFrames:
         if self._tones is not None:
             address, sample_bytes = self._tones.mapped(address, sample_bytes), 1
         if sample_bytes == 1 and orientation == _AS_IT_IS:
-            self._copy(buffer, address, _DEVICE_TO_DEVICE)
+            self._stream.copy(buffer.ptr, address, self.byte_size)
         else:
             self._turn(buffer, address, sample_bytes, orientation)
-        return self._image(buffer, color, orientation)
+        loan = Loan(self._free, buffer)
+        return buffer.picture(orientation.size_wh(self._wh), color, loan)
 
     def upload(self, address: int, color: ColorSpec, closing: threading.Event) -> Nv12Image | None:
         """Copies an upright 8-bit picture from pinned host memory; otherwise like `place`."""
         buffer = self._take(closing)
         if buffer is None:
             return None
-        self._copy(buffer, address, _HOST_TO_DEVICE)
-        return self._image(buffer, color, _AS_IT_IS)
+        self._stream.copy(buffer.ptr, address, self.byte_size)
+        return buffer.picture(self._wh, color, Loan(self._free, buffer))
 
-    def _take(self, closing: threading.Event) -> Any:
-        """A free buffer, as a `cupy.cuda.MemoryPointer`."""
+    def _take(self, closing: threading.Event) -> PictureMemory | None:
+        """A free buffer."""
         deadline_s = time.monotonic() + _STARVED_S
         while not closing.is_set():
             try:
@@ -129,8 +115,7 @@ class DeviceFrames:
             except queue.Empty:  # make one more, or wait for one to come back
                 if self._made < self._limit:
                     self._made += 1
-                    with self._stream:
-                        return self._stream.cupy.cuda.alloc(self.byte_size)
+                    return PictureMemory(self._stream, self._wh)
             if time.monotonic() > deadline_s:
                 raise SourceError(
                     f"all {self._limit} GPU frames of a stream are held for {_STARVED_S:g} s; "
@@ -138,12 +123,9 @@ class DeviceFrames:
                 )
         return None
 
-    def _copy(self, buffer: Any, address: int, kind: int) -> None:
-        self._stream.cupy.cuda.runtime.memcpyAsync(
-            buffer.ptr, address, self.byte_size, kind, self._stream.handle
-        )
-
-    def _turn(self, buffer: Any, address: int, sample_bytes: int, orientation: Orientation) -> None:
+    def _turn(
+        self, buffer: PictureMemory, address: int, sample_bytes: int, orientation: Orientation
+    ) -> None:
         width, height = self._wh
         out_w, out_h = orientation.size_wh(self._wh)
         grid = (ceil(out_w / _BLOCK[0]), ceil(out_h / _BLOCK[1]), 2)
@@ -152,15 +134,3 @@ class DeviceFrames:
             self._kernels[sample_bytes](
                 grid, _BLOCK, (np.uint64(address), np.uint64(buffer.ptr), *sizes)
             )
-
-    def _image(self, buffer: Any, color: ColorSpec, orientation: Orientation) -> Nv12Image:
-        width, height = orientation.size_wh(self._wh)
-        cupy, size = self._stream.cupy, self.byte_size
-        loan = _Loan(self._free, buffer)
-        memory = cupy.cuda.UnownedMemory(buffer.ptr, size, loan, self._stream.device_id)
-        luma, chroma = (cupy.cuda.MemoryPointer(memory, at) for at in (0, width * height))
-        return Nv12Image(
-            cupy.ndarray((height, width), np.uint8, luma),
-            cupy.ndarray((height // 2, width // 2, 2), np.uint8, chroma),
-            color,
-        )

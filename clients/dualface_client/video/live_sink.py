@@ -105,6 +105,11 @@ class LiveSink:
         return self._sound.filled_s + self._sound.cut_s if self._sound is not None else 0.0
 
     @property
+    def is_short_to_write(self) -> bool:
+        """False: the canvas is encoded."""
+        return False
+
+    @property
     def partial_path(self) -> Path | None:
         """Always None: files have their final names when the stream has ended."""
         return None

@@ -22,6 +22,10 @@ class HostSink(Protocol):
         """Frames taken so far."""
 
     @property
+    def is_short_to_write(self) -> bool:
+        """False: the canvas is encoded."""
+
+    @property
     def partial_path(self) -> Path | None:
         """Path of the unfinished file."""
 
@@ -50,6 +54,11 @@ class NullSink:
     def frame_count(self) -> int:
         """Frames taken so far."""
         return self._frame_count
+
+    @property
+    def is_short_to_write(self) -> bool:
+        """True: nothing is written."""
+        return True
 
     @property
     def partial_path(self) -> Path | None:

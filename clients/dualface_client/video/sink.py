@@ -119,6 +119,11 @@ class PyavSink:
         return self._frame_count
 
     @property
+    def is_short_to_write(self) -> bool:
+        """False: the canvas is encoded."""
+        return False
+
+    @property
     def partial_path(self) -> Path | None:
         """Path of the unfinished file; None once it has its final name or was removed."""
         return self._file.partial_path

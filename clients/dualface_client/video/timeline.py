@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import ceil
 
 # A step back by more than this is a new time origin (joined streams), not a disordered stamp.
 JUMP_S = Fraction(1, 4)
@@ -39,6 +40,7 @@ class Timeline:
                 with coarser units refuses what becomes equal in them.
         """
         self._jump = max(1, int(JUMP_S / time_base))
+        self._pause = ceil(PAUSE_S / time_base)
         self._step = max(1, step)
         self._may_repeat = may_repeat
         self._least = least
@@ -59,11 +61,9 @@ class Timeline:
             duration: Units until the next stamp; 0 if unknown, which means one step.
         """
         placed = self._forward(stamp)
-        if (
-            self._last is not None
-            and (pause_s := (placed - self._last) * self._time_base) >= PAUSE_S
-        ):
+        if self._last is not None and placed - self._last >= self._pause:
             self.pauses += 1
+            pause_s = (placed - self._last) * self._time_base
             self.longest_pause_s = max(self.longest_pause_s, pause_s)
         self._last = placed
         self._next = placed + (duration or self._step)

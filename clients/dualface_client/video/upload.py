@@ -155,6 +155,11 @@ class DownloadingSink:
         return self._sink.frame_count
 
     @property
+    def is_short_to_write(self) -> bool:
+        """False: the canvas is copied and encoded."""
+        return False
+
+    @property
     def partial_path(self) -> Path | None:
         """Path of the unfinished file, None once it has its final name or was removed."""
         return self._sink.partial_path

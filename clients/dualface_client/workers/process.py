@@ -30,7 +30,7 @@ from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.pacing import within_memory
 from dualface_client.stream.preview import Preview, PreviewTap
 from dualface_client.stream.runner import Runner
-from dualface_client.stream.session import LAST_ANSWERS_S, open_runner
+from dualface_client.stream.session import LAST_ANSWERS_S, open_runner, settle_interpreter
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.types import Side
@@ -137,9 +137,6 @@ class _Reporter(BackgroundLoop):
                 del self._watched[name]
 
 
-_SWITCH_INTERVAL_S = 0.0005
-
-
 def main() -> int:
     """Serves one supervisor; returns the exit status."""
     # Ctrl-C, a closed terminal and a service manager's SIGTERM reach all processes: the supervisor
@@ -147,9 +144,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # Streams take turns after 0.5 ms instead of 5: most steps of a frame leave Python for a moment,
-    # and each return waits for whoever has the lock by then.
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    settle_interpreter()
     voice = _Voice(_own_stdout())
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO)
