@@ -208,7 +208,11 @@ def watched(watch: Watch, streams: int, total: int) -> dict[str, Any]:
     found: dict[str, Any] = {"steady_frames_per_s": rate(window), "samples": len(window)}
     if used and watch.before_mib is not None:
         found["vram_mib"] = round(max(used) - watch.before_mib)
-    for name, key in (("power_w", "power_w"), ("gpu", "load"), ("decoder", "decoder_load")):
+    for name, key in (
+        ("power_w", "power_w"),
+        ("gpu_load", "load"),
+        ("decoder_load", "decoder_load"),
+    ):
         values = [value for each in window if (value := getattr(each.gpu, key)) is not None]
         found |= {name: round(statistics.mean(values), 2)} if values else {}
     if len(window) >= 2:

@@ -62,6 +62,9 @@ class Detector(Protocol):
 class Pixels(Protocol):
     """Everything that is done to pixels, and where they come from."""
 
+    def make_current(self) -> None:
+        """Prepares the calling thread."""
+
     def frames(self, clip: Path) -> Iterator[Any]:
         """Pictures of a file, where the pixel work is done."""
 
@@ -81,6 +84,7 @@ class ClientPixels:
     def __init__(self, decoder: str, device: str) -> None:
         self._decoder, self._turn = decoder, 0
         self._layout = TileLayout()
+        self.make_current: Callable[[], None] = lambda: None
         shape = (BATCH, *FACE_DETECT.input.dims)
         self._cuda: Any = None
         self._imaging: Any
@@ -89,6 +93,7 @@ class ClientPixels:
             from dualface_client.imaging.cuda import CudaImaging
 
             self._cuda = CudaStream()
+            self.make_current = self._cuda.make_current
             self._imaging = CudaImaging(self._cuda)
             self._imaging.warm_up()
             with self._cuda:
@@ -147,6 +152,9 @@ class ClientPixels:
 
 class TorchPixels:
     """torchcodec's decoder on the GPU, and PyTorch for the rest."""
+
+    def make_current(self) -> None:
+        """PyTorch sees to that."""
 
     def frames(self, clip: Path) -> Iterator[Any]:
         """As `Pixels` says."""
@@ -300,6 +308,7 @@ class Worker:
 
     def _read(self, clip: Path, streams: Sequence[int]) -> None:
         try:
+            self._pixels.make_current()
             sources = {stream: self._pixels.frames(clip) for stream in streams}
             while sources:
                 for stream, source in list(sources.items()):

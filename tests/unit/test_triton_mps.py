@@ -21,7 +21,7 @@ from tests.processes import wait_until
 CONTROL = """#!/bin/sh
 log="$CUDA_MPS_LOG_DIRECTORY/control.log"
 if [ "$1" = -f ]; then
-    echo started as $$ >> "$log"
+    echo started as $$ with "GPUs $CUDA_VISIBLE_DEVICES" >> "$log"
     mkfifo "$CUDA_MPS_PIPE_DIRECTORY/control"
     exec sleep 1000
 fi
@@ -65,6 +65,17 @@ def test_processes_find_it_while_it_runs_and_nothing_is_left(commands: Path) -> 
     assert commands.read_text().endswith("quit -t 2\n")
     assert not directory.exists()
     assert not sleepers()
+
+
+def test_it_serves_all_gpus_whichever_its_clients_see(
+    commands: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with multi_process_service(wanted=True):
+        log = Path(os.environ["CUDA_MPS_LOG_DIRECTORY"]) / "control.log"
+        assert log.read_text().splitlines()[0].endswith("with GPUs ")
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert commands.exists()
 
 
 def test_what_the_user_had_set_comes_back(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:

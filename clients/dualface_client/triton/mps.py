@@ -71,7 +71,7 @@ class MpsDaemon(ClosesAtExit):
             {
                 "parent": os.getpid(),
                 "command": [self._program, "-f"],
-                "env": {**os.environ, **self.environment},
+                "env": {**_for_all_gpus(), **self.environment},
                 "cwd": str(self._directory),
                 "socket_dir": str(self._directory),
                 "log": str(self._log),
@@ -115,6 +115,15 @@ class MpsDaemon(ClosesAtExit):
             with contextlib.suppress(OSError):  # part of a message about something worse
                 texts += Path(path).read_text(errors="replace").split("\n")[-4:]
         return " | ".join(text for text in texts if text) or "it said nothing"
+
+
+def _for_all_gpus() -> dict[str, str]:
+    """This process's environment, for a daemon that serves every GPU.
+
+    One that is told to see some of them counts those from 0, and a client that is told the same
+    finds none (docs.nvidia.com/deploy/mps, CUDA_VISIBLE_DEVICES).
+    """
+    return {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
 
 
 @contextmanager
