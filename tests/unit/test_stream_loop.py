@@ -851,6 +851,30 @@ def test_a_live_stream_asks_the_models_that_are_for_live_streams(tmp_path: Path)
     assert (detectors[0].batches, set(detectors[1].batches)) == ([], {1})
 
 
+@pytest.mark.parametrize("trouble", ["none", "detector", "embedder"])
+def test_everything_is_tried_before_a_live_stream_is_connected(
+    tmp_path: Path, trouble: str
+) -> None:
+    """So that no frame has to wait for it; nothing of it is counted, no failure of it told."""
+    video = make(tmp_path / "a.mp4", Clip(frames=5, size_wh_px=(64, 48)))
+    settings = StreamSettings(
+        input=InputSettings(realtime=True), output=OutputSettings(encoder="none")
+    )
+    job_of_file = Job("a", video, None)
+    detector = FakeDetector(fail_at=0 if trouble == "detector" else -1)
+    embedder = FakeEmbedder(fails=trouble == "embedder")
+    statuses = new_statuses([job_of_file])
+    device = FakeDevice({})
+    runner = Runner(WorkerSetup("a:1", settings=settings), device, Models(detector, embedder))
+    runner.run([job_of_file], statuses, Stop())
+    report = statuses[0].snapshot()
+    black = 1 if trouble == "detector" else 3
+    assert detector.seen[:black] == black * [16]
+    assert len(detector.seen) == black + report.frames_out
+    assert (report.state, report.frames_in, report.error) == ("done", 5, "")
+    assert trouble == "detector" or embedder.calls > 0
+
+
 def test_a_camera_that_never_answers_leaves_no_directory_behind(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"rtsp://127.0.0.1:{free.getsockname()[1]}/door"

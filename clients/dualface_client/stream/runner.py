@@ -39,6 +39,7 @@ from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.overlay import DebugOverlay, overlay_path
 from dualface_client.stream.pacing import Pacing, Unpaced
 from dualface_client.stream.pins import PinnedPhotos
+from dualface_client.stream.rehearsal import rehearse
 from dualface_client.stream.seams import FaceDetector, FaceEmbedder, FrameSink, FrameSource
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.staging import StagedJob, staged
@@ -309,6 +310,9 @@ class Runner:
         """The same for a live stream, whose outputs are whole however it ends."""
         place, targets = live_input(run.job, run.settings.input), live_targets(run.job, output)
         run.status.update(live=True, phase="connecting")
+        models, imaging = self._models.live or self._models, run.device.imaging
+        opened, stop = self._deciders.open, run.stop.event
+        rehearse(imaging, models.detector, models.embedder, opened, run.settings, stop)
         with closing(LiveSource(place, run.stop.event, connection_teller(run))) as live:
             source = run.device.to_device(live)
             for note in source.info.notes:
