@@ -157,6 +157,20 @@ def test_without_descriptors_a_stream_is_refused_and_nothing_leaks(pool: Decider
     assert len(decided(pool.open(BRIEF, StageClock()), crossing(20), 16)) == 20
 
 
+def test_without_descriptors_for_its_first_process_nothing_leaks() -> None:
+    with Deciders(1) as pool:
+        open_now = len(os.listdir("/proc/self/fd")) - 1
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for spare in range(4):  # none, or too few for what comes next
+            resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + spare, hard))
+            try:
+                with pytest.raises(PlatformError, match="cannot be connected"):
+                    pool.open(BRIEF, StageClock())
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert len(os.listdir("/proc/self/fd")) - 1 == open_now
+
+
 def test_nothing_is_left_of_a_pool() -> None:
     files = len(os.listdir("/proc/self/fd"))
     with Deciders(1) as pool:

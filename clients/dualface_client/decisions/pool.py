@@ -125,8 +125,8 @@ class _Process:
     """One deciding process."""
 
     def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair()
-        with theirs:
+        with ExitStack() as failed:
+            ours, theirs = map(failed.enter_context, socket.socketpair())
             command = [sys.executable, "-m", "dualface_client.decisions.process"]
             self._popen = subprocess.Popen(
                 [*command, str(theirs.fileno())],
@@ -135,6 +135,9 @@ class _Process:
                 start_new_session=True,  # signals for a terminal's whole group are the parent's
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
+            theirs.close()
+            failed.pop_all()
+        self._socket = ours
         self.streams = 0
 
     @property
