@@ -65,6 +65,14 @@ def test_after_a_long_time_people_may_be_near_nobody_and_only_move_a_little() ->
     assert between(far, faces((118, 100, 0.9), (418, 100, 0.8)), HALVES, LONG_S) is None
 
 
+def test_who_becomes_clear_or_faint_has_to_be_looked_at() -> None:
+    clear, faint = faces((100, 100, 0.9), (400, 100, 0.7)), faces((100, 100, 0.9), (400, 100, 0.3))
+    assert between(faint, clear, HALVES, SHORT_S) is None
+    assert between(clear, faint, HALVES, SHORT_S) is None
+    assert between(clear, clear, HALVES, SHORT_S) is not None
+    assert between(faint, faint, HALVES, SHORT_S) is not None
+
+
 def test_faint_detections_stay_where_they_were_found() -> None:
     before = faces((100, 100, 0.9), (600, 300, 0.2))
     after = faces((100, 100, 0.9), (800, 300, 0.3))

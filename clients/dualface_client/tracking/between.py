@@ -18,7 +18,7 @@ _LEAST_IOU, _LEAST_IOU_STRICT, _NEAR_HEIGHTS = 0.35, 0.6, 0.5
 #: After more than this nothing is said of faces that are within so many face heights of each other:
 #: there is time to change places.
 _LONG_S, _CLEAR_HEIGHTS = 0.13, 1.0
-#: Weaker detections come and go: they are taken as they are found, and decide nothing here.
+#: Weaker detections come and go: those that stay weak are taken as they are found.
 _SURE = 0.5
 
 
@@ -51,14 +51,26 @@ def between(
         [row for row in range(len(faces)) if row not in rows]
         for faces, rows in zip((before, after), paired, strict=True)
     ]
-    if any(
-        faces.scores[row] >= _SURE
-        for faces, rows in zip((before, after), alone, strict=True)
-        for row in rows
-    ):
+    if _somebody_changes(before, after, pairs, alone):
         return None
     rows = np.array([i for i, _ in pairs], np.int64), np.array([j for _, j in pairs], np.int64)
     return [_mixed(before, after, rows, alone, share) for share in shares]
+
+
+def _somebody_changes(
+    before: Faces,
+    after: Faces,
+    pairs: Sequence[tuple[int, int]],
+    alone: Sequence[Sequence[int]],
+) -> bool:
+    """Whether a sure face is alone or paired with an unsure one: somebody comes, goes or is hidden.
+
+    Whoever appears is embedded at once, so one frame more or less of a hand before a face counts.
+    """
+    if any((before.scores[i] >= _SURE) != (after.scores[j] >= _SURE) for i, j in pairs):
+        return True
+    ends = zip((before, after), alone, strict=True)
+    return any(faces.scores[row] >= _SURE for faces, rows in ends for row in rows)
 
 
 def _mixed(
