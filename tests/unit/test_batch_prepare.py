@@ -57,6 +57,16 @@ def test_a_photo_that_is_no_picture_is_refused_before_anything_starts(tmp_path: 
         prepare_run(RunRequest((str(tmp_path),), None, program))
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_the_server_knows_whether_there_are_live_streams(tmp_path: Path, live: bool) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"read later")
+    inputs = (str(video), "rtsp://127.0.0.1:1/door") if live else (str(video),)
+    program = ProgramSettings(run=RunSettings(device="cpu"))
+    planned = prepare_run(RunRequest(inputs, str(tmp_path / "out"), program))
+    assert planned.choice.has_live == live
+
+
 @pytest.mark.parametrize("run", [RunSettings(device="cuda"), RunSettings(gpus=("all",))])
 def test_frames_in_gpu_memory_do_not_go_in_messages(run: RunSettings) -> None:
     program = ProgramSettings(run=run, server=ServerSettings(transport="bytes"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -7,25 +9,30 @@ import pytest
 
 from dualface_client.settings.tracking import SceneSettings
 from dualface_client.stream.gaps import Gaps, frames_per_look, longest_s, strides
+from dualface_client.stream.load import frames_that_may_wait
 from dualface_client.types import ByteArray, Faces, Frame, Nv12Image
 
 PICTURE = Nv12Image(np.zeros((2, 2), np.uint8), np.zeros((1, 1, 2), np.uint8))
-ONE = Faces(
-    np.array([[10, 10, 70, 90]], np.float32),
-    np.array([0.9], np.float32),
-    np.zeros((1, 5, 2), np.float32),
-)
 
 
 @pytest.mark.parametrize(
-    ("rate", "every"), [(10, 1), (15, 1), (24, 3), (25, 3), (30, 3), (50, 6), (60, 6), (240, 6)]
+    ("rate", "every"), [(3, 1), (10, 2), (15, 3), (24, 6), (25, 6), (30, 7), (60, 8), (240, 8)]
 )
 def test_slow_videos_are_looked_at_more_densely(rate: int, every: int) -> None:
-    assert frames_per_look(Fraction(rate)) == every
+    assert frames_per_look(Fraction(rate), 43) == every
 
 
 def test_a_video_of_unknown_rate_is_looked_at_in_every_frame() -> None:
-    assert frames_per_look(None) == 1
+    assert frames_per_look(None, 43) == 1
+
+
+def test_fewer_large_frames_wait_for_a_look() -> None:
+    sizes = [(1920, 1080), (3840, 2160), (7680, 4320)]
+    assert [frames_per_look(Fraction(30), frames_that_may_wait(*size)) for size in sizes] == [
+        7,
+        5,
+        2,
+    ]
 
 
 def test_the_first_and_the_last_frame_are_looked_at() -> None:
@@ -38,33 +45,103 @@ def shot(seed: int) -> ByteArray:
     return np.random.default_rng(seed).integers(0, 256, (36, 64, 3), np.uint8)
 
 
-def test_a_gap_is_filled_within_a_shot_only() -> None:
-    gaps, first, second = Gaps(SceneSettings(), 0.2), shot(1), shot(2)
-    assert gaps.fill([0.0], [first], ONE) == []
-    filled = gaps.fill([0.04, 0.08, 0.12], [first] * 3, ONE)
-    assert filled is not None
-    assert [each.boxes_xyxy_px.tolist() for each in filled] == [[[10, 10, 70, 90]]] * 2
-    assert gaps.fill([0.16, 0.2, 0.24], [first, second, second], ONE) is None
-    assert gaps.fill([0.28, 0.32, 0.36], [second] * 3, ONE) is not None
+def at(*left_px: float) -> Faces:
+    """Faces of 60 x 80 px by their left edges."""
+    boxes = np.array([(x, 10, x + 60, 90) for x in left_px], np.float32)
+    marks = np.zeros((len(left_px), 5, 2), np.float32)
+    return Faces(boxes, np.full(len(left_px), 0.9, np.float32), marks)
+
+
+@dataclass
+class Film:
+    """What a stride's frames show, seen only where somebody looks."""
+
+    gaps: Gaps = field(default_factory=lambda: Gaps(SceneSettings(), 0.375))
+    time_s: float = 0.0
+    seen: list[int] = field(default_factory=list)
+
+    def play(
+        self, faces: Sequence[Faces], pictures: Sequence[ByteArray] = (), step_s: float = 0.04
+    ) -> list[list[float]]:
+        """Left edges that are found for all frames but the last, which is looked at by itself."""
+
+        def look(rows: Sequence[int]) -> list[Faces]:
+            self.seen += rows
+            return [faces[row] for row in rows]
+
+        self.seen = []
+        times_s = [self.time_s + (row + 1) * step_s for row in range(len(faces))]
+        self.time_s = times_s[-1]
+        shown = pictures or [shot(1)] * len(faces)
+        found = self.gaps.fill(times_s, shown, faces[-1], look)
+        return [each.boxes_xyxy_px[:, 0].round(3).tolist() for each in found]
+
+
+def test_faces_that_move_a_little_are_filled_in() -> None:
+    film = Film()
+    assert film.play([at(10)]) == []
+    assert film.play([at(12 + 2 * row) for row in range(6)]) == [[12], [14], [16], [18], [20]]
+    assert film.seen == []
+
+
+def test_every_frame_at_a_cut_is_looked_at_and_only_there() -> None:
+    film, first, second = Film(), shot(1), shot(2)
+    film.play([at(10)])
+    shots = [at(10)] * 3 + [at(200)] * 5
+    assert film.play(shots, [first] * 3 + [second] * 5) == [[10]] * 3 + [[200]] * 4
+    assert {2, 3} <= set(film.seen) < set(range(7))
+    assert film.play([at(200)] * 6, [second] * 6) == [[200]] * 5
+    assert film.seen == []
     # A second cut, sooner than the tracker would count one.
-    assert gaps.fill([0.4, 0.44, 0.48], [second, first, first], ONE) is None
+    film.play([at(10)] * 3, [second, first, first])
+    assert sorted(film.seen) == [0, 1]
+
+
+def test_where_somebody_turns_round_the_middle_is_looked_at_and_then_the_halves() -> None:
+    film = Film()
+    film.play([at(10)])
+    way = [14, 18, 22, 60, 98, 102, 106, 110]  # far and fast in between
+    assert film.play([at(x) for x in way]) == [[x] for x in way[:-1]]
+    assert film.seen[0] == 3
+    assert {2, 4} <= set(film.seen) < set(range(7))
+
+
+def test_while_two_touch_every_frame_is_looked_at() -> None:
+    film = Film()
+    film.play([at(10, 60)])
+    film.play([at(10, 60)] * 6)
+    assert sorted(film.seen) == [0, 1, 2, 3, 4]
+
+
+def test_near_each_other_there_are_more_looks_than_apart() -> None:
+    film = Film()
+    film.play([at(10, 120)])  # 0.6 heights between them
+    film.play([at(10, 120)] * 6)
+    assert film.seen == [2]  # every 0.12 s
+    film.play([at(10, 200)] * 6)
+    film.play([at(10, 200)] * 6)
+    assert film.seen == []
 
 
 def test_frames_of_one_time_are_looked_at() -> None:
-    gaps, picture = Gaps(SceneSettings(), 0.2), shot(1)
-    gaps.fill([1.0], [picture], ONE)
-    assert gaps.fill([1.0, 1.0], [picture] * 2, ONE) is None
+    film = Film()
+    film.play([at(10)])
+    film.play([at(10)] * 2, step_s=0.0)
+    assert film.seen == [0]
 
 
 def test_black_frames_and_long_gaps_are_looked_at() -> None:
-    gaps, picture, black = Gaps(SceneSettings(), 0.2), shot(1), np.zeros((36, 64, 3), np.uint8)
-    gaps.fill([0.0], [picture], ONE)
-    assert gaps.fill([0.04, 0.08, 0.12], [picture, black, picture], ONE) is None
-    assert gaps.fill([0.16, 0.2, 2.2], [picture] * 3, ONE) is None
-    assert gaps.fill([2.24, 2.28, 2.32], [picture] * 3, ONE) is not None
+    film, picture, black = Film(), shot(1), np.zeros((36, 64, 3), np.uint8)
+    film.play([at(10)])
+    film.play([at(10)] * 3, [picture, black, picture])
+    assert sorted(film.seen) == [0, 1]
+    film.play([at(10)] * 2, step_s=1.0)
+    assert film.seen == [0]
+    film.play([at(10)] * 6)
+    assert film.seen == []
 
 
 def test_the_longest_gap_follows_what_was_asked_for() -> None:
-    assert longest_s(3, Fraction(25)) == 0.1875
+    assert longest_s(6, Fraction(25)) == 0.375
     assert longest_s(16, Fraction(25)) == pytest.approx(0.96)
-    assert longest_s(2, None) == 0.1875
+    assert longest_s(2, None) == 0.375

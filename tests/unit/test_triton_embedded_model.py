@@ -24,8 +24,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import psutil
 import pytest
+from onnx import TensorProto, helper
 
 from tests.processes import wait_until
 
@@ -357,7 +359,8 @@ class OnnxRuntime:
 import numpy
 MADE = []
 class SessionOptions:
-    pass
+    def add_session_config_entry(self, key, value):
+        pass
 class InferenceSession:
     def __init__(self, path, options, providers):
         MADE.append(path)
@@ -429,3 +432,18 @@ def test_a_process_that_is_stuck_ends_with_its_parent() -> None:
         assert child.is_running()
         parent.kill()
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_threads_of_a_model_on_a_cpu_do_not_spin(module: Any, tmp_path: Path) -> None:
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", 2, 3])
+    rows = helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 2, 3])
+    cast = helper.make_node("Cast", ["pixels"], ["rows"], to=TensorProto.FLOAT)
+    graph = helper.make_graph([cast], "cast", [pixels], [rows])
+    path = tmp_path / "cast.onnx"
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path
+    )
+    runner = module._CpuRunner(CONFIG, {"onnx_path": str(path), "intra_op_threads": "2"})
+    assert runner.start([items(1, 2)]).rows().shape == (2, 2, 3)
+    options = runner._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

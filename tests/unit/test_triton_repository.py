@@ -53,6 +53,12 @@ def test_the_python_config_reads_back(spec: ModelSpec) -> None:
     assert parsed(served_config(spec, python_serving(model))) == expected
 
 
+def test_files_alone_are_served_without_priorities() -> None:
+    model = PythonModel(FACE_DETECT, Path("/models/a.onnx"), 2, has_priorities=False)
+    batching = parsed(served_config(FACE_DETECT, python_serving(model))).dynamic_batching
+    assert batching == PB.ModelDynamicBatching(preferred_batch_size=[1])
+
+
 def test_other_backends_come_from_the_same_code() -> None:
     serving = Serving(
         "tensorrt",

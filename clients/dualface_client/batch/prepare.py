@@ -82,7 +82,7 @@ def prepare_run(
     return Run(
         request,
         settings,
-        choice,
+        replace(choice, has_live=any(job.is_live(settings) for job in jobs)),
         jobs,
         statuses,
         notes,

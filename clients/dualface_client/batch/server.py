@@ -52,6 +52,7 @@ class ServerChoice:
         model_threads: Threads of one model run in the embedded server, 0 for one per core.
         device: Where the embedded server's models run, `cpu` or `cuda`; `auto` until it is known.
         model_control: Whether clients of the embedded server may load and unload its models.
+        has_live: Whether it may get requests of live streams.
         detector_instances: Processes of the detector in the embedded server, None for one.
         cuda_pool_mib: Its pool of GPU memory, None for the environment's or the default.
         metrics_port: Its TCP port of the metrics, None for a free one.
@@ -66,6 +67,7 @@ class ServerChoice:
     model_threads: int = 0
     device: str = "cpu"
     model_control: bool = False
+    has_live: bool = True
     detector_instances: int | None = None
     cuda_pool_mib: int | None = None
     metrics_port: int | None = None
@@ -150,6 +152,7 @@ def start_embedded(
         intra_op_threads=threads,
         device=choice.device,
         model_control=choice.model_control,
+        has_priorities=choice.has_live,
         cuda_pool_bytes=_own_pool(choice, total_bytes) or cuda_pool,
         pinned_pool_bytes=pinned_pool,
         metrics_port=choice.metrics_port,

@@ -74,9 +74,10 @@ class DetectionSettings:
     every: int | None = setting(
         None,
         Or("auto", Integer(1, 16)),
-        "Of so many frames of a file one goes to the detector; those between are filled in, except "
-        "at cuts and wherever people could be mixed up. `auto` is one in 0.125 s on a CPU, and "
-        "every frame on a GPU. Live streams: every frame.",
+        "Of so many frames of a file one goes to the detector. Those between are filled in; more "
+        "are looked at around cuts and wherever people could be mixed up or move far. `auto` is "
+        "one in 0.25 s, or of 8 frames, on a CPU, and every frame on a GPU. Live streams: every "
+        "frame.",
         flag="--detect-every",
         common=True,
         per_stream=False,

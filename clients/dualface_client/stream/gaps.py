@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import TypeVar
 
 from dualface_client.settings.tracking import SceneSettings
 from dualface_client.tracking.between import between
 from dualface_client.tracking.scene import CutDetector
-from dualface_client.types import ByteArray, Faces, Frame
+from dualface_client.types import ByteArray, Faces
+
+T = TypeVar("T")
+
+#: When and what somebody saw.
+_Look = tuple[float, Faces]
+#: Faces of some frames of a stride, given as their places in it.
+LookAt = Callable[[Sequence[int]], Sequence[Faces]]
 
 #: Time between two frames that are looked at, at most, and frames. Tiles stayed right in every
-#: frame of the tracking clips with one frame of two, three and four (`benchmarks/detect_every.py`).
-_LONGEST_S, _MOST = Fraction(1, 8), 6
+#: frame of the tracking clips (`benchmarks/detect_every.py`).
+_LONGEST_S, _MOST = Fraction(1, 4), 8
 
 
-def frames_per_look(frame_rate: Fraction | None) -> int:
-    """What `auto` means: of how many consecutive frames one is looked at."""
+def frames_per_look(frame_rate: Fraction | None, frames_that_may_wait: int) -> int:
+    """What `auto` means: of how many consecutive frames one is looked at, if nothing else is said.
+
+    Args:
+        frame_rate: Of the video; None if it has none.
+        frames_that_may_wait: In one place. Half as many may be in a stride, since one waits for its
+            answer while others are read, asked for and filled in.
+    """
     if frame_rate is None:
         return 1
-    return max(1, min(int(_LONGEST_S * frame_rate), _MOST))
+    most = min(_MOST, max(2, frames_that_may_wait // 2))
+    return max(1, min(int(_LONGEST_S * frame_rate), most))
 
 
 def longest_s(every: int, frame_rate: Fraction | None) -> float:
@@ -29,13 +44,13 @@ def longest_s(every: int, frame_rate: Fraction | None) -> float:
     return 1.5 * float(max(_LONGEST_S, usual_s))
 
 
-def strides(frames: Iterable[Frame], every: int) -> Iterator[list[Frame]]:
+def strides(frames: Iterable[T], every: int) -> Iterator[list[T]]:
     """Consecutive frames of which the last is looked at: the first one, then `every` at a time.
 
     Raises:
         Exception: What `frames` raised, after the frames before it.
     """
-    stride: list[Frame] = []
+    stride: list[T] = []
     wanted = 1
     try:
         for frame in frames:
@@ -62,32 +77,58 @@ class Gaps:
     def __init__(self, settings: SceneSettings, longest_s: float) -> None:
         self._cuts = CutDetector(replace(settings, min_shot_s=0.0))
         self._longest_s = longest_s
-        self._before: tuple[float, Faces] | None = None
+        self._before: _Look | None = None
 
     def fill(
-        self, times_s: Sequence[float], thumbnails: Sequence[ByteArray], faces: Faces
-    ) -> list[Faces] | None:
+        self, times_s: Sequence[float], thumbnails: Sequence[ByteArray], faces: Faces, look: LookAt
+    ) -> list[Faces]:
         """Faces of all but the last frame of a stride.
+
+        Where two looks do not say what is between them, the frame in their middle is looked at, and
+        so on until neighbours are: there is a cut or a plain picture, the time between them is too
+        long, or motion does not say enough (`tracking.between`).
 
         Args:
             times_s: Presentation times of the stride.
             thumbnails: Of the same frames.
             faces: Detections of the last one.
-
-        Returns:
-            None where these frames must be looked at themselves: there is a cut or a plain picture
-            among them, the time between the looks is too long, or motion between
-            the frames on either side does not say enough (`tracking.between`).
+            look: Detects faces in more frames of the stride.
         """
         breaks = [self._breaks(*pair) for pair in zip(thumbnails, times_s, strict=True)]
-        before, self._before = self._before, (times_s[-1], faces)
-        if len(times_s) == 1:
-            return []
-        if before is None or any(breaks) or not 0 < times_s[-1] - before[0] <= self._longest_s:
+        last = len(times_s) - 1
+        looks: dict[int, _Look | None] = {-1: self._before, last: (times_s[-1], faces)}
+        self._before = looks[last]
+        found: dict[int, Faces] = {}
+        spans = [(-1, last)]
+        while spans := [span for span in spans if span[1] - span[0] > 1]:
+            unclear = []
+            for start, end in spans:
+                rows = range(start + 1, end)
+                filled = None
+                if not any(breaks[start + 1 : end + 1]):
+                    filled = self._between(looks[start], looks[end], [times_s[row] for row in rows])
+                if filled is None:
+                    unclear.append((start, end))
+                else:
+                    found |= zip(rows, filled, strict=True)
+            middles = [(start + end) // 2 for start, end in unclear]
+            for row, seen in zip(middles, look(middles) if middles else (), strict=True):
+                found[row], looks[row] = seen, (times_s[row], seen)
+            halves = zip(unclear, middles, strict=True)
+            spans = [half for (a, c), b in halves for half in ((a, b), (b, c))]
+        return [found[row] for row in range(last)]
+
+    def _between(
+        self, before: _Look | None, after: _Look | None, times_s: Sequence[float]
+    ) -> list[Faces] | None:
+        """Faces at some times between two looks; None where these do not say enough."""
+        if before is None or after is None:
             return None
-        start_s, length_s = before[0], times_s[-1] - before[0]
-        shares = [(time_s - start_s) / length_s for time_s in times_s[:-1]]
-        return between(before[1], faces, shares)
+        span_s = after[0] - before[0]
+        if not 0 < span_s <= self._longest_s:
+            return None
+        shares = [(time_s - before[0]) / span_s for time_s in times_s]
+        return between(before[1], after[1], shares, span_s)
 
     def _breaks(self, thumbnail: ByteArray, time_s: float) -> bool:
         """Whether a frame begins a shot, or belongs to none, such as a black one."""

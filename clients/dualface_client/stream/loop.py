@@ -329,8 +329,9 @@ class StreamLoop:
         if self._parts.live is not None:
             return 1  # nothing may wait for the next look
         info = self._parts.source.info
-        every = self._settings.detection.every or frames_per_look(info.frame_rate)
-        return min(every, frames_that_may_wait(info.width_px, info.height_px))
+        limit = frames_that_may_wait(info.width_px, info.height_px)
+        every = self._settings.detection.every or frames_per_look(info.frame_rate, limit)
+        return min(every, limit)
 
     def _requests(self) -> tuple[int, int]:
         detection = self._settings.detection
@@ -374,12 +375,14 @@ class StreamLoop:
         """Faces of a stride's frames before the last, which was looked at."""
         if self._gaps is None:
             return []
-        found = self._gaps.fill([frame.time_s for frame in stride], thumbnails, faces)
-        if found is not None:
-            return found
-        size = self._requests()[1]
-        parts = [stride[first:-1][:size] for first in range(0, len(stride) - 1, size)]
-        return [each for part in parts for each in self._answer(self._submitted(part))]
+
+        def look(rows: Sequence[int]) -> list[Faces]:
+            size = self._requests()[1]
+            wanted = [stride[row] for row in rows]
+            parts = [wanted[first : first + size] for first in range(0, len(wanted), size)]
+            return [each for part in parts for each in self._answer(self._submitted(part))]
+
+        return self._gaps.fill([frame.time_s for frame in stride], thumbnails, faces, look)
 
     def _miss(self, batch: _Batch, error: ServerError) -> None:
         """Drops live frames that the server refused: it does so when it is too late for them.

@@ -13,19 +13,25 @@ from dualface_client.tracking.boxes import gap_heights, iou_rows
 from dualface_client.types import Box, Faces
 
 #: A face that moved on has at least this much of its place left (IoU), more of it where another
-#: one is within so many face heights.
-_LEAST_IOU, _LEAST_IOU_NEAR, _NEAR_HEIGHTS = 0.35, 0.6, 0.5
-#: Weaker detections come and go: they are taken as they are found, and decide nothing here.
+#: one is within so many face heights, or after a long time.
+_LEAST_IOU, _LEAST_IOU_STRICT, _NEAR_HEIGHTS = 0.35, 0.6, 0.5
+#: After more than this nothing is said of faces that are within so many face heights of each other:
+#: there is time to change places.
+_LONG_S, _CLEAR_HEIGHTS = 0.13, 1.0
+#: Weaker detections come and go: those that stay weak are taken as they are found.
 _SURE = 0.5
 
 
-def between(before: Faces, after: Faces, shares: Sequence[float]) -> list[Faces] | None:
+def between(
+    before: Faces, after: Faces, shares: Sequence[float], span_s: float
+) -> list[Faces] | None:
     """Moves every face evenly from one frame to a later one of the same shot.
 
     Args:
         before: Detections of the earlier frame.
         after: Detections of the later frame.
         shares: When the frames between are, as shares of the time from the one to the other.
+        span_s: That time.
 
     Returns:
         Faces of each of these frames, best score first; None where something happens in between
@@ -35,21 +41,36 @@ def between(before: Faces, after: Faces, shares: Sequence[float]) -> list[Faces]
     if gap == 0:
         return None
     overlaps = iou_rows(_boxes(before), _boxes(after))
-    least = _LEAST_IOU_NEAR if gap < _NEAR_HEIGHTS else _LEAST_IOU
+    if span_s > _LONG_S and gap < _CLEAR_HEIGHTS:
+        return None
+    is_strict = span_s > _LONG_S or gap < _NEAR_HEIGHTS
+    least = _LEAST_IOU_STRICT if is_strict else _LEAST_IOU
     pairs = [(i, j) for i, j in best_pairs(overlaps) if overlaps[i][j] >= least]
     paired = {i for i, _ in pairs}, {j for _, j in pairs}
     alone = [
         [row for row in range(len(faces)) if row not in rows]
         for faces, rows in zip((before, after), paired, strict=True)
     ]
-    if any(
-        faces.scores[row] >= _SURE
-        for faces, rows in zip((before, after), alone, strict=True)
-        for row in rows
-    ):
+    if _somebody_changes(before, after, pairs, alone):
         return None
     rows = np.array([i for i, _ in pairs], np.int64), np.array([j for _, j in pairs], np.int64)
     return [_mixed(before, after, rows, alone, share) for share in shares]
+
+
+def _somebody_changes(
+    before: Faces,
+    after: Faces,
+    pairs: Sequence[tuple[int, int]],
+    alone: Sequence[Sequence[int]],
+) -> bool:
+    """Whether a sure face is alone or paired with an unsure one: somebody comes, goes or is hidden.
+
+    Whoever appears is embedded at once, so one frame more or less of a hand before a face counts.
+    """
+    if any((before.scores[i] >= _SURE) != (after.scores[j] >= _SURE) for i, j in pairs):
+        return True
+    ends = zip((before, after), alone, strict=True)
+    return any(faces.scores[row] >= _SURE for faces, rows in ends for row in rows)
 
 
 def _mixed(

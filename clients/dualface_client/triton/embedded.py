@@ -90,6 +90,8 @@ class EmbeddedOptions:
         pinned_pool_bytes: None for Triton's default.
         repositories: Further model repositories to serve, with everything in them.
         model_control: Whether clients may load and unload models.
+        has_priorities: Whether requests of live streams are answered before those of files; on a
+            GPU they always are.
         metrics_port: TCP port of the metrics; None for a free one.
         socket_dir: Directory to make for gRPC's socket, so that its address is known beforehand;
             None for one with a name of its own.
@@ -105,6 +107,7 @@ class EmbeddedOptions:
     pinned_pool_bytes: int | None = None
     repositories: tuple[Path, ...] = ()
     model_control: bool = False
+    has_priorities: bool = True
     metrics_port: int | None = None
     socket_dir: Path | None = None
     location: Location = HERE
@@ -253,6 +256,7 @@ class EmbeddedServer(ClosesAtExit):
                 model.instance_count or options.instance_count,
                 options.device,
                 package_dirs(),
+                options.has_priorities,
             )
             for model in self._models
         ]

@@ -14,6 +14,8 @@ from dualface_client.triton.model_config import config_text, string_parameters, 
 
 #: Batch sizes that the GPU model runs at, each in a session of its own; see `_CudaRunner`.
 CUDA_BATCHES = (1, 4, 8, 16)
+#: Two queues, the files' by default.
+_PRIORITIES = {"priority_levels": PRIORITY_FILE, "default_priority_level": PRIORITY_FILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Serving:
         gpus: Indices of the GPUs for `KIND_GPU`; empty means every GPU there is.
         preferred_batch_sizes: Batches the dynamic batcher aims for; empty takes what is waiting.
         max_queue_delay_us: How long it waits to fill a batch.
+        has_priorities: Whether requests of live streams are answered before those of files.
         parameters: Backend parameters.
     """
 
@@ -36,6 +39,7 @@ class Serving:
     gpus: tuple[int, ...] = ()
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_delay_us: int = 0
+    has_priorities: bool = True
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,6 +54,7 @@ class PythonModel:
         instance_count: Copies that run at the same time, each a process of its own.
         device: `cpu` or `cuda` (the first GPU).
         python_path: Directories where the stub finds onnxruntime.
+        has_priorities: Whether requests of live streams are answered before those of files.
     """
 
     spec: ModelSpec
@@ -58,6 +63,7 @@ class PythonModel:
     instance_count: int = 1
     device: str = "cpu"
     python_path: tuple[Path, ...] = ()
+    has_priorities: bool = True
 
 
 def served_config(spec: ModelSpec, serving: Serving) -> str:
@@ -78,8 +84,7 @@ def served_config(spec: ModelSpec, serving: Serving) -> str:
             "dynamic_batching": {
                 "preferred_batch_size": list(serving.preferred_batch_sizes),
                 "max_queue_delay_microseconds": serving.max_queue_delay_us,
-                "priority_levels": PRIORITY_FILE,
-                "default_priority_level": PRIORITY_FILE,
+                **(_PRIORITIES if serving.has_priorities else {}),
             },
             "parameters": string_parameters(serving.parameters),
         }
@@ -91,7 +96,9 @@ def python_serving(model: PythonModel) -> Serving:
 
     A CPU gains nothing from larger batches (one run already uses all its threads), and a live frame
     that shared one with a file's would wait for all of it: each request runs alone, the most urgent
-    one first.
+    one first. Of Triton 2.51 with priorities, what is sent while a model is busy is not noticed
+    when the model ends, but with the next request or half a second later: so there are none where
+    nothing is to be put first.
     """
     parameters = {
         "onnx_path": str(model.onnx_path),
@@ -104,6 +111,7 @@ def python_serving(model: PythonModel) -> Serving:
             "python",
             instance_count=model.instance_count,
             preferred_batch_sizes=(1,),
+            has_priorities=model.has_priorities,
             parameters=parameters,
         )
     batches = (size for size in CUDA_BATCHES if size <= model.spec.max_batch_size)

@@ -215,6 +215,8 @@ class _CpuRunner:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(parameters["intra_op_threads"])
         options.log_severity_level = 3  # errors
+        # Otherwise its threads wait for each other in circles, on cores that encode and compose.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             parameters["onnx_path"], options, providers=["CPUExecutionProvider"]
         )
