@@ -445,7 +445,7 @@ def _client(row: Row, job: Job, clip: Path) -> Iterator[tuple[Watch, Client]]:
     with ExitStack() as stack:
         watch = stack.enter_context(Watch(lambda: place[0].frames() if place else {}))
         stack.enter_context(multi_process_service(wanted=row.mps))
-        choice = ServerChoice(device=job.device, detector_onnx=job.model)
+        choice = ServerChoice(device=job.device, has_live=False, detector_onnx=job.model)
         server = stack.enter_context(start_embedded(choice))
         client = Client(row, job, clip, server.grpc_address)
         stack.callback(client.process.wait)

@@ -137,7 +137,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = [
         {"cpus": os.cpu_count(), "repeat": options.repeat, "mps": options.mps}
     ]
-    choice = ServerChoice(device="cuda", detector_instances=options.instances)
+    choice = ServerChoice(device="cuda", has_live=False, detector_instances=options.instances)
     if options.instant:
         stand_in.write(file := options.out.with_suffix(".onnx").absolute())
         choice = replace(choice, detector_onnx=file)

@@ -53,10 +53,11 @@ def test_the_python_config_reads_back(spec: ModelSpec) -> None:
     assert parsed(served_config(spec, python_serving(model))) == expected
 
 
-def test_files_alone_are_served_without_priorities() -> None:
-    model = PythonModel(FACE_DETECT, Path("/models/a.onnx"), 2, has_priorities=False)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_files_alone_are_served_without_priorities(device: str) -> None:
+    model = PythonModel(FACE_DETECT, Path("/models/a.onnx"), 2, device=device, has_priorities=False)
     batching = parsed(served_config(FACE_DETECT, python_serving(model))).dynamic_batching
-    assert batching == PB.ModelDynamicBatching(preferred_batch_size=[1])
+    assert (batching.priority_levels, batching.default_priority_level) == (0, 0)
 
 
 def test_other_backends_come_from_the_same_code() -> None:

@@ -90,8 +90,7 @@ class EmbeddedOptions:
         pinned_pool_bytes: None for Triton's default.
         repositories: Further model repositories to serve, with everything in them.
         model_control: Whether clients may load and unload models.
-        has_priorities: Whether requests of live streams are answered before those of files; on a
-            GPU they always are.
+        has_priorities: Whether requests of live streams are answered before those of files.
         metrics_port: TCP port of the metrics; None for a free one.
         socket_dir: Directory to make for gRPC's socket, so that its address is known beforehand;
             None for one with a name of its own.

@@ -122,6 +122,7 @@ def python_serving(model: PythonModel) -> Serving:
         gpus=(0,),
         preferred_batch_sizes=model.spec.preferred_batch_sizes,
         max_queue_delay_us=model.spec.max_queue_delay_us,
+        has_priorities=model.has_priorities,
         parameters={
             **parameters,
             "batches": ",".join(map(str, batches)),
