@@ -152,6 +152,8 @@ class Fibers:
         try:
             while self._take_new():
                 self._run_ready()
+        except BaseException as error:  # of this module; nobody must wait for ever
+            self._fail(error)
         finally:
             _awake.remove(self)
             os.close(wake_fd)
@@ -165,9 +167,22 @@ class Fibers:
                 self._thread = None
                 return False
         for fiber in started:
-            fiber.start(self)
-            self._go_on(fiber)
+            try:
+                fiber.start(self)
+            except BaseException as error:  # greenlet is missing, for example
+                fiber.fail(error)
+            else:
+                self._go_on(fiber)
         return True
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            left = [*self._new, *self._waiting]
+            self._new.clear()
+            self._waiting.clear()
+            self._thread = None
+        for fiber in left:
+            fiber.fail(error)
 
     def _go_on(self, fiber: _Fiber) -> None:
         if fiber.go_on():
@@ -238,6 +253,11 @@ class _Fiber:
         try:
             self.outcome.set_result(self._function())
         except BaseException as error:  # raised again where it was asked to run
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the wait for it with an error."""
+        if not self.outcome.done():
             self.outcome.set_exception(error)
 
     def go_on(self) -> bool:
@@ -251,7 +271,10 @@ class _Fiber:
 
     def is_ready(self, now_s: float) -> bool:
         """Whether there is nothing left to wait for."""
-        is_due = self._ready() if self.fd is None else self.is_readable
+        try:
+            is_due = self._ready() if self.fd is None else self.is_readable
+        except Exception:  # raised again on the fiber itself, which asks once more
+            return True
         return is_due or now_s >= self._until_s
 
     def wait(self, ready: Callable[[], bool], limit_s: float, *, polled: bool) -> bool:

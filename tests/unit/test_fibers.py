@@ -78,6 +78,25 @@ def test_what_a_function_raises_comes_out_of_run_and_leaves_the_others() -> None
         assert other.result(30) is True
 
 
+def test_what_a_predicate_raises_is_raised_on_its_fiber_alone() -> None:
+    asked, ended = [0], threading.Event()
+
+    def broken() -> bool:
+        asked[0] += 1
+        if asked[0] > 1:
+            raise ZeroDivisionError("asked too often")
+        return False
+
+    def failing() -> None:
+        try:
+            with pytest.raises(ZeroDivisionError):
+                give_way(broken)
+        finally:
+            ended.set()
+
+    assert side_by_side(failing, lambda: give_way(ended.is_set)) == [None, True]
+
+
 def test_another_thread_wakes_who_waits_for_it() -> None:
     """Sooner than by looking again, which a second thousand times would take minutes."""
     asked, answered = threading.Semaphore(0), [0]
