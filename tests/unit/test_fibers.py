@@ -212,8 +212,7 @@ def test_a_spawned_source_is_one_item_ahead() -> None:
         source.close()
         return found
 
-    # One waits in between and one more has been made for when it is taken.
-    assert side_by_side(taking) == [[(0, 3), (1, 4), (2, 5), (3, 5), (4, 5)]]
+    assert side_by_side(taking) == [[(0, 2), (1, 3), (2, 4), (3, 5), (4, 5)]]
 
 
 def test_a_spawned_source_that_is_closed_early_ends() -> None:

@@ -275,9 +275,15 @@ class Spawned(Generic[T]):
         spawn(self._fill, name)
 
     def _fill(self) -> None:
-        self._channel.fill(self._items)
+        self._channel.fill(self._one_by_one())
         self._ended = True
         notify()
+
+    def _one_by_one(self) -> Iterator[T]:
+        """The next item is made once the last one was taken: each holds frames."""
+        for item in self._items:
+            yield item
+            give_way(lambda: self._channel.has_room)
 
     def __iter__(self) -> Iterator[T]:
         """Items in order; an exception of the source is raised here."""
