@@ -17,6 +17,7 @@ CLIENT = (
     "rich",
     "psutil",
     "lap",
+    "greenlet",
     "jinja2",
     "msgspec",
     "prometheus_client",

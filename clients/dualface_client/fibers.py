@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -54,10 +55,10 @@ def give_way(
 ) -> bool | None:
     """Lets the other fibers of this thread run until something is ready, or for a while.
 
-    A fiber holds no lock meanwhile that another one could need.
+    They do not run if it is ready already. A fiber must hold no lock that another one could need.
 
     Args:
-        ready: Asked on this thread, often.
+        ready: Asked on this thread, often. What it raises is raised here.
         limit_s: Longest wait, seconds.
         polled: Whether nobody calls `notify` when it is ready.
 
@@ -125,19 +126,28 @@ class Fibers:
 
         Raises:
             BaseException: What the function raised.
+            OSError: There is no descriptor left for the thread.
         """
         fiber = _Fiber(function, name)
         self.start(fiber)
-        found: T = fiber.outcome.result()
-        return found
+        try:
+            found: T = fiber.outcome.result()
+            return found
+        finally:
+            del fiber  # an error's traceback would hold all that it has
 
     def start(self, fiber: _Fiber) -> None:
         """Puts one more fiber on the thread."""
         with self._lock:
-            self._new.append(fiber)
+            if self._wake_fd < 0:  # for as long as this exists: whoever wakes may be late
+                self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                weakref.finalize(self, os.close, self._wake_fd)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="fibers", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._serve, name="fibers", daemon=True)
+                thread.start()
+                self._thread = thread
+                _awake.add(self)
+            self._new.append(fiber)
         self.wake()
 
     def wake(self) -> None:
@@ -147,16 +157,17 @@ class Fibers:
             os.eventfd_write(self._wake_fd, 1)
 
     def _serve(self) -> None:
-        self._wake_fd = wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        _awake.add(self)
         try:
             while self._take_new():
                 self._run_ready()
         except BaseException as error:  # of this module; nobody must wait for ever
-            self._fail(error)
-        finally:
-            _awake.remove(self)
-            os.close(wake_fd)
+            with self._lock:
+                left = self._waiting + list(self._new)
+                self._new.clear()
+                self._waiting = []
+                self._end()
+            for fiber in left:
+                fiber.fail(error)
 
     def _take_new(self) -> bool:
         """Starts new fibers; returns whether there is any left."""
@@ -164,25 +175,21 @@ class Fibers:
             started = list(self._new)
             self._new.clear()
             if not started and not self._waiting:
-                self._thread = None
+                self._end()
                 return False
         for fiber in started:
             try:
-                fiber.start(self)
+                fiber.begin(self)
             except BaseException as error:  # greenlet is missing, for example
                 fiber.fail(error)
             else:
                 self._go_on(fiber)
         return True
 
-    def _fail(self, error: BaseException) -> None:
-        with self._lock:
-            left = [*self._new, *self._waiting]
-            self._new.clear()
-            self._waiting.clear()
-            self._thread = None
-        for fiber in left:
-            fiber.fail(error)
+    def _end(self) -> None:
+        """The thread ends, under the lock; the next fiber gets another one."""
+        self._thread = None
+        _awake.remove(self)
 
     def _go_on(self, fiber: _Fiber) -> None:
         if fiber.go_on():
@@ -209,8 +216,10 @@ class Fibers:
         if self._new or self._ready():
             self._sleeps = False
             return
-        limit_s = _POLLED_S if any(fiber.polled for fiber in self._waiting) else _LOOK_S
-        self._look_at_files(limit_s)
+        polled = any(fiber.polled for fiber in self._waiting)
+        until_s = min((fiber.until_s for fiber in self._waiting), default=0.0)
+        left_s = max(_POLLED_S, until_s - time.monotonic())
+        self._look_at_files(min(left_s, _POLLED_S if polled else _LOOK_S))
         self._sleeps = False
 
     def _look_at_files(self, limit_s: float) -> None:
@@ -227,6 +236,10 @@ class Fibers:
                 readers[fd].is_readable = True
 
 
+def _at_once() -> bool:
+    return True
+
+
 class _Fiber:
     """One function, and what it waits for."""
 
@@ -236,11 +249,11 @@ class _Fiber:
         self.fd: int | None = None
         self.is_readable = self.polled = False
         self.away_cpu_s = 0.0
+        self.until_s = 0.0
         self._function = function
-        self._ready: Callable[[], bool] = lambda: True
-        self._until_s = 0.0
+        self._ready: Callable[[], bool] = _at_once
 
-    def start(self, fibers: Fibers) -> None:
+    def begin(self, fibers: Fibers) -> None:
         """Makes it one of this thread."""
         from greenlet import getcurrent, greenlet
 
@@ -254,6 +267,7 @@ class _Fiber:
             self.outcome.set_result(self._function())
         except BaseException as error:  # raised again where it was asked to run
             self.fail(error)
+            del self  # the error's traceback would hold the function and all that it has
 
     def fail(self, error: BaseException) -> None:
         """Ends the wait for it with an error."""
@@ -275,13 +289,13 @@ class _Fiber:
             is_due = self._ready() if self.fd is None else self.is_readable
         except Exception:  # raised again on the fiber itself, which asks once more
             return True
-        return is_due or now_s >= self._until_s
+        return is_due or now_s >= self.until_s
 
     def wait(self, ready: Callable[[], bool], limit_s: float, *, polled: bool) -> bool:
         """Gives way, on the fiber itself; returns whether it is ready."""
         self._ready, self.polled = ready, polled
         self._leave(limit_s)
-        self.polled = False
+        self._ready, self.polled = _at_once, False
         return ready()
 
     def wait_readable(self, fd: int, limit_s: float) -> bool:
@@ -292,7 +306,7 @@ class _Fiber:
         return self.is_readable
 
     def _leave(self, limit_s: float) -> None:
-        self._until_s = time.monotonic() + limit_s
+        self.until_s = time.monotonic() + limit_s
         left_s = time.thread_time()
         self._hub.switch()
         self.away_cpu_s += time.thread_time() - left_s

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import gc
 import os
+import resource
 import threading
-import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, repeat
 
 import numpy as np
 import pytest
 
+from dualface_client.cuda.stream import Recorded
 from dualface_client.errors import LeaseTimeoutError
 from dualface_client.fibers import (
     Fibers,
@@ -110,8 +115,11 @@ def test_another_thread_wakes_who_waits_for_it() -> None:
     def asking() -> int:
         for count in range(2000):
             asked.release()
-            give_way(lambda count=count: answered[0] > count)  # type: ignore[misc]
+            give_way(partial(is_answered, count))
         return answered[0]
+
+    def is_answered(count: int) -> bool:
+        return answered[0] > count
 
     thread = threading.Thread(target=answering)
     thread.start()
@@ -163,8 +171,85 @@ def test_a_file_is_read_while_others_never_wait_for_long() -> None:
 
 
 def test_what_wakes_nobody_is_looked_at_often() -> None:
-    ready_at_s = time.monotonic() + 0.05  # as a GPU that works meanwhile
-    assert side_by_side(lambda: give_way(lambda: time.monotonic() > ready_at_s, polled=True))
+    """A thousand times; ten times a second, it would take longer than a test may."""
+    asked = [0]
+
+    def is_ready() -> bool:  # as a GPU that works meanwhile
+        asked[0] += 1
+        return asked[0] > 1000
+
+    assert side_by_side(lambda: give_way(is_ready, polled=True)) == [True]
+
+
+def test_a_place_in_a_stream_that_failed_is_waited_for_no_longer() -> None:
+    class Event:
+        ptr = 7
+
+        def synchronize(self) -> None:
+            raise RuntimeError("cudaErrorIllegalAddress")
+
+    answers = chain((600, 600), repeat(700))  # not ready twice, then failed
+
+    def waiting() -> None:
+        with pytest.raises(RuntimeError, match="IllegalAddress"):
+            Recorded(Event(), lambda ptr: next(answers) if ptr == 7 else 0).wait()
+
+    side_by_side(waiting)
+
+
+def test_a_failure_keeps_nothing_of_its_function_alive() -> None:
+    class Frames:
+        pass
+
+    def failing() -> None:
+        frames = Frames()
+        seen.append(weakref.ref(frames))
+        raise KeyError("torn")
+
+    seen: list[weakref.ref[Frames]] = []
+    gc.disable()
+    try:
+        with pytest.raises(KeyError):
+            Fibers().run(failing, "failing")
+        wait_until(lambda: fiber_threads() == 0)
+        assert seen[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_thread_that_ends_leaves_the_next_one_its_waker() -> None:
+    """Over and over, so that a start falls into an end; a wait that nobody ends takes 0.1 s."""
+    fibers, asked, go_on = Fibers(), threading.Semaphore(0), [0]
+
+    def answering() -> None:
+        for _ in range(1000):
+            asked.acquire()
+            go_on[0] += 1
+            notify()
+
+    thread = threading.Thread(target=answering)
+    thread.start()
+    for count in range(1000):
+
+        def asking(count: int = count) -> None:
+            asked.release()
+            give_way(lambda: go_on[0] > count)
+
+        fibers.run(asking, "asking")
+    thread.join()
+
+
+def test_without_descriptors_a_function_is_refused_and_later_ones_are_not() -> None:
+    fibers = Fibers()
+    open_now = len(os.listdir("/proc/self/fd")) - 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            fibers.run(lambda: 1, "refused")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert fibers.run(lambda: 2, "later") == 2
 
 
 def test_the_time_of_others_is_not_ones_own() -> None:
@@ -191,7 +276,7 @@ def test_the_time_of_others_is_not_ones_own() -> None:
 def test_it_begins_anew_after_its_end() -> None:
     fibers = Fibers()
     for number in range(50):
-        assert fibers.run(lambda number=number: number, "again") == number  # type: ignore[misc]
+        assert fibers.run(partial(int, number), "again") == number
     wait_until(lambda: fiber_threads() == 0)
 
 

@@ -94,6 +94,6 @@ class Pictures:
         """A picture with any content, and its address."""
         try:
             memory = self._free.get_nowait()
-        except queue.Empty:
+        except queue.Empty:  # all are somebody's
             memory = PictureMemory(self._stream, self.size_wh_px)
         return memory.picture(self.size_wh_px, color, Loan(self._free, memory)), memory.ptr

@@ -19,6 +19,7 @@ from dualface_client.fibers import give_way
 
 _DRIVER = "libcuda.so.1"
 _ANY_DIRECTION = 4  # cudaMemcpyDefault
+_NOT_READY = 600  # cudaErrorNotReady
 
 
 def load_cupy() -> Any:
@@ -124,8 +125,8 @@ class CudaStream:
     def copy(self, target: int, source: int, byte_size: int) -> None:
         """Queues a copy between addresses of the GPU or of pinned host memory.
 
-        It takes a few microseconds, in which the thread keeps Python's lock: to get it back would
-        take far longer with many streams in a process.
+        It takes some microseconds, in which the thread keeps Python's lock: to get it back would
+        take far longer with many streams in a process. Only a GPU that hangs would keep it.
 
         Args:
             target: Its first byte.
@@ -150,16 +151,17 @@ class CudaStream:
         self.stream.__exit__(*error)
         self._device.__exit__(*error)
 
-    def record(self) -> Any:
-        """An event after everything queued so far; waiting for it sleeps instead of spinning."""
+    def record(self) -> Recorded:
+        """A place in the stream, after everything queued so far."""
         with self:
+            # Waiting for it sleeps instead of spinning.
             event = self.cupy.cuda.Event(block=True, disable_timing=True)
             event.record(self.stream)
-            return event
+            return Recorded(event, self.cupy.cuda.runtime.eventQuery)
 
     def finish(self) -> None:
         """Waits until everything queued so far is done. Needed before a request to Triton."""
-        wait_for_event(self.record())
+        self.record().wait()
 
 
 @cache
@@ -169,7 +171,26 @@ def _memcpy_async() -> Any:
     return function
 
 
-def wait_for_event(event: Any) -> None:
-    """Waits for what a CUDA stream had to do when the event was recorded."""
-    give_way(lambda: bool(event.done), polled=True)
-    event.synchronize()
+class Recorded:
+    """A place in a CUDA stream that it comes to some time.
+
+    Args:
+        event: CuPy's.
+        query: The runtime's `eventQuery`: takes the event's address, returns a `cudaError_t`.
+    """
+
+    __slots__ = ("_event", "_query")
+
+    def __init__(self, event: Any, query: Callable[[int], int]) -> None:
+        self._event = event
+        self._query = query
+
+    def wait(self) -> None:
+        """Waits until everything before it is done.
+
+        Raises:
+            Exception: CuPy's, if something before it failed.
+        """
+        # CuPy's `done` is False for a stream that has failed, too.
+        give_way(lambda: self._query(self._event.ptr) != _NOT_READY, polled=True)
+        self._event.synchronize()

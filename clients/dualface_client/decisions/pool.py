@@ -44,7 +44,7 @@ from dualface_client.decisions.messages import (
     Tell,
 )
 from dualface_client.errors import DeciderLostError, PlatformError
-from dualface_client.fibers import give_way_until_readable
+from dualface_client.fibers import give_way, give_way_until_readable
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.types import IntArray
 
@@ -162,6 +162,7 @@ class _Process:
 
     def how_it_ended(self) -> str:
         """For a message."""
+        give_way(lambda: not self.is_alive, _END_S, polled=True)
         try:
             return f"exit status {self._popen.wait(_END_S)}"
         except subprocess.TimeoutExpired:  # it runs, and does not hear this stream any more
@@ -224,8 +225,7 @@ class _Elsewhere:
             return Account()
         try:
             self._send(Tell())
-            give_way_until_readable(self._connection.fileno(), _TELL_S)
-            told = self._receive() if self._connection.poll(_TELL_S) else None
+            told = self._receive() if self._is_there(_TELL_S) else None
         except DeciderLostError:  # it has taken what it knew with it
             return Account()
         if not isinstance(told, Accounts):
@@ -274,7 +274,7 @@ class _Elsewhere:
         self._owes_answer = True
         try:
             since_s = time.monotonic()
-            while not self._is_there():
+            while not self._is_there(_LOOK_S):
                 waited_s = time.monotonic() - since_s
                 if waited_s > _PATIENCE_S:  # one that is only busy still gets its frames done
                     self._check()
@@ -286,10 +286,10 @@ class _Elsewhere:
         self._owes_answer = False
         return found
 
-    def _is_there(self) -> bool:
+    def _is_there(self, limit_s: float) -> bool:
         """Waits for a while for an answer, or for its process to end."""
-        is_there = give_way_until_readable(self._connection.fileno(), _LOOK_S)
-        return self._connection.poll(_LOOK_S) if is_there is None else is_there
+        is_there = give_way_until_readable(self._connection.fileno(), limit_s)
+        return self._connection.poll(limit_s) if is_there is None else is_there
 
     def _lost(self) -> DeciderLostError:
         return DeciderLostError(

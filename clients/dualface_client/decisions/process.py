@@ -120,6 +120,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    gc.collect()
     gc.freeze()  # what was imported stays
     parent_pid = os.getppid()
     streams: dict[Connection, _Stream] = {}

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualface_client.cuda.pictures import Pictures
-from dualface_client.cuda.stream import CudaStream, wait_for_event
+from dualface_client.cuda.stream import CudaStream, Recorded
 from dualface_client.imaging.cuda_structs import (
     BACKDROP_BATCH,
     BATCH,
@@ -80,13 +80,13 @@ _KERNELS = ("letterbox", "thumbnail", "preview", "block_means", "face_chip", "co
 class _Done:
     """When some work is done; asks the GPU only once."""
 
-    def __init__(self, event: Any) -> None:
-        self._event = event
+    def __init__(self, event: Recorded) -> None:
+        self._event: Recorded | None = event
 
     def wait(self) -> None:
         event = self._event
         if event is not None:
-            wait_for_event(event)
+            event.wait()
             self._event = None
 
     def note(self) -> None:
@@ -131,7 +131,8 @@ class _PinnedRing:
 class CudaImaging:
     """Implements `stream.seams.Imaging` for CuPy pictures of one video stream.
 
-    Every kernel is queued on the stream given at construction. One thread at a time.
+    Every kernel is queued on the stream given at construction. One thread at a time, whose fibers
+    may take turns while one waits for the GPU.
     """
 
     def __init__(self, stream: CudaStream) -> None:
@@ -159,10 +160,11 @@ class CudaImaging:
 
     def synchronize(self) -> None:
         """Waits for everything queued on the stream so far."""
+        # Another fiber of the thread may queue more while this one waits.
+        under_way, self._under_way = self._under_way, []
         self._stream.finish()
-        for done in self._under_way:
+        for done in under_way:
             done.note()
-        self._under_way.clear()
 
     def warm_up(self) -> None:
         """Runs every kernel once, so that no frame waits for a compiler or a module load."""
@@ -428,7 +430,7 @@ class CudaImaging:
         """Means of each one's blocks, which the GPU writes into pinned host memory."""
         ends = np.cumsum([each.rows * each.columns for each in blocks])
         starts = np.array((0, *ends[:-1]))
-        values = self._pinned_floats(int(ends[-1]))
+        values = self._take_floats(int(ends[-1]))
         args = np.zeros((), BLOCKS_BATCH)
         items = args["items"][: len(blocks)]
         items["source"] = pictures_of([image])
@@ -440,16 +442,18 @@ class CudaImaging:
         self._launch("block_means", (*_grid(*most), len(blocks)), _BLOCK, args)
         self._stream.finish()
         parts = zip(blocks, np.split(values[: ends[-1]].copy(), starts[1:]), strict=True)
+        self._floats = values
         return [part.reshape(each.rows, each.columns) for each, part in parts]
 
-    def _pinned_floats(self, count: int) -> FloatArray:
-        """At least so many values in pinned host memory, the same ones each time."""
-        if len(self._floats) < count:
-            size = max(count, _USUAL_FLOATS)
-            with self._stream:
-                memory = self._stream.cupy.cuda.alloc_pinned_memory(4 * size)
-            self._floats = np.frombuffer(memory, np.float32, size)
-        return self._floats
+    def _take_floats(self, count: int) -> FloatArray:
+        """At least so many values in pinned host memory, usually the same ones each time."""
+        found, self._floats = self._floats, np.empty(0, np.float32)  # nobody else's meanwhile
+        if len(found) >= count:
+            return found
+        size = max(count, _USUAL_FLOATS)
+        with self._stream:
+            memory = self._stream.cupy.cuda.alloc_pinned_memory(4 * size)
+        return np.frombuffer(memory, np.float32, size)
 
     def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:
         """A copy of a part of a canvas."""

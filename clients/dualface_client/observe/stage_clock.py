@@ -22,7 +22,7 @@ class StageTime:
     """One stage's totals.
 
     Attributes:
-        wall_s: Elapsed seconds.
+        wall_s: Elapsed seconds; on a fiber with the turns of others while it waits.
         cpu_s: Processor seconds of the calling thread (without a library's own threads).
         calls: How often the stage ran.
     """
@@ -48,23 +48,22 @@ class StageClock:
         iterator = iter(items)
         wall_s = cpu_s = 0.0
         calls = 0
-        try:
-            while True:
-                began_s, cpu_began_s = time.perf_counter(), cpu_time_s()
+        while True:
+            began_s, cpu_began_s = time.perf_counter(), cpu_time_s()
+            item: T | _End = _END
+            try:
+                item = next(iterator, _END)
+            finally:
                 calls += 1
-                try:
-                    item = next(iterator, _END)
-                finally:
-                    wall_s += time.perf_counter() - began_s
-                    cpu_s += cpu_time_s() - cpu_began_s
-                if isinstance(item, _End):
-                    return
-                if calls == _ADDED_AT_ONCE:
+                wall_s += time.perf_counter() - began_s
+                cpu_s += cpu_time_s() - cpu_began_s
+                if calls == _ADDED_AT_ONCE or isinstance(item, _End):
                     self._add(name, wall_s, cpu_s, calls)
                     wall_s, cpu_s, calls = 0.0, 0.0, 0
-                yield item
-        finally:
-            self._add(name, wall_s, cpu_s, calls)
+            if isinstance(item, _End):
+                return
+            # Closed here, by the garbage collector for example, it must not take the lock.
+            yield item
 
     def totals(self) -> dict[str, StageTime]:
         """A copy of the totals so far."""

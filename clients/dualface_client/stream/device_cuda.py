@@ -285,9 +285,9 @@ class CudaDevice(Device):
         return False
 
     def free_caches(self) -> None:
-        """Returns the blocks that CuPy keeps for later to the driver."""
+        """Returns the blocks that CuPy and idle shares keep for later to the driver."""
         cupy = load_cupy()
-        for idle in self._idle:
+        for idle in self._idle.copy():  # others are lent and given back meanwhile
             idle.imaging.free_canvases()
         gc.collect()  # frames in reference cycles are not free yet
         with cupy.cuda.Device(self._device_id):

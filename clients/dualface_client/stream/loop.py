@@ -179,6 +179,7 @@ class StreamLoop:
         self._latency, self._traces = LatencyMeter(), parts.traces
         self._told = (0, 0)  # who sits left and right
         self._missed_in_a_row = 0
+        self._closing = False
         self._started = self._report_at_s = time.monotonic()
 
     def run(self) -> None:
@@ -224,8 +225,9 @@ class StreamLoop:
             writer.finish()  # of what could be read nothing is lost
             raise
         finally:
-            detected.close()
+            self._closing = True
             reader.close()
+            detected.close()
             writer.close()
             self._traces.close()
             self._count_stopped()
@@ -313,7 +315,7 @@ class StreamLoop:
         # Requests left behind by a stop or an error keep their slots until they are answered.
         # A live stream has no other end than a stop, and only one request.
         is_live = self._parts.live is not None
-        while in_flight and (is_live or not self._stop.is_set()):
+        while in_flight and not self._closing and (is_live or not self._stop.is_set()):
             yield self._finished(in_flight.popleft())
         if error is not None:
             raise error

@@ -1,4 +1,4 @@
-"""Everything that a live stream needs, tried before it is connected.
+"""What a live stream's parts are tried with before its camera is connected.
 
 The first request, picture and decision take seconds where kernels are compiled, models choose their
 algorithms and processes start. A camera does not wait: its first frames would be lost.
@@ -6,23 +6,14 @@ algorithms and processes start. A camera does not wait: its first frames would b
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from threading import Event
 
 import numpy as np
 
-from dualface_client.decisions.decider import Brief, Deciding
-from dualface_client.errors import DualfaceError
-from dualface_client.observe.report import StreamReport, StreamStatus
-from dualface_client.observe.stage_clock import StageClock
 from dualface_client.settings.stream import StreamSettings
-from dualface_client.stream.loop import StreamLoop, StreamParts
-from dualface_client.stream.seams import FaceDetector, FaceEmbedder, Imaging
-from dualface_client.types import FACE_CHIP_TEMPLATE_PX, Frame, Nv12Image, VideoInfo
-from dualface_client.video.null_sink import NullSink
+from dualface_client.types import FACE_CHIP_TEMPLATE_PX, FloatArray, Frame, Nv12Image, VideoInfo
 
 #: What most cameras send; previews and canvases are made in memory for this size.
 _SIZE_WH = (1920, 1080)
@@ -30,8 +21,12 @@ _FRAMES = 3
 _STEP = Fraction(1, 25)
 
 
-class _Black:
-    """A few black pictures."""
+class BlackSource:
+    """A few black pictures; a `FrameSource`.
+
+    Args:
+        image: The picture, where the pixel work is done.
+    """
 
     decode_errors = 0
     is_short_to_read = False
@@ -43,6 +38,7 @@ class _Black:
         self._image = image
 
     def __iter__(self) -> Iterator[Frame]:
+        """The same picture several times."""
         for index in range(_FRAMES):
             yield Frame(index, index, _STEP, self._image)
 
@@ -50,47 +46,22 @@ class _Black:
         """Nothing is open."""
 
 
-def rehearse(
-    imaging: Imaging,
-    detector: FaceDetector,
-    embedder: FaceEmbedder,
-    deciders: Callable[[Brief, StageClock, Callable[[], None]], Deciding],
-    settings: StreamSettings,
-    stop: Event,
-) -> None:
-    """Runs a few black pictures through what a stream works with; nothing of them is kept.
-
-    What fails here is said by the stream itself.
-
-    Args:
-        imaging: See `StreamParts`.
-        detector: The same.
-        embedder: The same.
-        deciders: The same.
-        settings: Of the stream.
-        stop: Ends it early.
-    """
-    image = _black(imaging)
-    parts = StreamParts(_Black(image), NullSink(), imaging, detector, embedder, deciders=deciders)
-    status = StreamStatus(StreamReport("rehearsal", "", ""))
-    landmarks_px = np.array([FACE_CHIP_TEMPLATE_PX], np.float32) + 100.0
-    with contextlib.suppress(DualfaceError):
-        StreamLoop(parts, _at_once(settings), status, stop, StageClock()).run()
-        embedder.embed(image, landmarks_px, imaging)
+def black_picture() -> Nv12Image:
+    """On the host."""
+    width, height = _SIZE_WH
+    luma = np.full((height, width), 16, np.uint8)
+    return Nv12Image(luma, np.full((height // 2, width // 2, 2), 128, np.uint8))
 
 
-def _at_once(settings: StreamSettings) -> StreamSettings:
-    """Every picture is detected and decided by itself."""
+def one_face_px() -> FloatArray:
+    """Landmarks of a face in that picture, shape `(1, 5, 2)`."""
+    return np.array([FACE_CHIP_TEMPLATE_PX], np.float32) + np.float32(100.0)
+
+
+def picture_by_picture(settings: StreamSettings) -> StreamSettings:
+    """Settings with which every picture is detected and decided by itself."""
     return replace(
         settings,
         detection=replace(settings.detection, every=1),
         framing=replace(settings.framing, lookahead_s=0.0),
-    )
-
-
-def _black(imaging: Imaging) -> Nv12Image:
-    width, height = _SIZE_WH
-    luma = np.full((height, width), 16, np.uint8)
-    return imaging.upload_tile(
-        Nv12Image(luma, np.full((height // 2, width // 2, 2), 128, np.uint8))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 from dualface_client.decisions.pool import Deciders
 from dualface_client.errors import DeciderLostError, DualfaceError, EncoderError, StoppedError
 from dualface_client.fibers import Fibers, task_name
-from dualface_client.observe.report import FINAL_STATES, StreamStatus
+from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.observe.stage_clock import StageClock
 from dualface_client.observe.traces import Traces
@@ -39,7 +40,12 @@ from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.overlay import DebugOverlay, overlay_path
 from dualface_client.stream.pacing import Pacing, Unpaced
 from dualface_client.stream.pins import PinnedPhotos
-from dualface_client.stream.rehearsal import rehearse
+from dualface_client.stream.rehearsal import (
+    BlackSource,
+    black_picture,
+    one_face_px,
+    picture_by_picture,
+)
 from dualface_client.stream.seams import FaceDetector, FaceEmbedder, FrameSink, FrameSource
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.staging import StagedJob, staged
@@ -140,7 +146,7 @@ class Runner:
         self._traces = traces or Traces(setup.trace)
         self._turns, self._fibers = Turns(), Fibers()
         self._starting = threading.Lock()
-        self._running = 0
+        self._running = self._rehearsed = 0
 
     def run(self, jobs: Sequence[Job], statuses: Sequence[StreamStatus], stop: Stop) -> None:
         """Runs every job that may be tried; failures end up in the statuses, never here.
@@ -310,9 +316,7 @@ class Runner:
         """The same for a live stream, whose outputs are whole however it ends."""
         place, targets = live_input(run.job, run.settings.input), live_targets(run.job, output)
         run.status.update(live=True, phase="connecting")
-        models, imaging = self._models.live or self._models, run.device.imaging
-        opened, stop = self._deciders.open, run.stop.event
-        rehearse(imaging, models.detector, models.embedder, opened, run.settings, stop)
+        self._rehearse(run)
         with closing(LiveSource(place, run.stop.event, connection_teller(run))) as live:
             source = run.device.to_device(live)
             for note in source.info.notes:
@@ -323,6 +327,27 @@ class Runner:
             sink = open_live_sink(run, live, targets, output)
             figures = LiveFigures(live, sink)
             return self._to_end(run, source, run.device.to_host(sink), seats, figures)
+
+    def _rehearse(self, run: StreamRun) -> None:
+        """Tries everything that a live stream needs, unless others have tried as much of it.
+
+        Nothing of it is counted as the stream's, and what is wrong the stream itself says.
+        """
+        with self._starting:
+            if self._running <= self._rehearsed:
+                return
+            self._rehearsed += 1
+        settings, stop, imaging = run.settings, run.stop, run.device.imaging
+        detector, embedder = self._models.detector, self._models.embedder
+        with contextlib.suppress(Exception):  # the stream fails in the same way, or does not
+            image = imaging.upload_tile(black_picture())
+            source, opened = BlackSource(image), self._deciders.open
+            parts = StreamParts(source, NullSink(), imaging, detector, embedder, deciders=opened)
+            status = StreamStatus(StreamReport(run.job.name, "", ""))
+            settings = picture_by_picture(settings)
+            StreamLoop(parts, settings, status, stop.event, StageClock()).run()
+            if settings.tracking.reid != "never" and not stop.is_asked:
+                embedder.embed(image, one_face_px(), imaging)
 
     def _to_end(
         self,
@@ -392,13 +417,17 @@ class Runner:
         return complete
 
     def _run_loop(self, run: StreamRun, loop: StreamLoop, source: FrameSource) -> None:
-        """Runs a loop to its end: side by side with others where the GPU decodes its file."""
+        """Runs a loop to its end: side by side with others where it leaves the thread little to do.
+
+        That is where the GPU decodes its file and another process decides.
+        """
 
         def current() -> None:
             run.device.make_current()
             loop.run()
 
-        if source.is_short_to_read and not run.job.is_live(run.settings):
+        is_light = self._deciders.count > 0 and self._setup.overlay is None
+        if is_light and source.is_short_to_read and not run.job.is_live(run.settings):
             self._fibers.run(current, task_name())
         else:
             loop.run()

@@ -284,12 +284,14 @@ class Spawned(Generic[T]):
         for item in self._items:
             yield item
             give_way(lambda: self._channel.has_room)
+            if self._channel.is_cancelled:
+                return
 
     def __iter__(self) -> Iterator[T]:
         """Items in order; an exception of the source is raised here."""
         return iter(self._channel)
 
-    def close(self) -> None:
-        """Stops reading and waits for the item that is under way."""
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Stops reading and waits for the item that is under way, but not for ever."""
         self._channel.cancel()
-        give_way(lambda: self._ended)
+        give_way(lambda: self._ended, timeout_s)

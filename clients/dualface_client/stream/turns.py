@@ -163,8 +163,9 @@ class Turn(Generic[T]):
         """Stops reading and waits for the item that is being read."""
         self._channel.cancel()
         self._turns.leave(self)
-        give_way(lambda: not self._stepping.locked(), timeout_s)
-        if self._stepping.acquire(timeout=timeout_s):
+        is_free = give_way(lambda: not self._stepping.locked(), timeout_s, polled=True)
+        if self._stepping.acquire(timeout=timeout_s if is_free is None else 0.0):
             self._stepping.release()
-        if self._alone is not None:
-            self._alone.join(timeout_s)
+        if (alone := self._alone) is not None:
+            has_ended = give_way(lambda: not alone.is_alive(), timeout_s, polled=True)
+            alone.join(timeout_s if has_ended is None else 0.0)

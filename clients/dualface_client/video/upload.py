@@ -35,7 +35,7 @@ class _Pinned:
 
     def wait(self) -> None:
         if self.done is not None:
-            self.done.synchronize()
+            self.done.wait()
 
 
 class HostSource(Protocol):
