@@ -118,8 +118,31 @@ def test_near_each_other_there_are_more_looks_than_apart() -> None:
     film.play([at(10, 120)])  # 0.6 heights between them
     film.play([at(10, 120)] * 6)
     assert film.seen == [2]  # every 0.12 s
-    film.play([at(10, 200)] * 6)
-    film.play([at(10, 200)] * 6)
+    for _ in range(4):  # the one who jumped is searched for at first
+        film.play([at(10, 200)] * 6)
+    assert film.seen == []
+
+
+def test_after_a_face_was_lost_every_frame_is_looked_at_for_half_a_second() -> None:
+    """It may be found in few of them, and far from where it was."""
+    film = Film()
+    film.play([at(10, 200)])
+    film.play([at(10, 200)] * 4)
+    assert film.seen == []
+    film.play([at(10)] * 4)
+    assert film.seen  # where it was lost
+    film.play([at(10)] * 6)  # up to 0.4 s later
+    assert sorted(film.seen) == [0, 1, 2, 3, 4]
+    for _ in range(2):  # up to 0.88 s
+        film.play([at(10)] * 6)
+    assert film.seen == []
+
+
+def test_a_cut_loses_nobody() -> None:
+    film, first, second = Film(), shot(1), shot(2)
+    film.play([at(10, 200)], [first])
+    film.play([at(10, 200)] * 2 + [at(100)] * 4, [first] * 2 + [second] * 4)
+    film.play([at(100)] * 6, [second] * 6)
     assert film.seen == []
 
 

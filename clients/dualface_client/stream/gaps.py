@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import TypeVar
 
 from dualface_client.settings.tracking import SceneSettings
-from dualface_client.tracking.between import between
+from dualface_client.tracking.between import between, has_lost
 from dualface_client.tracking.scene import CutDetector
 from dualface_client.types import ByteArray, Faces
 
@@ -22,6 +23,9 @@ LookAt = Callable[[Sequence[int]], Sequence[Faces]]
 #: Time between two frames that are looked at, at most, and frames. Tiles stayed right in every
 #: frame of the tracking clips (`benchmarks/detect_every.py`).
 _LONGEST_S, _MOST = Fraction(1, 4), 8
+#: After a sure face was lost every frame is looked at for so long: it may be found in few of them,
+#: and a track that is lost for good begins anew as somebody else.
+_SEARCH_S = 0.5
 
 
 def frames_per_look(frame_rate: Fraction | None, frames_that_may_wait: int) -> int:
@@ -78,6 +82,7 @@ class Gaps:
         self._cuts = CutDetector(replace(settings, min_shot_s=0.0))
         self._longest_s = longest_s
         self._before: _Look | None = None
+        self._lost_s = -_SEARCH_S
 
     def fill(
         self, times_s: Sequence[float], thumbnails: Sequence[ByteArray], faces: Faces, look: LookAt
@@ -86,7 +91,7 @@ class Gaps:
 
         Where two looks do not say what is between them, the frame in their middle is looked at, and
         so on until neighbours are: there is a cut or a plain picture, the time between them is too
-        long, or motion does not say enough (`tracking.between`).
+        long, a face was lost not long ago, or motion does not say enough (`tracking.between`).
 
         Args:
             times_s: Presentation times of the stride.
@@ -116,6 +121,9 @@ class Gaps:
                 found[row], looks[row] = seen, (times_s[row], seen)
             halves = zip(unclear, middles, strict=True)
             spans = [half for (a, c), b in halves for half in ((a, b), (b, c))]
+        for start, end in pairwise(sorted(looks)):
+            if not any(breaks[start + 1 : end + 1]):
+                self._note_loss(looks[start], looks[end])
         return [found[row] for row in range(last)]
 
     def _between(
@@ -125,10 +133,15 @@ class Gaps:
         if before is None or after is None:
             return None
         span_s = after[0] - before[0]
-        if not 0 < span_s <= self._longest_s:
+        if not 0 < span_s <= self._longest_s or after[0] - self._lost_s < _SEARCH_S:
             return None
         shares = [(time_s - before[0]) / span_s for time_s in times_s]
         return between(before[1], after[1], shares, span_s)
+
+    def _note_loss(self, before: _Look | None, after: _Look | None) -> None:
+        """Notes when a face was lost between two looks of one shot."""
+        if before is not None and after is not None and has_lost(before[1], after[1]):
+            self._lost_s = after[0]
 
     def _breaks(self, thumbnail: ByteArray, time_s: float) -> bool:
         """Whether a frame begins a shot, or belongs to none, such as a black one."""

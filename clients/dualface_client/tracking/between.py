@@ -57,6 +57,15 @@ def between(
     return [_mixed(before, after, rows, alone, share) for share in shares]
 
 
+def has_lost(before: Faces, after: Faces) -> bool:
+    """Whether a sure face of the earlier frame is nowhere near its place in the later one."""
+    overlaps = iou_rows(_boxes(before), _boxes(after))
+    return any(
+        score >= _SURE and max(row, default=0.0) < _LEAST_IOU
+        for score, row in zip(before.scores, overlaps, strict=True)
+    )
+
+
 def _somebody_changes(
     before: Faces,
     after: Faces,
