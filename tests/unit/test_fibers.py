@@ -227,16 +227,18 @@ def test_a_thread_that_ends_leaves_the_next_one_its_waker() -> None:
             go_on[0] += 1
             notify()
 
-    thread = threading.Thread(target=answering)
-    thread.start()
-    for count in range(1000):
+    def asking_anew() -> None:
+        for count in range(1000):
+            fibers.run(partial(asking, count), "asking")
 
-        def asking(count: int = count) -> None:
-            asked.release()
-            give_way(lambda: go_on[0] > count)
+    def asking(count: int) -> None:
+        asked.release()
+        give_way(lambda: go_on[0] > count)
 
-        fibers.run(asking, "asking")
-    thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        answers = pool.submit(answering)
+        pool.submit(asking_anew).result(30)
+        answers.result(30)
 
 
 def test_without_descriptors_a_function_is_refused_and_later_ones_are_not() -> None:

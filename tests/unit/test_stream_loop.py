@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -527,11 +528,14 @@ def test_a_failure_does_not_wait_for_a_source_that_hangs() -> None:
             hangs.wait(30)
             raise self.error
 
-    try:
-        with pytest.raises(SinkError):
-            Stage(Hanging(40, is_short_to_read=True), sink=Failing()).run(with_detection())
-    finally:
-        goes_on.set()
+    stage = Stage(Hanging(40, is_short_to_read=True), sink=Failing())
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(stage.run, with_detection())
+        try:
+            with pytest.raises(SinkError):
+                running.result(30)
+        finally:
+            goes_on.set()
 
 
 @WAYS

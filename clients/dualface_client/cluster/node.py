@@ -135,7 +135,7 @@ class Node:
                 f"{self._plan.version}; install one version everywhere"
             )
         program = program_for(self._plan.program, self._cpus)
-        choice = choice_at(program, (HERE,))
+        choice = replace(choice_at(program, (HERE,)), has_live=False)
         device = choice.device
         streams, self._settings = settings_of(program, device, _MANY)
         workers = max(program.run.workers or 1, -(-streams // STREAMS_PER_WORKER))

@@ -125,7 +125,7 @@ class CpuImaging:
         return [_canvas(image, each, canvas) for image, each in zip(images, views, strict=True)]
 
     def sharpness(self, image: Nv12Image, boxes_xyxy_px: FloatArray) -> FloatArray:
-        """How sharp a face is, see `imaging.sharpness`."""
+        """How sharp faces are, see `imaging.sharpness`."""
         return np.array([face_sharpness(image, box) for box in boxes_xyxy_px], np.float32)
 
     def copy_tile(self, canvas: Nv12Image, area: Rect) -> Nv12Image:

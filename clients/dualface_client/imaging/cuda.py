@@ -412,7 +412,7 @@ class CudaImaging:
 
         Args:
             image: Device picture.
-            boxes_xyxy_px: Shape `(n, 4)`, n at most 16, source pixels.
+            boxes_xyxy_px: Shape `(n, 4)`, source pixels.
 
         Returns:
             Shape `(n,)`.

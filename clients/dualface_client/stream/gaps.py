@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from math import inf
 from typing import TypeVar
 
 from dualface_client.settings.tracking import SceneSettings
@@ -82,7 +83,7 @@ class Gaps:
         self._cuts = CutDetector(replace(settings, min_shot_s=0.0))
         self._longest_s = longest_s
         self._before: _Look | None = None
-        self._lost_s = -_SEARCH_S
+        self._lost_s = -inf
 
     def fill(
         self, times_s: Sequence[float], thumbnails: Sequence[ByteArray], faces: Faces, look: LookAt

@@ -185,15 +185,15 @@ class Look:
         """Quality of the faces that are worth an embedding, by row, the largest ones."""
         least = _LOOKED_AT * self._settings.tracking.identity.min_quality
         heights = faces.boxes_xyxy_px[:, 3] - faces.boxes_xyxy_px[:, 1]
-        usable: dict[int, float] = {}
-        for row in np.argsort(-heights, kind="stable").tolist():
-            if faces.scores[row] < _MIN_SCORE or face_quality(faces, row) < least:
-                continue
-            sharpness = self._imaging.sharpness(image, faces.boxes_xyxy_px[[row]])
-            usable[row] = face_quality(faces, row, float(sharpness[0]))
-            if len(usable) == _MOST_FACES:
-                break
-        return usable
+        rows = [
+            row
+            for row in np.argsort(-heights, kind="stable").tolist()
+            if faces.scores[row] >= _MIN_SCORE and face_quality(faces, row) >= least
+        ][:_MOST_FACES]
+        sharpness = self._imaging.sharpness(image, faces.boxes_xyxy_px[rows]).tolist()
+        return {
+            row: face_quality(faces, row, sharp) for row, sharp in zip(rows, sharpness, strict=True)
+        }
 
 
 def _sighting(faces: Faces, row: int, vector: FloatArray, quality: float) -> Sighting:

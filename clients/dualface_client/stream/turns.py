@@ -95,7 +95,7 @@ class Turns:
                 if goes_on:
                     self._waiting.append(turn)
                     if len(self._since_s) < self._most:  # those that replaced this one have ended
-                        self._since_s[me] = 0.0
+                        self._since_s[me] = time.monotonic()
 
     def _next(self, me: threading.Thread) -> Turn[Any] | None:
         """The stream to read next; None if this thread is not needed any more."""
