@@ -43,6 +43,7 @@ from dualface_client.settings.stream import (
     DetectionSettings,
     InputSettings,
     OutputSettings,
+    QueueSettings,
     StreamSettings,
 )
 from dualface_client.stream.controls import Controls
@@ -515,22 +516,30 @@ def test_a_failure_anywhere_ends_the_loop_at_once(
 
 def test_a_failure_does_not_wait_for_a_source_that_hangs() -> None:
     """On a fiber, whose detection waits for the source on the same thread."""
-    goes_on, hangs = threading.Event(), threading.Event()
+    goes_on, is_awaited = threading.Event(), threading.Event()
 
     class Hanging(FakeSource):
         def __iter__(self) -> Iterator[Frame]:
-            yield from islice(super().__iter__(), 20)
-            hangs.set()
-            goes_on.wait(60)  # longer than a test may take
+            yield from islice(super().__iter__(), 16)
+            goes_on.wait(60)  # longer than the test waits
+
+    class Watched(Turns):
+        def relieve(self) -> None:
+            is_awaited.set()
+            super().relieve()
 
     class Failing(FakeSink):
         def write(self, frame: Frame) -> None:
-            hangs.wait(30)
+            is_awaited.wait(30)
             raise self.error
 
-    stage = Stage(Hanging(40, is_short_to_read=True), sink=Failing())
+    source = Hanging(40, is_short_to_read=True)
+    stage = Stage(source, sink=Failing(), turns=Watched())
+    settings = with_detection(frames_per_request=16, requests_in_flight=1)
+    framing = replace(settings.framing, lookahead_s=0.0)
+    settings = replace(settings, queues=QueueSettings(16, 1), framing=framing)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(stage.run, with_detection())
+        running = pool.submit(stage.run, settings)
         try:
             with pytest.raises(SinkError):
                 running.result(30)
