@@ -41,6 +41,11 @@ def _landmarks(
     return np.array(points, np.float32) + np.array([x, y], np.float32)
 
 
+def _in_picture(landmarks: FloatArray) -> FloatArray:
+    """As the detector gives them: those beyond an edge lie on it."""
+    return np.clip(landmarks, 0, np.array([WIDTH, HEIGHT], np.float32))
+
+
 @dataclass
 class Scene:
     """People on paths, seen by a detector that loses a face behind a nearer one."""
@@ -58,6 +63,8 @@ class Scene:
     talkers: frozenset[str] = frozenset()
     #: Whether somebody is seen from the side, which makes an embedding say nothing.
     turned: Callable[[str, float], bool] = lambda _name, _time: False
+    #: Whether somebody looks like nobody known though the face is seen well, as behind a mask.
+    masked: Callable[[str, float], bool] = lambda _name, _time: False
     truth: list[dict[str, tuple[float, float, float]]] = field(default_factory=list)
 
     def times(self) -> list[float]:
@@ -78,9 +85,21 @@ class Scene:
             box = np.array([x - 0.4 * height, y - height / 2, x + 0.4 * height, y + height / 2])
             boxes.append(box + rng.normal(0, self.noise_px, 4))
             opened = 0.03 * np.sin(9.0 * time_s) if name in self.talkers else 0.0
-            marks.append(_landmarks(x, y, height, opened, self.turned(name, time_s)))
+            whole = _landmarks(x, y, height, opened, self.turned(name, time_s))
+            marks.append(_in_picture(whole))
         scores = np.full(len(names), 0.9, np.float32)
         return names, Faces(np.array(boxes, np.float32), scores, np.array(marks, np.float32))
+
+    def looks(self, name: str, time_s: float) -> str:
+        """Whom an embedding of a visible face is of."""
+        if self.turned(name, time_s):
+            return f"{name} from the side"
+        if self.masked(name, time_s):
+            return f"{name} behind a mask"
+        place = self.people[name](time_s)
+        assert place is not None
+        whole = _landmarks(*place)
+        return name if np.array_equal(_in_picture(whole), whole) else f"half of {name}"
 
     def _hidden(self, name: str, placed: dict[str, tuple[float, float, float]]) -> bool:
         """Names later in the dict stand nearer."""
@@ -159,12 +178,7 @@ def play(
         embeddings = None
         if len(request.face_rows) and scene.reid:
             shown = [names[row] for row in request.face_rows]
-            embeddings = np.array(
-                [
-                    _looks(f"{name} from the side" if scene.turned(name, time_s) else name, rng)
-                    for name in shown
-                ]
-            )
+            embeddings = np.array([_looks(scene.looks(name, time_s), rng) for name in shown])
         assignments.append(director.decide(embeddings, "1"))
         requests.append(request)
     return Played(director, scene.times(), assignments, requests, scene.truth)

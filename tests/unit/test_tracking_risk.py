@@ -135,13 +135,35 @@ def test_box_measures() -> None:
     ids=["good", "profile", "tiny", "covered"],
 )
 def test_quality(places: list[Place], nose: float, low: float, high: float) -> None:
-    assert low <= face_quality(make_faces(*places, nose=nose), 0) <= high
+    assert low <= face_quality(make_faces(*places, nose=nose), 0, _PICTURE_WH_PX) <= high
+
+
+@pytest.mark.parametrize(
+    ("x_px", "y_px", "low", "high"),
+    [
+        (60.0, 300.0, 0.85, 1.0),
+        (-30.0, 300.0, 0.0, 0.0),
+        (1150.0, 300.0, 0.85, 1.0),
+        (1240.0, 300.0, 0.0, 0.0),
+        (400.0, 690.0, 0.0, 0.0),
+    ],
+    ids=["whole on the left", "left half outside", "whole on the right", "right half", "chin"],
+)
+def test_quality_of_a_face_at_the_edge(x_px: float, y_px: float, low: float, high: float) -> None:
+    faces = make_faces((x_px, y_px, 200.0, 0.9))
+    width, height = _PICTURE_WH_PX
+    marks = np.clip(faces.landmarks_px, 0, (width, height)).astype(np.float32)  # as the detector
+    at_edge = Faces(faces.boxes_xyxy_px, faces.scores, marks)
+    assert low <= face_quality(at_edge, 0, _PICTURE_WH_PX) <= high
 
 
 def test_quality_of_coinciding_eyes_is_none() -> None:
     marks: FloatArray = np.zeros((1, 5, 2), np.float32)
     box = np.array([[0, 0, 100, 100]], np.float32)
-    assert face_quality(Faces(box, np.array([0.9], np.float32), marks), 0) == 0.0
+    assert face_quality(Faces(box, np.array([0.9], np.float32), marks), 0, _PICTURE_WH_PX) == 0.0
+
+
+_PICTURE_WH_PX = (1280, 720)
 
 
 def _pair(value: float) -> PairRisk:

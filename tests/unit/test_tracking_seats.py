@@ -16,6 +16,7 @@ from dualface_client.tracking.stillness import FaceMotion
 from dualface_client.types import Side
 from tests.unit.test_tracking_director import (
     BOTH,
+    WIDTH,
     Path,
     Scene,
     away,
@@ -285,6 +286,27 @@ def test_a_small_face_of_the_cast_is_not_kept_waiting_on_the_first_frame() -> No
     played = play(Scene(people, seconds=1, noise_px=0.2), cast=CAST)
     assert played.shown(0, Side.LEFT) == "ann"
     assert played.shown(0, Side.RIGHT) == "bob"
+
+
+def test_who_comes_in_over_the_edge_is_known_once_the_face_is_whole() -> None:
+    """Half a face looks like a stranger, however well it is seen."""
+    people = {"ann": sits(500), "bob": walks(1970, 1500, 0, 4)}
+    played = play(Scene(people, seconds=4), cast=CAST)
+    whole = next(f for f in range(120) if played.truth[f]["bob"][0] + 40 < WIDTH)
+    known = next(f for f in range(120) if played.shown(f, Side.RIGHT) == "bob")
+    assert whole <= known <= whole + 6
+
+
+def test_a_stranger_is_asked_about_again_while_somebody_of_the_cast_is_missing() -> None:
+    """Bob takes his mask off: nothing but an embedding can tell."""
+    people = {"ann": sits(500), "bob": sits(1400)}
+    scene = Scene(people, seconds=20, fps=10, masked=lambda name, t: name == "bob" and t < 6)
+    played = play(scene, cast=CAST)
+    assert {played.shown(frame, Side.RIGHT) for frame in range(59)} == {""}
+    known_s = played.times[next(f for f in range(200) if played.shown(f, Side.RIGHT) == "bob")]
+    assert known_s < 6 + 8.0
+    asked = sum(len(request.face_rows) > 0 for request in played.requests)
+    assert asked <= 12
 
 
 def test_nobody_else_takes_a_side_of_the_cast() -> None:

@@ -151,6 +151,11 @@ class IdentitySettings:
     patience_s: float = setting(
         0.5, SECONDS, "How long a new face of low quality waits before it is looked at anyway."
     )
+    ask_again_s: float = setting(
+        4.0,
+        SECONDS,
+        "Pause after which a stranger is asked about again while one of the two is missing.",
+    )
     motion_gap_s: float = setting(
         1.5,
         SECONDS,

@@ -184,15 +184,17 @@ class Look:
     def _usable(self, image: Nv12Image, faces: Faces) -> dict[int, float]:
         """Quality of the faces that are worth an embedding, by row, the largest ones."""
         least = _LOOKED_AT * self._settings.tracking.identity.min_quality
+        wh_px = image.width_px, image.height_px
         heights = faces.boxes_xyxy_px[:, 3] - faces.boxes_xyxy_px[:, 1]
         rows = [
             row
             for row in np.argsort(-heights, kind="stable").tolist()
-            if faces.scores[row] >= _MIN_SCORE and face_quality(faces, row) >= least
+            if faces.scores[row] >= _MIN_SCORE and face_quality(faces, row, wh_px) >= least
         ][:_MOST_FACES]
         sharpness = self._imaging.sharpness(image, faces.boxes_xyxy_px[rows]).tolist()
         return {
-            row: face_quality(faces, row, sharp) for row, sharp in zip(rows, sharpness, strict=True)
+            row: face_quality(faces, row, wh_px, sharp)
+            for row, sharp in zip(rows, sharpness, strict=True)
         }
 
 

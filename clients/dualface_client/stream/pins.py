@@ -81,14 +81,13 @@ def _embed(
     image = imaging.upload_tile(_named(side, photo))
     faces = detector.submit([image], imaging).result()[0]
     row = _the_face(faces, f"--pin {side.value}={photo}")
-    quality = face_quality(
-        faces, row, float(imaging.sharpness(image, faces.boxes_xyxy_px[[row]])[0])
-    )
+    sharpness = float(imaging.sharpness(image, faces.boxes_xyxy_px[[row]])[0])
+    quality = face_quality(faces, row, (image.width_px, image.height_px), sharpness)
     if quality < min_quality:
         height = faces.boxes_xyxy_px[row, 3] - faces.boxes_xyxy_px[row, 1]
         raise UsageError(
             f"--pin {side.value}={photo}: expected one usable face, found one of "
-            f"{height:.0f} px that is too small, turned away or blurred (quality "
+            f"{height:.0f} px that is too small, cut off, turned away or blurred (quality "
             f"{quality:.2f}, at least {min_quality:g}); use another photo"
         )
     found = embedder.embed(image, faces.landmarks_px[row : row + 1], imaging)

@@ -37,6 +37,7 @@ class Check:
         next_s: Earliest time of the next request.
         doubtful_s: When the track may have begun to show somebody else.
         attempts: Requests that decided nothing.
+        is_seen_well: Whether the face could be seen well in one of them.
     """
 
     reason: Reason
@@ -44,6 +45,7 @@ class Check:
     next_s: float
     doubtful_s: float
     attempts: int = 0
+    is_seen_well: bool = False
 
 
 @dataclass(slots=True)
@@ -105,8 +107,13 @@ class CheckList:
         """Whether the track is in a pair at risk, or was a moment ago."""
         return time_s <= self._risky_until_s.get(track_id, -1.0)
 
-    def postpone(self, track_id: int, time_s: float) -> bool:
+    def postpone(self, track_id: int, time_s: float, *, is_seen_well: bool = True) -> bool:
         """A request decided nothing.
+
+        Args:
+            track_id: Whom it asked about.
+            time_s: Presentation time in seconds.
+            is_seen_well: Whether the face could be seen well.
 
         Returns:
             False where it was the last one allowed; the question is then closed. A question
@@ -120,6 +127,7 @@ class CheckList:
             del self._checks[track_id]
             return True
         check.attempts += 1
+        check.is_seen_well |= is_seen_well
         pause_s = self._settings.retry_s * 2.0 ** min(check.attempts, _MOST_DOUBLINGS)
         check.next_s = time_s + min(pause_s, self._settings.cooldown_limit_s)
         if check.reason is Reason.UNKNOWN or check.attempts < self._settings.retry_limit:

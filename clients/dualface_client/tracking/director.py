@@ -28,7 +28,7 @@ from dualface_client.tracking.identity import IdentityBook
 from dualface_client.tracking.links import LinkBook, Relink
 from dualface_client.tracking.naming import Naming
 from dualface_client.tracking.pins import Pin, PinBook
-from dualface_client.tracking.quality import face_quality
+from dualface_client.tracking.quality import face_quality, wholeness
 from dualface_client.tracking.risk import RiskMeter
 from dualface_client.tracking.scene import CutDetector
 from dualface_client.tracking.sides import SideBook
@@ -105,7 +105,7 @@ class Director:
         join_s: float = 0.0,
     ) -> None:
         self._settings = settings or TrackingSettings()
-        self._height_px = max(source_wh_px[1], 1)
+        self._source_wh_px = source_wh_px
         self._tracker = ByteTracker(self._settings.association)
         self._meter = RiskMeter(self._settings.risk)
         self._cuts = CutDetector(self._settings.scene)
@@ -113,7 +113,7 @@ class Director:
         self._book = IdentityBook(self._settings.identity)
         self._sides = SideBook(source_wh_px[0], self._settings.sides)
         self._links = LinkBook(self._book, self._sides, self._settings.identity)
-        self._enquiry = Enquiry(self._settings, self._checks, self._book, self._links)
+        self._enquiry = Enquiry(self._settings, self._checks, self._book, self._links, source_wh_px)
         self._naming = Naming(
             self._settings.identity, self._tracker, self._checks, self._book, self._links
         )
@@ -263,7 +263,7 @@ class Director:
         """Of the requested faces."""
         sharp = [None] * len(self._asked) if sharpness is None else sharpness.tolist()
         return [
-            face_quality(self._faces, track.face_row, value)
+            face_quality(self._faces, track.face_row, self._source_wh_px, value)
             for track, value in zip(self._asked, sharp, strict=True)
         ]
 
@@ -298,7 +298,7 @@ class Director:
             person = self._book.people[identity]
             person.seen_s, person.box = time_s, track.box
             person.visible_s += step_s
-            share = (track.box[3] - track.box[1]) / self._height_px
+            share = (track.box[3] - track.box[1]) / max(self._source_wh_px[1], 1)
             person.weight += max(step_s, 1e-3) * share
             self._follow_place(person, step_s)
             self._watch(person, track, time_s)
@@ -321,14 +321,15 @@ class Director:
         person.y_px += blend * ((y1 + y2) / 2 - person.y_px)
 
     def _watch(self, person: Identity, track: Track, time_s: float) -> None:
-        """Looks for the first movement within the face, while it is seen well and by itself."""
+        """Looks for the first movement within the face, while it is whole and by itself."""
         if person.moves:
             return
         boxes = self._faces.boxes_xyxy_px.tolist()
         others = (box for row, box in enumerate(boxes) if row != track.face_row)
-        if track.score < self._settings.association.high_score or any(
-            cover(track.box, tuple(box)) > 0 for box in others
-        ):
+        is_whole = wholeness(self._faces, track.face_row, self._source_wh_px) == 1.0
+        if not is_whole or track.score < self._settings.association.high_score:
+            return
+        if any(cover(track.box, tuple(box)) > 0 for box in others):
             return
         landmarks = self._faces.landmarks_px[track.face_row]
         motion = self._motions.get(track.id)

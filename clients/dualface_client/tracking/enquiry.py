@@ -24,16 +24,23 @@ class Enquiry:
         checks: Open questions.
         people: Everyone known.
         links: Who is who.
+        picture_wh_px: Width and height of the frames.
     """
 
     def __init__(
-        self, settings: TrackingSettings, checks: CheckList, people: IdentityBook, links: LinkBook
+        self,
+        settings: TrackingSettings,
+        checks: CheckList,
+        people: IdentityBook,
+        links: LinkBook,
+        picture_wh_px: tuple[int, int],
     ) -> None:
         self._policy = settings.reid
         self._settings: IdentitySettings = settings.identity
         self._checks = checks
         self._people = people
         self._links = links
+        self._picture_wh_px = picture_wh_px
         #: Whether everybody is enrolled once, not only those who hold a side.
         self.everybody = False
 
@@ -80,7 +87,7 @@ class Enquiry:
             return False
         if track.id in self._checks or self._checks.is_risky(track.id, time_s):
             return False
-        return face_quality(faces, track.face_row) >= self._settings.min_quality
+        return self._is_seen_well(track, faces)
 
     def _to_check(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:
         """With a question that is due, also the holders' faces: one says little about a swap."""
@@ -92,13 +99,20 @@ class Enquiry:
 
     def _is_due(self, track: Track, faces: Faces, time_s: float) -> bool:
         check = self._checks.get(track.id)
-        if check is None or time_s < check.next_s:
+        if check is None:
             return False
+        if time_s < check.next_s:  # unless it can be seen well for the first time
+            was_asked_blindly = check.attempts > 0 and not check.is_seen_well
+            return was_asked_blindly and self._is_seen_well(track, faces)
         if check.reason is not Reason.UNKNOWN:
             waited = time_s - check.since_s >= self._settings.patience_s / 2
             if check.reason is Reason.SCENE_CUT or waited:
                 return True
-        return face_quality(faces, track.face_row) >= self._settings.min_quality
+        return self._is_seen_well(track, faces)
+
+    def _is_seen_well(self, track: Track, faces: Faces) -> bool:
+        quality = face_quality(faces, track.face_row, self._picture_wh_px)
+        return quality >= self._settings.min_quality
 
     def _to_enrol(self, seen: Sequence[Track], faces: Faces, time_s: float) -> list[Track]:
         if not any(self.enrolment_is_due(track, faces, time_s, share=0.0) for track in seen):

@@ -54,7 +54,7 @@ class IdentityBook:
         gallery = Gallery(settings.gallery_size, settings.duplicate_cosine)
         x_px, y_px = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         person = Identity(self._next_id, gallery, time_s, box, x_px=x_px, y_px=y_px, enrol_s=time_s)
-        person.enrol_pause_s = settings.enrol_interval_s
+        person.enrol_pause_s, person.asked_s = settings.enrol_interval_s, time_s
         self._next_id += 1
         self.people[person.id] = person
         return person

@@ -107,6 +107,16 @@ class LinkBook:
         identity = self.of(track.id)
         return identity > 0 and not self._people.people[identity].is_proven
 
+    def is_doubtful(self, track: Track, time_s: float) -> bool:
+        """Whether a track's person may be somebody known: unproven, or a stranger for long.
+
+        One embedding can be wrong about a face that a hand or a shadow covers in part.
+        """
+        person = self._people.people.get(self.of(track.id))
+        if person is None or self.holds(track):
+            return False
+        return not person.is_proven or time_s - person.asked_s >= self._settings.ask_again_s
+
     def holds(self, track: Track) -> bool:
         """Whether a track's person holds a side."""
         return self.of(track.id) in self._sides.holders

@@ -18,7 +18,7 @@ class Naming:
 
     An unknown face stays unknown, as a person of its own, until an embedding says who it is. While
     somebody enrolled is missing such a person counts as not proven: the face is asked about again
-    as soon as it can be seen well.
+    as soon as it can be seen well. A stranger is asked about again then, too, but seldom.
 
     Args:
         settings: Patience and quality.
@@ -57,7 +57,7 @@ class Naming:
                 self._links.create(track, time_s)
         if self._links.missed_holders(tracks):
             for track in tracks:
-                if track.face_row >= 0 and self._links.is_unproven(track):
+                if track.face_row >= 0 and self._links.is_doubtful(track, time_s):
                     self._checks.add(track.id, Reason.UNKNOWN, time_s, track.started_s)
 
     def go_by_motion(self, time_s: float, *, at_once: bool) -> None:
@@ -94,6 +94,8 @@ class Naming:
                 self._doubt(track, quality, time_s)
             else:
                 self._apply(track, verdict, link, quality, time_s)
+            if (person := self._book.people.get(self._links.of(track.id))) is not None:
+                person.asked_s = time_s
         return verdicts
 
     def do_without(self, asked: Sequence[Track], time_s: float) -> None:
@@ -113,7 +115,7 @@ class Naming:
         is_sure = verdict.decided and (verdict.identity > 0 or self._is_good(quality))
         if is_sure:
             self._checks.close(track.id)
-        elif self._checks.postpone(track.id, time_s):
+        elif self._checks.postpone(track.id, time_s, is_seen_well=self._is_good(quality)):
             return
         if check and check.reason is Reason.MERGED and self._hand_over(track, verdict, since_s):
             return
@@ -159,7 +161,7 @@ class Naming:
         A hand, a turned head or the other person's shoulder can also spoil an embedding.
         """
         self._checks.add(track.id, Reason.DOUBT, time_s, time_s)
-        if self._checks.postpone(track.id, time_s):
+        if self._checks.postpone(track.id, time_s, is_seen_well=self._is_good(quality)):
             return
         if self._is_good(quality):
             self._correct(self._links.of(track.id))
