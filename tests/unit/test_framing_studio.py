@@ -55,6 +55,7 @@ def film(
     picture: PictureFacts | None = None,
     canvas: TileLayout | None = None,
     source: tuple[int, int] = HD,
+    seats: int = 2,
     **changes: Any,
 ) -> list[Plan]:
     """One plan per frame."""
@@ -65,7 +66,7 @@ def film(
         places = list(script(frame / FPS))
         boxes = [box_of(place) for place in places]
         left, right = (
-            Person(number, box, 0.0 if box is None else 0.9)
+            Person(number if number <= seats else 0, box, 0.0 if box is None else 0.9)
             for number, box in enumerate(boxes[:2], start=1)
         )
         tracks = tuple(
@@ -186,6 +187,21 @@ def test_nobody_gives_the_whole_picture_and_a_stranger_alone_a_picture_of_their_
     assert view.crop.height_px == pytest.approx(600, rel=0.02)
     (view,) = film(lambda _: (None, None, LEFT, RIGHT), 1)[-1].views
     assert view.crop.height_px == pytest.approx(1080)
+
+
+def test_a_second_face_that_is_seen_now_and_then_does_not_send_the_camera_to_and_fro() -> None:
+    def script(time_s: float) -> Sequence[Place]:
+        return (LEFT, None, RIGHT if time_s % 0.9 < 0.2 and time_s < 5 else None)
+
+    assert layouts(film(script, 8, seats=1)) == [(0, "wide"), (round((4.7 + 0.5) * FPS), "solo")]
+
+
+def test_one_picture_of_two_closes_in_on_who_is_left_after_a_moment_and_on_a_cut_at_once() -> None:
+    def script(time_s: float) -> Sequence[Place]:
+        return (900.0, 420.0, 200.0), (None if time_s >= 2 else (1030.0, 430.0, 200.0))
+
+    assert layouts(film(script, 5)) == [(0, "together"), (62, "solo")]
+    assert layouts(film(script, 5, cuts=(2,))) == [(0, "together"), (50, "solo")]
 
 
 def test_the_crop_stays_in_its_window_and_shows_no_bar() -> None:

@@ -31,6 +31,8 @@ _LEAST_STRANGER, _STRANGER_LEAD = 0.1, 1.6
 #: tile ends, with more the tile comes back. It must be so in more than this share of the frames.
 _END_EDGE, _BEGIN_EDGE = 0.03, 0.12
 _THERE_SHARE = 0.4
+#: One picture of several people closes in on one after the others have been gone for so long.
+_CLOSE_IN_AFTER_S = 0.5
 #: A face without a seat may be the second person's from this share of the first one's height on.
 _LEAST_PARTNER = 0.5
 
@@ -97,7 +99,7 @@ class LayoutChooser:
         self._aspects = tile_aspects
         self._seen: dict[Side, tuple[float, Box] | None] = dict.fromkeys(Side)
         self._changed_s: float | None = None
-        self._shot_s = 0.0
+        self._shot_s = self._wider_s = 0.0
         self._choice = Choice(Layout.WIDE)
 
     def choose(self, window: Sequence[Moment], crowded: frozenset[Side]) -> Choice:
@@ -119,8 +121,11 @@ class LayoutChooser:
         wanted = self._wanted(present, shot)
         starts = now.assignment.scene_cut or self._changed_s is None
         waits = not starts and len(shot) < len(window)  # a cut is near: change there
+        if wanted.layout is not Layout.SOLO:
+            self._wider_s = now.time_s
+        changes = wanted.layout is not self._choice.layout
         if wanted.layout.is_one == self._choice.layout.is_one:
-            if not (waits and wanted.layout is not self._choice.layout):
+            if starts or not (changes and (waits or self._is_hasty(wanted, now.time_s))):
                 self._choice = wanted
         elif not waits and self._may_change(now.time_s):
             self._choice, self._changed_s = wanted, now.time_s
@@ -135,6 +140,14 @@ class LayoutChooser:
         if self._choice.layout is Layout.PAIR:
             return self._choice
         return self._one(present, shot)
+
+    def _is_hasty(self, wanted: Choice, time_s: float) -> bool:
+        """Whether one picture would close in on somebody though others were there a moment ago.
+
+        Where a second face is seen now and then, the camera would go to and fro.
+        """
+        closes_in = wanted.layout is Layout.SOLO and self._choice.layout is not Layout.SOLO
+        return closes_in and time_s - self._wider_s < _CLOSE_IN_AFTER_S - 1e-6
 
     def _may_change(self, time_s: float) -> bool:
         """Whether the layout has stayed for long enough, but for the rounding of times."""
@@ -170,7 +183,7 @@ class LayoutChooser:
         if len(present) == len(Side):
             return Choice(Layout.TOGETHER, tuple(Side))
         if present:
-            if _may_be_the_other(shot[0], present[0]):
+            if any(_may_be_the_other(each, present[0]) for each in shot):
                 return Choice(Layout.WIDE)
             return Choice(Layout.SOLO, tuple(present))
         stranger = only_stranger(shot)
