@@ -31,6 +31,7 @@ class Person:
         line_px: Width of a light line around the window.
         still: A photo.
         shelf: A shelf runs behind the neck, level and straight.
+        close: The face, with hair and glasses, fills the window.
     """
 
     box_px: tuple[int, int, int, int]
@@ -39,6 +40,7 @@ class Person:
     line_px: int = 0
     still: bool = False
     shelf: bool = False
+    close: bool = False
 
     def draw(self, canvas: ByteArray, frame: int) -> FloatArray:
         """Draws the window and returns the face's box."""
@@ -50,7 +52,7 @@ class Person:
         middle = (int(width / 2 + shift), int(0.45 * height + 0.3 * shift))
         if self.shelf:
             view[int(0.68 * height) :] //= 2
-        tall = int(min(0.2 * height, 0.22 * width))
+        tall = int(min(0.2 * height, 0.22 * width) * (2.5 if self.close else 1))
         cv2.ellipse(
             view,
             (middle[0], height),
@@ -65,6 +67,11 @@ class Person:
         for side in (-1, 1):
             eye = (middle[0] + side * tall // 3, middle[1] - tall // 4)
             cv2.circle(view, eye, max(tall // 8, 1), 40, -1)
+            if self.close:
+                cv2.rectangle(view, (eye[0] - tall // 4, eye[1] - tall // 5), eye, 20, 2)
+        if self.close:
+            hair = (int(0.8 * tall), int(0.9 * tall))
+            cv2.ellipse(view, (middle[0], middle[1] - tall // 8), hair, 0, 185, 355, 25, tall // 4)
         mouth = (middle[0], middle[1] + tall // 2)
         opening = max(1, int(tall / 6 * (1 + np.sin(step))))
         cv2.ellipse(view, mouth, (tall // 3, opening), 0, 0, 360, 70, -1)
@@ -218,6 +225,13 @@ LAYOUTS: dict[str, tuple[Callable[[int], ByteArray], list[Person]]] = {
     "a slide and thumbnails": (
         slide,
         [Person((1020, 200, 1260, 335), 30), Person((1020, 345, 1260, 480), 31, 8)],
+    ),
+    "a slide and small thumbnails that their faces fill": (
+        slide,
+        [
+            Person((1030, 260, 1210, 362), 36, close=True),
+            Person((1030, 372, 1210, 474), 31, close=True),
+        ],
     ),
 }
 
@@ -399,6 +413,14 @@ def poster(frame: int) -> ByteArray:
     return canvas
 
 
+def board(frame: int) -> ByteArray:
+    """A plain wall with a straight board on it, right behind somebody's head."""
+    canvas = np.full((SOURCE_WH[1], SOURCE_WH[0]), 140, np.uint8)
+    canvas[150:560, 100:540] = 225
+    canvas[190:530:60, 140:480] = 60  # what is written on it
+    return canvas
+
+
 def people_before(under: Callable[[int], ByteArray]) -> Callable[[int], ByteArray]:
     """Two cut-outs, of a head and shoulders each, who move in front of a room."""
 
@@ -429,7 +451,7 @@ class Roomful(Film):
         return self._seen(canvas, boxes, frame)
 
 
-@pytest.mark.parametrize("room", [door, shelf, poster], ids=["door", "shelf", "poster"])
+@pytest.mark.parametrize("room", [door, shelf, poster, board])
 def test_straight_things_in_a_room_are_no_windows(room: Callable[[int], ByteArray]) -> None:
     facts = Roomful(room).run(2 * FPS)
     assert {each.panels_xyxy_px for each in facts} == {()}

@@ -40,6 +40,9 @@ _NEXT = np.array([2, 3, 4])
 #: Share that the step has of the whole difference between what is a little further on either side.
 _MIN_COMPLETE = 0.7
 _FURTHER = 3
+#: The same where a plain surface lies outside, which no soft edge has right beside it, and along
+#: how much of such a line the picture steps.
+_MIN_COMPLETE_ON_SURFACE, _MIN_COVER_ON_SURFACE = 0.45, 0.85
 #: How far the place of the step may drift from one end of the line to the other, and lie beside its
 #: median, in samples. Beside a thin line the drift is measured less well.
 _MAX_DRIFT, _MAX_RIDGE_DRIFT, _MAX_SPREAD = 0.1, 0.3, 0.12
@@ -261,20 +264,27 @@ class Lines:
         low, high = (int(v) for v in _without_corners(np.asarray(start), np.asarray(end)))
         if high - low < 2 * _SEGMENTS:
             return None
-        near, far = (self.level(at - k * inside, low, high) for k in (1, 2))
+        near, far, farther = (self.level(at - k * inside, low, high) for k in (1, 2, 3))
+        # The sample next to the border may show both sides.
+        surface = far if is_same_level(far, near) or is_same_level(far, farther) else None
         ridge = self._is_ridge(at, low, high, inside)
-        if not self._is_complete(at, low, high, inside, ridge or near is not None):
-            return None
-        if self._across_people and self._moves_together(at, low, high):
+        cover = float(self.cover(at, start, end))
+        # Plain and still along the whole border: it is straight, and nobody is behind it.
+        is_sure = surface is not None and cover >= _MIN_COVER_ON_SURFACE
+        least = _MIN_COMPLETE_ON_SURFACE if is_sure else _MIN_COMPLETE
+        if not self._is_complete(at, low, high, inside, ridge or near is not None, least):
             return None
         before, here, after = (self._mean[low:high, at + k] for k in (-1, 0, 1))
         share = _share_after(before, here, after, _MAX_RIDGE_DRIFT if ridge else _MAX_DRIFT)
+        if share is None and is_sure:
+            share = _median_share(before, here, after)
         if share is None:
+            return None
+        if not is_sure and self._across_people and self._moves_together(at, low, high):
             return None
         if near is None and far is None and not ridge and not _varies(after - before):
             return None
-        surface = near if is_same_level(near, far) else None
-        return Border(at + 1 - share, float(self.cover(at, start, end)), surface)
+        return Border(at + 1 - share, cover, surface)
 
     def level(self, at: int, start: int, end: int) -> float | None:
         """The level of a line that is plain and still from start to end, None if it is not."""
@@ -297,7 +307,9 @@ class Lines:
         found = np.flatnonzero(still & (close.mean(axis=0) >= _PLAIN_SHARE))
         return columns[int(found[0])] if len(found) else None
 
-    def _is_complete(self, at: int, low: int, high: int, inside: int, plain: bool) -> bool:
+    def _is_complete(
+        self, at: int, low: int, high: int, inside: int, plain: bool, least: float
+    ) -> bool:
         """Whether the picture does not go on changing beside the step, as at a soft edge.
 
         Where a plain line lies outside, which may be a thin one, only the inside counts.
@@ -307,7 +319,7 @@ class Lines:
         columns = np.clip([*near, *far], 0, self.count - 1)
         outer, inner, outermost, innermost = (self._mean[low:high, column] for column in columns)
         whole = innermost - outermost
-        return float(((inner - outer) * whole).sum()) >= _MIN_COMPLETE * float((whole**2).sum())
+        return float(((inner - outer) * whole).sum()) >= least * float((whole**2).sum())
 
     def _moves_together(self, at: int, low: int, high: int) -> bool:
         """Whether what moves on one side of the line moves on the other side too."""
@@ -356,6 +368,13 @@ def _without_corners(start: Indices, end: Indices) -> tuple[Indices, Indices]:
 
 def _varies(step: FloatArray) -> bool:
     return float(step.std()) >= _MIN_VARIATION * float(np.abs(step).mean())
+
+
+def _median_share(before: FloatArray, here: FloatArray, after: FloatArray) -> float:
+    """Which share of a straight line's samples shows what is after it."""
+    step, rise = after - before, here - before
+    steps = np.abs(step) > _STEP_LEVELS
+    return median(np.clip(rise[steps] / step[steps], 0, 1)) if steps.any() else 0.5
 
 
 def _share_after(

@@ -18,7 +18,8 @@ _KNOWN_AFTER_S = 1.5
 _FIRST_AFTER_S = 0.28
 _SURE_AFTER_S = 0.1
 _CHANGE_AFTER_S = 0.4
-#: A window whose borders all step along so much of their length needs no second look.
+#: A window whose borders all step along so much of their length needs no second look, nor does one
+#: that lies on a plain surface.
 _CLEAR_COVER = 0.9
 #: A window whose borders are not seen for this long is gone.
 _GONE_AFTER_S = 0.5
@@ -115,7 +116,7 @@ class PanelFinder:
             if found is not None:
                 found.seen_s = time_s
             else:
-                clear = first and window.cover >= _CLEAR_COVER
+                clear = first and (window.cover >= _CLEAR_COVER or window.is_on_surface)
                 self._seen.append(_Seen(window, time_s, time_s, believed=clear))
         for seen in self._seen:
             needed_s = _SURE_AFTER_S if first else _CHANGE_AFTER_S

@@ -1,8 +1,8 @@
 """The windows around the faces of one moment: rectangles whose sides are all borders.
 
 Only windows with a face in them matter, so the search starts at each face: the smallest rectangle
-around it whose sides are borders, or the picture's own edges. Rectangles and faces are in samples
-of the preview; sides are numbered left, top, right, bottom.
+around it that lies on a plain surface, or else whose sides are borders or the picture's own edges.
+Rectangles and faces are in samples of the preview; sides are numbered left, top, right, bottom.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dualface_client.picture.borders import Border, Evidence, Lines, is_same_lev
 from dualface_client.types import Box, FloatArray
 
 _MOST_CANDIDATES = 6
-_MOST_CHECKED = 24
+_MOST_CHECKED = 64
 #: Smallest window, in samples, and how elongated it may be.
 _MIN_SIDE = 16
 _MAX_ASPECT = 3.6
@@ -35,6 +35,9 @@ _MAX_GAP = 4.0
 #: How far beside the middle of the picture a border, or the middle between two, may lie, in
 #: samples, and along how much of its length a border that halves the picture steps.
 _MIDDLE_WITHIN, _HALVING_COVER = 2.0, 0.85
+#: Share of the last quarter towards the picture's edge along which a window that ends there steps
+#: against the surface beside it: a board on the wall ends before.
+_LAST_QUARTER_COVER = 0.6
 #: Share of its length along which a border of a window that was found before still steps.
 _STILL_COVER = 0.75
 
@@ -58,6 +61,12 @@ class Window:
     def border_count(self) -> int:
         """How many of its sides are borders."""
         return sum(side is not None for side in self.sides)
+
+    @property
+    def is_on_surface(self) -> bool:
+        """Whether the same plain surface lies beyond all of its sides, which is no accident."""
+        levels = [None if side is None else side.outside_level for side in self.sides]
+        return all(is_same_level(level, levels[0]) for level in levels)
 
     @property
     def cover(self) -> float:
@@ -113,11 +122,15 @@ class Look:
         x1, y1, x2, y2 = (round(edge) for edge in face)
         if not self._evidence.is_alive((x1, y1, x2, y2)):
             return None  # a photo
+        smallest = None
         for rectangle in self._rectangles(self._candidates(face)):
             window = self._window(rectangle, _core(face))
-            if window is not None and not _cuts_a_face(window.box, self._faces):
+            if window is None or _cuts_a_face(window.box, self._faces):
+                continue
+            if window.is_on_surface:
                 return window
-        return None
+            smallest = smallest or window
+        return smallest
 
     def _candidates(self, face: FloatArray) -> list[list[int]]:
         """Where each side of a window around a face may be; the picture's edge is always one."""
@@ -168,6 +181,8 @@ class Look:
             if border is None:
                 return None
             sides.append(border)
+        if not self._go_on_to_the_edges(rectangle, sides):
+            return None
         places = [
             float(edge) if border is None else border.at
             for border, edge in zip(sides, self._edges, strict=True)
@@ -179,6 +194,22 @@ class Look:
             for side, (place, border) in enumerate(zip(places, sides, strict=True))
         )
         return Window((left, top, right, bottom), tuple(sides))
+
+    def _go_on_to_the_edges(self, rectangle: tuple[int, ...], sides: list[Border | None]) -> bool:
+        """Whether a window steps against a surface up to the picture's edges at which it ends."""
+        edges = [side for side in _SIDES if sides[side] is None]
+        on_surface = [
+            side for side, border in enumerate(sides) if border and border.outside_level is not None
+        ]
+        for edge in edges:
+            for side in (side for side in on_surface if side % 2 != edge % 2):
+                start, end = rectangle[1 - side % 2], rectangle[3 - side % 2]
+                quarter = (end - start) // 4
+                part = (start, start + quarter) if edge in LEFT_OR_TOP else (end - quarter, end)
+                cover = self._lines[side % 2].cover(rectangle[side], *part)
+                if float(cover) < _LAST_QUARTER_COVER:
+                    return False
+        return True
 
     def _trim(self, places: list[float], sides: list[Border | None], core: Box) -> bool:
         """Takes away what the rectangle shows of the surface that its window lies on.
