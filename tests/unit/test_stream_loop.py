@@ -903,9 +903,16 @@ def test_everything_is_tried_before_a_live_stream_is_connected(
         input=InputSettings(realtime=True), output=OutputSettings(encoder="none")
     )
     job_of_file = Job("a", video, None)
-    detector = FakeDetector(fail_at=0 if trouble == "detector" else -1)
-    embedder = FakeEmbedder(fails=trouble == "embedder")
     statuses = new_statuses([job_of_file])
+    phases: list[str] = []
+
+    class Noting(FakeDetector):
+        def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
+            phases.append(statuses[0].snapshot().phase)
+            return super().submit(images, imaging)
+
+    detector = Noting(fail_at=0 if trouble == "detector" else -1)
+    embedder = FakeEmbedder(fails=trouble == "embedder")
     device = FakeDevice({})
     runner = Runner(WorkerSetup("a:1", settings=settings), device, Models(detector, embedder))
     runner.run([job_of_file], statuses, Stop())
@@ -913,6 +920,7 @@ def test_everything_is_tried_before_a_live_stream_is_connected(
     black = 1 if trouble == "detector" else 3
     assert detector.seen[:black] == black * [16]
     assert len(detector.seen) == black + report.frames_out
+    assert phases == black * ["preparing"] + report.frames_out * [""]
     assert (report.state, report.frames_in, report.error) == ("done", 5, "")
     # Of nobody in particular, as a black picture has no faces but for this detector.
     assert ((1, (1080, 1920)) in embedder.asked) == (trouble != "detector")

@@ -27,6 +27,7 @@ from dualface_client.observe.run_log import failure_logger
 _CHANGES = 3
 _PHASES = {
     "looking": "looking for the people of the video",
+    "preparing": "tries its models before the camera is connected",
     "connecting": "has no connection, is trying to connect",
 }
 

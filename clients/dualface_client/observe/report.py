@@ -62,7 +62,8 @@ class StreamReport:
         state: `waiting`, `running`, `done`, `incomplete` (the output is finished, but the input
             ended before it should), `stopped` (by the user) or `failed`.
         phase: `looking` while a running stream looks through its file before the first frame,
-            `connecting` while a live one has no connection, else empty.
+            `preparing` while a live one tries its models before the camera is connected,
+            `connecting` while it has no connection, else empty.
         frames_expected: Frames according to the container, 0 if it does not say.
         frames_in: Frames decoded; those that its source sent, if it is live.
         frames_out: Frames written.

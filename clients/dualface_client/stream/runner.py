@@ -315,8 +315,9 @@ class Runner:
     def _process_live(self, run: StreamRun, output: OutputSettings, seats: _Seats) -> str | None:
         """The same for a live stream, whose outputs are whole however it ends."""
         place, targets = live_input(run.job, run.settings.input), live_targets(run.job, output)
-        run.status.update(live=True, phase="connecting")
+        run.status.update(live=True, phase="preparing")
         self._rehearse(run)
+        run.status.update(phase="connecting")
         with closing(LiveSource(place, run.stop.event, connection_teller(run))) as live:
             source = run.device.to_device(live)
             for note in source.info.notes:
