@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,7 +53,8 @@ def play(
         seed: Of the noise.
         known: Whether a look before the first frame has found the two, as it does for a file.
 
-    Detections jitter as real ones do; an unclear face's embedding resembles nobody.
+    Detections jitter as real ones do; an unclear face's embedding resembles nobody, nor does that
+    of a face that the picture's edge cuts.
     """
     rng, tally = np.random.default_rng(seed), EditorTally(truth)
     cast = _cast(truth, rng) if known else ()
@@ -85,7 +86,7 @@ def _cast(truth: Truth, rng: np.random.Generator) -> list[Member]:
 def _decided(
     director: Director, truth: FrameTruth, size_wh: tuple[int, int], rng: np.random.Generator
 ) -> Decided:
-    sight = _sight(truth, rng)
+    sight = _sight(truth, size_wh, rng)
     time_s = float(truth.pts * TIME_BASE)
     rows = director.observe(sight.faces, _thumbnail(truth), time_s).face_rows
     found = sight.embeddings[rows] if len(rows) else None
@@ -100,18 +101,23 @@ def _facts(truth: FrameTruth, size_wh: tuple[int, int]) -> PictureFacts:
     return PictureFacts(content, panels, truth.motion)
 
 
-def _sight(truth: FrameTruth, rng: np.random.Generator) -> _Sight:
+def _sight(truth: FrameTruth, size_wh: tuple[int, int], rng: np.random.Generator) -> _Sight:
     people = [person for person in truth.people if person.visible >= SEEN]
     if not people:
         return _Sight(Faces.empty(), np.zeros((0, 128), np.float32), np.zeros(0, np.float32))
     jitter = [rng.normal(0, 0 if p.still else _JITTER * p.height_px, 4) for p in people]
     boxes = np.array([p.box for p in people], np.float32) + np.array(jitter, np.float32)
-    faces = Faces(
-        boxes,
-        np.full(len(people), 0.9, np.float32),
-        np.stack([_landmarks(p, box) for p, box in zip(people, boxes, strict=True)]),
+    whole = np.stack([_landmarks(p, box) for p, box in zip(people, boxes, strict=True)])
+    # The detector puts landmarks that are outside of the picture on its edge.
+    landmarks = np.clip(whole, 0, np.array(size_wh, np.float32)).astype(np.float32)
+    faces = Faces(boxes, np.full(len(people), 0.9, np.float32), landmarks)
+    cut_off = (landmarks != whole).any(axis=(1, 2))
+    embeddings = np.stack(
+        [
+            _embedding(replace(p, unclear=p.unclear | cut), rng)
+            for p, cut in zip(people, cut_off, strict=True)
+        ]
     )
-    embeddings = np.stack([_embedding(person, rng) for person in people])
     sharpness = [_BLURRED if person.unclear else _SHARP for person in people]
     return _Sight(faces, embeddings, np.array(sharpness, np.float32))
 

@@ -346,6 +346,18 @@ def zoom_and_pan(stage: Stage) -> FilmMotion:
     return at
 
 
+def pan_to_the_other(stage: Stage) -> FilmMotion:
+    """The camera is close on one of the two and pans to have both: the other comes in by halves."""
+    length = stage.duration_s
+
+    def at(t: float) -> Shown:
+        share = min(1.0, t / (0.3 * length))
+        lens = Lens(0.3 + 0.2 * share, 0.5, 1.7 - 0.5 * share)
+        return Shown((Panel(_both(stage, t, apart=0.36), lens=lens),))
+
+    return at
+
+
 def unclear_alone(stage: Stage) -> FilmMotion:
     """Both; after a cut the one on the left alone, dark and turned away: no one to embed."""
     length = stage.duration_s
@@ -383,6 +395,7 @@ FILMS: dict[str, Film] = {
         Film(audience),
         Film(handheld, detail=1.2),
         Film(zoom_and_pan, detail=1.4),
+        Film(pan_to_the_other, detail=1.7),
         Film(unclear_alone),
     )
 }

@@ -22,13 +22,13 @@ from tests.films import play
 #: Films and scenarios that do not come out as an editor would show them, and why.
 NOT_YET = {
     "sizes": "the camera favours one of them: faces are 0.44 of the tile, as the pair's are alike",
-    "passer_by": "somebody walks past both closely: 3.3 % of the frames, 3 % are allowed",
     "passer_by_while_away": "the one who leaves is half outside for 8 frames: 4 %",
 }
 #: The same without a look before the first frame, as for a live stream.
 NOT_YET_LIVE = {
     **NOT_YET,
     "close_up_first": "who opens alone in a close-up gets a side before the other is known",
+    "passer_by": "somebody walks past both closely: 3.3 % of the frames, 3 % are allowed",
     "picture_in_picture": "the small one has no side until the face has moved",
     "portrait_call": "the small one has no side until the face has moved",
     "poster": "a poster is only known to be still after 1.5 s, and is larger than the people",
