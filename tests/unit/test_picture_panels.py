@@ -421,6 +421,13 @@ def board(frame: int) -> ByteArray:
     return canvas
 
 
+def curtain(frame: int) -> ByteArray:
+    """A room in which a straight curtain between the two ends above the floor."""
+    canvas = wall(74, *SOURCE_WH)
+    canvas[:545, 700:] //= 2
+    return canvas
+
+
 def people_before(under: Callable[[int], ByteArray]) -> Callable[[int], ByteArray]:
     """Two cut-outs, of a head and shoulders each, who move in front of a room."""
 
@@ -451,7 +458,7 @@ class Roomful(Film):
         return self._seen(canvas, boxes, frame)
 
 
-@pytest.mark.parametrize("room", [door, shelf, poster, board])
+@pytest.mark.parametrize("room", [door, shelf, poster, board, curtain])
 def test_straight_things_in_a_room_are_no_windows(room: Callable[[int], ByteArray]) -> None:
     facts = Roomful(room).run(2 * FPS)
     assert {each.panels_xyxy_px for each in facts} == {()}

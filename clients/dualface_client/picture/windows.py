@@ -33,8 +33,8 @@ _MIN_TRIMMED_COVER = 0.5
 #: Two windows with one border between them are at most this far apart, in samples.
 _MAX_GAP = 4.0
 #: How far beside the middle of the picture a border, or the middle between two, may lie, in
-#: samples, and along how much of its length a border that halves the picture steps.
-_MIDDLE_WITHIN, _HALVING_COVER = 2.0, 0.85
+#: samples, and along how much of its length a border steps that is a window's only one.
+_MIDDLE_WITHIN, _LONE_COVER = 2.0, 0.85
 #: Share of the last quarter towards the picture's edge along which a window that ends there steps
 #: against the surface beside it: a board on the wall ends before.
 _LAST_QUARTER_COVER = 0.6
@@ -282,19 +282,19 @@ def _is_plausible(window: Window, found: list[Window], size_wh: tuple[int, int])
 
     One line across the picture, or two, are edges like any other in a room, unless there is a
     window on the other side too, the line halves the picture, or the two lie on a surface or in
-    its middle.
+    its middle. A single line has to step nearly everywhere.
     """
     borders = [side for side, border in enumerate(window.sides) if border is not None]
     if len({side % 2 for side in borders}) > 1:  # upright and level ones
         return True
-    if any(_is_shared(window, side, found) for side in borders):
-        return True
+    is_shared = any(_is_shared(window, side, found) for side in borders)
     axis = borders[0] % 2
     middle = size_wh[axis] / 2
     if len(borders) == 1:
-        return abs(window.box[borders[0]] - middle) <= _MIDDLE_WITHIN and (
-            window.cover >= _HALVING_COVER
-        )
+        is_half = abs(window.box[borders[0]] - middle) <= _MIDDLE_WITHIN
+        return (is_shared or is_half) and window.cover >= _LONE_COVER
+    if is_shared:
+        return True
     on_surface = all(border is None or border.outside_level is not None for border in window.sides)
     centre = (window.box[axis] + window.box[2 + axis]) / 2
     return on_surface or abs(centre - middle) <= _MIDDLE_WITHIN
