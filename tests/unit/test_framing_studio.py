@@ -183,10 +183,19 @@ def test_who_hides_the_other_is_not_shown_in_the_hidden_ones_tile() -> None:
 def test_nobody_gives_the_whole_picture_and_a_stranger_alone_a_picture_of_their_own() -> None:
     (view,) = film(lambda _: (None, None), 1)[-1].views
     assert (view.crop.width_px, view.crop.height_px) == pytest.approx((1920, 1080))
-    (view,) = film(lambda _: (None, None, LEFT), 1)[-1].views
-    assert view.crop.height_px == pytest.approx(600, rel=0.02)
-    (view,) = film(lambda _: (None, None, LEFT, RIGHT), 1)[-1].views
+    close, beside = (700.0, 420.0, 300.0), (1400.0, 430.0, 280.0)
+    (view,) = film(lambda _: (None, None, close), 1)[-1].views
+    assert view.crop.height_px == pytest.approx(900, rel=0.02)
+    (view,) = film(lambda _: (None, None, close, beside), 1)[-1].views
     assert view.crop.height_px == pytest.approx(1080)
+    (view,) = film(lambda _: (None, None, LEFT), 1)[-1].views  # one of an audience
+    assert view.crop.height_px == pytest.approx(1080)
+
+
+def test_nobody_is_picked_out_from_behind_a_far_larger_face() -> None:
+    as_high, far_higher = (1400.0, 500.0, 310.0), (1400.0, 500.0, 330.0)
+    assert layouts(film(lambda _: (LEFT, None, as_high), 2)) == [(0, "solo")]
+    assert layouts(film(lambda _: (LEFT, None, far_higher), 2)) == [(0, "wide")]
 
 
 def test_a_second_face_that_is_seen_now_and_then_does_not_send_the_camera_to_and_fro() -> None:

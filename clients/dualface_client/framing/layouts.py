@@ -25,8 +25,9 @@ _LASTING_SHARE = 0.35
 #: How much tighter than usual tiles may be: to keep two of them, and to go back to two.
 _END_TIGHTEST, _BEGIN_TIGHTEST = 0.7, 0.84
 #: A face without a seat is worth a picture of its own if it is this high, as a share of the
-#: content's height, and this many times as high as any other.
-_LEAST_STRANGER, _STRANGER_LEAD = 0.1, 1.6
+#: content's height, and this many times as high as any other: an editor does not pick somebody
+#: out of an audience. A face so much higher than that of somebody with a seat is not cut off.
+_LEAST_STRANGER, _STRANGER_LEAD = 0.25, 1.6
 #: Distance of a face from the picture's edge, in face widths: with less it is half outside and its
 #: tile ends, with more the tile comes back. It must be so in more than this share of the frames.
 _END_EDGE, _BEGIN_EDGE = 0.03, 0.12
@@ -185,6 +186,8 @@ class LayoutChooser:
         if present:
             if any(_may_be_the_other(each, present[0]) for each in shot):
                 return Choice(Layout.WIDE)
+            if 2 * sum(_is_overshadowed(each, present[0]) for each in shot) > len(shot):
+                return Choice(Layout.WIDE)
             return Choice(Layout.SOLO, tuple(present))
         stranger = only_stranger(shot)
         if stranger is not None:
@@ -226,6 +229,15 @@ def _may_be_the_other(moment: Moment, side: Side) -> bool:
     return any(
         box[3] - box[1] >= least and overlap(box, own) < SAME_PLACE for _, box in moment.faces
     )
+
+
+def _is_overshadowed(moment: Moment, side: Side) -> bool:
+    """Whether somebody's face is far higher than this person's, as of one before an audience."""
+    own = moment.boxes[side]
+    if own is None:
+        return False
+    least = _STRANGER_LEAD * (own[3] - own[1])
+    return any(box[3] - box[1] >= least for _, box in moment.faces)
 
 
 def only_stranger(shot: Sequence[Moment]) -> Box | None:
