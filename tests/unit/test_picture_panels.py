@@ -498,6 +498,17 @@ def test_bars_go_when_the_picture_fills_them() -> None:
     assert {each.content_xyxy_px for each in facts[FPS:]} == {(0.0, 0.0, 1280.0, 720.0)}
 
 
+def test_bars_stay_where_the_edge_of_a_film_weaves() -> None:
+    """By a sample, for longer than the widest of the last frames says."""
+
+    def weaving(frame: int) -> list[Person]:
+        return [Person((160 if frame // 10 % 2 else 164, 0, 1120, 720), 80)]
+
+    facts = Film(surface(16), weaving).run(3 * FPS)
+    for each in facts[FPS // 2 :]:
+        assert_inside(each.content_xyxy_px, (160, 0, 1120, 720), 12)
+
+
 def test_a_dark_stage_has_no_bars() -> None:
     """Black around a person in the light: no straight line ends it."""
 

@@ -25,6 +25,8 @@ _AFTER_S = 0.25
 _AGAIN_AFTER_S = 2.0
 #: A bar is as wide as in the widest of so many frames: a scratch on a film does not break it.
 _FRAMES = 6
+#: The edge of a scanned film weaves: by so many samples a bar may be narrower than it was.
+_WEAVE_SAMPLES = 1
 #: Thinnest bar in samples, and the least that may be left of the picture.
 _MIN_SAMPLES = 2
 _MIN_CONTENT = 0.25
@@ -60,9 +62,9 @@ class _Side:
         """
         self._last.append(_plain_rows(picture))
         rows = max(self._last)
-        if rows < self._rows:  # something is in the bar
+        if rows < self._rows - _WEAVE_SAMPLES:  # something is in the bar
             self._rows, self.edge, self._after_s = 0, 0.0, _AGAIN_AFTER_S
-        if len(self._stepped) != picture.shape[1] or rows < self.seen_rows:
+        if len(self._stepped) != picture.shape[1] or rows < self.seen_rows - _WEAVE_SAMPLES:
             self.seen_rows, self._since_s = rows, time_s
             self._stepped, self._shares = np.zeros(picture.shape[1], np.float32), []
         if not _MIN_SAMPLES <= self.seen_rows < len(picture) - 2 or self.seen_rows == self._rows:
