@@ -309,6 +309,19 @@ def test_a_stranger_is_asked_about_again_while_somebody_of_the_cast_is_missing()
     assert asked <= 12
 
 
+def test_a_stranger_who_stays_is_asked_about_less_and_less() -> None:
+    people = {"ann": sits(500), "cid": sits(1400)}
+    played = play(Scene(people, seconds=130, fps=5), cast=CAST)
+    asked_s = [
+        time_s
+        for time_s, request in zip(played.times, played.requests, strict=True)
+        if Reason.UNKNOWN in request.reasons
+    ]
+    assert 3 <= len(asked_s) <= 6
+    assert np.diff(asked_s).min() > 7
+    assert played.shown(-1, Side.RIGHT) == ""
+
+
 def test_nobody_else_takes_a_side_of_the_cast() -> None:
     people = {"cid": sits(500, height=400), "bob": sits(1400), "ann": away(sits(900), 0, 30)}
     played = play(Scene(people, seconds=32, fps=10), cast=CAST)

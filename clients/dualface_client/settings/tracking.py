@@ -154,7 +154,8 @@ class IdentitySettings:
     ask_again_s: float = setting(
         4.0,
         SECONDS,
-        "Pause after which a stranger is asked about again while one of the two is missing.",
+        "Pause after which a stranger is asked about again while one of the two is missing; "
+        "doubles.",
     )
     motion_gap_s: float = setting(
         1.5,

@@ -68,6 +68,7 @@ class Identity:
         watched_s: For how long the present track was watched for such a movement, up to the first.
         is_proven: Whether this is certainly none of the people who were known before.
         asked_s: When an embedding last said who this is; at first, when the person came.
+        asked_times: How often one did.
         enrol_s: When the next enrolment is due.
         enrol_pause_s: Pause after it.
     """
@@ -84,6 +85,7 @@ class Identity:
     watched_s: float = 0.0
     is_proven: bool = True
     asked_s: float = 0.0
+    asked_times: int = 0
     enrol_s: float = 0.0
     enrol_pause_s: float = 0.0
 

@@ -13,6 +13,8 @@ from dualface_client.tracking.sides import SideBook
 from dualface_client.tracking.track import Track
 from dualface_client.types import Box, Side
 
+#: A stranger is asked about after pauses up to 2**5 times as long as the first one.
+_MOST_DOUBLINGS = 5
 _LIKE_SIZE = 1.5  # a face that comes back after a moment is at most this many times as high
 
 
@@ -110,12 +112,15 @@ class LinkBook:
     def is_doubtful(self, track: Track, time_s: float) -> bool:
         """Whether a track's person may be somebody known: unproven, or a stranger for long.
 
-        One embedding can be wrong about a face that a hand or a shadow covers in part.
+        One embedding can be wrong about a face that a hand or a shadow covers in part. Every one of
+        thousands would be a chance to be wrong the other way, so the pauses double.
         """
         person = self._people.people.get(self.of(track.id))
         if person is None or self.holds(track):
             return False
-        return not person.is_proven or time_s - person.asked_s >= self._settings.ask_again_s
+        doublings = min(max(person.asked_times - 1, 0), _MOST_DOUBLINGS)
+        pause_s = self._settings.ask_again_s * 2.0**doublings
+        return not person.is_proven or time_s - person.asked_s >= pause_s
 
     def holds(self, track: Track) -> bool:
         """Whether a track's person holds a side."""

@@ -95,7 +95,7 @@ class Naming:
             else:
                 self._apply(track, verdict, link, quality, time_s)
             if (person := self._book.people.get(self._links.of(track.id))) is not None:
-                person.asked_s = time_s
+                person.asked_s, person.asked_times = time_s, person.asked_times + 1
         return verdicts
 
     def do_without(self, asked: Sequence[Track], time_s: float) -> None:
