@@ -64,7 +64,7 @@ def _small(bgr: ByteArray) -> ByteArray:
 
 
 def _dark(bgr: ByteArray) -> ByteArray:
-    """Dark, flat and reddish."""
+    """Dark and reddish."""
     gains = np.array([0.6, 0.75, 0.9], np.float32)
     return np.asarray(np.clip(bgr * gains, 0, 255), np.uint8)
 
@@ -91,8 +91,16 @@ VARIANTS = {
 
 
 def make(clip: Path, variant: Variant, path: Path) -> None:
-    """Writes one."""
+    """Writes one.
+
+    Args:
+        clip: Any video of at least two frames; its mean frame rate is kept.
+        variant: What to change.
+        path: MP4 file to write.
+    """
     frames = list(video_frames(clip))
+    if len(frames) < 2:
+        raise SystemExit(f"{clip}: {len(frames)} frames, expected at least two")
     rate = Fraction(len(frames) - 1) / (frames[-1][0] - frames[0][0])
     kept = frames[:: -variant.keeps if variant.is_backwards else variant.keeps]
 

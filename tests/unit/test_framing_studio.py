@@ -192,17 +192,23 @@ def test_nobody_gives_the_whole_picture_and_a_stranger_alone_a_picture_of_their_
     assert view.crop.height_px == pytest.approx(1080)
 
 
-def test_nobody_is_picked_out_from_behind_a_far_larger_face() -> None:
-    as_high, far_higher = (1400.0, 500.0, 310.0), (1400.0, 500.0, 330.0)
-    assert layouts(film(lambda _: (LEFT, None, as_high), 2)) == [(0, "solo")]
-    assert layouts(film(lambda _: (LEFT, None, far_higher), 2)) == [(0, "wide")]
+def test_a_hand_before_the_face_or_one_false_face_does_not_move_the_camera_away() -> None:
+    def hand(time_s: float) -> Sequence[Place]:
+        return (None if round(time_s * FPS) == 50 else LEFT, None)
+
+    def false_face(time_s: float) -> Sequence[Place]:
+        return (LEFT, None, RIGHT if round(time_s * FPS) == 50 else None)
+
+    (view,) = film(hand, 4)[60].views
+    assert view.crop.height_px == pytest.approx(600, rel=0.05)
+    assert layouts(film(false_face, 4, seats=1)) == [(0, "solo")]
 
 
 def test_a_second_face_that_is_seen_now_and_then_does_not_send_the_camera_to_and_fro() -> None:
     def script(time_s: float) -> Sequence[Place]:
         return (LEFT, None, RIGHT if time_s % 0.9 < 0.2 and time_s < 5 else None)
 
-    assert layouts(film(script, 8, seats=1)) == [(0, "wide"), (round((4.7 + 0.5) * FPS), "solo")]
+    assert layouts(film(script, 8, seats=1)) == [(0, "wide"), (129, "solo")]
 
 
 def test_one_picture_of_two_closes_in_on_who_is_left_after_a_moment_and_on_a_cut_at_once() -> None:

@@ -93,6 +93,22 @@ def test_a_surface_outside_makes_it_a_border_and_is_known_by_its_level() -> None
     assert found.outside_level == pytest.approx(30)
 
 
+def test_beside_a_surface_a_border_may_be_ragged_and_what_lies_beyond_may_move_alike() -> None:
+    """The surface is plain and still along all of it, so it is straight."""
+    surface, inside = np.full((HEIGHT, 1), 30, np.float32), textured(1, 140)
+    places = at(100.5) + np.random.default_rng(3).uniform(-0.8, 0.8, (HEIGHT, 1))
+    ragged = stepping(places.astype(np.float32), surface, inside)
+    found = border(ragged)
+    assert found is not None
+    assert found.at == pytest.approx(100.5, abs=0.5)
+    assert border(stepping(places.astype(np.float32), textured(2, 40), inside)) is None
+    # Another window lies three samples further, and both show something that moves at one height.
+    mean, activity = stepping(at(100.0), surface, inside), STILL.copy()
+    mean[:, :97] = textured(2, 120)
+    activity[60:120, 100:] = activity[60:120, :98] = 0.4
+    assert border(mean, activity, across_people=True) is not None
+
+
 def test_a_thin_line_makes_it_a_border_that_begins_behind_it() -> None:
     light = textured(1, 100)
     mean = stepping(at(98.5), light, np.full((HEIGHT, 1), 235, np.float32))

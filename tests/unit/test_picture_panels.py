@@ -32,6 +32,7 @@ class Person:
         still: A photo.
         shelf: A shelf runs behind the neck, level and straight.
         close: The face, with hair and glasses, fills the window.
+        lintel: Above the head the wall is another one, from a straight level line on.
     """
 
     box_px: tuple[int, int, int, int]
@@ -41,6 +42,7 @@ class Person:
     still: bool = False
     shelf: bool = False
     close: bool = False
+    lintel: bool = False
 
     def draw(self, canvas: ByteArray, frame: int) -> FloatArray:
         """Draws the window and returns the face's box."""
@@ -52,6 +54,8 @@ class Person:
         middle = (int(width / 2 + shift), int(0.45 * height + 0.3 * shift))
         if self.shelf:
             view[int(0.68 * height) :] //= 2
+        if self.lintel:
+            view[: int(0.14 * height)] = wall(self.seed + 40, width, int(0.14 * height))
         tall = int(min(0.2 * height, 0.22 * width) * (2.5 if self.close else 1))
         cv2.ellipse(
             view,
@@ -226,6 +230,33 @@ LAYOUTS: dict[str, tuple[Callable[[int], ByteArray], list[Person]]] = {
         slide,
         [Person((1020, 200, 1260, 335), 30), Person((1020, 345, 1260, 480), 31, 8)],
     ),
+    "halves in a box": (
+        surface(32),
+        [Person((160, 90, 640, 630), 1), Person((640, 90, 1120, 630), 2)],
+    ),
+    "unequal halves in a box": (
+        surface(70),
+        [Person((160, 92, 448, 628), 4), Person((448, 92, 1120, 628), 3)],
+    ),
+    "four in a light box": (
+        surface(245),
+        [
+            Person((160 + 480 * x, 90 + 270 * y, 640 + 480 * x, 360 + 270 * y), 12 + x + 2 * y)
+            for y in range(2)
+            for x in range(2)
+        ],
+    ),
+    "a line across each window": (
+        surface(30),
+        [
+            Person((20, 186, 630, 530), 1, lintel=True),
+            Person((650, 186, 1260, 530), 2, lintel=True),
+        ],
+    ),
+    "two who move alike with little between": (
+        surface(30),
+        [Person((440, 100, 840, 352), 5), Person((440, 364, 840, 616), 5)],
+    ),
     "a slide and small thumbnails that their faces fill": (
         slide,
         [
@@ -292,11 +323,21 @@ def test_a_phone_s_video_over_itself_blurred_is_a_panel() -> None:
         assert_inside(panel, phone.box_px)
 
 
-def test_half_of_the_picture_is_a_panel_though_nobody_is_seen_in_the_other() -> None:
-    left, right = LAYOUTS["two side by side"][1]
+@pytest.mark.parametrize(
+    "name", ["a call of four", "a slide and small thumbnails that their faces fill"]
+)
+def test_windows_on_a_plain_surface_are_believed_at_the_first_look(name: str) -> None:
+    under, people = LAYOUTS[name]
+    facts = Film(under, lambda frame: people).run(FPS // 3)
+    assert len(facts[-1].panels_xyxy_px) == len(people)
+
+
+@pytest.mark.parametrize("name", ["two side by side", "halves in a box"])
+def test_half_of_the_picture_is_a_panel_though_nobody_is_seen_in_the_other(name: str) -> None:
+    under, (left, right) = LAYOUTS[name]
 
     def window_without_a_face(frame: int) -> ByteArray:
-        canvas = surface(0)(frame)
+        canvas = under(frame)
         x1, y1, x2, y2 = right.box_px
         canvas[y1:y2, x1:x2] = wall(right.seed, x2 - x1, y2 - y1)
         return canvas

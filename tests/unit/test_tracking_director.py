@@ -65,6 +65,8 @@ class Scene:
     turned: Callable[[str, float], bool] = lambda _name, _time: False
     #: Whether somebody looks like nobody known though the face is seen well, as behind a mask.
     masked: Callable[[str, float], bool] = lambda _name, _time: False
+    #: Whether somebody is out of focus, which makes an embedding say nothing too.
+    blurred: Callable[[str, float], bool] = lambda _name, _time: False
     truth: list[dict[str, tuple[float, float, float]]] = field(default_factory=list)
 
     def times(self) -> list[float]:
@@ -96,6 +98,8 @@ class Scene:
             return f"{name} from the side"
         if self.masked(name, time_s):
             return f"{name} behind a mask"
+        if self.blurred(name, time_s):
+            return f"{name} out of focus"
         place = self.people[name](time_s)
         assert place is not None
         whole = _landmarks(*place)
@@ -175,11 +179,13 @@ def play(
         names, faces = scene.faces(time_s, rng)
         wishes(director, time_s)
         request = director.observe(faces, scene.thumbnail(time_s), time_s)
-        embeddings = None
+        embeddings, sharpness = None, None
         if len(request.face_rows) and scene.reid:
             shown = [names[row] for row in request.face_rows]
+            values = [0.015 if scene.blurred(name, time_s) else 0.1 for name in shown]
+            sharpness = np.array(values, np.float32)
             embeddings = np.array([_looks(scene.looks(name, time_s), rng) for name in shown])
-        assignments.append(director.decide(embeddings, "1"))
+        assignments.append(director.decide(embeddings, "1", sharpness))
         requests.append(request)
     return Played(director, scene.times(), assignments, requests, scene.truth)
 

@@ -309,6 +309,43 @@ def test_a_stranger_is_asked_about_again_while_somebody_of_the_cast_is_missing()
     assert asked <= 12
 
 
+def test_a_blurred_face_is_asked_about_less_and_less() -> None:
+    """Its box and landmarks say that it is seen well, and its embedding says nothing."""
+    people = {"ann": sits(500), "bob": sits(1400)}
+    for cast in (CAST, ()):
+        scene = Scene(people, seconds=20, fps=25, blurred=lambda name, _time: name == "bob")
+        played = play(scene, cast=cast)
+        assert sum(len(request.face_rows) > 0 for request in played.requests) <= 20
+
+
+def test_who_was_blurred_and_masked_is_known_within_seconds() -> None:
+    """Questions that could not be answered do not count."""
+    scene = Scene(
+        {"ann": sits(500), "bob": sits(1400)},
+        seconds=26,
+        fps=10,
+        blurred=lambda name, t: name == "bob" and t < 8,
+        masked=lambda name, t: name == "bob" and 8 <= t < 16,
+    )
+    assert play(scene, cast=CAST).shown(-1, Side.RIGHT) == "bob"
+
+
+def test_who_takes_a_side_while_nobody_has_a_gallery_is_enrolled_later() -> None:
+    """Two small faces; one leaves, and a third person comes and walks up to the camera."""
+
+    def comes_near(time_s: float) -> tuple[float, float, float]:
+        return 960.0, 400.0, 34.0 + 45.0 * min(max(time_s - 14.0, 0.0), 4.0)
+
+    people: dict[str, Path] = {
+        "ann": sits(300, height=34),
+        "bob": away(sits(1600, height=34), 6, 99),
+        "cid": away(comes_near, 0, 2),
+    }
+    played = play(Scene(people, seconds=30, fps=25))
+    assert played.shown(-1, Side.RIGHT) == "cid"
+    assert any(len(request.face_rows) for request in played.requests)
+
+
 def test_a_stranger_who_stays_is_asked_about_less_and_less() -> None:
     people = {"ann": sits(500), "cid": sits(1400)}
     played = play(Scene(people, seconds=130, fps=5), cast=CAST)

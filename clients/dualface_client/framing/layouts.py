@@ -26,7 +26,7 @@ _LASTING_SHARE = 0.35
 _END_TIGHTEST, _BEGIN_TIGHTEST = 0.7, 0.84
 #: A face without a seat is worth a picture of its own if it is this high, as a share of the
 #: content's height, and this many times as high as any other: an editor does not pick somebody
-#: out of an audience. A face so much higher than that of somebody with a seat is not cut off.
+#: out of an audience.
 _LEAST_STRANGER, _STRANGER_LEAD = 0.25, 1.6
 #: Distance of a face from the picture's edge, in face widths: with less it is half outside and its
 #: tile ends, with more the tile comes back. It must be so in more than this share of the frames.
@@ -36,6 +36,8 @@ _THERE_SHARE = 0.4
 _CLOSE_IN_AFTER_S = 0.5
 #: A face without a seat may be the second person's from this share of the first one's height on.
 _LEAST_PARTNER = 0.5
+#: Frames in which such a face is seen: in one it may be a mistake of the detector.
+_SEEN_FRAMES = 2
 
 
 class Layout(Enum):
@@ -122,7 +124,7 @@ class LayoutChooser:
         wanted = self._wanted(present, shot)
         starts = now.assignment.scene_cut or self._changed_s is None
         waits = not starts and len(shot) < len(window)  # a cut is near: change there
-        if wanted.layout is not Layout.SOLO:
+        if wanted.layout is not Layout.SOLO and now.faces:  # a hand before the only one is no other
             self._wider_s = now.time_s
         changes = wanted.layout is not self._choice.layout
         if wanted.layout.is_one == self._choice.layout.is_one:
@@ -184,9 +186,8 @@ class LayoutChooser:
         if len(present) == len(Side):
             return Choice(Layout.TOGETHER, tuple(Side))
         if present:
-            if any(_may_be_the_other(each, present[0]) for each in shot):
-                return Choice(Layout.WIDE)
-            if 2 * sum(_is_overshadowed(each, present[0]) for each in shot) > len(shot):
+            others = sum(_may_be_the_other(each, present[0]) for each in shot)
+            if others >= min(_SEEN_FRAMES, len(shot)):
                 return Choice(Layout.WIDE)
             return Choice(Layout.SOLO, tuple(present))
         stranger = only_stranger(shot)
@@ -229,15 +230,6 @@ def _may_be_the_other(moment: Moment, side: Side) -> bool:
     return any(
         box[3] - box[1] >= least and overlap(box, own) < SAME_PLACE for _, box in moment.faces
     )
-
-
-def _is_overshadowed(moment: Moment, side: Side) -> bool:
-    """Whether somebody's face is far higher than this person's, as of one before an audience."""
-    own = moment.boxes[side]
-    if own is None:
-        return False
-    least = _STRANGER_LEAD * (own[3] - own[1])
-    return any(box[3] - box[1] >= least for _, box in moment.faces)
 
 
 def only_stranger(shot: Sequence[Moment]) -> Box | None:

@@ -69,7 +69,8 @@ class _Side:
             self._stepped, self._shares = np.zeros(picture.shape[1], np.float32), []
         if not _MIN_SAMPLES <= self.seen_rows < len(picture) - 2 or self.seen_rows == self._rows:
             return
-        self._look_at_edge(picture)
+        if rows >= self.seen_rows:
+            self._look_at_edge(picture)
         ripe = time_s - self._since_s >= self._after_s
         if ripe and float(self._stepped.mean()) >= _MIN_COVER:
             self._rows = self.seen_rows

@@ -18,6 +18,8 @@ from dualface_client.picture.borders import Border, Evidence, Lines, is_same_lev
 from dualface_client.types import Box, FloatArray
 
 _MOST_CANDIDATES = 6
+#: Of the rectangles around a face. Where faces filled the windows of a call, the window was the 9th
+#: to the 66th, by size.
 _MOST_CHECKED = 64
 #: Smallest window, in samples, and how elongated it may be.
 _MIN_SIDE = 16
@@ -26,6 +28,9 @@ _MAX_ASPECT = 3.6
 _FROM_EDGE = 3
 #: A window may cut its face's box, which is partly a guess, by this share of its size, not more.
 _CUT_ACROSS, _CUT_DOWN = 0.15, 0.3
+#: A window on a surface is taken for a smaller one in it that is not, up to so many times as large:
+#: the smaller one may end at a line in the window, or lie beside others without a gap.
+_MOST_LARGER = 1.6
 #: How far a window is set in from its border, in samples.
 _INSET = 0.4
 #: Share of a side that has to step where the window begins on its surface.
@@ -127,9 +132,10 @@ class Look:
             window = self._window(rectangle, _core(face))
             if window is None or _cuts_a_face(window.box, self._faces):
                 continue
-            if window.is_on_surface:
-                return window
             smallest = smallest or window
+            is_much_larger = _area(window.box) > _MOST_LARGER * _area(smallest.box)
+            if window.is_on_surface and not is_much_larger:
+                return window
         return smallest
 
     def _candidates(self, face: FloatArray) -> list[list[int]]:
@@ -316,6 +322,10 @@ def _core(face: FloatArray) -> Box:
     x1, y1, x2, y2 = (float(edge) for edge in face)
     cut_x, cut_y = _CUT_ACROSS * (x2 - x1), _CUT_DOWN * (y2 - y1)
     return x1 + cut_x, y1 + cut_y, x2 - cut_x, y2 - cut_y
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _holds(box: Box, face: FloatArray) -> bool:

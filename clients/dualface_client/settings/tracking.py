@@ -155,7 +155,7 @@ class IdentitySettings:
         4.0,
         SECONDS,
         "Pause after which a stranger is asked about again while one of the two is missing; "
-        "doubles.",
+        "doubles, up to 32 times.",
     )
     motion_gap_s: float = setting(
         1.5,

@@ -37,7 +37,8 @@ class Check:
         next_s: Earliest time of the next request.
         doubtful_s: When the track may have begun to show somebody else.
         attempts: Requests that decided nothing.
-        is_seen_well: Whether the face could be seen well in one of them.
+        is_seen_well: Whether one of them was of a face that could be seen well, as far as its box
+            and landmarks tell.
     """
 
     reason: Reason
@@ -107,13 +108,8 @@ class CheckList:
         """Whether the track is in a pair at risk, or was a moment ago."""
         return time_s <= self._risky_until_s.get(track_id, -1.0)
 
-    def postpone(self, track_id: int, time_s: float, *, is_seen_well: bool = True) -> bool:
+    def postpone(self, track_id: int, time_s: float) -> bool:
         """A request decided nothing.
-
-        Args:
-            track_id: Whom it asked about.
-            time_s: Presentation time in seconds.
-            is_seen_well: Whether the face could be seen well.
 
         Returns:
             False where it was the last one allowed; the question is then closed. A question
@@ -127,7 +123,6 @@ class CheckList:
             del self._checks[track_id]
             return True
         check.attempts += 1
-        check.is_seen_well |= is_seen_well
         pause_s = self._settings.retry_s * 2.0 ** min(check.attempts, _MOST_DOUBLINGS)
         check.next_s = time_s + min(pause_s, self._settings.cooldown_limit_s)
         if check.reason is Reason.UNKNOWN or check.attempts < self._settings.retry_limit:

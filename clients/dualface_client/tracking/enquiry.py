@@ -59,6 +59,9 @@ class Enquiry:
         else:
             asked = self._to_check(seen, faces, time_s) or self._to_enrol(seen, faces, time_s)
         asked.sort(key=lambda track: track.box[1] - track.box[3])
+        for track in asked[:_MAX_REQUEST]:
+            if (check := self._checks.get(track.id)) is not None:
+                check.is_seen_well |= self._is_seen_well(track, faces)
         return asked[:_MAX_REQUEST]
 
     def reason(self, track: Track) -> Reason:

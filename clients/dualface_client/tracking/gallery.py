@@ -67,7 +67,7 @@ class Identity:
         moves: Whether the face was ever seen to move within itself.
         watched_s: For how long the present track was watched for such a movement, up to the first.
         is_proven: Whether this is certainly none of the people who were known before.
-        asked_s: When an embedding last said who this is; at first, when the person came.
+        asked_s: When an embedding last told clearly who this is; at first, when the person came.
         asked_times: How often one did.
         enrol_s: When the next enrolment is due.
         enrol_pause_s: Pause after it.

@@ -109,18 +109,18 @@ class LinkBook:
         identity = self.of(track.id)
         return identity > 0 and not self._people.people[identity].is_proven
 
-    def is_doubtful(self, track: Track, time_s: float) -> bool:
-        """Whether a track's person may be somebody known: unproven, or a stranger for long.
+    def was_asked_long_ago(self, track: Track, time_s: float) -> bool:
+        """Whether it is time to ask again about a track that has a person.
 
         One embedding can be wrong about a face that a hand or a shadow covers in part. Every one of
         thousands would be a chance to be wrong the other way, so the pauses double.
         """
         person = self._people.people.get(self.of(track.id))
-        if person is None or self.holds(track):
+        if person is None:
             return False
         doublings = min(max(person.asked_times - 1, 0), _MOST_DOUBLINGS)
         pause_s = self._settings.ask_again_s * 2.0**doublings
-        return not person.is_proven or time_s - person.asked_s >= pause_s
+        return time_s - person.asked_s >= pause_s
 
     def holds(self, track: Track) -> bool:
         """Whether a track's person holds a side."""

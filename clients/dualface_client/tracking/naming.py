@@ -57,8 +57,14 @@ class Naming:
                 self._links.create(track, time_s)
         if self._links.missed_holders(tracks):
             for track in tracks:
-                if track.face_row >= 0 and self._links.is_doubtful(track, time_s):
+                if track.face_row >= 0 and self._may_be_known(track, time_s):
                     self._checks.add(track.id, Reason.UNKNOWN, time_s, track.started_s)
+
+    def _may_be_known(self, track: Track, time_s: float) -> bool:
+        """Whether an embedding could tell that a face with a name is that of somebody known."""
+        if not self._book.knows_faces:
+            return False  # a question that nothing answers would keep the face from being enrolled
+        return self._links.is_unproven(track) or self._links.was_asked_long_ago(track, time_s)
 
     def go_by_motion(self, time_s: float, *, at_once: bool) -> None:
         """Names faces that no embedding could name in time."""
@@ -94,7 +100,8 @@ class Naming:
                 self._doubt(track, quality, time_s)
             else:
                 self._apply(track, verdict, link, quality, time_s)
-            if (person := self._book.people.get(self._links.of(track.id))) is not None:
+            person = self._book.people.get(self._links.of(track.id))
+            if person is not None and verdict.decided and self._is_good(quality):
                 person.asked_s, person.asked_times = time_s, person.asked_times + 1
         return verdicts
 
@@ -115,7 +122,7 @@ class Naming:
         is_sure = verdict.decided and (verdict.identity > 0 or self._is_good(quality))
         if is_sure:
             self._checks.close(track.id)
-        elif self._checks.postpone(track.id, time_s, is_seen_well=self._is_good(quality)):
+        elif self._checks.postpone(track.id, time_s):
             return
         if check and check.reason is Reason.MERGED and self._hand_over(track, verdict, since_s):
             return
@@ -161,7 +168,7 @@ class Naming:
         A hand, a turned head or the other person's shoulder can also spoil an embedding.
         """
         self._checks.add(track.id, Reason.DOUBT, time_s, time_s)
-        if self._checks.postpone(track.id, time_s, is_seen_well=self._is_good(quality)):
+        if self._checks.postpone(track.id, time_s):
             return
         if self._is_good(quality):
             self._correct(self._links.of(track.id))

@@ -56,7 +56,10 @@ def _frontality(faces: Faces, row: int) -> float:
 
 
 def wholeness(faces: Faces, row: int, picture_wh_px: tuple[int, int]) -> float:
-    """How far inside the picture a face's landmarks lie, 0 (on its edge, or beyond) to 1."""
+    """How far inside the picture a face's landmarks lie, 0 (on its edge, or beyond) to 1.
+
+    The edges of bars and of windows in the picture do not count.
+    """
     landmarks = faces.landmarks_px[row].tolist()
     (x_px, y_px), (other_x_px, other_y_px) = landmarks[:2]
     apart_px = hypot(other_x_px - x_px, other_y_px - y_px)
