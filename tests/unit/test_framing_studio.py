@@ -335,8 +335,14 @@ def test_nothing_outside_a_shaking_picture_is_shown() -> None:
             assert crop.y_px + crop.height_px <= 1080 + 1e-6
 
 
-def test_windows_that_are_found_late_part_people_who_sit_close_in_the_picture() -> None:
-    """Two windows above each other; boxes reach beyond them, as detectors' boxes do."""
+@pytest.mark.parametrize("first_alone", [0, 6])
+def test_windows_that_are_found_late_part_people_who_sit_close_in_the_picture(
+    first_alone: int,
+) -> None:
+    """Two windows above each other; boxes reach beyond them, as detectors' boxes do.
+
+    They are found at once, or the second one some frames after the first.
+    """
     whole = PictureFacts((0.0, 0.0, 1280.0, 720.0))
     panels = ((1022.0, 202.0, 1258.0, 333.0), (1022.0, 352.0, 1258.0, 483.0))
     upper, lower = box_of((1140.0, 300.0, 142.0)), box_of((1140.0, 400.0, 108.0))
@@ -346,11 +352,13 @@ def test_windows_that_are_found_late_part_people_who_sit_close_in_the_picture() 
         if box is not None
     )
     assignment = SeatAssignment(Person(1, upper, 0.9), Person(2, lower, 0.9), tracks=tracks)
+    facts = [
+        whole,
+        PictureFacts(whole.content_xyxy_px, panels[:1]),
+        PictureFacts(whole.content_xyxy_px, panels),
+    ]
     moments = [
-        Moment(
-            n / FPS, assignment, whole if n < 40 else PictureFacts(whole.content_xyxy_px, panels)
-        )
-        for n in range(60)
+        Moment(n / FPS, assignment, facts[(n >= 40 - first_alone) + (n >= 40)]) for n in range(60)
     ]
     studio = Studio(TileLayout(), (1280, 720))
     plans = [studio.update(moments[n : n + AHEAD]) for n in range(50)]

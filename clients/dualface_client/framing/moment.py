@@ -69,7 +69,7 @@ class Moment:
         They take a while to be found, and were there before.
         """
         known, found = self.picture, later.picture
-        if known.panels_xyxy_px or not found.panels_xyxy_px:
+        if not set(known.panels_xyxy_px) < set(found.panels_xyxy_px):  # another layout by then
             if known.content_xyxy_px == found.content_xyxy_px:
                 return self
             found = replace(found, panels_xyxy_px=known.panels_xyxy_px)

@@ -15,7 +15,7 @@ _LOOK_EVERY_S, _LOOK_LATER_EVERY_S = 0.12, 0.3
 _KNOWN_AFTER_S = 1.5
 #: Windows are looked for after this time of a shot. Those found at first are believed when they
 #: have been seen for the second time, those that appear later when they have for the third.
-_FIRST_AFTER_S = 0.28
+_FIRST_AFTER_S = 0.26
 _SURE_AFTER_S = 0.1
 _CHANGE_AFTER_S = 0.4
 #: A window whose borders all step along so much of their length needs no second look, nor does one
