@@ -12,7 +12,7 @@ _MIN_HEIGHT_PX = 24.0
 _SHARP = 0.05  # sharpness above which more changes nothing
 #: Eye distances by which the landmarks of a whole face lie inside the picture, at least. The
 #: detector puts those that are outside on the edge, and half a face looks like nobody: in a pan
-#: over a face, its cosine with itself was 0.24 with a landmark on the edge and 0.88 with this.
+#: over a face, its cosine with itself was at most 0.24 while the edge hid one eye, 0.88 with this.
 _INSIDE = 0.2
 
 
