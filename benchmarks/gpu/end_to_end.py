@@ -2,8 +2,8 @@
 
     python benchmarks/gpu/end_to_end.py CLIP --out end_to_end.json --shapes 1x1 1x4 2x4 4x2
 
-A shape is processes x videos at a time in each, with `@N` for `--in-flight N` and `/M` behind it
-for M frames in a request.
+A shape is processes x videos at a time in each, with `@N` for `--in-flight N`, `/M` behind it
+for M frames in a request, and `:K` behind that for `--detect-every K`.
 All use one embedded server, started once. `frames_per_s` counts from a stream's opening to its end.
 """
 
@@ -43,7 +43,10 @@ class Smi(BackgroundLoop):
     def _sample(self) -> None:
         query = ["nvidia-smi", "-i", os.environ.get("CUDA_VISIBLE_DEVICES", "0")]
         query += [f"--query-gpu={self.FIELDS}", "--format=csv,noheader,nounits"]
-        done = subprocess.run(query, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(query, capture_output=True, text=True, check=False)
+        except FileNotFoundError:  # no GPU here
+            return
         if not done.returncode:
             self.rows.append([int(part) for part in done.stdout.split(",")])
 
@@ -103,11 +106,13 @@ def row(
 
 def parsed(shape: str) -> tuple[tuple[int, int], list[str]]:
     """Processes and streams of a shape, and the options of `run` that it stands for."""
-    rest, _, frames = shape.partition("/")
+    rest, _, every = shape.partition(":")
+    rest, _, frames = rest.partition("/")
     name, _, in_flight = rest.partition("@")
     processes, _, streams = name.partition("x")
     extra = ["--in-flight", in_flight] if in_flight else []
     extra += ["--detection-frames-per-request", frames] if frames else []
+    extra += ["--detect-every", every] if every else []
     return (int(processes), int(streams)), extra
 
 

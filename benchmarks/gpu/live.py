@@ -4,7 +4,10 @@
 
 A shape is workers x streams in each. Latency is from decoded to composed (`--encoder none`), as
 each stream's report gives it: median and 99th percentile.
-The first seconds, in which decoders and kernels are made, count like all others.
+The first seconds, in which decoders and kernels are made, count too. `dropped_by_second`
+says when frames were dropped, all streams together, from the first one that came.
+
+`--device cpu --instant` tries it with small clips and a detector of no cost.
 """
 
 from __future__ import annotations
@@ -14,23 +17,55 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import stand_in  # type: ignore[import-not-found] # the script beside this one
 from decode import repeated  # type: ignore[import-not-found] # the script beside this one
 from end_to_end import Smi  # type: ignore[import-not-found] # the script beside this one
+from prometheus_client.parser import text_string_to_metric_families
 
+from dualface_client.background import BackgroundLoop
 from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.triton.mps import multi_process_service
 
 CLIP_S = 10
 
 
-def row(clip: Path, address: str, workers: int, streams: int, seconds: float) -> dict[str, Any]:
+class Drops(BackgroundLoop):
+    """Reads the run's own metrics once a second while it is open."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        self.totals: list[int] = []
+        super().__init__(self._sample, name="drops", period_s=1.0)
+
+    def _sample(self) -> None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=1) as page:
+                text = page.read().decode()
+        except OSError:  # it has not begun, or has ended
+            return
+        samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
+        came = sum(s.value for s in samples if s.name == "dualface_frames_in_total")
+        if came:
+            dropped = (s.value for s in samples if s.name == "dualface_frames_dropped_total")
+            self.totals.append(int(sum(dropped)))
+
+
+def row(
+    clip: Path, address: str, workers: int, streams: int, seconds: float, device: str
+) -> dict[str, Any]:
     """One shape."""
     work = Path(tempfile.mkdtemp())
     count = workers * streams
@@ -38,11 +73,12 @@ def row(clip: Path, address: str, workers: int, streams: int, seconds: float) ->
         (work / f"camera{index:02}{clip.suffix}").symlink_to(clip)
     cameras = [str(path) for path in sorted(work.glob("camera*"))]
     command = [sys.executable, "-m", "dualface_client", "run", *cameras, "--realtime", "--quiet"]
-    command += ["--encoder", "none", "--device", "cuda", "--server", address]
+    command += ["--encoder", "none", "--device", device, "--server", address]
     command += ["--streams", str(count), "--workers", str(workers)]
     command += ["--summary", str(work / "summary.json")]
     before, started_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    with Smi() as smi:
+    with Smi() as smi, Drops() as drops:
+        command += ["--health-port", str(drops.port)]
         running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         time.sleep(seconds)
         running.send_signal(signal.SIGINT)
@@ -58,10 +94,11 @@ def row(clip: Path, address: str, workers: int, streams: int, seconds: float) ->
         "frames_in": sum(report["frames_in"] for report in reports),
         "frames_out": sum(report["frames_out"] for report in reports),
         "dropped": [report["dropped"] for report in reports],
+        "dropped_by_second": [b - a for a, b in pairwise((0, *drops.totals))],
         "latency_p50_ms": sorted(round(1e3 * r["latency_p50_s"], 1) for r in reports),
         "latency_p99_ms": sorted(round(1e3 * r["latency_p99_s"], 1) for r in reports),
         "client_cores": round(used_s / wall_s, 2),
-        "gpu_percent": max(sample[0] for sample in smi.rows),
+        "gpu_percent": max((sample[0] for sample in smi.rows), default=0),
         "gpu_used_mib_by_half_minute": used_mib[::60],
         "stages_of_first": reports[0]["stages"],
         "warnings": sorted({text for report in reports for text in report["warnings"]}),
@@ -77,14 +114,20 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["4x4"])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--mps", action="store_true", help="all processes share the GPU by MPS")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--instant", action="store_true", help="a detector of no cost")
     options = parser.parse_args()
     clip = repeated(options.clip, int(options.seconds / CLIP_S) + 2)
     rows: list[dict[str, Any]] = [{"cpus": os.cpu_count(), "mps": options.mps}]
-    choice = ServerChoice(device="cuda")
+    choice = ServerChoice(device=options.device)
+    if options.instant:
+        stand_in.write(file := options.out.with_suffix(".onnx").absolute())
+        choice = replace(choice, detector_onnx=file)
     with multi_process_service(wanted=options.mps), start_embedded(choice) as server:
         for shape in options.shapes:
             workers, _, streams = shape.partition("x")
-            found = row(clip, server.grpc_address, int(workers), int(streams), options.seconds)
+            size = int(workers), int(streams)
+            found = row(clip, server.grpc_address, *size, options.seconds, options.device)
             rows.append(found)
             print(json.dumps(found), flush=True)
             options.out.write_text(json.dumps(rows, indent=1) + "\n")

@@ -31,7 +31,7 @@ from dualface_client.errors import (
     SourceError,
     StoppedError,
 )
-from dualface_client.fibers import Fibers
+from dualface_client.fibers import Fibers, task_name
 from dualface_client.observe.progress import result_lines
 from dualface_client.observe.report import StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock
@@ -53,7 +53,7 @@ from dualface_client.stream.live import live_input, live_settings
 from dualface_client.stream.loop import StreamLoop, StreamParts
 from dualface_client.stream.preview import PreviewTap
 from dualface_client.stream.runner import LiveModels, Models, Runner
-from dualface_client.stream.seams import Glimpses, LiveFigures
+from dualface_client.stream.seams import FrameSink, FrameSource, Glimpses, LiveFigures
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.stream.turns import Turns
@@ -71,6 +71,7 @@ from dualface_client.types import (
     View,
 )
 from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.null_sink import HostSink
 from tests.media import Clip, make
 from tests.processes import wait_until
 
@@ -925,6 +926,64 @@ def test_everything_is_tried_before_a_live_stream_is_connected(
     # Of nobody in particular, as a black picture has no faces but for this detector.
     assert ((1, (1080, 1920)) in embedder.asked) == (trouble != "detector")
     assert {size for _, size in embedder.asked} <= {(1080, 1920), (48, 64)}
+
+
+def test_a_rehearsal_takes_the_way_of_a_live_streams_pictures(tmp_path: Path) -> None:
+    """What uploads them and brings canvases back has kernels and memory of its own."""
+    video = make(tmp_path / "a.mp4", Clip(frames=5, size_wh_px=(64, 48)))
+    settings = StreamSettings(
+        input=InputSettings(realtime=True), output=OutputSettings(canvas_wh_px=(64, 48))
+    )
+    way: list[tuple[str, int]] = []
+
+    class Moving(FakeDevice):
+        def to_device(self, source: FrameSource) -> FrameSource:
+            way.append(("in", source.info.height_px))
+            return source
+
+        def to_host(self, sink: HostSink) -> FrameSink:
+            way.append(("out", sink.frame_count))
+            return sink
+
+    live = Job("a", video, None, settings=settings, outputs=(f"{tmp_path}/out/",))
+    models = Models(FakeDetector(), FakeEmbedder())
+    Runner(WorkerSetup("a:1"), Moving({}), models).run([live], new_statuses([live]), Stop())
+    assert way == [("out", 0), ("in", 1080), ("in", 48), ("out", 0)]
+
+
+def test_no_camera_is_connected_while_another_streams_parts_are_tried(tmp_path: Path) -> None:
+    video = make(tmp_path / "a.mp4", Clip(frames=5, size_wh_px=(64, 48)))
+    settings = StreamSettings(input=InputSettings(live=True), output=OutputSettings(encoder="none"))
+    other_tries, first_goes_on = threading.Event(), threading.Event()
+    connected: list[str] = []
+
+    class Noticing(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if task_name() == "stream first":
+                first_goes_on.set()
+            return super().wait(timeout)
+
+    class Slow(FakeDetector):
+        def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
+            if images[0].height_px == 48:
+                connected.append(task_name())
+                first_goes_on.set()
+            elif task_name() == "stream other":
+                other_tries.set()
+                assert first_goes_on.wait(60)
+                connected.append("all tried")
+            else:
+                assert other_tries.wait(60)
+            return super().submit(images, imaging)
+
+    stop = Stop()
+    stop.event = Noticing()
+    jobs = [Job(name, video, None) for name in ("first", "other")]
+    models = Models(Slow(), FakeEmbedder())
+    setup = WorkerSetup("a:1", settings=settings, streams=2)
+    Runner(setup, FakeDevice({}), models).run(jobs, new_statuses(jobs), stop)
+    assert connected[0] == "all tried"
+    assert {"stream first", "stream other"} < set(connected)
 
 
 def test_as_much_is_tried_as_streams_run_at_a_time(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ _STEP = Fraction(1, 25)
 
 
 class BlackSource:
-    """A few black pictures; a `FrameSource`.
+    """A few black pictures on the host, like those of a live input; a `FrameSource`.
 
     Args:
-        image: The picture, where the pixel work is done.
+        image: The picture.
     """
 
     decode_errors = 0

@@ -146,7 +146,7 @@ class Runner:
         self._traces = traces or Traces(setup.trace)
         self._turns, self._fibers = Turns(), Fibers()
         self._starting = threading.Lock()
-        self._running = self._rehearsed = 0
+        self._running = self._rehearsed = self._rehearsing = 0
 
     def run(self, jobs: Sequence[Job], statuses: Sequence[StreamStatus], stop: Stop) -> None:
         """Runs every job that may be tried; failures end up in the statuses, never here.
@@ -316,7 +316,7 @@ class Runner:
         """The same for a live stream, whose outputs are whole however it ends."""
         place, targets = live_input(run.job, run.settings.input), live_targets(run.job, output)
         run.status.update(live=True, phase="preparing")
-        self._rehearse(run)
+        self._prepare_live(run)
         run.status.update(phase="connecting")
         with closing(LiveSource(place, run.stop.event, connection_teller(run))) as live:
             source = run.device.to_device(live)
@@ -329,26 +329,43 @@ class Runner:
             figures = LiveFigures(live, sink)
             return self._to_end(run, source, run.device.to_host(sink), seats, figures)
 
-    def _rehearse(self, run: StreamRun) -> None:
+    def _prepare_live(self, run: StreamRun) -> None:
         """Tries everything that a live stream needs, unless others have tried as much of it.
 
-        Nothing of it is counted as the stream's, and what is wrong the stream itself says.
+        Returns when no stream of the process is trying anything: a camera that was connected
+        meanwhile would lose pictures to what compilers and allocations hold up.
         """
         with self._starting:
-            if self._running <= self._rehearsed:
-                return
-            self._rehearsed += 1
+            is_needed = self._running > self._rehearsed
+            self._rehearsed += is_needed
+            self._rehearsing += is_needed
+        if is_needed:
+            try:
+                self._rehearse(run)
+            finally:
+                with self._starting:
+                    self._rehearsing -= 1
+        while self._rehearsing and not run.stop.is_asked:
+            run.stop.event.wait(_ADMIT_POLL_S)
+
+    def _rehearse(self, run: StreamRun) -> None:
+        """Nothing of it is counted as the stream's, and what is wrong the stream itself says."""
         settings, stop, imaging = run.settings, run.stop, run.device.imaging
         detector, embedder = self._models.detector, self._models.embedder
         with contextlib.suppress(Exception):  # the stream fails in the same way, or does not
-            image = imaging.upload_tile(black_picture())
-            source, opened = BlackSource(image), self._deciders.open
-            parts = StreamParts(source, NullSink(), imaging, detector, embedder, deciders=opened)
-            status = StreamStatus(StreamReport(run.job.name, "", ""))
-            settings = picture_by_picture(settings)
-            StreamLoop(parts, settings, status, stop.event, StageClock()).run()
+            picture = black_picture()
+            sink = (
+                NullSink() if settings.output.encoder == "none" else run.device.to_host(NullSink())
+            )
+            with closing(run.device.to_device(BlackSource(picture))) as source:
+                parts = StreamParts(
+                    source, sink, imaging, detector, embedder, deciders=self._deciders.open
+                )
+                status = StreamStatus(StreamReport(run.job.name, "", ""))
+                settings = picture_by_picture(settings)
+                StreamLoop(parts, settings, status, stop.event, StageClock()).run()
             if settings.tracking.reid != "never" and not stop.is_asked:
-                embedder.embed(image, one_face_px(), imaging)
+                embedder.embed(imaging.upload_tile(picture), one_face_px(), imaging)
 
     def _to_end(
         self,
