@@ -307,6 +307,23 @@ def test_thumbnails_agree(imaging: CudaImaging, stream: CudaStream, size: tuple[
         assert difference <= THUMBNAIL_LEVELS
 
 
+def test_thumbnails_of_many_pictures_are_each_its_own(
+    imaging: CudaImaging, stream: CudaStream
+) -> None:
+    """More than one launch takes; some were made with the letterbox."""
+
+    def flat(level: int) -> Nv12Image:
+        luma = np.full((180, 320), level, np.uint8)
+        return upload(Nv12Image(luma, np.full((90, 160, 2), 128, np.uint8)), stream)
+
+    images = [flat(10 + n) for n in range(40)]
+    with stream:
+        out = stream.cupy.empty((10, 64, 64, 3), np.uint8)
+    imaging.letterbox(images[::4], [Letterbox.fit((320, 180), (64, 64))] * 10, out)
+    found = imaging.thumbnails(images)
+    assert [set(each[..., 0].ravel()) for each in found] == [{10 + n} for n in range(40)]
+
+
 @pytest.mark.parametrize(
     "size", [(1920, 1080), (1080, 1920), (1280, 534), (720, 576), (320, 180), (64, 48)]
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -253,9 +253,11 @@ class CudaImaging:
 
     def thumbnails(self, images: Sequence[Nv12Image]) -> list[ByteArray]:
         """The pictures averaged to `(36, 64, 3)` uint8, on the host; waits for the GPU."""
-        pending = [
-            self._take_early("thumbnail", image) or self.thumbnail_async(image) for image in images
-        ]
+        early = [self._take_early("thumbnail", image) for image in images]
+        late = [image for image, found in zip(images, early, strict=True) if found is None]
+        parts = [late[first : first + BATCH] for first in range(0, len(late), BATCH)]
+        started = chain.from_iterable(self._thumbnails_of(pictures_of(part)) for part in parts)
+        pending = [found or next(started) for found in early]
         # In one copy, as each of NumPy's gives the interpreter lock away.
         pixels = b"".join(each.result().data for each in pending)
         width, height = THUMBNAIL_WH_PX
