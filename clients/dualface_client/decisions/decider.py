@@ -150,21 +150,24 @@ class Decider:
     def take(self, seen: Seen) -> Steps:
         """Takes the next frame, in steps."""
         with self._clock.stage("track"):
-            request = self._director.observe(seen.faces, seen.thumbnail, seen.time_s)
-        look = (yield request.face_rows) if len(request.face_rows) else None
-        found = None if look is None else look.embeddings
-        with self._clock.stage("track"):
-            assignment = self._director.decide(
-                None if found is None else found.vectors,
-                "" if found is None else found.model_version,
-                None if look is None else look.sharpness,
-            )
+            rows = self._director.observe(seen.faces, seen.thumbnail, seen.time_s).face_rows
+            assignment = None if len(rows) else self._director.decide(None, "")
+        if assignment is None:
+            look = yield rows
+            with self._clock.stage("track"):
+                assignment = self._decided(look)
         with self._clock.stage("picture"):
             facts = self._facts(seen, assignment.scene_cut)
         decided = Decided(
             seen.time_s, assignment, facts, self._director.relinks, self._director.seats
         )
         return [self._framed(window) for window in self._waiting.add(decided)]
+
+    def _decided(self, look: CloserLook) -> SeatAssignment:
+        found = look.embeddings
+        if found is None:
+            return self._director.decide(None, "", look.sharpness)
+        return self._director.decide(found.vectors, found.model_version, look.sharpness)
 
     def obey(self, command: Command) -> str:
         """Carries out what somebody wants, before the next frame.

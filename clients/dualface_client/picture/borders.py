@@ -86,6 +86,7 @@ class Evidence:
         self._previous: ByteArray = np.zeros((0, 0), np.uint8)
         self._frames = 0
         self._time_s = 0.0
+        self._known_noise: float | None = None
 
     @property
     def frames(self) -> int:
@@ -118,6 +119,7 @@ class Evidence:
             time_s: Its time.
         """
         self._frames += 1
+        self._known_noise = None
         if self._frames == 1:
             self._mean = preview.astype(np.float32)
             self._activity = np.zeros_like(self._mean)
@@ -146,8 +148,13 @@ class Evidence:
         part = self._activity[y1:y2, x1:x2]
         if not part.size:
             return False
-        noise = quantile(self._activity[::4, ::4], _NOISE_QUANTILE)
-        return float(part.mean()) >= _ALIVE_LEVELS + _ALIVE_TIMES * noise
+        return float(part.mean()) >= _ALIVE_LEVELS + _ALIVE_TIMES * self._noise()
+
+    def _noise(self) -> float:
+        """How much still parts change; worked out once for all faces of a frame."""
+        if self._known_noise is None:
+            self._known_noise = quantile(self._activity[::4, ::4], _NOISE_QUANTILE)
+        return self._known_noise
 
 
 class Lines:
@@ -239,8 +246,9 @@ class Lines:
         covered = self._covered[end] - self._covered[start]
         peak = (steps[columns] >= steps[columns - 1]) & (steps[columns] > steps[columns + 1])
         innermost = covered[columns + inside] < covered[columns] / 2
-        abrupt = self.is_abrupt(columns, np.array(start), np.array(end), inside, min_cover=0.5)
-        good = columns[(peak | innermost) & abrupt]
+        likely = columns[peak | innermost]
+        abrupt = self.is_abrupt(likely, np.array(start), np.array(end), inside, min_cover=0.5)
+        good = likely[abrupt]
         longest = good[np.argsort(-covered[good], kind="stable")][:most]
         return [int(column) for column in longest]
 

@@ -10,8 +10,10 @@ from dualface_client.types import Box, ByteArray, FloatArray
 
 #: Frames that follow one another faster than this are not all added to the evidence.
 _SAMPLE_EVERY_S = 0.04
-#: How often windows are looked for, first in a shot and once it is known.
-_LOOK_EVERY_S, _LOOK_LATER_EVERY_S = 0.12, 0.3
+#: How often windows are looked for: first in a shot, where the first looks found none, and once it
+#: is known. With none then, and as many faces as before, the pause doubles up to the last of these.
+_LOOK_EVERY_S, _FOUND_NONE_EVERY_S = 0.12, 0.24
+_LOOK_LATER_EVERY_S, _LONGEST_PAUSE_S = 0.3, 1.2
 _KNOWN_AFTER_S = 1.5
 #: Windows are looked for after this time of a shot. Those found at first are believed when they
 #: have been seen for the second time, those that appear later when they have for the third.
@@ -52,6 +54,7 @@ class PanelFinder:
         self._evidence = Evidence()
         self._seen: list[_Seen] = []
         self._since_s = self._sampled_s = self._looked_s = 0.0
+        self._pause_s, self._faces = _LOOK_LATER_EVERY_S, 0
 
     def update(
         self,
@@ -83,9 +86,10 @@ class PanelFinder:
         if not self._evidence.frames or self._is_due(time_s, self._sampled_s, _SAMPLE_EVERY_S):
             self._evidence.add(preview, time_s)
             self._sampled_s = time_s
-            if self._may_look(time_s):
-                self._looked_s = time_s
-                self._look(Look(self._evidence, face_boxes if steady else face_boxes[:0]), time_s)
+            sought = face_boxes if steady else face_boxes[:0]
+            if self._may_look(time_s, len(sought)):
+                self._looked_s, self._faces = time_s, len(sought)
+                self._look(Look(self._evidence, sought), time_s)
         boxes = [seen.window.box for seen in self._seen if seen.believed]
         return tuple(box for box in boxes if not _is_close(box, content, _CONTENT_WITHIN))
 
@@ -94,19 +98,30 @@ class PanelFinder:
         known = self._is_due(time_s, self._since_s, _RESTART_AFTER_S)
         return known and self._evidence.is_another(preview)
 
-    def _may_look(self, time_s: float) -> bool:
-        known = time_s - self._since_s >= _KNOWN_AFTER_S
-        every_s = _LOOK_LATER_EVERY_S if known else _LOOK_EVERY_S
-        return self._is_due(time_s, self._since_s, _FIRST_AFTER_S) and self._is_due(
-            time_s, self._looked_s, every_s
-        )
+    def _may_look(self, time_s: float, faces: int) -> bool:
+        shot_s = time_s - self._since_s
+        if shot_s < _FIRST_AFTER_S - _ROUNDING_S:
+            return False
+        is_known = shot_s >= _KNOWN_AFTER_S
+        if self._seen or faces != self._faces or not is_known:
+            self._pause_s = _LOOK_LATER_EVERY_S
+        every_s = _LOOK_EVERY_S if self._seen or self._is_first(time_s) else _FOUND_NONE_EVERY_S
+        if not self._is_due(time_s, self._looked_s, self._pause_s if is_known else every_s):
+            return False
+        if is_known:
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        return True
+
+    def _is_first(self, time_s: float) -> bool:
+        """Whether what is found now was there from the shot's beginning."""
+        return time_s - self._since_s < _FIRST_AFTER_S + _SURE_AFTER_S + _LOOK_EVERY_S
 
     @staticmethod
     def _is_due(time_s: float, last_s: float, every_s: float) -> bool:
         return time_s - last_s >= every_s - _ROUNDING_S
 
     def _look(self, look: Look, time_s: float) -> None:
-        first = time_s - self._since_s < _FIRST_AFTER_S + _SURE_AFTER_S + _LOOK_EVERY_S
+        first = self._is_first(time_s)
         for seen in self._seen:
             if look.is_there(seen.window):
                 seen.seen_s = time_s
