@@ -3,7 +3,8 @@
     python benchmarks/gpu/end_to_end.py CLIP --out end_to_end.json --shapes 1x1 1x4 2x4 4x2
 
 A shape is processes x videos at a time in each, with `@N` for `--in-flight N`, `/M` behind it
-for M frames in a request, and `:K` behind that for `--detect-every K`.
+for M frames in a request, and `:K` behind that for `--detect-every K`. With `--also DIR` each shape
+is run with the client of another checkout, too.
 All use one embedded server, started once. `frames_per_s` counts from a stream's opening to its end.
 """
 
@@ -29,6 +30,9 @@ from decode import repeated  # type: ignore[import-not-found] # the script besid
 from dualface_client.background import BackgroundLoop
 from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.triton.mps import multi_process_service
+
+#: Longest row.
+_LIMIT_S = 120
 
 
 class Smi(BackgroundLoop):
@@ -56,10 +60,29 @@ class Smi(BackgroundLoop):
         return dict(zip(names, map(max, zip(*self.rows, strict=True)), strict=True))
 
 
+def _ended(running: list[subprocess.Popen[str]]) -> list[str]:
+    """Waits for processes, ends those that hang, and returns the end of what each one wrote."""
+    until_s = time.monotonic() + _LIMIT_S
+    found = []
+    for process in running:
+        try:
+            text = process.communicate(timeout=max(0.1, until_s - time.monotonic()))[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            text = f"{process.communicate()[1]}\nended after {_LIMIT_S} s"
+        found.append(text[-600:])
+    return found
+
+
 def row(
-    clip: Path, address: str, server_pid: int, shape: tuple[int, int], extra: list[str]
+    clip: Path,
+    address: str,
+    server_pid: int,
+    shape: tuple[int, int],
+    extra: list[str],
+    checkout: Path | None = None,
 ) -> dict[str, Any]:
-    """One shape."""
+    """One shape, with the client of another checkout if there is one."""
     processes, streams = shape
     work = Path(tempfile.mkdtemp())
     for index in range(streams):
@@ -68,15 +91,23 @@ def row(
     command = [sys.executable, "-m", "dualface_client", "run", *copies, "--encoder", "none"]
     command += ["--device", "cuda", "--server", address, "--streams", str(streams), "--quiet"]
     command += extra
+    environ = dict(os.environ)
+    if checkout is not None:
+        environ["PYTHONPATH"] = f"{checkout / 'clients'}:{environ.get('PYTHONPATH', '')}"
     server_before = _tree_cpu_s(server_pid)
     client_before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     with Smi() as smi:
         running = [
-            subprocess.Popen([*command, "--summary", str(work / f"{n}.json")], stderr=-1, text=True)
+            subprocess.Popen(
+                [*command, "--summary", str(work / f"{n}.json")],
+                stderr=-1,
+                text=True,
+                env=environ,
+            )
             for n in range(processes)
         ]
-        errors = [process.communicate(timeout=60)[1][-600:] for process in running]
+        errors = _ended(running)
     wall_s = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     client_s = used.ru_utime + used.ru_stime - client_before.ru_utime - client_before.ru_stime
@@ -137,6 +168,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, help="detector processes")
     parser.add_argument("--mps", action="store_true", help="all processes share the GPU by MPS")
     parser.add_argument("--instant", action="store_true", help="a detector of no cost")
+    parser.add_argument("--also", type=Path, help="another checkout, whose client is run, too")
     options = parser.parse_args()
     clip = repeated(options.clip, options.repeat)
     rows: list[dict[str, Any]] = [
@@ -149,9 +181,11 @@ def main() -> None:
     with multi_process_service(wanted=options.mps), start_embedded(choice) as server:
         for shape in options.shapes:
             size, extra = parsed(shape)
-            rows.append({"shape": shape, **row(clip, server.grpc_address, server.pid, size, extra)})
-            print(json.dumps(rows[-1]), flush=True)
-            options.out.write_text(json.dumps(rows, indent=1) + "\n")
+            for checkout in (None, options.also) if options.also else (None,):
+                found = row(clip, server.grpc_address, server.pid, size, extra, checkout)
+                rows.append({"shape": shape, "checkout": str(checkout or ""), **found})
+                print(json.dumps(rows[-1]), flush=True)
+                options.out.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
