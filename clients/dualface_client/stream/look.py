@@ -34,6 +34,9 @@ _LOOKED_AT = 0.5
 _BATCHED_SHARE = 0.25
 #: A file of which only some frames are detected takes this share of the time.
 _SPARSE_SHARE = 0.6
+#: Pictures that are looked at however long it takes: all of a file of 12 s. In a short file each of
+#: them counts, and who sits where must not depend on how busy the machine is.
+_UNTIMED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class _Budget:
     @property
     def is_spent(self) -> bool:
         """Whether enough was seen and the time is over."""
-        if len(self.waits_s) < self.settings.cast.least_moments:
+        if len(self.waits_s) < max(self.settings.cast.least_moments, _UNTIMED):
             return False
         detection = self.settings.detection
         frame_s = median(self.waits_s) * (_BATCHED_SHARE if detection.batch > 1 else 1.0)
