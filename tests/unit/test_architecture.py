@@ -68,7 +68,8 @@ MAX_FLOORS_IN_A_ROOM = 5
 #: and its light rooms work with numpy and tritonclient alone.
 HEAVY = {
     "av": {"video"},
-    "cv2": {"imaging", "picture", "stream"},  # stream sets OpenCV's thread count
+    # tracking finds scene cuts with it, and stream sets its thread count
+    "cv2": {"imaging", "picture", "stream", "tracking"},
     "cupy": set(),
     "PyNvVideoCodec": set(),
     "lap": {"tracking"},

@@ -92,13 +92,16 @@ def test_streams_are_shared_out_among_the_processes() -> None:
 def test_the_table_has_medians_of_the_rounds() -> None:
     rounds = [row("client/4", {**MEASURED, "frames_per_s": per_s}) for per_s in (2400, 3000, 2100)]
     last = table({"rows": rounds}).splitlines()[-1]
-    assert last == "| `client`, 4 | 2,400 | 80 | 61 / 99 | 1.23 | 11,000 | 4.0 |  |"
+    assert last == "| `client`, 4 | 2,400 | 2,400 | 80 | 61 / 99 | 1.23 | 11,000 | 4.0 |  |"
+    running = [row("client/4", {**MEASURED, "steady_frames_per_s": 4800.0})]
+    last = table({"rows": running}).splitlines()[-1]
+    assert last == "| `client`, 4 | 2,400 | 4,800 | 160 | 61 / 99 | 1.23 | 11,000 | 2.0 |  |"
 
 
 def test_a_row_that_failed_says_why_and_the_others_stay() -> None:
     failed = row("torch/4", {"error": "Traceback\n  x\nOutOfMemoryError: a | b\n"})
     lines = table({"rows": [failed, row("client/4", MEASURED)]}).splitlines()
-    assert lines[2] == "| `torch`, 4 | OutOfMemoryError: a / b |  |  |  |  |  |  |"
+    assert lines[2] == "| `torch`, 4 | OutOfMemoryError: a / b |  |  |  |  |  |  |  |"
     assert lines[3].startswith("| `client`, 4 | 2,400 |")
 
 

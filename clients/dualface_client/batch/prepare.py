@@ -28,6 +28,7 @@ from dualface_client.batch.streams_file import jobs_of_streams
 from dualface_client.errors import UsageError
 from dualface_client.extras import TRACE, require
 from dualface_client.location import HERE, Location
+from dualface_client.observe.gpus import mps_pipe_directory
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
@@ -146,7 +147,9 @@ def settings_of(
         require(*TRACE)
     streams = program.run.streams or max(1, len(os.sched_getaffinity(0)) // _CORES_PER_STREAM)
     at_each = -(-min(streams, count) // places)
-    settings = settings_for(device, program.stream, program.limits, at_each)
+    server = program.server
+    mps = (server.mps and server.address is None) or mps_pipe_directory() is not None
+    settings = settings_for(device, program.stream, program.limits, at_each, mps=mps)
     return streams, settings
 
 

@@ -59,7 +59,7 @@ class DetectionSettings:
         None,
         Or("auto", Integer(1, 128)),
         "Frames of one stream in a request; `auto` is 1 on a CPU, 8 on a GPU, 16 with eight or "
-        "more streams there.",
+        "more streams there without MPS.",
         per_stream=False,
     )
     requests_in_flight: int | None = setting(

@@ -33,7 +33,7 @@ def device_for(
 
 
 def settings_for(
-    device: str, settings: StreamSettings, limits: LimitSettings, streams: int
+    device: str, settings: StreamSettings, limits: LimitSettings, streams: int, *, mps: bool = False
 ) -> StreamSettings:
     """Settings in which the device decides what the user left open.
 
@@ -42,6 +42,7 @@ def settings_for(
         settings: Of the run.
         limits: Of the machine.
         streams: How many run at a time.
+        mps: Whether processes use a GPU side by side.
 
     Raises:
         UsageError: NVENC was asked for on a CPU.
@@ -55,7 +56,7 @@ def settings_for(
         return settings
     from dualface_client.stream.device_cuda import for_cuda
 
-    return for_cuda(settings, streams, limits.detector_batch)
+    return for_cuda(settings, streams, limits.detector_batch, mps=mps)
 
 
 def make_device(name: str, settings: StreamSettings) -> Device:

@@ -1,8 +1,7 @@
-"""A few threads that read for several streams in turn.
+"""One thread that reads for several streams in turn.
 
 A picture that NVDEC decodes needs Python's lock several times, and little else of its thread. The
-threads of many streams mostly wait for that lock, so a few read more than one each
-(docs/performance.md).
+threads of many streams mostly wait for that lock, and two for each other (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ T = TypeVar("T")
 
 #: A read that takes longer, of a disk that hangs for example, keeps its thread for itself.
 _STALLED_S = 0.25
-#: While one thread waits for the lock or a decoder, the other one reads.
-_THREADS = 2
 
 
 class Turns:
@@ -35,7 +32,7 @@ class Turns:
         threads: Most of them that read at a time.
     """
 
-    def __init__(self, threads: int = _THREADS) -> None:
+    def __init__(self, threads: int = 1) -> None:
         self._most = threads
         self._changed = threading.Condition()
         self._waiting: deque[Turn[Any]] = deque()  # all but those that are read
