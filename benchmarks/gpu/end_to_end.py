@@ -67,7 +67,7 @@ def _ended(running: list[subprocess.Popen[str]]) -> list[str]:
     for process in running:
         try:
             text = process.communicate(timeout=max(0.1, until_s - time.monotonic()))[1]
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # its row says so
             process.kill()
             text = f"{process.communicate()[1]}\nended after {_LIMIT_S} s"
         found.append(text[-600:])
