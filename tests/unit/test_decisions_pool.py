@@ -136,6 +136,21 @@ def test_another_process_decides_the_same(pool: Deciders, batch: int) -> None:
     assert stages["picture"].calls == len(seen)
 
 
+def test_processes_start_before_the_streams_that_will_want_them() -> None:
+    with Deciders(3, expected=2) as pool:
+        started = {process.pid for process in children()}
+        opened = [pool.open(BRIEF, StageClock()) for _ in range(2)]
+        assert {process.pid for process in children()} == started
+        assert len(started) == 2
+        opened += [pool.open(BRIEF, StageClock()) for _ in range(2)]
+        assert len(children()) == 3
+        for each in opened:
+            each.close()
+    assert children() == []
+    with Deciders(1, expected=4) as pool:
+        assert len(children()) == 1
+
+
 def test_streams_share_as_many_processes_as_there_may_be(pool: Deciders) -> None:
     opened = [pool.open(BRIEF, StageClock()) for _ in range(5)]
     assert len(children()) == 2

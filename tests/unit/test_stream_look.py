@@ -61,7 +61,9 @@ class FakeGlimpses:
             raise self.error
         self.asked_s.append(time_s)
         number = round(25 * time_s)
-        return Frame(number, number, Fraction(1, 25), picture(number)) if number < self.info.frame_count else None
+        if number >= self.info.frame_count:
+            return None
+        return Frame(number, number, Fraction(1, 25), picture(number))
 
     def close(self) -> None:
         self.closed = True

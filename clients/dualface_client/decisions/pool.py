@@ -6,6 +6,7 @@ would wait for one interpreter lock; a process without a GPU context costs littl
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -60,12 +61,17 @@ class Deciders(ClosesAtExit):
 
     Args:
         count: Most processes; 0 decides on the stream's own thread.
+        expected: Streams that will soon want one: as many processes start at once. They take about
+            a second until they answer, in which models are connected and videos opened.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, expected: int = 0) -> None:
         self.count = count
         self._lock = threading.Lock()
         self._processes: list[_Process] = []
+        with contextlib.suppress(OSError):  # said by the stream that gets none
+            while len(self._processes) < min(count, expected):
+                self._processes.append(_Process())
 
     def open(
         self, brief: Brief, clock: StageClock, check: Callable[[], None] = lambda: None
