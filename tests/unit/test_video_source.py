@@ -14,10 +14,13 @@ from types import FrameType
 import av
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from dualface_client.errors import SourceError, UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Frame
+from dualface_client.video.convert import Nv12Converter
+from dualface_client.video.orientation import Orientation
 from dualface_client.video.reference import is_disposable
 from dualface_client.video.source import PyavSource
 from dualface_client.video.tracks import open_input
@@ -473,3 +476,16 @@ def test_a_pause_of_many_minutes_is_kept_and_told(tmp_path: Path) -> None:
     source, frames = read(path)
     assert frames[3].time_s - frames[2].time_s == pytest.approx(999.92, abs=0.01)
     assert any("at the longest 1000 s" in note for note in source.warnings)
+
+
+@pytest.mark.parametrize(("size_wh", "most"), [((640, 360), 0), ((320, 360), 2)])
+def test_converting_a_picture_takes_no_thread_for_each_cpu(
+    size_wh: tuple[int, int], most: int
+) -> None:
+    """libswscale would, for every stream."""
+    picture = av.VideoFrame(*size_wh, "yuv420p")
+    converter = Nv12Converter(size_wh, Fraction(640, size_wh[0]), Orientation())
+    before = psutil.Process().num_threads()
+    image = converter.convert(picture, ColorSpec(), Fraction(640, size_wh[0]))
+    assert (image.width_px, image.height_px) == (640, 360)
+    assert psutil.Process().num_threads() - before <= most

@@ -48,7 +48,7 @@ def _at_times(container: InputContainer, times: list[float]) -> Iterator[av.Vide
 def _jpeg(picture: av.VideoFrame, width_px: int) -> bytes:
     width = width_px // 2 * 2
     height = max(2, round(width * picture.height / picture.width / 2) * 2)
-    small = picture.reformat(width, height, "yuvj420p")
+    small = picture.reformat(width, height, "yuvj420p", threads=1)
     encoder = av.CodecContext.create("mjpeg", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
     encoder.time_base = Fraction(1, 25)
