@@ -4,8 +4,8 @@
 
 A shape is workers x streams in each. Latency is from decoded to composed (`--encoder none`), as
 each stream's report gives it: median and 99th percentile.
-The first seconds, in which decoders and kernels are made, count too. `dropped_by_second`
-says when frames were dropped, all streams together, from the first one that came.
+The first seconds, in which decoders and kernels are made, count too. `dropped_by_second` says when
+frames were dropped, all streams together: seconds since the first one came, and how many.
 
 `--device cpu --instant` tries it with small clips and a detector of no cost.
 """
@@ -24,7 +24,6 @@ import tempfile
 import time
 import urllib.request
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ class Drops(BackgroundLoop):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        self.totals: list[int] = []
+        self.totals: list[tuple[float, int]] = []
         super().__init__(self._sample, name="drops", period_s=1.0)
 
     def _sample(self) -> None:
@@ -60,7 +59,14 @@ class Drops(BackgroundLoop):
         came = sum(s.value for s in samples if s.name == "dualface_frames_in_total")
         if came:
             dropped = (s.value for s in samples if s.name == "dualface_frames_dropped_total")
-            self.totals.append(int(sum(dropped)))
+            self.totals.append((time.monotonic(), int(sum(dropped))))
+
+    def by_second(self) -> list[tuple[int, int]]:
+        """Seconds since the first sample, and frames dropped since the sample before."""
+        first_s = self.totals[0][0] if self.totals else 0.0
+        earlier = (0, *(total for _, total in self.totals))
+        pairs = zip(self.totals, earlier, strict=False)
+        return [(round(at_s - first_s), total - before) for (at_s, total), before in pairs]
 
 
 def row(
@@ -94,7 +100,7 @@ def row(
         "frames_in": sum(report["frames_in"] for report in reports),
         "frames_out": sum(report["frames_out"] for report in reports),
         "dropped": [report["dropped"] for report in reports],
-        "dropped_by_second": [b - a for a, b in pairwise((0, *drops.totals))],
+        "dropped_by_second": drops.by_second(),
         "latency_p50_ms": sorted(round(1e3 * r["latency_p50_s"], 1) for r in reports),
         "latency_p99_ms": sorted(round(1e3 * r["latency_p99_s"], 1) for r in reports),
         "client_cores": round(used_s / wall_s, 2),

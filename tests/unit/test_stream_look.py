@@ -118,9 +118,16 @@ def of_half_a_minute() -> FakeGlimpses:
 
 def test_all_of_a_short_file_is_looked_at_however_long_it_takes() -> None:
     """Who sits where must not depend on how busy the machine is."""
-    glimpses = FakeGlimpses()
-    look(replace(SETTINGS, cast=CastSettings(run_share=0.0))).through(glimpses)
-    assert len(glimpses.asked_s) == 10
+    for rate, pictures in ((25, 10), (60, 24)):
+        info = replace(
+            FakeGlimpses().info,
+            frame_rate=Fraction(rate),
+            frame_count=12 * rate if rate > 25 else 250,
+            duration_s=12.0 if rate > 25 else 10.0,
+        )
+        glimpses = FakeGlimpses(info)
+        look(replace(SETTINGS, cast=CastSettings(run_share=0.0))).through(glimpses)
+        assert len(glimpses.asked_s) == pictures
 
 
 def test_the_look_ends_when_its_share_of_the_run_is_spent() -> None:

@@ -951,11 +951,20 @@ def test_a_rehearsal_takes_the_way_of_a_live_streams_pictures(tmp_path: Path) ->
     assert way == [("out", 0), ("in", 1080), ("in", 48), ("out", 0)]
 
 
-def test_no_camera_is_connected_while_another_streams_parts_are_tried(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slow", ["its share of the device", "its first picture"])
+def test_no_camera_is_connected_while_another_stream_is_prepared(tmp_path: Path, slow: str) -> None:
     video = make(tmp_path / "a.mp4", Clip(frames=5, size_wh_px=(64, 48)))
     settings = StreamSettings(input=InputSettings(live=True), output=OutputSettings(encoder="none"))
-    other_tries, first_goes_on = threading.Event(), threading.Event()
-    connected: list[str] = []
+    other_begins, first_goes_on = threading.Event(), threading.Event()
+    happened: list[str] = []
+
+    def take(step: str) -> None:
+        if task_name() == "stream first":
+            assert other_begins.wait(60)
+        elif step == slow:
+            other_begins.set()
+            assert first_goes_on.wait(60)
+            happened.append("all prepared")
 
     class Noticing(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
@@ -963,27 +972,45 @@ def test_no_camera_is_connected_while_another_streams_parts_are_tried(tmp_path: 
                 first_goes_on.set()
             return super().wait(timeout)
 
+    class Lending(FakeDevice):
+        def lend_stream(self) -> AbstractContextManager[StreamDevice]:
+            take("its share of the device")
+            return super().lend_stream()
+
     class Slow(FakeDetector):
         def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
             if images[0].height_px == 48:
-                connected.append(task_name())
+                happened.append(f"{task_name()} is connected")
                 first_goes_on.set()
-            elif task_name() == "stream other":
-                other_tries.set()
-                assert first_goes_on.wait(60)
-                connected.append("all tried")
             else:
-                assert other_tries.wait(60)
+                take("its first picture")
             return super().submit(images, imaging)
 
     stop = Stop()
     stop.event = Noticing()
     jobs = [Job(name, video, None) for name in ("first", "other")]
-    models = Models(Slow(), FakeEmbedder())
     setup = WorkerSetup("a:1", settings=settings, streams=2)
-    Runner(setup, FakeDevice({}), models).run(jobs, new_statuses(jobs), stop)
-    assert connected[0] == "all tried"
-    assert {"stream first", "stream other"} < set(connected)
+    models = Models(Slow(), FakeEmbedder())
+    Runner(setup, Lending({}), models).run(jobs, new_statuses(jobs), stop)
+    assert happened[0] == "all prepared"
+    assert {"stream first is connected", "stream other is connected"} < set(happened)
+
+
+def test_the_process_that_decides_starts_before_the_source_is_opened() -> None:
+    counted: list[int] = []
+
+    class Counting(FakeDevice):
+        def open_source(self, path: Path, video_track: int | None = None) -> FakeSource:
+            counted.append(len(psutil.Process().children()))
+            return super().open_source(path, video_track)
+
+    device = Counting({"a": FakeSource(5)})
+    before, jobs = len(psutil.Process().children()), [job("a")]
+    models = Models(FakeDetector(), FakeEmbedder())
+    with Deciders(2) as deciders:
+        runner = Runner(WorkerSetup("a:1"), device, models, deciders=deciders)
+        runner.run(jobs, new_statuses(jobs), Stop())
+    assert counted == [before + 1]
 
 
 def test_as_much_is_tried_as_streams_run_at_a_time(tmp_path: Path) -> None:

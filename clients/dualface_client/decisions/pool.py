@@ -61,16 +61,21 @@ class Deciders(ClosesAtExit):
 
     Args:
         count: Most processes; 0 decides on the stream's own thread.
-        expected: Streams that will soon want one: as many processes start at once. They take about
-            a second until they answer, in which models are connected and videos opened.
     """
 
-    def __init__(self, count: int, expected: int = 0) -> None:
+    def __init__(self, count: int) -> None:
         self.count = count
         self._lock = threading.Lock()
         self._processes: list[_Process] = []
-        with contextlib.suppress(OSError):  # said by the stream that gets none
-            while len(self._processes) < min(count, expected):
+
+    def expect(self, streams: int) -> None:
+        """Starts the processes that so many streams will want, as far as there may be so many.
+
+        They take up to a second to answer, during which a stream opens its video.
+        """
+        # Without descriptors for them, the stream that gets none says so.
+        with self._lock, contextlib.suppress(OSError):
+            while len(self._processes) < min(self.count, streams):
                 self._processes.append(_Process())
 
     def open(
@@ -244,6 +249,7 @@ class _Elsewhere:
         """Takes the stream out of the process."""
         if self._is_open:
             self._is_open = False
+            self._check = _no_check  # it is the loop's, which would stay until it is collected
             self._connection.close()
             self._left(self._process)
 
@@ -307,6 +313,10 @@ def _look_from(
     first: int, look: Callable[[int, IntArray], CloserLook], index: int, rows: IntArray
 ) -> CloserLook:
     return look(first + index, rows)
+
+
+def _no_check() -> None:
+    """Nobody waits any more."""
 
 
 def _no_look(index: int, rows: IntArray) -> CloserLook:

@@ -180,8 +180,8 @@ def _requests(streams: int) -> list[Chosen]:
             frames,
             "batches of 8, several in flight, reach 99 % of batches of 16 (H200) with less delay"
             if streams == 1
-            else "8, or 16 for many streams: the embedded server copies each request in a turn of "
-            "its own on the GPU (7 % with 16 streams, H200)",
+            else "8, or 16 for many streams without MPS: the embedded server copies each request "
+            "in a turn of its own on the GPU (7 % with 16 streams, H200)",
         ),
         Chosen(
             "detection.requests_in_flight",

@@ -11,10 +11,13 @@ from dualface_client.types import Box, ByteArray, FloatArray
 #: Frames that follow one another faster than this are not all added to the evidence.
 _SAMPLE_EVERY_S = 0.04
 #: How often windows are looked for: first in a shot, where the first looks found none, and once it
-#: is known. With none then, and as many faces as before, the pause doubles up to the last of these.
+#: is known. While none is found and the number of faces stays the same, the pause then doubles up
+#: to the longest one. After a change in number it stays short: whoever came may have come in a
+#: window, which takes several looks to be believed.
 _LOOK_EVERY_S, _FOUND_NONE_EVERY_S = 0.12, 0.24
 _LOOK_LATER_EVERY_S, _LONGEST_PAUSE_S = 0.3, 1.2
 _KNOWN_AFTER_S = 1.5
+_CALM_AFTER_S = 1.0
 #: Windows are looked for after this time of a shot. Those found at first are believed when they
 #: have been seen for the second time, those that appear later when they have for the third.
 _FIRST_AFTER_S = 0.26
@@ -54,7 +57,7 @@ class PanelFinder:
         self._evidence = Evidence()
         self._seen: list[_Seen] = []
         self._since_s = self._sampled_s = self._looked_s = 0.0
-        self._pause_s, self._faces = _LOOK_LATER_EVERY_S, 0
+        self._pause_s, self._faces, self._faces_since_s = _LOOK_LATER_EVERY_S, 0, 0.0
 
     def update(
         self,
@@ -88,7 +91,7 @@ class PanelFinder:
             self._sampled_s = time_s
             sought = face_boxes if steady else face_boxes[:0]
             if self._may_look(time_s, len(sought)):
-                self._looked_s, self._faces = time_s, len(sought)
+                self._looked_s = time_s
                 self._look(Look(self._evidence, sought), time_s)
         boxes = [seen.window.box for seen in self._seen if seen.believed]
         return tuple(box for box in boxes if not _is_close(box, content, _CONTENT_WITHIN))
@@ -102,8 +105,11 @@ class PanelFinder:
         shot_s = time_s - self._since_s
         if shot_s < _FIRST_AFTER_S - _ROUNDING_S:
             return False
+        if faces != self._faces:
+            self._faces, self._faces_since_s = faces, time_s
         is_known = shot_s >= _KNOWN_AFTER_S
-        if self._seen or faces != self._faces or not is_known:
+        is_calm = time_s - self._faces_since_s >= _CALM_AFTER_S
+        if self._seen or not (is_known and is_calm):
             self._pause_s = _LOOK_LATER_EVERY_S
         every_s = _LOOK_EVERY_S if self._seen or self._is_first(time_s) else _FOUND_NONE_EVERY_S
         if not self._is_due(time_s, self._looked_s, self._pause_s if is_known else every_s):

@@ -23,8 +23,8 @@ class CastSettings:
     run_share: float = setting(
         0.05,
         SHARE,
-        "Largest share of the run's time that the look may take after its first twelve pictures, "
-        "estimated from its own detections.",
+        "Largest share of the run's time that the look may take, estimated from its own "
+        "detections; files of up to 12 s and the first twelve pictures are looked at in any case.",
     )
     frames_per_moment: int = setting(
         25,

@@ -100,7 +100,7 @@ def for_cuda(
 
     The embedded server copies each request in a turn of its own on the GPU, so a few large ones are
     faster. A stream with only one request has to wait for it, which many streams at a time make up
-    for. Under MPS nobody waits for a turn: half as large ones are as fast, and take less memory.
+    for. Under MPS nobody waits for a turn, and half as large ones take less memory and time.
 
     Args:
         settings: Of the run.
@@ -114,8 +114,10 @@ def for_cuda(
         return settings
     in_flight = detection.requests_in_flight
     frames = min(_FRAMES_UNDER_WAY // 2, detector_batch)
-    if streams >= MANY_STREAMS and detector_batch >= _FRAMES_UNDER_WAY:
-        frames, in_flight = frames if mps else _FRAMES_UNDER_WAY, in_flight or 1
+    if streams >= MANY_STREAMS and mps:
+        in_flight = in_flight or 1
+    elif streams >= MANY_STREAMS and detector_batch >= _FRAMES_UNDER_WAY:
+        frames, in_flight = _FRAMES_UNDER_WAY, in_flight or 1
     return replace(
         settings,
         detection=replace(detection, frames_per_request=frames, requests_in_flight=in_flight),

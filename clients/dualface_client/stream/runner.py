@@ -8,9 +8,9 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -101,6 +101,7 @@ class StreamRun:
         device: Its share of the device.
         clock: Gets the time of each stage.
         outside: What people outside want of it.
+        prepared: To be called when everything that it needs was tried.
     """
 
     job: Job
@@ -110,6 +111,7 @@ class StreamRun:
     device: StreamDevice
     clock: StageClock
     outside: Outside
+    prepared: Callable[[], None]
 
     def warn(self, event: str, text: str) -> None:
         """Adds a note to the report and the log."""
@@ -146,7 +148,7 @@ class Runner:
         self._traces = traces or Traces(setup.trace)
         self._turns, self._fibers = Turns(), Fibers()
         self._starting = threading.Lock()
-        self._running = self._rehearsed = self._rehearsing = 0
+        self._running = self._rehearsed = self._preparing = 0
 
     def run(self, jobs: Sequence[Job], statuses: Sequence[StreamStatus], stop: Stop) -> None:
         """Runs every job that may be tried; failures end up in the statuses, never here.
@@ -202,9 +204,12 @@ class Runner:
         """Waits while streams are held back; one stream runs in any case. False to stop."""
         while not stop.is_asked:
             with self._starting:
-                if self._running == 0 or self._pacing.admit():
-                    self._running += 1
-                    return True
+                is_admitted = self._running == 0 or self._pacing.admit()
+                self._running += is_admitted
+                running = self._running
+            if is_admitted:
+                self._deciders.expect(running)
+                return True
             status.warn("started later than it could have been: the machine was at its limit")
             stop.event.wait(_ADMIT_POLL_S)
         return False
@@ -215,11 +220,16 @@ class Runner:
         clock = StageClock()
         status.update(state="running")
         settings = job.settings or self._setup.settings
-        if job.is_live(settings):
+        is_live = job.is_live(settings)
+        if is_live:
             settings = live_settings(settings)
         try:
-            with staged(job, stop) as local, self._device.lend_stream() as device:
-                run = StreamRun(local.job, status, stop, settings, device, clock, outside)
+            with (
+                self._in_preparation(is_live=is_live) as prepared,
+                staged(job, stop) as local,
+                self._device.lend_stream() as device,
+            ):
+                run = StreamRun(local.job, status, stop, settings, device, clock, outside, prepared)
                 # Once, and not before the source is open, however often the stream starts again.
                 seats = functools.cache(functools.partial(self._seating, run))
                 missing = self._process_staged(local, run, seats)
@@ -232,6 +242,19 @@ class Runner:
             outcome = {"state": "failed", "exit_code": 1, **self._unexpected(job, error)}
         # One change, so that nobody sees half of the end.
         status.update(**outcome, elapsed_s=time.monotonic() - started, stages=clock.totals())
+
+    @contextmanager
+    def _in_preparation(self, *, is_live: bool) -> Iterator[Callable[[], None]]:
+        """Counts a live stream as one that is being prepared until it says that it is."""
+        with ExitStack() as counted:
+            if is_live:
+                counted.callback(self._count_preparing, -1)
+                self._count_preparing(1)
+            yield counted.close
+
+    def _count_preparing(self, step: int) -> None:
+        with self._starting:
+            self._preparing += step
 
     def _process_staged(self, local: StagedJob, run: StreamRun, seats: _Seats) -> str | None:
         """Processes the job and publishes its output where that belongs into a store."""
@@ -332,20 +355,16 @@ class Runner:
     def _prepare_live(self, run: StreamRun) -> None:
         """Tries everything that a live stream needs, unless others have tried as much of it.
 
-        Returns when no stream of the process is trying anything: a camera that was connected
+        Returns when no live stream of the process is being prepared: a camera that was connected
         meanwhile would lose pictures to what compilers and allocations hold up.
         """
         with self._starting:
             is_needed = self._running > self._rehearsed
             self._rehearsed += is_needed
-            self._rehearsing += is_needed
         if is_needed:
-            try:
-                self._rehearse(run)
-            finally:
-                with self._starting:
-                    self._rehearsing -= 1
-        while self._rehearsing and not run.stop.is_asked:
+            self._rehearse(run)
+        run.prepared()
+        while self._preparing and not run.stop.is_asked:
             run.stop.event.wait(_ADMIT_POLL_S)
 
     def _rehearse(self, run: StreamRun) -> None:

@@ -81,8 +81,7 @@ def run_worker(
     # Slots only for as many streams as there are: each takes shared memory.
     waiting = sum(status.snapshot().state not in FINAL_STATES for status in statuses)
     setup = replace(setup, streams=max(1, min(setup.streams, waiting)))
-    opened = open_runner(setup, device, stop, pacing, server_awaited, expected=setup.streams)
-    with opened as (runner, session):
+    with open_runner(setup, device, stop, pacing, server_awaited) as (runner, session):
         runner.run(jobs, statuses, stop)
         session.client.wait_idle(LAST_ANSWERS_S)
         return session.pool.report()
@@ -95,23 +94,19 @@ def open_runner(
     stop: Stop,
     pacing: Pacing | None = None,
     server_awaited: Callable[[], None] = _nothing,
-    *,
-    expected: int = 0,
 ) -> Iterator[tuple[Runner, Session]]:
-    """A runner on a session of its own; arguments and errors as in `run_worker`.
-
-    Processes that decide are started for `expected` streams while it connects.
-    """
+    """A runner on a session of its own; arguments and errors as in `run_worker`."""
     settings = setup.settings
-    with (
-        Deciders(setup.deciders, expected) as deciders,
-        open_models(setup, device, stop, server_awaited) as (models, session),
-    ):
+    with open_models(setup, device, stop, server_awaited) as (models, session):
         _look_at_photos(setup, device, models)
         # A request that is sent again after the server was away takes at most this long, and its
         # answer may wait for its turn for as long again.
         limit_s = 2 * settings.detection.timeout_s + settings.server_wait_s
-        with LeakMonitor(session.pool, limit_s), Traces(setup.trace) as traces:
+        with (
+            LeakMonitor(session.pool, limit_s),
+            Deciders(setup.deciders) as deciders,
+            Traces(setup.trace) as traces,
+        ):
             yield Runner(setup, device, models, pacing, deciders, traces), session
 
 

@@ -1,7 +1,7 @@
 """One thread that reads for several streams in turn.
 
 A picture that NVDEC decodes needs Python's lock several times, and little else of its thread. The
-threads of many streams mostly wait for that lock, and two for each other (docs/performance.md).
+threads of many streams mostly wait for that lock, and so do two (docs/performance.md).
 """
 
 from __future__ import annotations
