@@ -24,7 +24,7 @@ class CastSettings:
         0.05,
         SHARE,
         "Largest share of the run's time that the look may take, estimated from its own "
-        "detections; files of up to 12 s and the first twelve pictures are looked at in any case.",
+        "detections; the first twelve pictures, all of a file of 12 s, are looked at in any case.",
     )
     frames_per_moment: int = setting(
         25,

@@ -22,7 +22,7 @@ from dualface_client.tracking.gallery import Member, normalised
 from dualface_client.tracking.pins import Pin
 from dualface_client.tracking.quality import face_quality
 from dualface_client.tracking.stillness import shape_of
-from dualface_client.types import Faces, FloatArray, Frame, Nv12Image, Side, VideoInfo
+from dualface_client.types import Faces, FloatArray, Frame, Nv12Image, Side
 
 #: Faces of one picture that are embedded, the largest ones.
 _MOST_FACES = 4
@@ -34,10 +34,9 @@ _LOOKED_AT = 0.5
 _BATCHED_SHARE = 0.25
 #: A file of which only some frames are detected takes this share of the time.
 _SPARSE_SHARE = 0.6
-#: A file of up to this length is looked at however long it takes, and of longer ones so many
-#: pictures: in a short file each of them counts, and who sits where must not depend on how busy the
-#: machine is.
-_UNTIMED_S, _UNTIMED = 12.0, 12
+#: Pictures that are looked at however long it takes, and the length of files in which there are no
+#: more: each of them counts there, and who sits where must not depend on how busy the machine is.
+_UNTIMED, _UNTIMED_S = 12, 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class _Budget:
     """The time a look may take: a share of what the run will take, as far as that can be told."""
 
     settings: StreamSettings
-    info: VideoInfo
+    frame_count: int
     now: Callable[[], float]
     began_s: float
     waits_s: list[float] = field(default_factory=list)
@@ -104,15 +103,13 @@ class _Budget:
     @property
     def is_spent(self) -> bool:
         """Whether enough was seen and the time is over."""
-        if 0 < self.info.duration_s <= _UNTIMED_S:
-            return False
         if len(self.waits_s) < max(self.settings.cast.least_moments, _UNTIMED):
             return False
         detection = self.settings.detection
         frame_s = median(self.waits_s) * (_BATCHED_SHARE if detection.batch > 1 else 1.0)
         if detection.every != 1:
             frame_s *= _SPARSE_SHARE
-        allowed_s = self.settings.cast.run_share * self.info.frame_count * frame_s
+        allowed_s = self.settings.cast.run_share * self.frame_count * frame_s
         return self.now() - self.began_s > allowed_s
 
 
@@ -155,8 +152,10 @@ class Look:
             StoppedError: The user wants to stop.
         """
         info, cast = glimpses.info, self._settings.cast
+        if 0 < info.duration_s <= _UNTIMED_S:
+            cast = replace(cast, most_moments=min(cast.most_moments, _UNTIMED))
         moments = moments_to_look_at(info.duration_s, info.frame_count, glimpses.key_times_s, cast)
-        budget = _Budget(self._settings, info, self._now, self._now())
+        budget = _Budget(self._settings, info.frame_count, self._now, self._now())
         glances: dict[float, _Glance] = {}
         for time_s in moments:
             if self._stopped():
