@@ -248,6 +248,22 @@ def test_who_is_seen_once_or_for_a_moment_gets_no_side() -> None:
     assert long.people[1].why_not is Why.BRIEF
 
 
+def test_somebody_in_the_dark_behind_gets_no_side() -> None:
+    """Hardly found, unlike the one on the stage; where all are in the dark, both count."""
+    stage = [face("ann", moment, 300) for moment in range(6)]
+    behind = [
+        replace(face("bob", moment, 700, height=90, quality=0.4), score=0.6)
+        for moment in range(6, 10)
+    ]
+    found = people(*stage, *behind)
+    assert names(found) == ["ann", "bob"]
+    assert found.people[1].why_not is Why.BRIEF
+    lit = people(*stage, *(replace(each, score=0.9) for each in behind))
+    assert lit.people[1].why_not is Why.NONE
+    dark = people(*(replace(each, score=0.6) for each in stage), *behind)
+    assert dark.people[1].why_not is Why.NONE
+
+
 def test_nobody_of_an_audience_matters() -> None:
     row = [
         face(name, moment, 150 + 180 * index, height=80)

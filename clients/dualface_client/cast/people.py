@@ -20,6 +20,9 @@ from dualface_client.tracking.stillness import change_heights
 _FULL_HEIGHT = 0.35
 #: Change of the mouth, in eye distances, of somebody who certainly speaks.
 _SPEAKS = 0.15
+#: Detection scores from which a face counts, and from which it counts fully. Somebody in the dark
+#: behind the light of a stage had 0.54 to 0.66, and those whom videos are about 0.79 and more.
+_LEAST_SCORE, _FULL_SCORE = 0.5, 0.8
 #: Whoever is on screen for this share of a file matters after all, and in any case after this time.
 _LATE_SHARE = 0.25
 _MOST_PATIENCE_S = 30.0
@@ -49,7 +52,7 @@ class CastPerson:
         likeness: Mean cosine of the faces with one another.
         nearest: Largest mean cosine with another person's faces.
         weight: How much this person matters: time on screen, size of the face in the picture and
-            beside the largest other one, how well it is seen, change of the mouth.
+            beside the largest other one, how well and how surely it is seen, change of the mouth.
         why_not: Why there is no side for this person.
     """
 
@@ -130,6 +133,7 @@ def _person(
         * min(each.height_px / height / _FULL_HEIGHT, 1.0)
         * min(each.height_px / max(seen.heights_px[each.moment]), 1.0)
         * each.quality
+        * _certainty(each.score)
         for each in counted
     )
     centres = np.array([(b[0] + b[2], b[1] + b[3]) for b in (each.box for each in group)]) / 2
@@ -146,6 +150,10 @@ def _person(
         weight / total_s * (1 + speaking),
         _why_not(group, counted, sides),
     )
+
+
+def _certainty(score: float) -> float:
+    return min(max((score - _LEAST_SCORE) / (_FULL_SCORE - _LEAST_SCORE), 0.0), 1.0)
 
 
 def _why_not(group: Sequence[Sighting], counted: Sequence[Sighting], sides: SideSettings) -> Why:

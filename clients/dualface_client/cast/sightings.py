@@ -19,6 +19,7 @@ class Sighting:
         mouth: Distance of nose and mouth, and width of the mouth, in eye distances.
         embedding: Shape `(d,)`, float32, of length 1.
         quality: How suitable it is for recognition, 0 to 1.
+        score: How sure the detector is that it is a face, 0 to 1.
     """
 
     moment: int
@@ -27,6 +28,7 @@ class Sighting:
     mouth: tuple[float, float]
     embedding: FloatArray
     quality: float
+    score: float = 1.0
 
     @property
     def height_px(self) -> float:

@@ -206,7 +206,15 @@ class Look:
 def _sighting(faces: Faces, row: int, vector: FloatArray, quality: float) -> Sighting:
     x1, y1, x2, y2 = faces.boxes_xyxy_px[row].tolist()
     landmarks = faces.landmarks_px[row]
-    return Sighting(0, (x1, y1, x2, y2), shape_of(landmarks), mouth_of(landmarks), vector, quality)
+    return Sighting(
+        0,
+        (x1, y1, x2, y2),
+        shape_of(landmarks),
+        mouth_of(landmarks),
+        vector,
+        quality,
+        float(faces.scores[row]),
+    )
 
 
 def _gathered(
