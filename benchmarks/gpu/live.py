@@ -58,8 +58,12 @@ class Drops(BackgroundLoop):
         samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
         came = sum(s.value for s in samples if s.name == "dualface_frames_in_total")
         if came:
-            dropped = (s.value for s in samples if s.name == "dualface_frames_dropped_total")
-            self.totals.append((time.monotonic(), int(sum(dropped))))
+            dropped = sum(
+                s.value
+                for s in samples
+                if s.name == "dualface_frames_dropped_total" and s.labels["cause"] != "stopped"
+            )
+            self.totals.append((time.monotonic(), int(dropped)))
 
     def by_second(self) -> list[tuple[int, int]]:
         """Seconds since the first sample, and frames dropped since the sample before."""

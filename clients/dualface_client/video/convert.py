@@ -146,9 +146,9 @@ class Nv12Converter:
     ) -> av.VideoFrame:
         if self._tone_mapper is not None:
             return self._tone_mapper.convert(frame, size_wh_px)
-        if frame.format.name == "nv12" and (frame.width, frame.height) == size_wh_px:
+        has_size = (frame.width, frame.height) == size_wh_px
+        if frame.format.name == "nv12" and has_size:
             return frame
-        same_size = (frame.width, frame.height) == size_wh_px
         matrix = SWS_OF_CODE[CODE_OF_MATRIX[color.matrix]]
         samples = RANGE_FULL if color.full_range else RANGE_LIMITED
         return self._reformatter.reformat(
@@ -160,7 +160,7 @@ class Nv12Converter:
             src_color_range=RANGE_FULL if frame.format.is_rgb else samples,
             dst_color_range=samples,
             interpolation=av.video.reformatter.Interpolation.BICUBIC,
-            threads=1 if same_size else _SCALING_THREADS,
+            threads=1 if has_size else _SCALING_THREADS,
         )
 
 
