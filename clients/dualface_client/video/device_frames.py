@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dualface_client.cuda.pictures import Loan, PictureMemory
+from dualface_client.cuda.pictures import Loan, PictureMemory, allocated
 from dualface_client.cuda.stream import CudaStream
 from dualface_client.errors import SourceError
 from dualface_client.types import ColorSpec, Nv12Image
@@ -114,8 +114,11 @@ class DeviceFrames:
                 return self._free.get(block=self._made >= self._limit, timeout=_POLL_S)
             except queue.Empty:  # make one more, or wait for one to come back
                 if self._made < self._limit:
-                    self._made += 1
-                    return PictureMemory(self._stream, self._wh)
+                    made = allocated(self._stream, self._wh, self._limit - self._made)
+                    self._made += len(made)
+                    for other in made[1:]:
+                        self._free.put(other)
+                    return made[0]
             if time.monotonic() > deadline_s:
                 raise SourceError(
                     f"all {self._limit} GPU frames of a stream are held for {_STARVED_S:g} s; "
