@@ -3,8 +3,8 @@
     python benchmarks/gpu/end_to_end.py CLIP --out end_to_end.json --shapes 1x1 1x4 2x4 4x2
 
 A shape is processes x videos at a time in each, with `@N` for `--in-flight N`, `/M` behind it
-for M frames in a request, and `:K` behind that for `--detect-every K`. With `--also DIR` each shape
-is run with the client of another checkout, too.
+for M frames in a request, and `:K` behind that for `--detect-every K`. With `--also DIR ...` each
+shape is run with the clients of other checkouts, too.
 All use one embedded server, started once. `frames_per_s` counts from a stream's opening to its end.
 """
 
@@ -168,7 +168,13 @@ def main() -> None:
     parser.add_argument("--instances", type=int, help="detector processes")
     parser.add_argument("--mps", action="store_true", help="all processes share the GPU by MPS")
     parser.add_argument("--instant", action="store_true", help="a detector of no cost")
-    parser.add_argument("--also", type=Path, help="another checkout, whose client is run, too")
+    parser.add_argument(
+        "--also",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="other checkouts, whose clients are run, too",
+    )
     options = parser.parse_args()
     clip = repeated(options.clip, options.repeat)
     rows: list[dict[str, Any]] = [
@@ -181,7 +187,7 @@ def main() -> None:
     with multi_process_service(wanted=options.mps), start_embedded(choice) as server:
         for shape in options.shapes:
             size, extra = parsed(shape)
-            for checkout in (None, options.also) if options.also else (None,):
+            for checkout in (None, *options.also):
                 found = row(clip, server.grpc_address, server.pid, size, extra, checkout)
                 rows.append({"shape": shape, "checkout": str(checkout or ""), **found})
                 print(json.dumps(rows[-1]), flush=True)
