@@ -13,23 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dualface_client.cuda.stream import CudaStream, load_codec
-from dualface_client.errors import PlatformError, SourceError
+from dualface_client.errors import SourceError
 from dualface_client.types import Frame, VideoInfo
+from dualface_client.video import nvdec_engine
 from dualface_client.video.annexb import AnnexbFilter, SizeWatch
 from dualface_client.video.color import RANGE_FULL
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.device_tones import DeviceTones
 from dualface_client.video.ffmpeg import AV_ERRORS, source_error
-from dualface_client.video.nvcuvid import decoder_caps
+from dualface_client.video.nvdec_engine import NO_PTS, first_line
 from dualface_client.video.source import PyavSource
 
 if TYPE_CHECKING:
     import av
 
-_CODECS = {"h264": "H264", "hevc": "HEVC", "av1": "AV1", "libdav1d": "AV1"}
-_BIT_DEPTHS = {"yuv420p": 8, "yuvj420p": 8, "nv12": 8, "yuv420p10le": 10, "p010le": 10}
 _FATES_KEPT = 256  # of packets whose picture never came
-_NO_PTS = -(1 << 63)  # AV_NOPTS_VALUE
 _FRAMES_LIMIT = 64
 
 
@@ -116,49 +114,19 @@ class NvdecSource(PyavSource):
 
     def _why_not(self, first: av.VideoFrame) -> str | None:
         """What keeps NVDEC from this file, None for nothing."""
-        codec = _CODECS.get(self._stream.codec_context.name)
-        depth = _BIT_DEPTHS.get(first.format.name)
-        reasons = (
-            (codec is None, f"codec {self._stream.codec_context.name}"),
-            (depth is None, f"pixel format {first.format.name}"),
-            (bool(first.width % 2 or first.height % 2), f"odd size {first.width}x{first.height}"),
-            (self._aspect != 1, "samples that are not square"),
-            (bool(first.interlaced_frame), "interlaced pictures"),
-            (_has_cuts(self._stream), "parts that an edit list cuts out"),
-        )
-        for applies, reason in reasons:
-            if applies:
-                return reason
-        return self._beyond_engine(str(codec), depth or 8, first.width, first.height)
-
-    def _beyond_engine(self, codec: str, depth: int, width: int, height: int) -> str | None:
-        try:
-            caps = decoder_caps(self._cuda, codec, depth)
-        except PlatformError as error:
-            return str(error)
-        if not caps.is_supported:
-            return f"this GPU has no {codec} decoder for {depth} bit"
-        if not caps.takes(width, height):
-            return f"{width}x{height} is not a size of this GPU's {codec} decoder"
-        return None
+        codec = self._stream.codec_context.name
+        reason = nvdec_engine.why_not(self._cuda, codec, first, self._aspect)
+        if reason is None and _has_cuts(self._stream):
+            return "parts that an edit list cuts out"
+        return reason
 
     def _create_decoder(self) -> Any:
-        name = _CODECS[self._stream.codec_context.name]
-        with self._cuda:
-            # Without the context, the library refuses CuPy's stream.
-            context = self._cuda.cupy.cuda.driver.ctxGetCurrent()
-            try:
-                return self._codec.CreateDecoder(
-                    gpuid=self._cuda.device_id,
-                    codec=getattr(self._codec.cudaVideoCodec, name),
-                    cudacontext=context,
-                    cudastream=self._cuda.handle,
-                    usedevicememory=True,
-                )
-            except self._codec.PyNvVCException as error:
-                raise NvdecUnsupportedError(
-                    f"{self._path}: NVDEC cannot be opened ({_first_line(error)})"
-                ) from error
+        try:
+            return nvdec_engine.open_decoder(self._cuda, self._stream.codec_context.name)
+        except self._codec.PyNvVCException as error:
+            raise NvdecUnsupportedError(
+                f"{self._path}: NVDEC cannot be opened ({first_line(error)})"
+            ) from error
 
     def _next_frame(self, index: int) -> Frame | None:
         try:
@@ -176,7 +144,7 @@ class NvdecSource(PyavSource):
                 return Frame(index, placed, self._time_base, image, duration)
         except self._codec.PyNvVCException as error:
             raise SourceError(
-                f"{self._path}: NVDEC failed at frame {index} ({_first_line(error)}); "
+                f"{self._path}: NVDEC failed at frame {index} ({first_line(error)}); "
                 "--device cpu decodes without it"
             ) from error
         except AV_ERRORS as error:
@@ -188,7 +156,7 @@ class NvdecSource(PyavSource):
         rows, columns = surface.shape[:2]
         if (columns, rows) != (width, height * 3 // 2):
             raise self._size_error((columns, rows * 2 // 3))
-        return 2 if surface.format == self._codec.Pixel_Format.P016 else 1
+        return nvdec_engine.sample_bytes(surface)
 
     def _size_error(self, size_wh: tuple[int, int]) -> NvdecSizeChangedError:
         width, height = self._first_wh
@@ -223,16 +191,13 @@ class NvdecSource(PyavSource):
             return []
 
     def _surfaces(self, part: Any, pts: int | None) -> Iterator[tuple[Any, int | None, int]]:
-        data = self._codec.PacketData()
-        if part is not None:
-            data.bsl_data, data.bsl = part.buffer_ptr, part.size
-            data.pts = _NO_PTS if pts is None else pts
+        data = nvdec_engine.packet_data(part, pts)
         # The library hands out the stamps in rising order, whatever packet a picture came from.
         for surface in self._decoder.Decode(data):
             stamp = surface.timestamp
             duration, discard = self._fates.pop(stamp, (0, False))
             if not discard:
-                yield surface, None if stamp == _NO_PTS else stamp, duration
+                yield surface, None if stamp == NO_PTS else stamp, duration
         while len(self._fates) > _FATES_KEPT:
             del self._fates[next(iter(self._fates))]
 
@@ -254,9 +219,3 @@ def _has_cuts(stream: Any) -> bool:
     """Whether an edit list discards pictures behind others, whose stamps the library would mix."""
     entries = itertools.dropwhile(lambda entry: entry.is_discard, stream.index_entries)
     return any(entry.is_discard for entry in entries)
-
-
-def _first_line(error: Exception) -> str:
-    """The useful part of PyNvVideoCodec's message: its lines without place and trace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(line for line in lines if not line.startswith("at "))
