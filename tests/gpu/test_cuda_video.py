@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dualface_client.cuda.pictures import allocated
 from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.errors import SourceError
 from dualface_client.settings.stream import StreamSettings
@@ -353,26 +354,63 @@ def test_canvases_are_encoded_by_x264(tmp_path: Path, stream: CudaStream) -> Non
         assert psnr_db(one.image.y, other.image.y) > 35
 
 
-def test_a_live_stream_is_uploaded_and_its_canvases_come_back(tmp_path: Path) -> None:
-    path = media.make(tmp_path / "a.mp4", clip(frames=12))
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("bf", ["0", "2"])
+def test_nvdec_takes_a_live_stream_over_and_its_canvases_come_back(
+    tmp_path: Path, codec: str, bf: str
+) -> None:
+    params = {"x265-params": f"keyint=15:bframes={bf}"}
+    options = {"g": "15", "bf": bf} if codec == "libx264" else params
+    path = media.make(tmp_path / "a.mp4", clip(frames=60, codec=codec, options=options))
     device = CudaDevice(live_settings(StreamSettings()))
     place = LiveInput(str(path), str(path))
-    with (
-        device.lend_stream() as share,
-        closing(LiveSource(place, threading.Event(), lambda news: None)) as live,
-    ):
-        source = share.to_device(live)
-        assert source.info.notes == ("decoded on the CPU: NVDEC reads only files",)
-        target = target_of(str(tmp_path / "out.mp4"), "", "a", TargetOptions())
-        sink = share.to_host(LiveSink([target], source.info, SIZE, None, lambda text: None))
-        for frame in source:
-            sink.write(frame)
-        assert sink.close()
+    with device.lend_stream() as share:
+        live = LiveSource(place, threading.Event(), lambda news: None, device=share.live_decoder())
+        with closing(live):
+            source = share.to_device(live)
+            target = target_of(str(tmp_path / "out.mp4"), "", "a", TargetOptions())
+            sink = share.to_host(LiveSink([target], source.info, SIZE, None, lambda text: None))
+            pictures = []
+            for frame in source:
+                pictures.append(share.download(frame.image))
+                sink.write(frame)
+            assert sink.close()
+            assert (source.info.notes, source.warnings) == ((), ())
+            assert not any(live.dropped.values())
+            assert live.on_device > 30
     given = list(PyavSource(path))
     written = list(PyavSource(tmp_path / "out.mp4"))
-    assert len(written) == len(given) == 12
-    for one, other in zip(written, given, strict=True):
-        assert psnr_db(one.image.y, other.image.y) > 35
+    assert len(written) == len(given) == len(pictures) == 60
+    for one, other, third in zip(given, pictures, written, strict=True):
+        assert np.array_equal(one.image.y, other.y)
+        assert np.array_equal(one.image.uv, other.uv)
+        assert psnr_db(one.image.y, third.image.y) > 35
+
+
+def test_a_live_stream_whose_pictures_change_their_size_goes_on_on_the_cpu(tmp_path: Path) -> None:
+    clips = (clip(frames=30), clip(frames=30, size_wh_px=(160, 120)))
+    parts = [media.make(tmp_path / f"{n}.ts", each) for n, each in enumerate(clips)]
+    path = media.join(tmp_path / "both.ts", parts)
+    device = CudaDevice(live_settings(StreamSettings()))
+    place = LiveInput(str(path), str(path))
+    with device.lend_stream() as share:
+        live = LiveSource(place, threading.Event(), lambda news: None, device=share.live_decoder())
+        with closing(live):
+            frames = list(share.to_device(live))
+            assert len(frames) == 60
+            assert {frame.image.y.shape for frame in frames} == {SIZE[::-1]}
+            assert "have another size than the first ones" in live.warnings[-1]
+
+
+def test_pictures_are_allocated_with_little_waste(stream: CudaStream) -> None:
+    runtime = stream.cupy.cuda.runtime
+    with stream:
+        before = runtime.memGetInfo()[0]
+        held = [allocated(stream, (1920, 1080)) for _ in range(16)]
+        taken = before - runtime.memGetInfo()[0]
+    count = sum(map(len, held))
+    assert count == 32
+    assert taken < 1.1 * count * 1920 * 1080 * 1.5
 
 
 def test_a_share_that_another_thread_made_still_uses_nvdec(tmp_path: Path) -> None:

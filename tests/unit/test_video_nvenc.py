@@ -127,3 +127,36 @@ def test_container_packets_get_start_codes_and_parameter_sets(tmp_path: Path, co
     bare = [av.Packet(bytes(p)) for p in packets]
     frames = [frame for packet in (*bare, None) for frame in decoder.decode(packet)]
     assert len(frames) == 10
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+@pytest.mark.parametrize(("codec", "bsf"), [("libx264", "h264"), ("libx265", "hevc")])
+def test_start_codes_are_put_in_as_ffmpeg_does_it(
+    tmp_path: Path, codec: str, bsf: str, name: str
+) -> None:
+    path = media.make(tmp_path / name, media.Clip(codec=codec, frames=40, options={"g": "12"}))
+    with av.open(str(path)) as ours, av.open(str(path)) as theirs:
+        stream, same = ours.streams.video[0], theirs.streams.video[0]
+        annexb = AnnexbFilter(stream)
+        expected = av.bitstream.BitStreamFilterContext(f"{bsf}_mp4toannexb", same)
+        pairs = zip(ours.demux(stream), theirs.demux(same), strict=True)
+        found = [(a.is_keyframe, annexb.push(a), expected.filter(b)) for a, b in pairs if a.size]
+    assert {is_key for is_key, _, _ in found} == {True, False}
+    for _, mine, ffmpegs in found:
+        assert [p.pts for p in mine] == [p.pts for p in ffmpegs]
+        assert [units(p) for p in mine] == [units(p) for p in ffmpegs]
+
+
+def units(packet: Any) -> list[bytes]:
+    return [unit.rstrip(b"\0") for unit in bytes(packet).split(b"\0\0\1")[1:]]
+
+
+def test_a_packet_whose_lengths_make_no_sense_is_left_to_ffmpeg(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "a.mp4", media.Clip())
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        annexb = AnnexbFilter(stream)
+        packet = next(p for p in container.demux(stream) if p.size and not p.is_keyframe)
+        damaged = av.Packet(b"\x7f" + bytes(packet)[1:])
+        with pytest.raises(av.error.InvalidDataError):
+            annexb.push(damaged)

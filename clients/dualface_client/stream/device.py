@@ -12,6 +12,7 @@ from dualface_client.stream.job import Job
 from dualface_client.stream.seams import FrameSink, FrameSource, Glimpses, Imaging
 from dualface_client.types import Nv12Image, VideoInfo
 from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.live_decoding import DeviceDecoder
 from dualface_client.video.null_sink import HostSink
 
 
@@ -49,8 +50,12 @@ class StreamDevice(ABC):
 
         return PyavGlimpses(path, video_track)
 
+    def live_decoder(self) -> DeviceDecoder | None:
+        """Decodes a live input on this device where it can; None if it never can."""
+        return None
+
     def to_device(self, source: FrameSource) -> FrameSource:
-        """Frames that were decoded on the host, where this device's pixel work can read them."""
+        """Frames of a live input, where this device's pixel work can read them."""
         return source
 
     def to_host(self, sink: HostSink) -> FrameSink:

@@ -32,6 +32,7 @@ from dualface_client.types import (
     VideoInfo,
 )
 from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.live_nvdec import LiveNvdec
 from dualface_client.video.null_sink import HostSink, NullSink
 from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError
 from dualface_client.video.nvenc import NvencSink
@@ -193,10 +194,13 @@ class CudaStreamDevice(StreamDevice):
         limit = self._frames_limit
         return open_device_source(path, self._stream, frames_limit=limit, video_track=video_track)
 
+    def live_decoder(self) -> LiveNvdec:
+        """NVDEC, for a live input that it can decode."""
+        return LiveNvdec(self._stream, self._frames_limit)
+
     def to_device(self, source: FrameSource) -> FrameSource:
-        """Uploads the frames of a live input, whose packets NVDEC is not given."""
-        why = "NVDEC reads only files"
-        return UploadingSource(source, self._stream, why=why, frames_limit=self._frames_limit)
+        """Uploads the frames that `live_decoder` has not decoded."""
+        return UploadingSource(source, self._stream, frames_limit=self._frames_limit)
 
     def to_host(self, sink: HostSink) -> FrameSink:
         """Downloads the canvases for x264, which encodes live streams."""

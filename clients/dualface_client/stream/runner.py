@@ -341,7 +341,8 @@ class Runner:
         run.status.update(live=True, phase="preparing")
         self._prepare_live(run)
         run.status.update(phase="connecting")
-        with closing(LiveSource(place, run.stop.event, connection_teller(run))) as live:
+        decoder, tell = run.device.live_decoder(), connection_teller(run)
+        with closing(LiveSource(place, run.stop.event, tell, device=decoder)) as live:
             source = run.device.to_device(live)
             for note in source.info.notes:
                 run.status.warn(note)

@@ -19,10 +19,21 @@ if TYPE_CHECKING:
 #: Parameter sets lie in front of a key frame's picture data.
 _HEADER_BYTES = 1024
 _TO_ANNEXB = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+#: Of the byte in the header's record whose last two bits are the bytes of a length, less one.
+_LENGTH_AT = {"h264": 4, "hevc": 21}
+_START_CODE = b"\0\0\0\1"
 
 
 class AnnexbFilter:
-    """Turns a stream's packets into Annex-B ones; those of other codecs stay as they are."""
+    """Turns a stream's packets into Annex-B ones; those of other codecs stay as they are.
+
+    Only key frames, which parameter sets belong to, go through FFmpeg's filter. PyAV gives Python's
+    lock up three times for each packet there, and a process with many streams waits to get it back.
+
+    Attributes:
+        codec: FFmpeg's name of it.
+        header: What the container says for all packets; with start codes where those have them.
+    """
 
     def __init__(self, stream: Any) -> None:
         """Reads the parameter sets.
@@ -32,6 +43,9 @@ class AnnexbFilter:
         """
         name = _TO_ANNEXB.get(stream.codec_context.name)
         self._filter = name and av.bitstream.BitStreamFilterContext(name, stream)
+        self.codec = stream.codec_context.name
+        self.header = bytes(stream.codec_context.extradata or b"")
+        self._length_bytes = _length_bytes(self.header, self.codec)
 
     def push(self, packet: Packet[Any]) -> list[Packet[Any]]:
         """Packets with start codes.
@@ -39,7 +53,31 @@ class AnnexbFilter:
         Raises:
             av.FFmpegError: The packet is damaged.
         """
-        return self._filter.filter(packet) if self._filter else [packet]
+        if not self._filter:
+            return [packet]
+        if not packet.is_keyframe:
+            if not self._length_bytes:
+                return [packet]
+            if data := _with_start_codes(bytes(packet), self._length_bytes):
+                part = packet_of(data)
+                part.pts, part.dts = packet.pts, packet.dts
+                return [part]
+        found: list[Packet[Any]] = self._filter.filter(packet)
+        return found
+
+    def whole(self, packet: Packet[Any]) -> bytes:
+        """A packet with start codes and, if it is a key frame, parameter sets; it stays as it is.
+
+        RTSP may have them in its description alone. Nothing is left of a damaged packet.
+        """
+        copy = packet_of(bytes(packet))
+        copy.is_keyframe = packet.is_keyframe
+        try:
+            data = b"".join(map(bytes, self.push(copy)))
+        except AV_ERRORS:
+            return b""
+        lacks_sets = packet.is_keyframe and not sequence_sets(data, self.codec)
+        return self.header + data if lacks_sets else data
 
 
 class SizeWatch:
@@ -72,6 +110,43 @@ class SizeWatch:
             return None
         size_wh = _size_of(data, self._codec)
         return None if size_wh in (None, self._size_wh) else size_wh
+
+
+def begins_anew(data: bytes, codec: str) -> bool:
+    """Whether an Annex-B packet's picture is one behind which nothing refers to what was before it.
+
+    Args:
+        data: The packet.
+        codec: `h264` (IDR, type 5 of table 7-1 in ITU-T H.264) or `hevc` (IDR, types 19 and 20 of
+            table 7-1 in H.265); False for others.
+    """
+    for unit in data.split(b"\0\0\1")[1:]:
+        if unit and codec == "h264" and 1 <= (kind := unit[0] & 31) <= 5:
+            return kind == 5
+        if unit and codec == "hevc" and (kind := unit[0] >> 1 & 63) <= 31:
+            return kind in (19, 20)
+    return False
+
+
+def _length_bytes(header: bytes, codec: str) -> int:
+    """Bytes of the length before each unit, 0 where there are start codes.
+
+    Of the header's record: ISO/IEC 14496-15, 5.3.3.1 (H.264) and 8.3.3.1 (HEVC).
+    """
+    at = _LENGTH_AT.get(codec)
+    if at is None or len(header) <= at or header.startswith((b"\0\0\1", b"\0\0\0\1")):
+        return 0
+    return (header[at] & 3) + 1
+
+
+def _with_start_codes(data: bytes, length_bytes: int) -> bytes | None:
+    """A packet's units with start codes instead of lengths; None if the lengths make no sense."""
+    parts, at = [], 0
+    while at < len(data):
+        start = at + length_bytes
+        at = start + int.from_bytes(data[at:start], "big")
+        parts += [_START_CODE, data[start:at]]
+    return b"".join(parts) if at == len(data) else None
 
 
 def sequence_sets(data: bytes, codec: str) -> bytes:

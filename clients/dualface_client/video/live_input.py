@@ -26,6 +26,8 @@ _PROTOCOLS = {
 }
 #: Servers of these send as fast as they can, and not as the camera does.
 _SENT_AHEAD = frozenset({"http", "https"})
+#: Of which parts may be missing or damaged.
+_BY_UDP = frozenset({"udp", "rtp", "srt"})
 #: FFmpeg looks into the stream for the parameters that its description lacks; then it begins.
 _LOOK = {"analyzeduration": "1000000", "fpsprobesize": "2"}
 
@@ -69,6 +71,11 @@ class LiveInput:
     def is_lossy(self) -> bool:
         """Whether the network may lose parts of it without an error."""
         return self.scheme in {"rtsp", "rtsps"} and self.transport == "udp"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what comes is as it was sent, which TCP sees to."""
+        return not self.is_lossy and self.scheme not in _BY_UDP
 
 
 def open_live(place: LiveInput) -> InputContainer:

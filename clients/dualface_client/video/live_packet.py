@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from av.packet import Packet
 
+    from dualface_client.video.annexb import AnnexbFilter
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Connection:
@@ -20,6 +22,7 @@ class Connection:
         rate: Frames per second, None if unknown.
         aspect: Width over height of a sample, None if the container does not say.
         sound: Decoder of its sound, None if it has none.
+        annexb: Turns its pictures' packets into what NVIDIA's video engines read.
     """
 
     number: int
@@ -27,6 +30,7 @@ class Connection:
     rate: Fraction | None
     aspect: Fraction | None
     sound: Any
+    annexb: AnnexbFilter
 
 
 @dataclass(frozen=True, slots=True)

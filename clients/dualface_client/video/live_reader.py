@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dualface_client.backoff import Backoff
 from dualface_client.errors import SourceError
+from dualface_client.video.annexb import AnnexbFilter
 from dualface_client.video.ffmpeg import AV_ERRORS, av, packet_of, reason
 from dualface_client.video.live_input import LiveInput, open_live
 from dualface_client.video.live_packet import Connection, LivePacket
@@ -228,6 +229,7 @@ class LiveReader:
             next((rate for rate in rates if rate and low <= rate <= high), None),
             video.sample_aspect_ratio,
             sound.codec_context if sound is not None else None,
+            AnnexbFilter(video),
         )
 
     def _read(self, container: InputContainer, connection: Connection, backoff: Backoff) -> float:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from fractions import Fraction
-from typing import Any
+from dataclasses import replace
 
 from dualface_client.errors import SourceError, StoppedError
-from dualface_client.types import Frame, VideoInfo
+from dualface_client.types import Frame, Nv12Image, VideoInfo
 from dualface_client.video.color import keeps_gray_levels, spec_of, tags_of
 from dualface_client.video.convert import Nv12Converter
 from dualface_client.video.deinterlace import Deinterlacer, Picture, can_deinterlace
-from dualface_client.video.ffmpeg import AV_ERRORS
+from dualface_client.video.live_decoding import DeviceDecoder, DevicePicture, LiveDecoding
 from dualface_client.video.live_input import LiveInput
-from dualface_client.video.live_packet import Connection, LivePacket
+from dualface_client.video.live_packet import Connection
 from dualface_client.video.live_reader import LiveNews, LiveReader
 from dualface_client.video.live_times import TIME_BASE, UNITS_PER_S
 from dualface_client.video.orientation import Orientation
 
 _FALLBACK_RATE = 25
-_NO_ASPECT = Fraction(1)
 
 
 class LiveSource:
@@ -30,6 +27,9 @@ class LiveSource:
 
     The constructor waits for the first picture, whose size and colour all frames have. Later ones
     of another size are fitted into it. `close` may be called from any thread.
+
+    Attributes:
+        on_device: Frames that a device decoded.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class LiveSource:
         *,
         reader: LiveReader | None = None,
         deinterlace: bool = True,
+        device: DeviceDecoder | None = None,
     ) -> None:
         """Connects.
 
@@ -49,6 +50,7 @@ class LiveSource:
             tell: Hears what happens to the connection, on a thread of its own.
             reader: Of the input; None for a new one.
             deinterlace: Whether pictures flagged as interlaced are deinterlaced.
+            device: Decodes instead of the CPU where it can; closed with this source.
 
         Raises:
             SourceError: It cannot be reached for longer than it may, or shows no picture.
@@ -56,10 +58,12 @@ class LiveSource:
         """
         self._place = place
         self._reader = reader or LiveReader(place, stop, tell)
-        self._counts: Counter[str] = Counter()
-        self._in_decoder = 0
+        self._device = device
+        deinterlacer = Deinterlacer() if deinterlace and can_deinterlace() else None
+        # What lacks a part is decoded as a smear, and faces are found in those. FFmpeg tells them.
+        self._decoding = LiveDecoding(deinterlacer, device if place.is_whole else None)
         self._resized = 0
-        self._deinterlacer = Deinterlacer() if deinterlace and can_deinterlace() else None
+        self.on_device = 0
         self._last_pts = -1
         decoded = self._decoded()
         try:
@@ -71,7 +75,9 @@ class LiveSource:
         except BaseException:
             self.close()
             raise
-        self._prepare(*first)
+        picture, connection = first
+        assert isinstance(picture, Picture)  # noqa: S101 - the CPU decodes the first ones
+        self._prepare(picture, connection)
         self._pictures = itertools.chain((first,), decoded)
 
     @property
@@ -92,7 +98,7 @@ class LiveSource:
     @property
     def decode_errors(self) -> int:
         """Packets that could not be decoded, and pictures with damage."""
-        return self._counts["undecodable"]
+        return self._decoding.undecodable
 
     @property
     def is_short_to_read(self) -> bool:
@@ -114,7 +120,7 @@ class LiveSource:
         read = self._reader.counts
         return {
             "behind": read["behind"],
-            "undecodable": self._counts["undecodable"],
+            "undecodable": self._decoding.undecodable,
             "lost_in_network": read["lost"],
         }
 
@@ -127,10 +133,13 @@ class LiveSource:
     def warnings(self) -> tuple[str, ...]:
         """What the user should know so far."""
         counted = (
-            (self._counts["undecodable"], "pictures could not be decoded"),
+            (self._decoding.undecodable, "pictures could not be decoded"),
             (self._resized, "frames had another size or shape and were fitted into the first's"),
         )
-        return tuple(f"{count} {what}" for count, what in counted if count)
+        notes = [f"{count} {what}" for count, what in counted if count]
+        if self._device is not None and (why := self._why_on_cpu):
+            notes.append(f"decoded on the CPU: {why}")
+        return tuple(notes)
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames in presentation order, until the input ends or is stopped; once only.
@@ -139,18 +148,31 @@ class LiveSource:
             SourceError: The input cannot be reached any more.
         """
         for index, (picture, _) in enumerate(self._pictures):
-            frame = picture.frame
-            shape = frame.width, frame.height, picture.sample_aspect
-            self._resized += shape != self._first_shape
             # Filled in and kept rising: a camera may say nothing, or the same twice.
             wanted = self._last_pts + self._step if picture.pts is None else picture.pts
             self._last_pts = max(wanted, self._last_pts + 1)
-            image = self._converter.convert(frame, self._color, picture.sample_aspect)
-            yield Frame(index, self._last_pts, TIME_BASE, image)
+            yield Frame(index, self._last_pts, TIME_BASE, self._image_of(picture))
 
     def close(self) -> None:
         """Ends the iteration and the connection; safe to call twice."""
         self._reader.close()
+        if self._device is not None:
+            self._device.close()
+
+    @property
+    def _why_on_cpu(self) -> str:
+        if not self._place.is_whole:
+            return "its network may lose parts of pictures, which NVDEC would show damaged"
+        return self._device.why if self._device is not None else ""
+
+    def _image_of(self, picture: Picture | DevicePicture) -> Nv12Image:
+        if isinstance(picture, DevicePicture):
+            self.on_device += 1
+            return replace(picture.image, color=self._color)
+        frame = picture.frame
+        shape = frame.width, frame.height, picture.sample_aspect
+        self._resized += shape != self._first_shape
+        return self._converter.convert(frame, self._color, picture.sample_aspect)
 
     def _prepare(self, picture: Picture, connection: Connection) -> None:
         first = picture.frame
@@ -178,49 +200,12 @@ class LiveSource:
             audio_stream_count=int(self._has_sound),
         )
 
-    def _decoded(self) -> Iterator[tuple[Picture, Connection]]:
+    def _decoded(self) -> Iterator[tuple[Picture | DevicePicture, Connection]]:
         """Pictures with the connection that they came from."""
-        connection: Connection | None = None
-        began = False
         for packet in self._reader.pictures():
-            if packet.connection is not connection:
-                if connection is not None:
-                    yield from self._rest(connection)
-                connection, began = packet.connection, False
-            began = began or packet.packet.is_keyframe
-            if not began:
-                self._counts["undecodable"] += 1
-                continue
-            for picture in self._pictures_of(packet.connection, packet):
-                yield picture, packet.connection
+            for picture in self._decoding.push(packet):
+                yield picture, self._decoding.connection or packet.connection
+        connection = self._decoding.connection
         if connection is not None and self._place.scheme == "file":
-            yield from self._rest(connection)
-
-    def _rest(self, connection: Connection) -> Iterator[tuple[Picture, Connection]]:
-        """What the decoder of a connection that has ended still holds."""
-        for picture in self._pictures_of(connection, None):
-            yield picture, connection
-        self._counts["undecodable"] += self._in_decoder
-        self._in_decoder = 0
-
-    def _pictures_of(self, connection: Connection, packet: LivePacket | None) -> Iterator[Picture]:
-        self._in_decoder += packet is not None
-        try:
-            frames: list[Any] = connection.pictures.decode(packet and packet.packet)
-        except AV_ERRORS:
-            # Cameras repeat key frames every few seconds; until then a picture may show damage.
-            lost = min(1, self._in_decoder)
-            self._in_decoder -= lost
-            self._counts["undecodable"] += lost
-            return
-        for frame in frames:
-            self._in_decoder = max(0, self._in_decoder - 1)
-            if frame.is_corrupt:  # faces are found even in smears
-                self._counts["undecodable"] += 1
-                continue
-            pts = frame.pts if frame.pts is not None else frame.dts
-            picture = Picture(frame, pts, 0, connection.aspect or _NO_ASPECT)
-            if self._deinterlacer is None:
-                yield picture
-            else:
-                yield from self._deinterlacer.push(picture)
+            for picture in self._decoding.rest():
+                yield picture, connection

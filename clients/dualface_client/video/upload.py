@@ -65,23 +65,31 @@ class HostSource(Protocol):
 
 
 class UploadingSource:
-    """Frames of another source in GPU memory, for what NVDEC cannot decode."""
+    """Frames of another source in GPU memory, for what NVDEC cannot decode.
+
+    Those that are there already pass.
+    """
 
     def __init__(
-        self, source: HostSource, stream: CudaStream, *, why: str, frames_limit: int = FRAMES_LIMIT
+        self,
+        source: HostSource,
+        stream: CudaStream,
+        *,
+        why: str = "",
+        frames_limit: int = FRAMES_LIMIT,
     ) -> None:
         """Takes a source over.
 
         Args:
             source: Opened, not yet iterated; closed with this one.
             stream: Where every use of the frames must be queued.
-            why: The reason, added to the notes.
+            why: The reason, added to the notes; empty for none.
             frames_limit: Frames that may be held at once.
         """
         self._source = source
         self._stream = stream
-        note = f"decoded on the CPU: {why}"
-        self._info = replace(source.info, notes=(*source.info.notes, note))
+        notes = (f"decoded on the CPU: {why}",) if why else ()
+        self._info = replace(source.info, notes=(*source.info.notes, *notes))
         self._closing = threading.Event()
         self._ring = DeviceFrames(stream, (self._info.width_px, self._info.height_px), frames_limit)
         self._pinned = [_Pinned(stream, self._ring.byte_size) for _ in range(_PINNED)]
@@ -114,6 +122,9 @@ class UploadingSource:
     def __iter__(self) -> Iterator[Frame]:
         """Frames in presentation order; once only."""
         for frame in self._source:
+            if not isinstance(frame.image.y, np.ndarray):
+                yield frame
+                continue
             image = self._upload(frame)
             if image is None:
                 return
