@@ -27,6 +27,7 @@ from dualface_client.errors import (
     InferenceFailedError,
     InferenceTimeoutError,
     LeaseTimeoutError,
+    PlatformError,
     SinkError,
     SourceError,
     StoppedError,
@@ -50,7 +51,7 @@ from dualface_client.stream.controls import Controls
 from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.live import live_input, live_settings
-from dualface_client.stream.loop import StreamLoop, StreamParts
+from dualface_client.stream.loop import StreamLoop, StreamParts, live_wait
 from dualface_client.stream.preview import PreviewTap
 from dualface_client.stream.runner import LiveModels, Models, Runner
 from dualface_client.stream.seams import FrameSink, FrameSource, Glimpses, LiveFigures
@@ -806,6 +807,22 @@ def test_a_live_frame_that_takes_longer_costs_none_of_the_next_two() -> None:
     assert [frame.index for frame in stage.sink.frames] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (30.0, (0.15, 6)),
+        (60.0, (0.15, 10)),
+        (2.0, (0.75, 3)),
+        (0.1, (15.0, 3)),
+        (400.0, (0.15, 24)),
+    ],
+)
+def test_live_frames_wait_for_a_while_and_not_for_long(
+    rate: float, expected: tuple[float, int]
+) -> None:
+    assert live_wait(rate) == expected
+
+
 def test_a_file_waits_for_a_slow_detector_and_loses_no_frame() -> None:
     class Slow(FakeDetector):
         def submit(self, images: Sequence[Nv12Image], imaging: object) -> FakePending:
@@ -852,7 +869,7 @@ def test_a_stop_finishes_the_live_frames_under_way() -> None:
     stage.run(live_settings(StreamSettings()))
     report = stage.status.snapshot()
     assert report.frames_in == report.frames_out + sum(report.dropped.values())
-    assert report.dropped["stopped"] <= 6  # three that wait, and one in each thread's hands
+    assert report.dropped["stopped"] <= 8  # five that wait, and one in each thread's hands
 
 
 def test_a_server_that_refuses_a_late_live_frame_costs_that_frame_alone() -> None:
@@ -937,6 +954,10 @@ def test_a_rehearsal_takes_the_way_of_a_live_streams_pictures(tmp_path: Path) ->
     way: list[tuple[str, int]] = []
 
     class Moving(FakeDevice):
+        def rehearse_decoding(self) -> None:
+            way.append(("decoder", 0))
+            raise PlatformError("there is no such decoder, which the stream itself will say")
+
         def to_device(self, source: FrameSource) -> FrameSource:
             way.append(("in", source.info.height_px))
             return source
@@ -947,8 +968,10 @@ def test_a_rehearsal_takes_the_way_of_a_live_streams_pictures(tmp_path: Path) ->
 
     live = Job("a", video, None, settings=settings, outputs=(f"{tmp_path}/out/",))
     models = Models(FakeDetector(), FakeEmbedder())
-    Runner(WorkerSetup("a:1"), Moving({}), models).run([live], new_statuses([live]), Stop())
-    assert way == [("out", 0), ("in", 1080), ("in", 48), ("out", 0)]
+    statuses = new_statuses([live])
+    Runner(WorkerSetup("a:1"), Moving({}), models).run([live], statuses, Stop())
+    assert way == [("out", 0), ("in", 1080), ("decoder", 0), ("in", 48), ("out", 0)]
+    assert statuses[0].snapshot().state == "done"
 
 
 @pytest.mark.parametrize("slow", ["its share of the device", "its first picture"])

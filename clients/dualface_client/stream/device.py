@@ -54,6 +54,13 @@ class StreamDevice(ABC):
         """Decodes a live input on this device where it can; None if it never can."""
         return None
 
+    def rehearse_decoding(self) -> None:  # noqa: B027 - the host's decoders open at once
+        """Has made what `live_decoder` makes the first time.
+
+        Raises:
+            Exception: It cannot be; the stream itself will say why.
+        """
+
     def to_device(self, source: FrameSource) -> FrameSource:
         """Frames of a live input, where this device's pixel work can read them."""
         return source

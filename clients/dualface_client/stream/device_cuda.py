@@ -24,6 +24,7 @@ from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.device_source import DeviceSource
 from dualface_client.stream.job import Job
 from dualface_client.stream.load import frames_held
+from dualface_client.stream.rehearsal import USUAL_SIZE_WH
 from dualface_client.stream.seams import FrameSink, FrameSource
 from dualface_client.stream.x264 import open_x264
 from dualface_client.triton.description import FACE_DETECT
@@ -31,6 +32,7 @@ from dualface_client.types import (
     Nv12Image,
     VideoInfo,
 )
+from dualface_client.video import live_nvdec
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.live_nvdec import LiveNvdec
 from dualface_client.video.null_sink import HostSink, NullSink
@@ -197,6 +199,14 @@ class CudaStreamDevice(StreamDevice):
     def live_decoder(self) -> LiveNvdec:
         """NVDEC, for a live input that it can decode."""
         return LiveNvdec(self._stream, self._frames_limit)
+
+    def rehearse_decoding(self) -> None:
+        """Opens NVDEC and makes pictures of the size that most cameras send.
+
+        Raises:
+            Exception: It cannot be done.
+        """
+        live_nvdec.rehearse(self._stream, USUAL_SIZE_WH)
 
     def to_device(self, source: FrameSource) -> FrameSource:
         """Uploads the frames that `live_decoder` has not decoded."""

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import ceil
 from typing import TypeVar
 
 from dualface_client.decisions.decider import (
@@ -74,10 +75,9 @@ from dualface_client.types import (
 T = TypeVar("T")
 
 _REPORT_EVERY_S = 0.1
-#: Frames of a live stream that wait while one takes longer than usual, and for how many frames'
-#: time they do where newer ones wait, too. Where one waited alone, 2 % of a camera of 30 frames/s
-#: were lost to neighbours that took 60 ms.
-_LIVE_WAITING, _LIVE_WAIT_FRAMES = 3, 1.5
+#: How long a frame of a live stream waits where newer ones wait, too: in frames' time, at least.
+#: Neighbours take 60 ms now and then, and a decoder that is opened 150.
+_LIVE_WAIT_FRAMES, _LIVE_WAIT_S = 1.5, 0.15
 #: Frames per second of a live stream that does not say.
 _USUAL_RATE = 25
 #: Frames of a live stream that the server may refuse one after the other.
@@ -172,7 +172,7 @@ class StreamLoop:
         self._decider = parts.deciders(self._brief(), clock, self._check)
         self._canvases = CanvasMaker(parts.imaging, layout, settings.framing.missing, status.warn)
         every, rate = self._frames_per_look(), parts.source.info.frame_rate
-        self._live_wait_s = _LIVE_WAIT_FRAMES / float(rate or _USUAL_RATE)
+        self._live_wait_s, self._live_waiting = live_wait(float(rate or _USUAL_RATE))
         self._gaps = None if every == 1 else Gaps(settings.tracking.scene, longest_s(every, rate))
         self._counts: Counter[str] = Counter()
         self._reid_causes: set[str] = set()
@@ -199,7 +199,7 @@ class StreamLoop:
         else:
             reader = Reader(
                 self._entered(decoded),
-                ahead=_LIVE_WAITING,
+                ahead=min(self._live_waiting, frames_that_may_wait(info.width_px, info.height_px)),
                 name="decode",
                 dropped=self._fell_behind,
                 is_stale=self._is_stale,
@@ -538,6 +538,16 @@ class StreamLoop:
         if self._parts.live is not None:
             own = {"behind": self._counts["behind"], "stopped": self._counts["stopped"]}
             self._status.update(**self._parts.live.report(self._counts["in"], own))
+
+
+def live_wait(rate: float) -> tuple[float, int]:
+    """How long a frame of a live stream may wait, seconds, and how many may at a time.
+
+    Args:
+        rate: Frames per second.
+    """
+    wait_s = max(_LIVE_WAIT_S, _LIVE_WAIT_FRAMES / rate)
+    return wait_s, min(MAX_LOOKAHEAD_FRAMES, 1 + ceil(wait_s * rate))
 
 
 def _runs(items: Iterable[T], size: Callable[[], int]) -> Iterator[list[T]]:

@@ -16,7 +16,7 @@ from dualface_client.settings.stream import StreamSettings
 from dualface_client.types import FACE_CHIP_TEMPLATE_PX, FloatArray, Frame, Nv12Image, VideoInfo
 
 #: What most cameras send; previews and canvases are made in memory for this size.
-_SIZE_WH = (1920, 1080)
+USUAL_SIZE_WH = (1920, 1080)
 _FRAMES = 3
 _STEP = Fraction(1, 25)
 
@@ -34,7 +34,7 @@ class BlackSource:
     warnings: tuple[str, ...] = ()
 
     def __init__(self, image: Nv12Image) -> None:
-        self.info = VideoInfo(*_SIZE_WH, 1 / _STEP, _STEP)
+        self.info = VideoInfo(*USUAL_SIZE_WH, 1 / _STEP, _STEP)
         self._image = image
 
     def __iter__(self) -> Iterator[Frame]:
@@ -48,7 +48,7 @@ class BlackSource:
 
 def black_picture() -> Nv12Image:
     """On the host."""
-    width, height = _SIZE_WH
+    width, height = USUAL_SIZE_WH
     luma = np.full((height, width), 16, np.uint8)
     return Nv12Image(luma, np.full((height // 2, width // 2, 2), 128, np.uint8))
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from dualface_client.cuda.stream import CudaStream, load_codec
-from dualface_client.errors import DualfaceError
 from dualface_client.types import ColorSpec
 from dualface_client.video import nvdec_engine
 from dualface_client.video.annexb import begins_anew, sequence_sets
 from dualface_client.video.color import spec_of
 from dualface_client.video.deinterlace import Picture
 from dualface_client.video.device_frames import DeviceFrames
-from dualface_client.video.ffmpeg import packet_of
+from dualface_client.video.ffmpeg import av, packet_of
 from dualface_client.video.live_decoding import DeviceDecoderLostError, DevicePicture
 from dualface_client.video.live_packet import Connection, LivePacket
 from dualface_client.video.nvdec_engine import NO_PTS, first_line
@@ -25,6 +25,10 @@ _CODECS = ("h264", "hevc")
 #: Of the key frame that a decoder is tried with; the stream's own are not negative.
 _TRIAL_PTS = -1
 _CLOSE_TIMEOUT_S = 5.0
+#: One at a time, as it holds up what the process's other streams give the GPU to do.
+_OPENING = threading.Lock()
+#: Pictures that a live stream soon holds.
+_REHEARSED_PICTURES = 8
 
 
 @dataclass(slots=True)
@@ -101,9 +105,7 @@ class LiveNvdec:
         if why is not None:
             self._why = why
             return
-        if self._ring is None:
-            self._size_wh = size_wh
-            self._ring = DeviceFrames(self._cuda, size_wh, self._frames_limit)
+        self._size_wh = size_wh
         data, at_once = annexb.whole(key.packet), not key.connection.pictures.reorder_depth
         sets = sequence_sets(data, annexb.codec)
         wanted = _Opened(key.connection, sets, spec_of(frame), at_once)
@@ -154,11 +156,14 @@ class LiveNvdec:
     def _open(self, wanted: _Opened, data: bytes) -> None:
         """Opens the decoder and has it decode a key frame."""
         try:
-            wanted.decoder = nvdec_engine.open_decoder(
-                self._cuda, wanted.connection.annexb.codec, at_once=wanted.at_once
-            )
-            self._surfaces(wanted, packet_of(data), _TRIAL_PTS)
-        except (self._codec.PyNvVCException, DualfaceError) as error:
+            with _OPENING:
+                wanted.decoder = nvdec_engine.open_decoder(
+                    self._cuda, wanted.connection.annexb.codec, at_once=wanted.at_once
+                )
+                self._surfaces(wanted, packet_of(data), _TRIAL_PTS)
+                if self._ring is None and self._size_wh is not None:
+                    self._ring = DeviceFrames(self._cuda, self._size_wh, self._frames_limit)
+        except Exception as error:  # the CPU goes on, whatever the libraries raise
             self._why = f"NVDEC cannot be opened ({first_line(error)})"
             return
         self._opened, self._why = wanted, ""
@@ -188,3 +193,44 @@ class LiveNvdec:
     def _surfaces(self, opened: _Opened, part: Any, pts: int | None) -> Any:
         data = nvdec_engine.packet_data(part, pts, is_picture=opened.at_once)
         return opened.decoder.Decode(data)
+
+
+def rehearse(stream: CudaStream, size_wh: tuple[int, int]) -> None:
+    """Has made what decoding makes the first time, before a camera sends anything.
+
+    That is what the library loads and what the driver sets up for the engines. The pictures' memory
+    stays with CuPy until a stream takes it.
+
+    Args:
+        stream: Of a live stream that is to be connected.
+        size_wh: Width and height of its pictures, probably.
+
+    Raises:
+        Exception: Of PyAV, PyNvVideoCodec or CuPy; the stream itself will say what is wrong.
+    """
+    with _OPENING:
+        decoder = nvdec_engine.open_decoder(stream, "h264", at_once=True)
+        part = packet_of(black_key_frame(size_wh))
+        surfaces = decoder.Decode(nvdec_engine.packet_data(part, 0, is_picture=True))
+        ring, closing = DeviceFrames(stream, size_wh, _REHEARSED_PICTURES), threading.Event()
+        address = surfaces[0].GetPtrToPlane(0)
+        held = [ring.place(address, ColorSpec(), closing) for _ in range(_REHEARSED_PICTURES)]
+        stream.finish()
+        del held
+
+
+def black_key_frame(size_wh: tuple[int, int]) -> bytes:
+    """An H.264 stream of one picture, with start codes.
+
+    Args:
+        size_wh: Width and height, even.
+    """
+    context: Any = av.CodecContext.create("libx264", "w")
+    context.width, context.height = size_wh
+    context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+    context.options = {"preset": "ultrafast"}
+    frame = av.VideoFrame(*size_wh, "yuv420p")
+    frame.pts = 0
+    for plane, value in zip(frame.planes, (16, 128, 128), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    return b"".join(map(bytes, (*context.encode(frame), *context.encode(None))))

@@ -57,6 +57,7 @@ class LiveSource:
             StoppedError: `stop` was set.
         """
         self._place = place
+        self._stop = stop
         self._reader = reader or LiveReader(place, stop, tell)
         self._device = device
         deinterlacer = Deinterlacer() if deinterlace and can_deinterlace() else None
@@ -206,6 +207,7 @@ class LiveSource:
             for picture in self._decoding.push(packet):
                 yield picture, self._decoding.connection or packet.connection
         connection = self._decoding.connection
-        if connection is not None and self._place.scheme == "file":
+        # At a stop, what the decoder still holds would come all at once, too late for the output.
+        if connection is not None and self._place.scheme == "file" and not self._stop.is_set():
             for picture in self._decoding.rest():
                 yield picture, connection
