@@ -16,7 +16,9 @@ def test_a_black_key_frame_is_a_stream_of_its_own() -> None:
     assert begins_anew(data, "h264")
     assert sequence_sets(data, "h264")
     decoder: Any = av.CodecContext.create("h264", "r")
-    (frame,) = (*decoder.decode(packet_of(data)), *decoder.decode(None))
+    frames: list[Any] = [*decoder.decode(packet_of(data)), *decoder.decode(None)]
+    assert len(frames) == 1
+    frame = frames[0]
     assert (frame.width, frame.height) == (192, 108)
     assert set(frame.to_ndarray()[:108].ravel().tolist()) == {16}
 
