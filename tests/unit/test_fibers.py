@@ -243,9 +243,10 @@ def test_a_thread_that_ends_leaves_the_next_one_its_waker() -> None:
 
 def test_without_descriptors_a_function_is_refused_and_later_ones_are_not() -> None:
     fibers = Fibers()
-    open_now = len(os.listdir("/proc/self/fd")) - 1
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
     try:
         with pytest.raises(OSError, match="Too many open files"):
             fibers.run(lambda: 1, "refused")

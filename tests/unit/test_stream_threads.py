@@ -157,3 +157,24 @@ def test_one_that_has_waited_too_long_is_dropped_where_a_newer_one_waits() -> No
     channel.finish()
     assert list(items) == [3]  # nothing newer
     assert dropped == [0, 1]
+
+
+def test_one_that_is_dropped_when_late_waits_for_no_other() -> None:
+    """Where half of the capacity were gathered first, each one would be found by a poll only."""
+    polls: list[int] = []
+    channel: Channel[int] = Channel(6, lambda item: None, waiting=lambda: polls.append(1))
+    taken = threading.Semaphore(0)
+    rounds = 20
+
+    def send() -> None:
+        for number in range(rounds):
+            channel.put(number)
+            taken.acquire()
+        channel.finish()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    for _ in channel:
+        taken.release()
+    sender.join()
+    assert len(polls) < rounds // 2

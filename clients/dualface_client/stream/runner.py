@@ -386,7 +386,7 @@ class Runner:
                 StreamLoop(parts, settings, status, stop.event, StageClock()).run()
             if settings.tracking.reid != "never" and not stop.is_asked:
                 embedder.embed(imaging.upload_tile(picture), one_face_px(), imaging)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # the CPU decodes then, which the stream says
             run.device.rehearse_decoding()
 
     def _to_end(

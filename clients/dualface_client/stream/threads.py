@@ -23,7 +23,8 @@ class Channel(Generic[T]):
     """A bounded queue that either side can close.
 
     A side that waits is woken once half of the capacity is there for it, not for every item: with
-    many streams in a process each turn of a thread is a wait for the interpreter lock.
+    many streams in a process each turn of a thread is a wait for the interpreter lock. Items that
+    are dropped where they are late are handed over one by one.
 
     Args:
         capacity: Most items held, at least 1.
@@ -46,7 +47,7 @@ class Channel(Generic[T]):
         if capacity < 1:
             raise ValueError(f"channel capacity {capacity}: expected at least 1")
         self._capacity = capacity
-        self._half = max(1, capacity // 2)
+        self._half = max(1, capacity // 2) if dropped is None else 1
         self._dropped, self._is_stale = dropped, is_stale
         self._taken, self._waiting = taken, waiting
         self._items: deque[T] = deque()

@@ -74,7 +74,7 @@ class AnnexbFilter:
         copy.is_keyframe = packet.is_keyframe
         try:
             data = b"".join(map(bytes, self.push(copy)))
-        except AV_ERRORS:
+        except AV_ERRORS:  # empty, as promised
             return b""
         lacks_sets = packet.is_keyframe and not sequence_sets(data, self.codec)
         return self.header + data if lacks_sets else data

@@ -211,7 +211,7 @@ class LiveDecoding:
                         continue
                     self._in_decoder = max(0, self._in_decoder - 1)
                     yield picture
-        except DeviceDecoderLostError:
+        except DeviceDecoderLostError:  # the device tells why; the CPU goes on
             self._lose(self._in_decoder)
             if self._connection is not None:
                 self._to_cpu(self._connection)
