@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -149,6 +150,21 @@ def test_an_input_without_video_is_tried_again_and_says_why(tmp_path: Path) -> N
     connections = Connections(lambda: Broken(path, 10))
     with pytest.raises(SourceError, match="has no video"):
         connections.source(replace(CAMERA, reconnect_s=0.0))
+
+
+def test_a_header_that_makes_no_sense_matters_to_nobody_where_the_stream_has_its_own(
+    tmp_path: Path,
+) -> None:
+    options = {"x265-params": "keyint=5:bframes=0:repeat-headers=1:log-level=none"}
+    clip = replace(SMALL, frames=10, codec="libx265", audio=(), options=options)
+    path = make(tmp_path / "a.mkv", clip)
+    with av.open(str(path)) as container:
+        header = bytes(container.streams.video[0].codec_context.extradata or b"")
+    damaged = header[:23] + bytes(len(header) - 23)
+    path.write_bytes(path.read_bytes().replace(header, damaged))
+    place = LiveInput(str(path), str(path))
+    source = LiveSource(place, threading.Event(), lambda news: None)
+    assert len(list(source)) == 10
 
 
 def test_a_file_is_played_at_its_own_pace_and_ends(tmp_path: Path) -> None:

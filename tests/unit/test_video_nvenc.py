@@ -12,7 +12,13 @@ import pytest
 
 from dualface_client.errors import UsageError
 from dualface_client.types import ColorMatrix, ColorSpec, Nv12Image, VideoInfo
-from dualface_client.video.annexb import AnnexbFilter, DecodeStamps
+from dualface_client.video.annexb import (
+    AnnexbFilter,
+    DecodeStamps,
+    begins_anew,
+    sequence_sets,
+)
+from dualface_client.video.ffmpeg import packet_of
 from dualface_client.video.nvenc import check_options, encoder_options, packet_stream
 from tests import media
 
@@ -149,6 +155,40 @@ def test_start_codes_are_put_in_as_ffmpeg_does_it(
 
 def units(packet: Any) -> list[bytes]:
     return [unit.rstrip(b"\0") for unit in bytes(packet).split(b"\0\0\1")[1:]]
+
+
+def test_a_later_key_frame_has_parameter_sets_too_where_only_the_first_has_its_own(
+    tmp_path: Path,
+) -> None:
+    path = media.make(tmp_path / "a.mp4", media.Clip(frames=40, options={"g": "12"}))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        sets = units(AnnexbFilter(stream).push(copied(packets[0]))[0])[:2]
+        own = b"".join(len(unit).to_bytes(4, "big") + unit for unit in sets)
+        packets[0] = copied(packets[0], own)
+        annexb = AnnexbFilter(stream)
+        keys = [annexb.whole(packet) for packet in packets if packet.is_keyframe]
+    assert len(keys) == 4
+    assert all(sequence_sets(key, "h264") for key in keys)
+
+
+def test_a_key_frame_that_is_no_idr_picture_gets_no_header_of_mp4(tmp_path: Path) -> None:
+    options = {"x264-params": "keyint=12:open-gop=1:bframes=2:scenecut=0"}
+    path = media.make(tmp_path / "a.mp4", media.Clip(frames=40, options=options))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        annexb = AnnexbFilter(stream)
+        keys = [annexb.whole(p) for p in container.demux(stream) if p.size and p.is_keyframe]
+    assert [begins_anew(key, "h264") for key in keys] == [True] + [False] * (len(keys) - 1)
+    assert len(keys) > 2
+    assert all(key.startswith((b"\0\0\1", b"\0\0\0\1")) for key in keys)
+
+
+def copied(packet: Any, prefix: bytes = b"") -> Any:
+    copy = packet_of(prefix + bytes(packet))
+    copy.is_keyframe = packet.is_keyframe
+    return copy
 
 
 def test_a_packet_whose_lengths_make_no_sense_is_left_to_ffmpeg(tmp_path: Path) -> None:

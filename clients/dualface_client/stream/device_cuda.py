@@ -34,7 +34,7 @@ from dualface_client.types import (
 )
 from dualface_client.video import live_nvdec
 from dualface_client.video.disk_wait import DiskWait
-from dualface_client.video.live_nvdec import LiveNvdec
+from dualface_client.video.live_device import LiveDevice
 from dualface_client.video.null_sink import HostSink, NullSink
 from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError
 from dualface_client.video.nvenc import NvencSink
@@ -196,9 +196,9 @@ class CudaStreamDevice(StreamDevice):
         limit = self._frames_limit
         return open_device_source(path, self._stream, frames_limit=limit, video_track=video_track)
 
-    def live_decoder(self) -> LiveNvdec:
+    def live_decoder(self) -> LiveDevice:
         """NVDEC, for a live input that it can decode."""
-        return LiveNvdec(self._stream, self._frames_limit)
+        return LiveDevice(live_nvdec.NvdecEngine(self._stream, self._frames_limit))
 
     def rehearse_decoding(self) -> None:
         """Opens NVDEC and makes pictures of the size that most cameras send.

@@ -387,7 +387,8 @@ class Runner:
             if settings.tracking.reid != "never" and not stop.is_asked:
                 embedder.embed(imaging.upload_tile(picture), one_face_px(), imaging)
         with contextlib.suppress(Exception):  # the CPU decodes then, which the stream says
-            run.device.rehearse_decoding()
+            if not stop.is_asked:
+                run.device.rehearse_decoding()
 
     def _to_end(
         self,

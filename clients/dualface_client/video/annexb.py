@@ -21,7 +21,7 @@ _HEADER_BYTES = 1024
 _TO_ANNEXB = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 #: Of the byte in the header's record whose last two bits are the bytes of a length, less one.
 _LENGTH_AT = {"h264": 4, "hevc": 21}
-_START_CODE = b"\0\0\0\1"
+_MARK, _START_CODE = b"\0\0\1", b"\0\0\0\1"
 
 
 class AnnexbFilter:
@@ -62,6 +62,8 @@ class AnnexbFilter:
                 part = packet_of(data)
                 part.pts, part.dts = packet.pts, packet.dts
                 return [part]
+        # It sees no pictures between key frames, after which it would give each its sets again.
+        self._filter.flush()
         found: list[Packet[Any]] = self._filter.filter(packet)
         return found
 
@@ -76,8 +78,9 @@ class AnnexbFilter:
             data = b"".join(map(bytes, self.push(copy)))
         except AV_ERRORS:  # empty, as promised
             return b""
-        lacks_sets = packet.is_keyframe and not sequence_sets(data, self.codec)
-        return self.header + data if lacks_sets else data
+        if self._length_bytes or not packet.is_keyframe or sequence_sets(data, self.codec):
+            return data
+        return self.header + data
 
 
 class SizeWatch:
@@ -120,11 +123,14 @@ def begins_anew(data: bytes, codec: str) -> bool:
         codec: `h264` (IDR, type 5 of table 7-1 in ITU-T H.264) or `hevc` (IDR, types 19 and 20 of
             table 7-1 in H.265); False for others.
     """
-    for unit in data.split(b"\0\0\1")[1:]:
-        if unit and codec == "h264" and 1 <= (kind := unit[0] & 31) <= 5:
+    at = data.find(_MARK)
+    while 0 <= at < len(data) - len(_MARK):
+        head = data[at + len(_MARK)]
+        if codec == "h264" and 1 <= (kind := head & 31) <= 5:
             return kind == 5
-        if unit and codec == "hevc" and (kind := unit[0] >> 1 & 63) <= 31:
+        if codec == "hevc" and (kind := head >> 1 & 63) <= 31:
             return kind in (19, 20)
+        at = data.find(_MARK, at + len(_MARK))
     return False
 
 
@@ -134,7 +140,7 @@ def _length_bytes(header: bytes, codec: str) -> int:
     Of the header's record: ISO/IEC 14496-15, 5.3.3.1 (H.264) and 8.3.3.1 (HEVC).
     """
     at = _LENGTH_AT.get(codec)
-    if at is None or len(header) <= at or header.startswith((b"\0\0\1", b"\0\0\0\1")):
+    if at is None or len(header) <= at or header.startswith((_MARK, _START_CODE)):
         return 0
     return (header[at] & 3) + 1
 
@@ -157,7 +163,7 @@ def sequence_sets(data: bytes, codec: str) -> bytes:
         codec: `h264` (unit type 7 in ITU-T H.264 table 7-1) or `hevc` (33 in H.265 table 7-1).
     """
     found = b""
-    for unit in data[:_HEADER_BYTES].split(b"\0\0\1")[1:]:
+    for unit in data[:_HEADER_BYTES].split(_MARK)[1:]:
         if unit and (unit[0] & 31 == 7 if codec == "h264" else unit[0] >> 1 & 63 == 33):
             found += unit.rstrip(b"\0")
     return found

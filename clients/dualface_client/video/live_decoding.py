@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
 
 from dualface_client.errors import SourceError
-from dualface_client.types import Nv12Image
+from dualface_client.types import ColorSpec, Nv12Image
+from dualface_client.video.color import spec_of
 from dualface_client.video.deinterlace import Deinterlacer, Picture
 from dualface_client.video.ffmpeg import AV_ERRORS
 from dualface_client.video.live_packet import Connection, LivePacket
+from dualface_client.video.orientation import Orientation
 
 _NO_ASPECT = Fraction(1)
 #: Packets that a device decodes at once to catch up, in some ten milliseconds. Where it is ready
@@ -21,7 +23,7 @@ _CATCH_UP_LIMIT = 32
 
 @dataclass(frozen=True, slots=True)
 class DevicePicture:
-    """A picture that a device has decoded, upright and of the first one's size.
+    """A picture that a device has decoded.
 
     Attributes:
         image: In the device's memory.
@@ -33,7 +35,7 @@ class DevicePicture:
 
 
 class DeviceDecoderLostError(SourceError):
-    """The device cannot decode this stream any more; the CPU can."""
+    """The device cannot go on with what it decodes; the CPU can, from the next key frame on."""
 
 
 class DeviceDecoder(Protocol):
@@ -43,32 +45,48 @@ class DeviceDecoder(Protocol):
     def why(self) -> str:
         """Why it does not decode, empty if it does."""
 
+    def takes(self, key: LivePacket) -> bool:
+        """Whether it could begin with this key frame."""
+
     def offer(self, key: LivePacket, first: Picture) -> None:
-        """Begins to open a decoder for what a connection sends; does not wait for it.
+        """Begins to open a decoder for what a key frame begins, if there is none yet.
 
         Args:
-            key: A key frame of the connection.
-            first: A picture of it.
+            key: One that it takes.
+            first: A picture of the same kind.
         """
 
-    def can_begin(self, packet: LivePacket) -> bool:
-        """Whether what follows a key frame needs nothing before it."""
+    def refuse(self, key: LivePacket, why: str) -> None:
+        """Takes no key frame any more that begins the same as this one."""
 
-    def is_ready(self, connection: Connection) -> bool:
-        """Whether a decoder is open for what the connection sends."""
-
-    def goes_on(self, key: LivePacket) -> bool:
-        """Whether the decoder that is open can take this key frame, too."""
+    def is_ready(self, key: LivePacket) -> bool:
+        """Whether a decoder is open for what a key frame begins."""
 
     def decode(self, packet: LivePacket | None) -> list[DevicePicture]:
         """Pictures in order of presentation; None for those that it still holds, which ends it.
 
         Raises:
-            DeviceDecoderLostError: It failed, and will not be ready again.
+            DeviceDecoderLostError: It cannot go on.
         """
 
     def close(self) -> None:
         """Ends; safe to call from any thread, and twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What all pictures of a stream that a device decodes have in common."""
+
+    size_wh: tuple[int, int]
+    sample_aspect: Fraction
+    orientation: Orientation
+    color: ColorSpec
+
+    @classmethod
+    def of(cls, picture: Picture) -> _Look:
+        frame = picture.frame
+        size_wh = frame.width, frame.height
+        return cls(size_wh, picture.sample_aspect, Orientation.of(frame), spec_of(frame))
 
 
 class LiveDecoding:
@@ -94,8 +112,8 @@ class LiveDecoding:
         self._deinterlacer = deinterlacer
         self._device = device
         self._connection: Connection | None = None
-        self._is_on_device = self._began = False
-        self._offered_wh: tuple[int, int] | None = None
+        self._first_look: _Look | None = None
+        self._is_on_device = self._began = self._is_offered = False
         self._in_decoder = 0
         self._cpu_pts: int | None = None  # of the last picture that a device may decode again
         self._since_key: list[LivePacket] = []
@@ -110,22 +128,21 @@ class LiveDecoding:
         """Decodes a packet; yields the pictures that are ready, in order of presentation."""
         if packet.connection is not self._connection:
             yield from self.rest()
-            self._begin(packet.connection)
+            self._connection, self._began = packet.connection, False
+            self._to_cpu()
         is_key = packet.packet.is_keyframe
+        if self._is_on_device and is_key and not self._stays(packet):
+            yield from self.rest()
+            self._to_cpu()
         self._began = self._began or is_key
         if not self._began:
             self.undecodable += 1
-            return
-        if self._is_on_device and is_key and not self._goes_on(packet):
-            yield from self.rest()
-            self._to_cpu(packet.connection)
-        if not self._is_on_device:
+        elif self._is_on_device:
+            yield from self._on_device(packet)
+        else:
             self._keep(packet)
-            if not self._may_move(packet.connection):
-                yield from self._on_cpu(packet)
-                return
-            self._is_on_device = True
-        yield from self._on_device(packet)
+            caught_up = self._caught_up()
+            yield from self._on_cpu(packet) if caught_up is None else caught_up
 
     def rest(self) -> Iterator[Picture | DevicePicture]:
         """What the decoder of a connection that has ended still holds."""
@@ -135,33 +152,45 @@ class LiveDecoding:
         self.undecodable += self._in_decoder
         self._in_decoder = 0
 
-    def _begin(self, connection: Connection) -> None:
-        self._connection = connection
-        self._is_on_device = self._began = False
-        self._offered_wh, self._cpu_pts, self._since_key = None, None, []
-
-    def _to_cpu(self, connection: Connection) -> None:
-        connection.pictures.flush_buffers()
+    def _to_cpu(self) -> None:
+        if self._is_on_device and self._connection is not None:
+            self._connection.pictures.flush_buffers()
         self._is_on_device = False
-        self._offered_wh, self._since_key = None, []
+        self._cpu_pts, self._since_key = None, []
 
-    def _goes_on(self, key: LivePacket) -> bool:
-        return self._device is not None and self._device.goes_on(key)
+    def _stays(self, key: LivePacket) -> bool:
+        return self._device is not None and self._device.is_ready(key)
 
     def _keep(self, packet: LivePacket) -> None:
         """Keeps what a device has to decode in order to take over, as far as it may."""
         if self._device is None:
             return
         if packet.packet.is_keyframe:
-            self._since_key = [packet] if self._device.can_begin(packet) else []
+            self._is_offered = False
+            self._since_key = [packet] if self._device.takes(packet) else []
         elif self._since_key:
-            is_short = len(self._since_key) < _CATCH_UP_LIMIT
-            self._since_key = [*self._since_key, packet] if is_short else []
+            self._since_key.append(packet)
+        if packet.packet.pts is None or len(self._since_key) > _CATCH_UP_LIMIT:
+            self._since_key = []
 
-    def _may_move(self, connection: Connection) -> bool:
-        if self._device is None or not self._since_key or self._cpu_pts is None:
-            return False
-        return self._device.is_ready(connection)
+    def _caught_up(self) -> list[DevicePicture] | None:
+        """Has a device that is ready decode what was kept; None if the CPU goes on."""
+        device, kept = self._device, self._since_key
+        if device is None or not kept or self._cpu_pts is None:
+            return None
+        # Until then, the CPU's decoder may still hold pictures from before the key frame.
+        if self._cpu_pts < (kept[0].packet.pts or 0) or not device.is_ready(kept[0]):
+            return None
+        self._since_key = []
+        try:
+            found = [picture for packet in kept for picture in device.decode(packet)]
+        except DeviceDecoderLostError:  # nothing is lost: the CPU has all but the last packet
+            return None
+        self._is_on_device = True
+        self._in_decoder += 1
+        if self._connection is not None:
+            self._connection.pictures.flush_buffers()
+        return list(self._new(found))
 
     def _on_cpu(self, packet: LivePacket | None) -> Iterator[Picture]:
         connection = self._connection
@@ -173,56 +202,63 @@ class LiveDecoding:
         except AV_ERRORS:
             # Cameras repeat key frames every few seconds; until then a picture may show damage.
             self._lose(1)
+            self._since_key = []
             return
         for frame in frames:
             self._in_decoder = max(0, self._in_decoder - 1)
             if frame.is_corrupt:  # faces are found even in smears
                 self.undecodable += 1
+                self._since_key = []
                 continue
             pts = frame.pts if frame.pts is not None else frame.dts
             picture = Picture(frame, pts, 0, connection.aspect or _NO_ASPECT)
             self._offer(picture)
-            shown = (picture,) if self._deinterlacer is None else self._deinterlacer.push(picture)
-            for each in shown:
-                self._cpu_pts = each.pts
-                yield each
+            self._cpu_pts = pts
+            if self._deinterlacer is None:
+                yield picture
+            else:
+                yield from self._deinterlacer.push(picture)
 
     def _offer(self, picture: Picture) -> None:
-        """Offers what comes since the last key frame, once for each size of picture."""
-        if self._device is None or not self._since_key:
+        """Offers what comes since the last key frame, once, where it looks like the first one."""
+        if self._device is None:
             return
-        key, size_wh = self._since_key[0], (picture.frame.width, picture.frame.height)
-        if size_wh != self._offered_wh:
-            self._offered_wh = size_wh
+        look = _Look.of(picture)
+        self._first_look = self._first_look or look
+        if self._is_offered or not self._since_key:
+            return
+        key = self._since_key[0]
+        if picture.pts is None or picture.pts < (key.packet.pts or 0):
+            return  # a picture from before it
+        self._is_offered = True
+        if look == self._first_look:
             self._device.offer(key, picture)
+        else:
+            why = "its pictures have another size, shape or colour than the stream's first ones"
+            self._device.refuse(key, why)
 
     def _on_device(self, packet: LivePacket | None) -> Iterator[DevicePicture]:
-        """With what came since the last key frame, where the CPU has decoded that so far."""
-        device = self._device
-        if device is None:
+        if self._device is None:
             return
-        packets: list[LivePacket | None] = [*self._since_key] or [packet]
-        self._since_key = []
         self._in_decoder += packet is not None
         try:
-            for each in packets:
-                for picture in device.decode(each):
-                    if self._was_shown(picture):
-                        continue
-                    self._in_decoder = max(0, self._in_decoder - 1)
-                    yield picture
+            found = self._device.decode(packet)
         except DeviceDecoderLostError:  # the device tells why; the CPU goes on
             self._lose(self._in_decoder)
-            if self._connection is not None:
-                self._to_cpu(self._connection)
+            self._to_cpu()
             self._began = False
+            return
+        yield from self._new(found)
 
-    def _was_shown(self, picture: DevicePicture) -> bool:
-        """Whether the CPU has decoded it before the device took over."""
-        if self._cpu_pts is None or picture.pts is None or picture.pts > self._cpu_pts:
-            self._cpu_pts = None  # nor any later one
-            return False
-        return True
+    def _new(self, pictures: Iterable[DevicePicture]) -> Iterator[DevicePicture]:
+        """Those that the CPU has not decoded before the device took over."""
+        for picture in pictures:
+            if self._cpu_pts is not None and picture.pts is not None:
+                if picture.pts <= self._cpu_pts:
+                    continue
+                self._cpu_pts = None  # nor any later one
+            self._in_decoder = max(0, self._in_decoder - 1)
+            yield picture
 
     def _lose(self, count: int) -> None:
         lost = min(count, self._in_decoder)

@@ -1,61 +1,29 @@
-"""NVDEC for a live stream: opened beside the CPU's decoder, which goes on until it is ready."""
+"""NVDEC for live streams."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from dualface_client.cuda.stream import CudaStream, load_codec
 from dualface_client.types import ColorSpec
 from dualface_client.video import nvdec_engine
-from dualface_client.video.annexb import begins_anew, sequence_sets
 from dualface_client.video.color import spec_of
 from dualface_client.video.deinterlace import Picture
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.ffmpeg import av, packet_of
 from dualface_client.video.live_decoding import DeviceDecoderLostError, DevicePicture
-from dualface_client.video.live_packet import Connection, LivePacket
 from dualface_client.video.nvdec_engine import NO_PTS, first_line
+from dualface_client.video.orientation import Orientation
 
-#: Whose key frames can be told apart.
-_CODECS = ("h264", "hevc")
-#: Of the key frame that a decoder is tried with; the stream's own are not negative.
-_TRIAL_PTS = -1
-_CLOSE_TIMEOUT_S = 5.0
-#: One at a time, as it holds up what the process's other streams give the GPU to do.
-_OPENING = threading.Lock()
 #: Pictures that a live stream soon holds.
 _REHEARSED_PICTURES = 8
 
 
-@dataclass(slots=True)
-class _Opened:
-    """A decoder for what a connection sends.
-
-    Attributes:
-        connection: The one.
-        sets: Sequence parameter sets that it is for.
-        color: Of the pictures.
-        at_once: Whether pictures are shown in the order in which they are decoded.
-        decoder: PyNvVideoCodec's.
-    """
-
-    connection: Connection
-    sets: bytes
-    color: ColorSpec
-    at_once: bool
-    decoder: Any = None
-
-
-class LiveNvdec:
-    """Decodes H.264 and HEVC for one live stream; a `DeviceDecoder`.
-
-    Opening takes a tenth of a second and more, so that is done on a thread of its own, on which a
-    key frame is decoded, too: the library allocates with the first one.
-    """
+class NvdecEngine:
+    """Opens decoders for one live stream; a `live_device.Engine`."""
 
     def __init__(self, stream: CudaStream, frames_limit: int) -> None:
         """Opens nothing yet.
@@ -63,136 +31,90 @@ class LiveNvdec:
         Args:
             stream: Where frames are decoded, and where every use of them must be queued.
             frames_limit: Frames that may be held at once.
-
-        Raises:
-            PlatformError: PyNvVideoCodec is missing.
         """
         self._cuda = stream
         self._frames_limit = frames_limit
-        self._codec = load_codec()
         self._ring: DeviceFrames | None = None
-        self._size_wh: tuple[int, int] | None = None
-        self._why = "no key frame came that NVDEC could begin with"
-        self._opened: _Opened | None = None
-        self._opening: threading.Thread | None = None
-        self._lock = threading.Lock()
         self._closing = threading.Event()
 
-    @property
-    def why(self) -> str:
-        """Why it does not decode, empty if it does."""
-        return self._why
+    def why_not(self, codec: str, first: Picture) -> str | None:
+        """Why NVDEC cannot decode pictures like this one, None if it can."""
+        if turned := str(Orientation.of(first.frame)):
+            return f"pictures that are {turned}"
+        return nvdec_engine.why_not(self._cuda, codec, first.frame, first.sample_aspect)
 
-    def can_begin(self, packet: LivePacket) -> bool:
-        """Whether what follows a key frame needs nothing before it."""
-        annexb = packet.connection.annexb
-        return annexb.codec in _CODECS and begins_anew(
-            packet.connection.annexb.whole(packet.packet), annexb.codec
-        )
-
-    def offer(self, key: LivePacket, first: Picture) -> None:
-        """Begins to open a decoder, unless what is sent is nothing for NVDEC.
+    def open(self, codec: str, first: Picture, *, at_once: bool) -> NvdecDecoder:
+        """Opens a decoder.
 
         Args:
-            key: A key frame of the connection.
-            first: A picture of it.
-        """
-        frame, annexb = first.frame, key.connection.annexb
-        size_wh = frame.width, frame.height
-        why = nvdec_engine.why_not(self._cuda, annexb.codec, frame, first.sample_aspect)
-        if why is None and self._size_wh not in (None, size_wh):
-            why = "its pictures have another size than the first ones"
-        if why is not None:
-            self._why = why
-            return
-        self._size_wh = size_wh
-        data, at_once = annexb.whole(key.packet), not key.connection.pictures.reorder_depth
-        sets = sequence_sets(data, annexb.codec)
-        wanted = _Opened(key.connection, sets, spec_of(frame), at_once)
-        self._opening = threading.Thread(
-            target=self._open, args=(wanted, data), name="nvdec", daemon=True
-        )
-        self._opening.start()
-
-    def is_ready(self, connection: Connection) -> bool:
-        """Whether a decoder is open for what the connection sends."""
-        return self._opened is not None and self._opened.connection is connection
-
-    def goes_on(self, key: LivePacket) -> bool:
-        """Whether the decoder that is open can take this key frame, too."""
-        if self._opened is None or not self.is_ready(key.connection):
-            return False
-        sets = sequence_sets(key.connection.annexb.whole(key.packet), key.connection.annexb.codec)
-        return sets in (b"", self._opened.sets)
-
-    def decode(self, packet: LivePacket | None) -> list[DevicePicture]:
-        """Pictures in order of presentation; None for those that it still holds, which ends it.
+            codec: FFmpeg's name.
+            first: A picture of the stream; of the same size each time.
+            at_once: Whether pictures are shown in the order in which they are decoded.
 
         Raises:
-            DeviceDecoderLostError: It failed, and will not be ready again.
+            Exception: `PyNvVCException` of the library, and what CuPy raises.
         """
-        with self._lock:
-            opened = self._opened
-            if packet is None or self._closing.is_set():
-                self._opened = None
-            if opened is None or self._closing.is_set():
-                return []
-            try:
-                return list(self._pictures(opened, packet))
-            except self._codec.PyNvVCException as error:
-                self._opened, self._why = None, f"NVDEC failed ({first_line(error)})"
-                raise DeviceDecoderLostError(self._why) from error
+        decoder = nvdec_engine.open_decoder(self._cuda, codec, at_once=at_once)
+        size_wh = first.frame.width, first.frame.height
+        if self._ring is None:
+            self._ring = DeviceFrames(self._cuda, size_wh, self._frames_limit)
+        color = spec_of(first.frame)
+        return NvdecDecoder(decoder, self._ring, size_wh, color, self._closing, at_once=at_once)
 
     def close(self) -> None:
-        """Ends; safe to call from any thread, and twice."""
+        """Ends every wait for a picture's memory."""
         self._closing.set()
-        if self._opening is not None:
-            self._opening.join(_CLOSE_TIMEOUT_S)
-        # A thread that decodes drops it itself.
-        if self._lock.acquire(blocking=False):
-            self._opened = None
-            self._lock.release()
 
-    def _open(self, wanted: _Opened, data: bytes) -> None:
-        """Opens the decoder and has it decode a key frame."""
+
+class NvdecDecoder:
+    """One of PyNvVideoCodec's decoders; a `live_device.EngineDecoder`."""
+
+    def __init__(
+        self,
+        decoder: Any,
+        ring: DeviceFrames,
+        size_wh: tuple[int, int],
+        color: ColorSpec,
+        closing: threading.Event,
+        *,
+        at_once: bool,
+    ) -> None:
+        """Made by `NvdecEngine` only."""
+        self._decoder, self._ring, self._closing = decoder, ring, closing
+        self._size_wh, self._color, self._at_once = size_wh, color, at_once
+
+    def decode(self, part: Any, pts: int | None) -> list[DevicePicture]:
+        """Pictures in order of presentation.
+
+        Args:
+            part: Annex-B packet; None for the end.
+            pts: Presentation time stamp of its picture.
+
+        Raises:
+            DeviceDecoderLostError: NVDEC failed, or its pictures have another size.
+            Exception: CuPy's, if the GPU's memory is full.
+            SourceError: All pictures were held for a minute.
+        """
+        data = nvdec_engine.packet_data(part, pts, is_picture=self._at_once)
         try:
-            with _OPENING:
-                wanted.decoder = nvdec_engine.open_decoder(
-                    self._cuda, wanted.connection.annexb.codec, at_once=wanted.at_once
-                )
-                self._surfaces(wanted, packet_of(data), _TRIAL_PTS)
-                if self._ring is None and self._size_wh is not None:
-                    self._ring = DeviceFrames(self._cuda, self._size_wh, self._frames_limit)
-        except Exception as error:  # the CPU goes on, whatever the libraries raise
-            self._why = f"NVDEC cannot be opened ({first_line(error)})"
-            return
-        self._opened, self._why = wanted, ""
+            return list(self._pictures(self._decoder.Decode(data)))
+        except load_codec().PyNvVCException as error:
+            raise DeviceDecoderLostError(f"NVDEC failed ({first_line(error)})") from error
 
-    def _pictures(self, opened: _Opened, packet: LivePacket | None) -> Iterator[DevicePicture]:
-        part = None if packet is None else packet_of(packet.connection.annexb.whole(packet.packet))
-        ring = self._ring
-        if ring is None or (part is not None and not part.size):
-            return
-        for surface in self._surfaces(opened, part, packet.packet.pts if packet else None):
-            stamp = surface.timestamp
-            if stamp == _TRIAL_PTS:
-                continue
+    def _pictures(self, surfaces: Any) -> Iterator[DevicePicture]:
+        for surface in surfaces:
             rows, columns = surface.shape[:2]
             if (columns, rows * 2 // 3) != self._size_wh:
-                self._opened, self._why = None, "the size of its pictures changed"
-                raise DeviceDecoderLostError(self._why)
-            image = ring.place(
+                raise DeviceDecoderLostError("NVDEC's pictures have another size than FFmpeg's")
+            image = self._ring.place(
                 surface.GetPtrToPlane(0),
-                opened.color,
+                self._color,
                 self._closing,
                 sample_bytes=nvdec_engine.sample_bytes(surface),
             )
             if image is not None:
+                stamp = surface.timestamp
                 yield DevicePicture(image, None if stamp == NO_PTS else stamp)
-
-    def _surfaces(self, opened: _Opened, part: Any, pts: int | None) -> Any:
-        data = nvdec_engine.packet_data(part, pts, is_picture=opened.at_once)
-        return opened.decoder.Decode(data)
 
 
 def rehearse(stream: CudaStream, size_wh: tuple[int, int]) -> None:
@@ -208,15 +130,14 @@ def rehearse(stream: CudaStream, size_wh: tuple[int, int]) -> None:
     Raises:
         Exception: Of PyAV, PyNvVideoCodec or CuPy; the stream itself will say what is wrong.
     """
-    with _OPENING:
-        decoder = nvdec_engine.open_decoder(stream, "h264", at_once=True)
-        part = packet_of(black_key_frame(size_wh))
-        surfaces = decoder.Decode(nvdec_engine.packet_data(part, 0, is_picture=True))
-        ring, closing = DeviceFrames(stream, size_wh, _REHEARSED_PICTURES), threading.Event()
-        address = surfaces[0].GetPtrToPlane(0)
-        held = [ring.place(address, ColorSpec(), closing) for _ in range(_REHEARSED_PICTURES)]
-        stream.finish()
-        del held
+    decoder = nvdec_engine.open_decoder(stream, "h264", at_once=True)
+    part = packet_of(black_key_frame(size_wh))
+    surfaces = decoder.Decode(nvdec_engine.packet_data(part, 0, is_picture=True))
+    ring, closing = DeviceFrames(stream, size_wh, _REHEARSED_PICTURES), threading.Event()
+    address = surfaces[0].GetPtrToPlane(0)
+    held = [ring.place(address, ColorSpec(), closing) for _ in range(_REHEARSED_PICTURES)]
+    stream.finish()
+    del held
 
 
 def black_key_frame(size_wh: tuple[int, int]) -> bytes:

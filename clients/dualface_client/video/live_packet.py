@@ -22,7 +22,8 @@ class Connection:
         rate: Frames per second, None if unknown.
         aspect: Width over height of a sample, None if the container does not say.
         sound: Decoder of its sound, None if it has none.
-        annexb: Turns its pictures' packets into what NVIDIA's video engines read.
+        annexb: Turns its pictures' packets into what NVIDIA's video engines read; None where the
+            header makes no sense.
     """
 
     number: int
@@ -30,7 +31,7 @@ class Connection:
     rate: Fraction | None
     aspect: Fraction | None
     sound: Any
-    annexb: AnnexbFilter
+    annexb: AnnexbFilter | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,7 @@ class LiveReader:
             next((rate for rate in rates if rate and low <= rate <= high), None),
             video.sample_aspect_ratio,
             sound.codec_context if sound is not None else None,
-            AnnexbFilter(video),
+            _annexb_of(video),
         )
 
     def _read(self, container: InputContainer, connection: Connection, backoff: Backoff) -> float:
@@ -300,6 +300,13 @@ class LiveReader:
         if number in self._stamp_ends:
             self.counts["lost"] += max(0, round((at - self._stamp_ends[number]) / step))
         self._stamp_ends[number] = round(at + step)
+
+
+def _annexb_of(video: Any) -> AnnexbFilter | None:
+    try:
+        return AnnexbFilter(video)
+    except AV_ERRORS:  # FFmpeg's decoders may do without the header
+        return None
 
 
 def _stamped(packets: Iterable[Packet[Any]]) -> Iterator[tuple[Packet[Any], int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 from dualface_client.errors import SourceError, StoppedError
 from dualface_client.types import Frame, Nv12Image, VideoInfo
@@ -169,7 +168,7 @@ class LiveSource:
     def _image_of(self, picture: Picture | DevicePicture) -> Nv12Image:
         if isinstance(picture, DevicePicture):
             self.on_device += 1
-            return replace(picture.image, color=self._color)
+            return picture.image
         frame = picture.frame
         shape = frame.width, frame.height, picture.sample_aspect
         self._resized += shape != self._first_shape
