@@ -399,7 +399,7 @@ def test_a_live_stream_whose_pictures_change_their_size_goes_on_on_the_cpu(tmp_p
             frames = list(share.to_device(live))
             assert len(frames) == 60
             assert {frame.image.y.shape for frame in frames} == {SIZE[::-1]}
-            assert "have another size than the first ones" in live.warnings[-1]
+            assert "another size, shape or colour" in live.warnings[-1]
 
 
 def test_pictures_are_allocated_with_little_waste(stream: CudaStream) -> None:
