@@ -77,7 +77,7 @@ def pictures(address: str, clip: Path) -> dict[str, ByteArray]:
     with Session(address, {FACE_DETECT.name: SlotGroup(1, 1)}) as session:
         detector = FaceDetector(ModelAccess(session), 0.5)
         for n, frame in zip(range(ITEMS), PyavSource(clip), strict=False):
-            size = frame.image.width_px, frame.image.height_px
+            size = frame.image.size_wh_px
             fits = [Letterbox.fit(size, (width, height))]
             imaging.letterbox([frame.image], fits, frames[n : n + 1])
             for points in detector.submit([frame.image], imaging).result()[0].landmarks_px:

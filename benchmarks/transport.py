@@ -95,7 +95,7 @@ def _pictures(clip: Path) -> list[bytes]:
         for frame in source:
             image = frame.image
             out = np.empty((1, *FACE_DETECT.input.dims), np.uint8)
-            fit = Letterbox.fit((image.width_px, image.height_px), (width, height))
+            fit = Letterbox.fit(image.size_wh_px, (width, height))
             imaging.letterbox([image], [fit], out)
             found.append(out.tobytes())
             if len(found) == _PICTURES:

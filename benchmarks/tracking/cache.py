@@ -108,7 +108,7 @@ class Models:
     def faces(self, image: Nv12Image) -> Faces:
         """Detections of one picture."""
         height, width, _ = FACE_DETECT.input.dims
-        fit = Letterbox.fit((image.width_px, image.height_px), (width, height))
+        fit = Letterbox.fit(image.size_wh_px, (width, height))
         pixels = np.zeros((1, *FACE_DETECT.input.dims), np.uint8)
         self._imaging.letterbox([image], [fit], pixels)
         (tables,) = self._detect.run([FACE_DETECT.output.name], {FACE_DETECT.input.name: pixels})

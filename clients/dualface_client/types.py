@@ -103,6 +103,11 @@ class Nv12Image:
         """Height of the luma plane."""
         return int(self.y.shape[0])
 
+    @property
+    def size_wh_px(self) -> tuple[int, int]:
+        """Width and height of the luma plane."""
+        return self.width_px, self.height_px
+
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:

@@ -106,7 +106,7 @@ class CpuImaging:
 
     def preview(self, image: Nv12Image) -> ByteArray:
         """Luma averaged to the size that `geometry.preview_wh` says, uint8."""
-        size_wh = preview_wh((image.width_px, image.height_px))
+        size_wh = preview_wh(image.size_wh_px)
         return np.asarray(cv2.resize(image.y, size_wh, interpolation=cv2.INTER_AREA))
 
     def compose(
@@ -156,7 +156,7 @@ def _canvas(image: Nv12Image, views: Sequence[View], layout: TileLayout) -> Nv12
 
 
 def _draw_crop(image: Nv12Image, crop: Crop, target: Nv12Image) -> None:
-    source_wh = image.width_px, image.height_px
+    source_wh = image.size_wh_px
     luma = luma_axes(crop, (target.width_px, target.height_px), source_wh)
     chroma = chroma_axes(luma)
     method, chroma_method = (None, None) if shrinks(luma) else (LANCZOS, LINEAR)

@@ -355,9 +355,7 @@ class CudaImaging:
         items["background"] = [ycbcr_of(layout.gap_color, image.color) for image in images]
         items["views"] = [len(each) for each in views]
         flat = [(view, image) for image, each in zip(images, views, strict=True) for view in each]
-        rows = views_of(
-            [view for view, _ in flat], [(image.width_px, image.height_px) for _, image in flat]
-        )
+        rows = views_of([view for view, _ in flat], [image.size_wh_px for _, image in flat])
         cells = self._add_backdrops(rows, flat)  # held until `compose` is queued
         first = 0
         for structs, each in zip(args["views"], views, strict=False):
@@ -419,7 +417,7 @@ class CudaImaging:
         Returns:
             Shape `(n,)`.
         """
-        wh = image.width_px, image.height_px
+        wh = image.size_wh_px
         blocks = [blocks_of(wh, box) for box in boxes_xyxy_px]
         measured = [each for each in blocks if each]
         found: list[FloatArray] = []

@@ -275,7 +275,7 @@ def backdrop_of(view: View, image: Nv12Image) -> Backdrop | None:
     columns = min(round(area.width_px * scale), int(cover.width_px / 4))
     rows = min(round(area.height_px * scale), int(cover.height_px / 4))
     columns, rows = max(1, columns), max(1, rows)
-    luma = luma_axes(cover, (columns, rows), (image.width_px, image.height_px))
+    luma = luma_axes(cover, (columns, rows), image.size_wh_px)
     # Where chroma lies between luma samples does not matter to a cell of several.
     return Backdrop(luma, (_coarse(luma[0]), _coarse(luma[1])))
 

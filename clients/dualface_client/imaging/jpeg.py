@@ -18,7 +18,7 @@ def small_jpeg(image: Nv12Image, longest_px: int) -> bytes:
         image: On the host.
         longest_px: Its longer side then, at most that of the picture.
     """
-    whole = image.width_px, image.height_px
+    whole = image.size_wh_px
     scale = min(1.0, longest_px / max(whole))
     width, height = (max(2, round(side * scale / 2) * 2) for side in whole)
     rgb = np.empty((1, height, width, 3), np.uint8)

@@ -82,7 +82,7 @@ class _Pen:
 
     def __init__(self, image: Nv12Image) -> None:
         self._y, self._uv = image.y, image.uv
-        self._width, self._height = image.width_px, image.height_px
+        self._width, self._height = image.size_wh_px
         self._scale = max(0.4, self._height / 1080 * 1.1)
         self._thin = max(2, round(self._height / 540) * 2)
 

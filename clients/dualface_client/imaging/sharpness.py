@@ -73,7 +73,7 @@ def face_sharpness(image: Nv12Image, box_xyxy_px: FloatArray) -> float:
     Returns:
         As `detail`; 0 outside of the picture too.
     """
-    blocks = blocks_of((image.width_px, image.height_px), box_xyxy_px)
+    blocks = blocks_of(image.size_wh_px, box_xyxy_px)
     if blocks is None:
         return 0.0
     left, top, step, columns, rows = blocks

@@ -174,9 +174,7 @@ class FaceDetector:
             ServerError: The request cannot be sent.
         """
         name = FACE_DETECT.name
-        fits = [
-            Letterbox.fit((image.width_px, image.height_px), self._input_wh_px) for image in images
-        ]
+        fits = [Letterbox.fit(image.size_wh_px, self._input_wh_px) for image in images]
 
         def fill(pixels: Any) -> None:
             imaging.letterbox(images, fits, pixels)

@@ -189,7 +189,7 @@ class Look:
     def _usable(self, image: Nv12Image, faces: Faces) -> dict[int, float]:
         """Quality of the faces that are worth an embedding, by row, the largest ones."""
         least = _LOOKED_AT * self._settings.tracking.identity.min_quality
-        wh_px = image.width_px, image.height_px
+        wh_px = image.size_wh_px
         heights = faces.boxes_xyxy_px[:, 3] - faces.boxes_xyxy_px[:, 1]
         rows = [
             row

@@ -82,7 +82,7 @@ def _embed(
     faces = detector.submit([image], imaging).result()[0]
     row = _the_face(faces, f"--pin {side.value}={photo}")
     sharpness = float(imaging.sharpness(image, faces.boxes_xyxy_px[[row]])[0])
-    quality = face_quality(faces, row, (image.width_px, image.height_px), sharpness)
+    quality = face_quality(faces, row, image.size_wh_px, sharpness)
     if quality < min_quality:
         height = faces.boxes_xyxy_px[row, 3] - faces.boxes_xyxy_px[row, 1]
         raise UsageError(

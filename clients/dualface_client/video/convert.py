@@ -39,7 +39,7 @@ def plane_view(plane: VideoPlane, rows: int, row_bytes: int) -> ByteArray:
 
 def picture_of(image: Nv12Image) -> av.VideoFrame:
     """A host picture as x264 takes it; a copy."""
-    width, height = image.width_px, image.height_px
+    width, height = image.size_wh_px
     picture = av.VideoFrame(width, height, "nv12")
     y, uv = picture.planes
     plane_view(y, height, width)[:] = image.y

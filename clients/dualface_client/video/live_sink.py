@@ -136,7 +136,7 @@ class LiveSink:
             EncoderError: An encoder failed.
             SinkError: The frame has the wrong format, or the sink is closed.
         """
-        size = frame.image.width_px, frame.image.height_px
+        size = frame.image.size_wh_px
         if self._closed or size != self._wh or frame.time_base != self._time_base:
             raise SinkError(
                 f"frame {frame.index} is {size} in {frame.time_base} s, expected {self._wh} in "

@@ -264,7 +264,7 @@ class PyavSink:
     def _check_frame(self, frame: Frame) -> None:
         if self._state != "open":
             raise SinkError(f"{self._path}: the output is {self._state}; no frame can follow")
-        size = frame.image.width_px, frame.image.height_px
+        size = frame.image.size_wh_px
         if size != self._wh or frame.time_base != self._time_base:
             raise SinkError(
                 f"{self._path}: frame {frame.index} is {size} in {frame.time_base} s, expected "

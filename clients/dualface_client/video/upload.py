@@ -187,7 +187,7 @@ class DownloadingSink:
             SinkError: The output can no longer be written.
         """
         image = frame.image
-        width, height = image.width_px, image.height_px
+        width, height = image.size_wh_px
         luma, chroma = width * height, width * height // 2
         if self._pinned is None or len(self._pinned.pixels) != luma + chroma:
             self._pinned = _Pinned(self._stream, luma + chroma)
