@@ -359,13 +359,14 @@ def test_canvases_are_encoded_by_x264(tmp_path: Path, stream: CudaStream) -> Non
 def test_nvdec_takes_a_live_stream_over_and_its_canvases_come_back(
     tmp_path: Path, codec: str, bf: str
 ) -> None:
-    params = {"x265-params": f"keyint=15:bframes={bf}"}
+    params = {"x265-params": f"keyint=15:bframes={bf}:open-gop=0"}
     options = {"g": "15", "bf": bf} if codec == "libx264" else params
     path = media.make(tmp_path / "a.mp4", clip(frames=60, codec=codec, options=options))
     device = CudaDevice(live_settings(StreamSettings()))
-    place = LiveInput(str(path), str(path))
+    place, said = LiveInput(str(path), str(path)), list[str]()
     with device.lend_stream() as share:
-        live = LiveSource(place, threading.Event(), lambda news: None, device=share.live_decoder())
+        decoder = share.live_decoder(said.append)
+        live = LiveSource(place, threading.Event(), lambda news: None, device=decoder)
         with closing(live):
             source = share.to_device(live)
             target = target_of(str(tmp_path / "out.mp4"), "", "a", TargetOptions())
@@ -375,7 +376,7 @@ def test_nvdec_takes_a_live_stream_over_and_its_canvases_come_back(
                 pictures.append(share.download(frame.image))
                 sink.write(frame)
             assert sink.close()
-            assert (source.info.notes, source.warnings) == ((), ())
+            assert (source.info.notes, source.warnings, said) == ((), (), [])
             assert not any(live.dropped.values())
             assert live.on_device > 30
     given = list(PyavSource(path))
@@ -392,14 +393,16 @@ def test_a_live_stream_whose_pictures_change_their_size_goes_on_on_the_cpu(tmp_p
     parts = [media.make(tmp_path / f"{n}.ts", each) for n, each in enumerate(clips)]
     path = media.join(tmp_path / "both.ts", parts)
     device = CudaDevice(live_settings(StreamSettings()))
-    place = LiveInput(str(path), str(path))
+    place, said = LiveInput(str(path), str(path)), list[str]()
     with device.lend_stream() as share:
-        live = LiveSource(place, threading.Event(), lambda news: None, device=share.live_decoder())
+        decoder = share.live_decoder(said.append)
+        live = LiveSource(place, threading.Event(), lambda news: None, device=decoder)
         with closing(live):
             frames = list(share.to_device(live))
             assert len(frames) == 60
             assert {frame.image.y.shape for frame in frames} == {SIZE[::-1]}
-            assert "another size, shape or colour" in live.warnings[-1]
+            assert live.on_device > 10
+            assert "another size, shape or colour" in said[-1]
 
 
 def test_pictures_are_allocated_with_little_waste(stream: CudaStream) -> None:

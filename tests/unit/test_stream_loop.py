@@ -47,13 +47,13 @@ from dualface_client.settings.stream import (
     QueueSettings,
     StreamSettings,
 )
-from dualface_client.stream.controls import Controls
+from dualface_client.stream.controls import Controls, Outside
 from dualface_client.stream.device import Device, StreamDevice
 from dualface_client.stream.job import Job, new_statuses
-from dualface_client.stream.live import live_input, live_settings
+from dualface_client.stream.live import live_decoder, live_input, live_settings
 from dualface_client.stream.loop import StreamLoop, StreamParts, live_wait
 from dualface_client.stream.preview import PreviewTap
-from dualface_client.stream.runner import LiveModels, Models, Runner
+from dualface_client.stream.runner import LiveModels, Models, Runner, StreamRun
 from dualface_client.stream.seams import FrameSink, FrameSource, Glimpses, LiveFigures
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
@@ -72,6 +72,7 @@ from dualface_client.types import (
     View,
 )
 from dualface_client.video.disk_wait import DiskWait
+from dualface_client.video.live_input import LiveInput
 from dualface_client.video.null_sink import HostSink
 from tests.media import Clip, make
 from tests.processes import wait_until
@@ -878,6 +879,38 @@ def test_a_server_that_refuses_a_late_live_frame_costs_that_frame_alone() -> Non
     report = stage.status.snapshot()
     assert (report.frames_out, report.dropped["behind"]) == (0, 1)
     assert any("refused frames that came too late" in note for note in report.warnings)
+
+
+def test_what_comes_by_udp_is_decoded_on_the_cpu_and_the_report_says_so(tmp_path: Path) -> None:
+    class Decoder:
+        why = ""
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    class Decoding(FakeDevice):
+        def live_decoder(self, tell: Callable[[str], None]) -> Any:
+            return Decoder()
+
+    job = Job("door", tmp_path / "door", None, address="rtsp://camera/door")
+    (status,) = new_statuses([job])
+    run = StreamRun(
+        job,
+        status,
+        Stop(),
+        StreamSettings(),
+        Decoding({}),
+        StageClock(),
+        Outside(),
+        lambda: None,
+    )
+    by_tcp = LiveInput("rtsp://camera/door", "rtsp://camera/door")
+    assert isinstance(live_decoder(run, by_tcp), Decoder)
+    assert not status.snapshot().warnings
+    assert live_decoder(run, replace(by_tcp, transport="udp")) is None
+    assert live_decoder(run, replace(by_tcp, url="udp://camera")) is None
+    (note,) = status.snapshot().warnings
+    assert note.startswith("decoded on the CPU: its network may lose parts of pictures")
 
 
 @pytest.mark.parametrize("encoder", ["none", "auto"])

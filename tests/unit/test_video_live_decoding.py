@@ -21,7 +21,7 @@ import pytest
 from dualface_client.types import Frame
 from dualface_client.video.color import spec_of
 from dualface_client.video.convert import Nv12Converter
-from dualface_client.video.deinterlace import Picture
+from dualface_client.video.deinterlace import Deinterlacer, Picture
 from dualface_client.video.ffmpeg import packet_of
 from dualface_client.video.live_decoding import (
     DeviceDecoderLostError,
@@ -44,14 +44,19 @@ Shown = tuple[int | None, bytes]
 class HostDecoder:
     """Pictures of the first one's size, like those of an engine."""
 
-    def __init__(self, engine: HostEngine, codec: str, size_wh: tuple[int, int]) -> None:
-        self._engine, self._size_wh = engine, size_wh
+    def __init__(
+        self, engine: HostEngine, codec: str, size_wh: tuple[int, int], *, at_once: bool
+    ) -> None:
+        self._engine, self._size_wh, self._at_once = engine, size_wh, at_once
+        self._latest_pts = -1
         self._context: Any = av.CodecContext.create(codec, "r")
         self._context.thread_type = "SLICE"
 
     def decode(self, part: Any, pts: int | None) -> list[DevicePicture]:
-        if pts != -1:
+        if pts is not None and pts >= 0:
             self._engine.packets += 1
+            self._engine.disorder += self._at_once and pts < self._latest_pts
+            self._latest_pts = max(pts, self._latest_pts)
             if self._engine.packets in self._engine.breaks_at:
                 raise DeviceDecoderLostError("it broke")
         if part is not None:
@@ -73,26 +78,27 @@ class HostEngine:
         opened: What was opened: codec, size and `at_once`.
         packets: Handed to decoders.
         pictures: Decoded.
+        disorder: Packets that a decoder without reordering was not meant for.
         breaks_at: Numbers of packets at which it fails.
     """
 
     def __init__(self, breaks_at: Sequence[int] = ()) -> None:
         self.gate = threading.Event()
         self.opened: list[tuple[str, tuple[int, int], bool]] = []
-        self.packets = self.pictures = 0
+        self.packets = self.pictures = self.disorder = 0
         self.breaks_at = frozenset(breaks_at)
         self.closed = False
 
     def why_not(self, codec: str, first: Picture) -> str | None:
-        if str(Orientation.of(first.frame)):
-            return "turned"
+        if first.frame.interlaced_frame:
+            return "interlaced pictures"
         return "samples that are not square" if first.sample_aspect != 1 else None
 
     def open(self, codec: str, first: Picture, *, at_once: bool) -> HostDecoder:
         assert self.gate.wait(20)
         size_wh = first.frame.width, first.frame.height
         self.opened.append((codec, size_wh, at_once))
-        return HostDecoder(self, codec, size_wh)
+        return HostDecoder(self, codec, size_wh, at_once=at_once)
 
     def close(self) -> None:
         self.closed = True
@@ -186,7 +192,7 @@ def test_a_device_takes_over_at_any_packet_and_nothing_is_lost_or_shown_twice(
         engine = HostEngine()
         found, decoding, _ = shown(fresh(packets), engine, open_at)
         assert found == expected, open_at
-        assert decoding.undecodable == 0
+        assert (decoding.undecodable, engine.disorder) == (0, 0)
         moved.append(engine.pictures)
     assert moved[0] >= 55
     assert max(moved) <= 60
@@ -240,22 +246,26 @@ def test_what_differs_from_the_first_picture_is_the_cpus(
     engine = HostEngine()
     found, _, _ = shown(fresh(packets), engine)
     assert found == expected
-    begins_plain = not is_first or not {"sample_aspect", "codec"} & set(change)
-    assert len(engine.opened) == (1 if begins_plain else 0) or is_first
+    # The engine has one of the two, unless all have to look like what it cannot decode.
+    has_one = not (is_first and "sample_aspect" in change)
+    assert len(engine.opened) == has_one
+    assert (engine.pictures > 0) == has_one
     assert engine.pictures <= 60
 
 
 def test_an_engine_that_breaks_costs_a_group_and_is_tried_with_the_next_connection(
     tmp_path: Path,
 ) -> None:
-    path = make(tmp_path / "a.mp4", replace(CLIP, options={"g": "20", "bf": "0"}))
-    packets = packets_of(path, path, count=120)
-    engine = HostEngine(breaks_at=[10])
-    found, decoding, _ = shown(fresh(packets), engine)
-    assert len(found) + decoding.undecodable == 120
-    assert decoding.undecodable == 11  # 10 to 20 of the first connection
-    assert len(engine.opened) == 2
-    assert engine.pictures >= 60
+    for bf in ("0", "2"):
+        path = make(tmp_path / f"{bf}.mp4", replace(CLIP, options={"g": "20", "bf": bf}))
+        packets = packets_of(path, path, count=120)
+        for breaks_at in (10, 19, 21, 35, 58):
+            engine = HostEngine(breaks_at=[breaks_at])
+            found, decoding, _ = shown(fresh(packets), engine)
+            assert len(found) + decoding.undecodable == 120
+            assert 0 < decoding.undecodable <= 20 + int(bf)
+            assert len(engine.opened) == 2
+            assert engine.pictures >= 60
 
 
 def test_an_engine_that_breaks_before_it_took_over_costs_nothing(tmp_path: Path) -> None:
@@ -295,23 +305,82 @@ def test_an_opening_for_an_earlier_connection_is_not_used_for_a_later_one(tmp_pa
         assert 20 <= engine.pictures <= 60
 
 
-def test_reordering_that_begins_later_is_in_order_from_the_next_key_frame_on(
-    tmp_path: Path,
-) -> None:
+def test_reordering_is_noticed_where_the_decoder_does_not_tell(tmp_path: Path) -> None:
     class Unaware:
-        """A decoder that takes the stream for one without reordering."""
-
         reorder_depth = 0
 
         def __init__(self, context: Any) -> None:
             self.decode, self.flush_buffers = context.decode, context.flush_buffers
 
-    packets = fresh(packets_of(make(tmp_path / "a.mp4", CLIP), count=60))
-    connection = replace(packets[0].connection, pictures=Unaware(packets[0].connection.pictures))
+    packets = packets_of(make(tmp_path / "a.mp4", CLIP), count=60)
+    expected, _, _ = shown(fresh(packets))
+    for open_at in range(0, 60, 3):
+        given = fresh(packets)
+        connection = replace(given[0].connection, pictures=Unaware(given[0].connection.pictures))
+        engine = HostEngine()
+        unaware = [LivePacket(connection, packet.packet) for packet in given]
+        found, decoding, _ = shown(unaware, engine, open_at)
+        assert (found, decoding.undecodable, engine.disorder) == (expected, 0, 0), open_at
+
+
+def test_reordering_that_begins_later_is_in_order_from_the_next_key_frame_on(
+    tmp_path: Path,
+) -> None:
+    path = make(tmp_path / "a.mp4", replace(CLIP, options={"g": "20", "bf": "0"}))
+    packets = fresh(packets_of(path, count=60))
+    late, before = packets[25].packet, packets[23].packet
+    late.pts = (before.pts or 0) + 1
     engine = HostEngine()
-    found, decoding, _ = shown([LivePacket(connection, p.packet) for p in packets], engine)
+    found, decoding, _ = shown(packets, engine)
     assert [at_once for _, _, at_once in engine.opened] == [True, False]
+    assert (len(found), decoding.undecodable, engine.disorder) == (60, 0, 1)
+
+
+@pytest.mark.parametrize("open_at", [0, 12, 30])
+@pytest.mark.parametrize("at", [10, 20, 25])
+@pytest.mark.parametrize("by_s", [0.2, 0.4])
+def test_a_clock_that_steps_back_costs_no_picture(
+    tmp_path: Path, by_s: float, at: int, open_at: int
+) -> None:
+    path = make(tmp_path / "a.mp4", replace(CLIP, options={"g": "20", "bf": "0"}))
+    packets = fresh(packets_of(path, count=60))
+    for packet in packets[at:]:
+        packet.packet.pts = (packet.packet.pts or 0) - round(by_s * 90_000)
+        packet.packet.dts = packet.packet.pts
+    engine = HostEngine()
+    found, decoding, _ = shown(packets, engine, open_at)
     assert (len(found), decoding.undecodable) == (60, 0)
+    assert [at_once for _, _, at_once in engine.opened] == [True]
+    assert engine.pictures > 20
+
+
+def test_neighbours_with_one_time_are_both_shown(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", replace(CLIP, options={"g": "20", "bf": "0"}))
+    for at in range(1, 15):
+        packets = fresh(packets_of(path, count=60))
+        packets[at].packet.pts = packets[at - 1].packet.pts
+        found, decoding, _ = shown(packets, HostEngine(), at)
+        assert (len(found), decoding.undecodable) == (60, 0), at
+
+
+def test_a_picture_that_waits_to_be_deinterlaced_comes_before_a_devices(tmp_path: Path) -> None:
+    woven = replace(CLIP, frames=10, interlaced=True, options={"g": "20", "bf": "0"})
+    plain = replace(CLIP, frames=40, options={"g": "20", "bf": "0"})
+    paths = [make(tmp_path / f"{n}.mp4", clip) for n, clip in enumerate((woven, plain, woven))]
+    packets = fresh(packets_of(*paths, count=60))
+    engine = HostEngine()
+    engine.gate.set()
+    device = LiveDevice(engine)
+    decoding = LiveDecoding(Deinterlacer(), device)
+    stamps: list[int] = []
+    for packet in packets:
+        wait_until(nothing_opens)
+        stamps += [picture.pts or 0 for picture in decoding.push(packet)]
+    stamps += [picture.pts or 0 for picture in decoding.rest()]
+    device.close()
+    assert len(stamps) == 60
+    assert stamps == sorted(stamps)
+    assert engine.pictures > 30
 
 
 def test_a_damaged_packet_costs_the_rest_of_its_group(tmp_path: Path) -> None:
@@ -363,7 +432,7 @@ def test_an_end_does_not_wait_for_a_decoder_that_waits_to_be_opened(tmp_path: Pa
 def test_what_no_device_can_begin_with_is_said(tmp_path: Path, codec: str, why: str) -> None:
     options = {"g": "20", "x264-params": "open-gop=1:bframes=2:intra-refresh=0"}
     clip = replace(CLIP, codec=codec, options=options if codec == "libx264" else {})
-    packets = packets_of(make(tmp_path / "a.mp4", clip), count=60)
+    packets = packets_of(make(tmp_path / "a.ts", clip), count=60)
     if codec == "libx264":
         packets = packets[20:]  # behind the only IDR picture
     engine = HostEngine()
@@ -383,10 +452,9 @@ def through(source: LiveSource, connections: Connections, count: int) -> list[Fr
 def camera(tmp_path: Path) -> Callable[..., tuple[list[Frame], LiveSource]]:
     path = make(tmp_path / "a.mp4", replace(CLIP, options={"g": "20", "bf": "0"}))
 
-    def play(engine: HostEngine, place: Any = CAMERA) -> tuple[list[Frame], LiveSource]:
-        engine.gate.set()
+    def play(engine: HostEngine) -> tuple[list[Frame], LiveSource]:
         connections = Connections(*[partial(Broken, path, 10_000)] * 3)
-        source = connections.source(place, LiveDevice(engine))
+        source = connections.source(device=LiveDevice(engine))
         return through(source, connections, 180), source
 
     return play
@@ -394,6 +462,7 @@ def camera(tmp_path: Path) -> Callable[..., tuple[list[Frame], LiveSource]]:
 
 def test_a_sources_frames_are_a_devices(camera: Any) -> None:
     engine = HostEngine()
+    engine.gate.set()
     frames, source = camera(engine)
     assert len(frames) == 180
     assert 100 < source.on_device <= engine.pictures
@@ -402,8 +471,11 @@ def test_a_sources_frames_are_a_devices(camera: Any) -> None:
     assert engine.closed
 
 
-def test_what_a_network_may_lose_parts_of_stays_on_the_cpu(camera: Any) -> None:
-    engine = HostEngine()
-    frames, source = camera(engine, replace(CAMERA, transport="udp"))
-    assert (len(frames), source.on_device, engine.opened) == (180, 0, [])
-    assert "decoded on the CPU: its network may lose parts" in source.warnings[0]
+def test_a_source_whose_decoder_is_not_used_says_why(camera: Any) -> None:
+    class Never(HostEngine):
+        def why_not(self, codec: str, first: Picture) -> str | None:
+            return "this engine is another one's"
+
+    _, source = camera(Never())
+    assert source.on_device == 0
+    assert source.warnings == ("decoded on the CPU: this engine is another one's",)

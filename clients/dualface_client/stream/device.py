@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -50,8 +51,12 @@ class StreamDevice(ABC):
 
         return PyavGlimpses(path, video_track)
 
-    def live_decoder(self) -> DeviceDecoder | None:
-        """Decodes a live input on this device where it can; None if it never can."""
+    def live_decoder(self, tell: Callable[[str], None]) -> DeviceDecoder | None:
+        """Decodes a live input on this device where it can; None if it never can.
+
+        Args:
+            tell: Hears why the CPU decodes, where that will not be over soon.
+        """
         return None
 
     def rehearse_decoding(self) -> None:  # noqa: B027 - the host's decoders open at once

@@ -7,7 +7,7 @@ import gc
 import importlib.util
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -196,9 +196,13 @@ class CudaStreamDevice(StreamDevice):
         limit = self._frames_limit
         return open_device_source(path, self._stream, frames_limit=limit, video_track=video_track)
 
-    def live_decoder(self) -> LiveDevice:
-        """NVDEC, for a live input that it can decode."""
-        return LiveDevice(live_nvdec.NvdecEngine(self._stream, self._frames_limit))
+    def live_decoder(self, tell: Callable[[str], None]) -> LiveDevice:
+        """NVDEC, for a live input that it can decode.
+
+        Args:
+            tell: Hears why the CPU decodes.
+        """
+        return LiveDevice(live_nvdec.NvdecEngine(self._stream, self._frames_limit), tell)
 
     def rehearse_decoding(self) -> None:
         """Opens NVDEC and makes pictures of the size that most cameras send.

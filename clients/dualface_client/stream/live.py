@@ -16,7 +16,9 @@ from dualface_client.observe.report import OutputReport, StreamStatus
 from dualface_client.observe.run_log import log_event
 from dualface_client.settings.addresses import problem_of, scheme_of, shown, with_secret
 from dualface_client.settings.stream import InputSettings, OutputSettings, StreamSettings
+from dualface_client.stream.device import StreamDevice
 from dualface_client.stream.job import Job
+from dualface_client.video.live_decoding import DeviceDecoder
 from dualface_client.video.live_encoded import Target
 from dualface_client.video.live_input import LiveInput
 from dualface_client.video.live_reader import LiveNews
@@ -190,6 +192,10 @@ class LiveRun(Protocol):
     def status(self) -> StreamStatus:
         """Kept up to date."""
 
+    @property
+    def device(self) -> StreamDevice:
+        """Its share of the device."""
+
 
 def connection_teller(run: LiveRun) -> Callable[[LiveNews], None]:
     """Puts what happens to a connection into the status and the log.
@@ -214,6 +220,27 @@ def connection_teller(run: LiveRun) -> Callable[[LiveNews], None]:
         log_event(f"source_{news.event}", news.text, stream=run.job.name, level=level)
 
     return tell
+
+
+def live_decoder(run: LiveRun, place: LiveInput) -> DeviceDecoder | None:
+    """What decodes an input on the stream's device; None if only the CPU may.
+
+    Args:
+        run: The stream.
+        place: Its input.
+    """
+
+    def tell(why: str) -> None:
+        text = f"decoded on the CPU: {why}"
+        run.status.warn(text)
+        log_event("decoded_on_cpu", text, stream=run.job.name, level=logging.WARNING)
+
+    decoder = run.device.live_decoder(tell)
+    if decoder is not None and not place.is_whole:
+        # A device decodes what lacks a part as a smear, in which faces are found.
+        tell("its network may lose parts of pictures, which only FFmpeg notices")
+        return None
+    return decoder
 
 
 def open_live_sink(

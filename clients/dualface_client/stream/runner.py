@@ -29,6 +29,7 @@ from dualface_client.stream.job import Job, ending, finished
 from dualface_client.stream.live import (
     LiveFigures,
     connection_teller,
+    live_decoder,
     live_input,
     live_settings,
     live_targets,
@@ -341,7 +342,7 @@ class Runner:
         run.status.update(live=True, phase="preparing")
         self._prepare_live(run)
         run.status.update(phase="connecting")
-        decoder, tell = run.device.live_decoder(), connection_teller(run)
+        decoder, tell = live_decoder(run, place), connection_teller(run)
         with closing(LiveSource(place, run.stop.event, tell, device=decoder)) as live:
             source = run.device.to_device(live)
             for note in source.info.notes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -47,6 +47,9 @@ class DeviceDecoder(Protocol):
 
     def takes(self, key: LivePacket) -> bool:
         """Whether it could begin with this key frame."""
+
+    def watch(self, packet: LivePacket) -> None:
+        """Looks at the times of a packet that the CPU decodes."""
 
     def offer(self, key: LivePacket, first: Picture) -> None:
         """Begins to open a decoder for what a key frame begins, if there is none yet.
@@ -115,7 +118,9 @@ class LiveDecoding:
         self._first_look: _Look | None = None
         self._is_on_device = self._began = self._is_offered = False
         self._in_decoder = 0
-        self._cpu_pts: int | None = None  # of the last picture that a device may decode again
+        # Of the CPU's pictures: from before the last key frame and to come, and since it.
+        self._owed = self._shown = 0
+        self._to_skip = 0  # pictures of a device that the CPU has shown
         self._since_key: list[LivePacket] = []
         self.undecodable = 0
 
@@ -142,21 +147,25 @@ class LiveDecoding:
         else:
             self._keep(packet)
             caught_up = self._caught_up()
-            yield from self._on_cpu(packet) if caught_up is None else caught_up
+            if caught_up is None:
+                yield from self._on_cpu(packet)
+            else:
+                yield from self._deinterlaced_rest()
+                yield from caught_up
 
     def rest(self) -> Iterator[Picture | DevicePicture]:
         """What the decoder of a connection that has ended still holds."""
         if self._connection is None:
             return
         yield from self._on_device(None) if self._is_on_device else self._on_cpu(None)
+        yield from self._deinterlaced_rest()
         self.undecodable += self._in_decoder
         self._in_decoder = 0
 
     def _to_cpu(self) -> None:
-        if self._is_on_device and self._connection is not None:
-            self._connection.pictures.flush_buffers()
         self._is_on_device = False
-        self._cpu_pts, self._since_key = None, []
+        self._owed = self._shown = self._to_skip = 0
+        self._since_key = []
 
     def _stays(self, key: LivePacket) -> bool:
         return self._device is not None and self._device.is_ready(key)
@@ -165,8 +174,9 @@ class LiveDecoding:
         """Keeps what a device has to decode in order to take over, as far as it may."""
         if self._device is None:
             return
+        self._device.watch(packet)
         if packet.packet.is_keyframe:
-            self._is_offered = False
+            self._is_offered, self._owed, self._shown = False, self._in_decoder, 0
             self._since_key = [packet] if self._device.takes(packet) else []
         elif self._since_key:
             self._since_key.append(packet)
@@ -176,21 +186,35 @@ class LiveDecoding:
     def _caught_up(self) -> list[DevicePicture] | None:
         """Has a device that is ready decode what was kept; None if the CPU goes on."""
         device, kept = self._device, self._since_key
-        if device is None or not kept or self._cpu_pts is None:
+        # The CPU may still hold pictures from before the key frame, which no other decoder has.
+        if device is None or not kept or self._owed or not self._shown:
             return None
-        # Until then, the CPU's decoder may still hold pictures from before the key frame.
-        if self._cpu_pts < (kept[0].packet.pts or 0) or not device.is_ready(kept[0]):
+        if not device.is_ready(kept[0]):
             return None
-        self._since_key = []
+        self._since_key, self._to_skip = [], self._shown
+        found: list[DevicePicture] = []
         try:
-            found = [picture for packet in kept for picture in device.decode(packet)]
+            for packet in kept:
+                found += self._unseen(device.decode(packet))
         except DeviceDecoderLostError:  # nothing is lost: the CPU has all but the last packet
+            self._to_skip = 0
             return None
         self._is_on_device = True
-        self._in_decoder += 1
+        self._in_decoder = max(0, self._in_decoder + 1 - len(found))
         if self._connection is not None:
             self._connection.pictures.flush_buffers()
-        return list(self._new(found))
+        return found
+
+    def _unseen(self, pictures: list[DevicePicture]) -> list[DevicePicture]:
+        """Without those that the CPU has shown before the device took over."""
+        skipped = min(self._to_skip, len(pictures))
+        self._to_skip -= skipped
+        return pictures[skipped:]
+
+    def _deinterlaced_rest(self) -> Iterator[Picture]:
+        """A picture that waited for a later one of the CPU."""
+        if self._deinterlacer is not None:
+            yield from self._deinterlacer.flush()
 
     def _on_cpu(self, packet: LivePacket | None) -> Iterator[Picture]:
         connection = self._connection
@@ -206,31 +230,28 @@ class LiveDecoding:
             return
         for frame in frames:
             self._in_decoder = max(0, self._in_decoder - 1)
+            is_of_group = not self._owed
+            self._owed, self._shown = max(0, self._owed - 1), self._shown + is_of_group
             if frame.is_corrupt:  # faces are found even in smears
                 self.undecodable += 1
                 self._since_key = []
                 continue
             pts = frame.pts if frame.pts is not None else frame.dts
             picture = Picture(frame, pts, 0, connection.aspect or _NO_ASPECT)
-            self._offer(picture)
-            self._cpu_pts = pts
+            self._offer(picture, is_of_group=is_of_group)
             if self._deinterlacer is None:
                 yield picture
             else:
                 yield from self._deinterlacer.push(picture)
 
-    def _offer(self, picture: Picture) -> None:
+    def _offer(self, picture: Picture, *, is_of_group: bool) -> None:
         """Offers what comes since the last key frame, once, where it looks like the first one."""
         if self._device is None:
             return
-        look = _Look.of(picture)
-        self._first_look = self._first_look or look
-        if self._is_offered or not self._since_key:
+        self._first_look = self._first_look or _Look.of(picture)
+        if self._is_offered or not self._since_key or not is_of_group:
             return
-        key = self._since_key[0]
-        if picture.pts is None or picture.pts < (key.packet.pts or 0):
-            return  # a picture from before it
-        self._is_offered = True
+        key, look, self._is_offered = self._since_key[0], _Look.of(picture), True
         if look == self._first_look:
             self._device.offer(key, picture)
         else:
@@ -248,15 +269,7 @@ class LiveDecoding:
             self._to_cpu()
             self._began = False
             return
-        yield from self._new(found)
-
-    def _new(self, pictures: Iterable[DevicePicture]) -> Iterator[DevicePicture]:
-        """Those that the CPU has not decoded before the device took over."""
-        for picture in pictures:
-            if self._cpu_pts is not None and picture.pts is not None:
-                if picture.pts <= self._cpu_pts:
-                    continue
-                self._cpu_pts = None  # nor any later one
+        for picture in self._unseen(found):
             self._in_decoder = max(0, self._in_decoder - 1)
             yield picture
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,18 +86,20 @@ class LiveDevice:
 
     Args:
         engine: Opens the decoders; closed with this.
+        tell: Hears why the CPU decodes, where that will not be over soon.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, tell: Callable[[str], None] = lambda why: None) -> None:
         self._engine = engine
+        self._tell = tell
         self._why = "no key frame came"
         self._wanted: _Wanted | None = None  # the latest, open or not
         self._opened: tuple[_Wanted, EngineDecoder] | None = None
-        self._opening: threading.Thread | None = None
+        self._openings: list[threading.Thread] = []
         self._refused: tuple[Connection, bytes] | None = None
         self._failed: Connection | None = None
         self._reordered: Connection | None = None
-        self._latest_pts = 0
+        self._latest: tuple[Connection, int, int] | None = None  # PTS and DTS
         self._examined: tuple[LivePacket, bytes] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -115,11 +118,23 @@ class LiveDevice:
             self._let_go("its header makes no sense")
         elif annexb.codec not in _CODECS:
             self._let_go(f"codec {annexb.codec}")
-        elif not self._sets(key) or not begins_anew(data, annexb.codec):
+        elif data and not (self._sets(key) and begins_anew(data, annexb.codec)):
             self._let_go("its key frames are not pictures that a decoder can begin with (IDR)")
         else:
-            return True
+            return bool(data)
         return False
+
+    def watch(self, packet: LivePacket) -> None:
+        """Looks whether pictures are shown in another order than they are decoded in."""
+        pts, dts = packet.packet.pts, packet.packet.dts
+        if pts is None or dts is None:
+            return
+        if self._latest is not None and self._latest[0] is packet.connection:
+            _, latest_pts, latest_dts = self._latest
+            if pts < latest_pts and dts > latest_dts:
+                self._reordered = packet.connection
+            pts = max(pts, latest_pts) if dts > latest_dts else pts
+        self._latest = packet.connection, pts, dts
 
     def offer(self, key: LivePacket, first: Picture) -> None:
         """Begins to open a decoder for what a key frame begins, if there is none yet.
@@ -137,12 +152,13 @@ class LiveDevice:
         if why := self._engine.why_not(codec, first):
             self.refuse(key, why)
             return
-        self._let_go("its decoder is not open yet")
-        self._wanted = wanted
-        self._opening = threading.Thread(
+        with self._lock:
+            self._opened, self._wanted, self._why = None, wanted, "its decoder is not open yet"
+        opening = threading.Thread(
             target=self._open, args=(wanted, first, self._whole(key)), name="open", daemon=True
         )
-        self._opening.start()
+        self._openings = [*(each for each in self._openings if each.is_alive()), opening]
+        opening.start()
 
     def refuse(self, key: LivePacket, why: str) -> None:
         """Takes no key frame any more that begins the same as this one."""
@@ -170,19 +186,21 @@ class LiveDevice:
             if opened is None or self._closing.is_set():
                 return []
             try:
-                pictures = self._decoded(*opened, packet)
+                pictures = self._decoded(opened[1], packet)
             except DeviceDecoderLostError as error:
                 self._opened = self._wanted = None
-                self._why = str(error)
+                self._say(str(error))
                 raise
+            if self._closing.is_set():
+                self._opened = None
         return [each for each in pictures if each.pts is None or each.pts > _TRIAL_PTS]
 
     def close(self) -> None:
         """Ends; safe to call from any thread, and twice."""
         self._closing.set()
         self._engine.close()
-        if self._opening is not None:
-            self._opening.join(_CLOSE_TIMEOUT_S)
+        for opening in self._openings:
+            opening.join(_CLOSE_TIMEOUT_S)
         # A thread that decodes drops it itself.
         if self._lock.acquire(blocking=False):
             self._opened = None
@@ -192,7 +210,12 @@ class LiveDevice:
         """Of what is open, or will be."""
         with self._lock:
             self._opened = self._wanted = None
+            self._say(why)
+
+    def _say(self, why: str) -> None:
+        if why != self._why:
             self._why = why
+            self._tell(why)
 
     def _open(self, wanted: _Wanted, first: Picture, data: bytes) -> None:
         """Opens the decoder and has it decode a key frame."""
@@ -206,34 +229,30 @@ class LiveDevice:
             decoder = self._engine.open(codec, first, at_once=wanted.at_once)
             decoder.decode(packet_of(data), _TRIAL_PTS)
         except Exception as error:  # the CPU goes on, whatever a library raises
-            if self._is_wanted(wanted):
-                self._failed, self._why = wanted.connection, f"no decoder could be opened ({error})"
+            with self._lock:
+                if self._is_wanted(wanted):  # and so is not tried again
+                    self._say(f"no decoder could be opened ({error})")
             return
         finally:
             _OPENING.release()
         with self._lock:
             if self._is_wanted(wanted):
-                self._opened, self._why, self._latest_pts = (wanted, decoder), "", 0
+                self._opened, self._why = (wanted, decoder), ""
 
     def _is_wanted(self, wanted: _Wanted) -> bool:
         return self._wanted is wanted and not self._closing.is_set()
 
-    def _decoded(
-        self, wanted: _Wanted, decoder: EngineDecoder, packet: LivePacket | None
-    ) -> list[DevicePicture]:
+    def _decoded(self, decoder: EngineDecoder, packet: LivePacket | None) -> list[DevicePicture]:
         if packet is None:
             return decoder.decode(None, None)
-        data, pts = self._whole(packet), packet.packet.pts
-        if packet.connection is not wanted.connection or not data:
+        self.watch(packet)
+        data = self._whole(packet)
+        if not data:
             raise DeviceDecoderLostError("a packet was damaged")
-        if pts is not None:
-            if pts < self._latest_pts and wanted.at_once:
-                self._reordered = wanted.connection  # from the next key frame on in order again
-            self._latest_pts = max(self._latest_pts, pts)
         try:
-            return decoder.decode(packet_of(data), pts)
+            return decoder.decode(packet_of(data), packet.packet.pts)
         except DeviceDecoderLostError:
-            self._failed = wanted.connection
+            self._failed = packet.connection
             raise
 
     def _whole(self, packet: LivePacket) -> bytes:

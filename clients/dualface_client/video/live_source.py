@@ -60,8 +60,7 @@ class LiveSource:
         self._reader = reader or LiveReader(place, stop, tell)
         self._device = device
         deinterlacer = Deinterlacer() if deinterlace and can_deinterlace() else None
-        # What lacks a part is decoded as a smear, and faces are found in those. FFmpeg tells them.
-        self._decoding = LiveDecoding(deinterlacer, device if place.is_whole else None)
+        self._decoding = LiveDecoding(deinterlacer, device)
         self._resized = 0
         self.on_device = 0
         self._last_pts = -1
@@ -137,7 +136,8 @@ class LiveSource:
             (self._resized, "frames had another size or shape and were fitted into the first's"),
         )
         notes = [f"{count} {what}" for count, what in counted if count]
-        if self._device is not None and (why := self._why_on_cpu):
+        if self._device is not None and not self.on_device:
+            why = self._device.why or "no key frame came after its decoder was open"
             notes.append(f"decoded on the CPU: {why}")
         return tuple(notes)
 
@@ -158,12 +158,6 @@ class LiveSource:
         self._reader.close()
         if self._device is not None:
             self._device.close()
-
-    @property
-    def _why_on_cpu(self) -> str:
-        if not self._place.is_whole:
-            return "its network may lose parts of pictures, which NVDEC would show damaged"
-        return self._device.why if self._device is not None else ""
 
     def _image_of(self, picture: Picture | DevicePicture) -> Nv12Image:
         if isinstance(picture, DevicePicture):
