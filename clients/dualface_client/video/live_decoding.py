@@ -92,6 +92,89 @@ class _Look:
         return cls(size_wh, picture.sample_aspect, Orientation.of(frame), spec_of(frame))
 
 
+class _Group:
+    """The packets since a key frame, and which of their pictures the CPU has shown.
+
+    Times say which, where they rise as they should. Where they step back or repeat, pictures are
+    counted, which is wrong where the CPU has lost one without a word.
+    """
+
+    def __init__(self, key: LivePacket, before: _Group | None, owed: int, *, is_kept: bool) -> None:
+        """Begins with a key frame.
+
+        Args:
+            key: The key frame.
+            before: The group before it on the same connection.
+            owed: Pictures from before it that the CPU has not shown.
+            is_kept: Whether the packets are kept.
+        """
+        self._key_pts = key.packet.pts
+        self._owed, self._shown = owed, 0
+        self._shown_pts: int | None = None
+        self._is_past = False  # a device's pictures
+        self._stamps: set[int] = set()
+        self._latest: tuple[int, int] = (-1, -1) if before is None else before._latest  # PTS, DTS
+        self.latest_pts: int = -1 if before is None else before.latest_pts
+        self._tells_by_time = self._key_pts is not None and self._key_pts > self.latest_pts
+        self._packets: list[LivePacket] = []
+        self._is_kept = is_kept
+        self.add(key)
+
+    @property
+    def packets(self) -> list[LivePacket]:
+        """What a device has to decode, empty where that is not known or too much."""
+        return self._packets if self._is_kept else []
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the CPU has shown a picture of it, and so all from before it."""
+        return self._shown > 0 and (self._tells_by_time or not self._owed)
+
+    def add(self, packet: LivePacket) -> None:
+        """One more packet."""
+        pts, dts = packet.packet.pts, packet.packet.dts
+        self._packets.append(packet)
+        if pts is None or len(self._packets) > _CATCH_UP_LIMIT:
+            self.forget()
+        if pts is None:
+            return
+        is_back = dts is None or (dts < self._latest[1] and pts < self._latest[0])
+        if is_back or pts in self._stamps or pts < (self._key_pts or 0):
+            self._tells_by_time = False
+        self._stamps.add(pts)
+        self._latest = pts, dts or 0
+        self.latest_pts = max(self.latest_pts, pts)
+
+    def forget(self) -> None:
+        """Keeps nothing until the next key frame."""
+        self._packets, self._is_kept = [], False
+
+    def decoded(self, pts: int | None) -> bool:
+        """Notes the CPU's next picture; returns whether it is of this group."""
+        if self._tells_by_time and pts is not None and self._key_pts is not None:
+            is_own = pts >= self._key_pts
+        else:
+            is_own = not self._owed
+        self._owed -= self._owed > 0 and not is_own
+        self._shown += is_own
+        self._shown_pts = pts if is_own else self._shown_pts
+        return is_own
+
+    def unseen(self, pictures: list[DevicePicture]) -> list[DevicePicture]:
+        """Those of a device's next pictures that the CPU has not shown."""
+        first = 0
+        while not self._is_past and first < len(pictures):
+            self._is_past = not self._is_seen(pictures[first])
+            first += not self._is_past
+        return pictures[first:]
+
+    def _is_seen(self, picture: DevicePicture) -> bool:
+        if self._tells_by_time and picture.pts is not None and self._shown_pts is not None:
+            return picture.pts <= self._shown_pts
+        self._shown -= 1
+        return self._shown >= 0
+
+
 class LiveDecoding:
     """The decoders of a live stream's connections, one after the other.
 
@@ -118,10 +201,7 @@ class LiveDecoding:
         self._first_look: _Look | None = None
         self._is_on_device = self._began = self._is_offered = False
         self._in_decoder = 0
-        # Of the CPU's pictures: from before the last key frame and to come, and since it.
-        self._owed = self._shown = 0
-        self._to_skip = 0  # pictures of a device that the CPU has shown
-        self._since_key: list[LivePacket] = []
+        self._group: _Group | None = None
         self.undecodable = 0
 
     @property
@@ -164,8 +244,7 @@ class LiveDecoding:
 
     def _to_cpu(self) -> None:
         self._is_on_device = False
-        self._owed = self._shown = self._to_skip = 0
-        self._since_key = []
+        self._group = None
 
     def _stays(self, key: LivePacket) -> bool:
         return self._device is not None and self._device.is_ready(key)
@@ -176,40 +255,32 @@ class LiveDecoding:
             return
         self._device.watch(packet)
         if packet.packet.is_keyframe:
-            self._is_offered, self._owed, self._shown = False, self._in_decoder, 0
-            self._since_key = [packet] if self._device.takes(packet) else []
-        elif self._since_key:
-            self._since_key.append(packet)
-        if packet.packet.pts is None or len(self._since_key) > _CATCH_UP_LIMIT:
-            self._since_key = []
+            self._is_offered, is_kept = False, self._device.takes(packet)
+            self._group = _Group(packet, self._group, self._in_decoder, is_kept=is_kept)
+        elif self._group is not None:
+            self._group.add(packet)
 
     def _caught_up(self) -> list[DevicePicture] | None:
         """Has a device that is ready decode what was kept; None if the CPU goes on."""
-        device, kept = self._device, self._since_key
-        # The CPU may still hold pictures from before the key frame, which no other decoder has.
-        if device is None or not kept or self._owed or not self._shown:
+        device, group = self._device, self._group
+        # Before that, the CPU holds pictures from before the key frame, which nobody else has.
+        if device is None or group is None or not group.packets or not group.has_begun:
             return None
-        if not device.is_ready(kept[0]):
+        if not device.is_ready(group.packets[0]):
             return None
-        self._since_key, self._to_skip = [], self._shown
         found: list[DevicePicture] = []
         try:
-            for packet in kept:
-                found += self._unseen(device.decode(packet))
+            for packet in group.packets:
+                found += group.unseen(device.decode(packet))
         except DeviceDecoderLostError:  # nothing is lost: the CPU has all but the last packet
-            self._to_skip = 0
+            group.forget()
             return None
+        group.forget()
         self._is_on_device = True
         self._in_decoder = max(0, self._in_decoder + 1 - len(found))
         if self._connection is not None:
             self._connection.pictures.flush_buffers()
         return found
-
-    def _unseen(self, pictures: list[DevicePicture]) -> list[DevicePicture]:
-        """Without those that the CPU has shown before the device took over."""
-        skipped = min(self._to_skip, len(pictures))
-        self._to_skip -= skipped
-        return pictures[skipped:]
 
     def _deinterlaced_rest(self) -> Iterator[Picture]:
         """A picture that waited for a later one of the CPU."""
@@ -226,17 +297,16 @@ class LiveDecoding:
         except AV_ERRORS:
             # Cameras repeat key frames every few seconds; until then a picture may show damage.
             self._lose(1)
-            self._since_key = []
+            self._forget()
             return
         for frame in frames:
             self._in_decoder = max(0, self._in_decoder - 1)
-            is_of_group = not self._owed
-            self._owed, self._shown = max(0, self._owed - 1), self._shown + is_of_group
+            pts = frame.pts if frame.pts is not None else frame.dts
+            is_of_group = self._group is not None and self._group.decoded(pts)
             if frame.is_corrupt:  # faces are found even in smears
                 self.undecodable += 1
-                self._since_key = []
+                self._forget()
                 continue
-            pts = frame.pts if frame.pts is not None else frame.dts
             picture = Picture(frame, pts, 0, connection.aspect or _NO_ASPECT)
             self._offer(picture, is_of_group=is_of_group)
             if self._deinterlacer is None:
@@ -249,9 +319,10 @@ class LiveDecoding:
         if self._device is None:
             return
         self._first_look = self._first_look or _Look.of(picture)
-        if self._is_offered or not self._since_key or not is_of_group:
+        group = self._group
+        if group is None or not group.packets or self._is_offered or not is_of_group:
             return
-        key, look, self._is_offered = self._since_key[0], _Look.of(picture), True
+        key, look, self._is_offered = group.packets[0], _Look.of(picture), True
         if look == self._first_look:
             self._device.offer(key, picture)
         else:
@@ -269,9 +340,13 @@ class LiveDecoding:
             self._to_cpu()
             self._began = False
             return
-        for picture in self._unseen(found):
+        for picture in found if self._group is None else self._group.unseen(found):
             self._in_decoder = max(0, self._in_decoder - 1)
             yield picture
+
+    def _forget(self) -> None:
+        if self._group is not None:
+            self._group.forget()
 
     def _lose(self, count: int) -> None:
         lost = min(count, self._in_decoder)
