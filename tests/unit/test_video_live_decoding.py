@@ -354,6 +354,28 @@ def test_a_clock_that_steps_back_costs_no_picture(
     assert engine.pictures > 20
 
 
+def test_a_picture_that_the_cpu_loses_without_a_word_makes_none_come_twice(tmp_path: Path) -> None:
+    class Losing:
+        def __init__(self, context: Any) -> None:
+            self._context, self._left = context, 5
+            self.reorder_depth, self.flush_buffers = context.reorder_depth, context.flush_buffers
+
+        def decode(self, packet: Any) -> list[Any]:
+            frames: list[Any] = self._context.decode(packet)
+            self._left -= len(frames)
+            return [] if -3 < self._left <= 0 else frames
+
+    path = make(tmp_path / "a.mp4", CLIP)
+    for open_at in range(0, 60, 4):
+        given = fresh(packets_of(path, count=60))
+        connection = replace(given[0].connection, pictures=Losing(given[0].connection.pictures))
+        packets = [LivePacket(connection, packet.packet) for packet in given]
+        found, decoding, _ = shown(packets, HostEngine(), open_at)
+        stamps = [pts for pts, _ in found]
+        assert len(stamps) == len(set(stamps)), open_at
+        assert len(found) + decoding.undecodable == 60
+
+
 def test_neighbours_with_one_time_are_both_shown(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", replace(CLIP, options={"g": "20", "bf": "0"}))
     for at in range(1, 15):
