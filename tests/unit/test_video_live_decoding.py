@@ -33,7 +33,7 @@ from dualface_client.video.live_packet import LivePacket
 from dualface_client.video.live_reader import LiveReader
 from dualface_client.video.live_source import LiveSource
 from dualface_client.video.orientation import Orientation
-from tests.connections import CAMERA, Broken, Connections, taken
+from tests.connections import CAMERA, Broken, Connections
 from tests.media import Clip, join, make
 from tests.processes import wait_until
 
@@ -465,7 +465,13 @@ def test_what_no_device_can_begin_with_is_said(tmp_path: Path, codec: str, why: 
 
 
 def through(source: LiveSource, connections: Connections, count: int) -> list[Frame]:
-    frames = taken(source, connections, count)
+    frames = []
+    for frame in source:
+        frames.append(frame)
+        if len(frames) == count // 6:
+            wait_until(nothing_opens)
+        if len(frames) == count:
+            connections.drained.set()
     source.close()
     return frames
 
@@ -487,7 +493,7 @@ def test_a_sources_frames_are_a_devices(camera: Any) -> None:
     engine.gate.set()
     frames, source = camera(engine)
     assert len(frames) == 180
-    assert 100 < source.on_device <= engine.pictures
+    assert 20 <= source.on_device <= engine.pictures
     assert source.warnings == ()
     assert not any(source.dropped.values())
     assert engine.closed

@@ -123,7 +123,7 @@ class _Group:
     @property
     def packets(self) -> list[LivePacket]:
         """What a device has to decode, empty where that is not known or too much."""
-        return self._packets if self._is_kept else []
+        return self._packets
 
     @property
     def has_begun(self) -> bool:
@@ -133,21 +133,23 @@ class _Group:
     def add(self, packet: LivePacket) -> None:
         """One more packet."""
         pts, dts = packet.packet.pts, packet.packet.dts
-        self._packets.append(packet)
-        if pts is None or len(self._packets) > _CATCH_UP_LIMIT:
+        if pts is None or len(self._packets) == _CATCH_UP_LIMIT:
             self.forget()
         if pts is None:
             return
         is_back = dts is None or (dts < self._latest[1] and pts < self._latest[0])
         if is_back or pts in self._stamps or pts < (self._key_pts or 0):
             self._tells_by_time = False
-        self._stamps.add(pts)
         self._latest = pts, dts or 0
         self.latest_pts = max(self.latest_pts, pts)
+        if self._is_kept:
+            self._stamps.add(pts)
+            self._packets.append(packet)
 
     def forget(self) -> None:
         """Keeps nothing until the next key frame."""
-        self._packets, self._is_kept = [], False
+        self._is_kept = False
+        self._packets, self._stamps = [], set()
 
     def decoded(self, pts: int | None) -> bool:
         """Notes the CPU's next picture; returns whether it is of this group."""
