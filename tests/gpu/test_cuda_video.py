@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
@@ -354,6 +354,17 @@ def test_canvases_are_encoded_by_x264(tmp_path: Path, stream: CudaStream) -> Non
         assert psnr_db(one.image.y, other.image.y) > 35
 
 
+@contextmanager
+def live_on_gpu(path: Path, said: list[str]) -> Iterator[tuple[StreamDevice, LiveSource]]:
+    """A file as a live stream; `said` gets why the CPU decodes it."""
+    place = LiveInput(str(path), str(path))
+    with CudaDevice(live_settings(StreamSettings())).lend_stream() as share:
+        decoder = share.live_decoder(said.append)
+        live = LiveSource(place, threading.Event(), lambda news: None, device=decoder)
+        with closing(live):
+            yield share, live
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize("bf", ["0", "2"])
 def test_nvdec_takes_a_live_stream_over_and_its_canvases_come_back(
@@ -362,23 +373,19 @@ def test_nvdec_takes_a_live_stream_over_and_its_canvases_come_back(
     params = {"x265-params": f"keyint=15:bframes={bf}:open-gop=0"}
     options = {"g": "15", "bf": bf} if codec == "libx264" else params
     path = media.make(tmp_path / "a.mp4", clip(frames=60, codec=codec, options=options))
-    device = CudaDevice(live_settings(StreamSettings()))
-    place, said = LiveInput(str(path), str(path)), list[str]()
-    with device.lend_stream() as share:
-        decoder = share.live_decoder(said.append)
-        live = LiveSource(place, threading.Event(), lambda news: None, device=decoder)
-        with closing(live):
-            source = share.to_device(live)
-            target = target_of(str(tmp_path / "out.mp4"), "", "a", TargetOptions())
-            sink = share.to_host(LiveSink([target], source.info, SIZE, None, lambda text: None))
-            pictures = []
-            for frame in source:
-                pictures.append(share.download(frame.image))
-                sink.write(frame)
-            assert sink.close()
-            assert (source.info.notes, source.warnings, said) == ((), (), [])
-            assert not any(live.dropped.values())
-            assert live.on_device > 30
+    said: list[str] = []
+    with live_on_gpu(path, said) as (share, live):
+        source = share.to_device(live)
+        target = target_of(str(tmp_path / "out.mp4"), "", "a", TargetOptions())
+        sink = share.to_host(LiveSink([target], source.info, SIZE, None, lambda text: None))
+        pictures = []
+        for frame in source:
+            pictures.append(share.download(frame.image))
+            sink.write(frame)
+        assert sink.close()
+        assert (source.info.notes, source.warnings, said) == ((), (), [])
+        assert not any(live.dropped.values())
+        assert live.on_device > 30
     given = list(PyavSource(path))
     written = list(PyavSource(tmp_path / "out.mp4"))
     assert len(written) == len(given) == len(pictures) == 60
@@ -392,17 +399,13 @@ def test_a_live_stream_whose_pictures_change_their_size_goes_on_on_the_cpu(tmp_p
     clips = (clip(frames=30), clip(frames=30, size_wh_px=(160, 120)))
     parts = [media.make(tmp_path / f"{n}.ts", each) for n, each in enumerate(clips)]
     path = media.join(tmp_path / "both.ts", parts)
-    device = CudaDevice(live_settings(StreamSettings()))
-    place, said = LiveInput(str(path), str(path)), list[str]()
-    with device.lend_stream() as share:
-        decoder = share.live_decoder(said.append)
-        live = LiveSource(place, threading.Event(), lambda news: None, device=decoder)
-        with closing(live):
-            frames = list(share.to_device(live))
-            assert len(frames) == 60
-            assert {frame.image.y.shape for frame in frames} == {SIZE[::-1]}
-            assert live.on_device > 10
-            assert "another size, shape or colour" in said[-1]
+    said: list[str] = []
+    with live_on_gpu(path, said) as (share, live):
+        frames = list(share.to_device(live))
+        assert len(frames) == 60
+        assert {frame.image.y.shape for frame in frames} == {SIZE[::-1]}
+        assert live.on_device > 10
+        assert "another size, shape or colour" in said[-1]
 
 
 def test_pictures_are_allocated_with_little_waste(stream: CudaStream) -> None:
