@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from dualface_client.cuda.stream import CudaStream, load_codec
+from dualface_client.cuda.stream import CudaStream
 from dualface_client.types import ColorSpec
 from dualface_client.video import nvdec_engine
 from dualface_client.video.color import spec_of
@@ -98,7 +98,7 @@ class NvdecDecoder:
         data = nvdec_engine.packet_data(part, pts, is_picture=self._at_once)
         try:
             return list(self._pictures(self._decoder.Decode(data)))
-        except load_codec().PyNvVCException as error:
+        except nvdec_engine.library().PyNvVCException as error:
             raise DeviceDecoderLostError(f"NVDEC failed ({first_line(error)})") from error
 
     def _pictures(self, surfaces: Any) -> Iterator[DevicePicture]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dualface_client.cuda.stream import CudaStream, load_codec
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 _CODECS = {"h264": "H264", "hevc": "HEVC", "av1": "AV1", "libdav1d": "AV1"}
 _BIT_DEPTHS = {"yuv420p": 8, "yuvj420p": 8, "nv12": 8, "yuv420p10le": 10, "p010le": 10}
 NO_PTS = -(1 << 63)  # AV_NOPTS_VALUE
+
+
+@cache
+def library() -> Any:
+    """PyNvVideoCodec; every picture asks for it.
+
+    Raises:
+        PlatformError: It is missing.
+    """
+    return load_codec()
 
 
 def why_not(
@@ -69,14 +80,13 @@ def open_decoder(stream: CudaStream, codec: str, *, at_once: bool = False) -> An
     Raises:
         Exception: `PyNvVCException` of the library.
     """
-    library = load_codec()
-    latency = library.DisplayDecodeLatencyType
+    latency = library().DisplayDecodeLatencyType
     with stream:
         # Without the context, the library refuses CuPy's stream.
         context = stream.cupy.cuda.driver.ctxGetCurrent()
-        return library.CreateDecoder(
+        return library().CreateDecoder(
             gpuid=stream.device_id,
-            codec=getattr(library.cudaVideoCodec, _CODECS[codec]),
+            codec=getattr(library().cudaVideoCodec, _CODECS[codec]),
             cudacontext=context,
             cudastream=stream.handle,
             usedevicememory=True,
@@ -93,19 +103,18 @@ def packet_data(part: Any, pts: int | None, *, is_picture: bool = False) -> Any:
         is_picture: Whether nothing else belongs to its picture, so that no later packet need be
             waited for.
     """
-    library = load_codec()
-    data = library.PacketData()
+    data = library().PacketData()
     if part is not None:
         data.bsl_data, data.bsl = part.buffer_ptr, part.size
         data.pts = NO_PTS if pts is None else pts
         if is_picture:
-            data.decode_flag = library.VideoPacketFlag.ENDOFPICTURE
+            data.decode_flag = library().VideoPacketFlag.ENDOFPICTURE
     return data
 
 
 def sample_bytes(surface: Any) -> int:
     """1 for NV12, 2 for P016."""
-    return 2 if surface.format == load_codec().Pixel_Format.P016 else 1
+    return 2 if surface.format == library().Pixel_Format.P016 else 1
 
 
 def first_line(error: Exception) -> str:
