@@ -5,7 +5,9 @@
 A shape is processes x videos at a time in each, with `@N` for `--in-flight N`, `/M` behind it
 for M frames in a request, and `:K` behind that for `--detect-every K`. With `--also DIR ...` each
 shape is run with the clients of other checkouts, too.
-All use one embedded server, started once. `frames_per_s` counts from a stream's opening to its end.
+All use one embedded server, started once, which makes sessions for the frames that the shapes have
+in a request and under way, as one of `run` does. `frames_per_s` counts from a stream's opening to
+its end.
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ from decode import repeated  # type: ignore[import-not-found] # the script besid
 
 from dualface_client.background import BackgroundLoop
 from dualface_client.batch.server import ServerChoice, start_embedded
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.device_cuda import for_cuda
+from dualface_client.stream.load import demands
+from dualface_client.triton.batch_sizes import Demand
 from dualface_client.triton.mps import multi_process_service
 
 #: Longest row.
@@ -147,6 +153,29 @@ def parsed(shape: str) -> tuple[tuple[int, int], list[str]]:
     return (int(processes), int(streams)), extra
 
 
+def demands_of(shapes: list[str], *, mps: bool) -> dict[str, Demand]:
+    """What the server of a run with these shapes is asked."""
+    found = []
+    for shape in shapes:
+        (processes, streams), _ = parsed(shape)
+        rest = shape.partition(":")[0]
+        name, _, frames = rest.partition("/")
+        in_flight = name.partition("@")[2]
+        wanted = replace(
+            StreamSettings().detection,
+            frames_per_request=int(frames) if frames else None,
+            requests_in_flight=int(in_flight) if in_flight else None,
+        )
+        settings = for_cuda(replace(StreamSettings(), detection=wanted), streams, mps=mps)
+        found.append(demands(settings, processes * streams, 0))
+    return {
+        model: Demand(
+            min(each[model].least for each in found), max(each[model].most for each in found)
+        )
+        for model in found[0]
+    }
+
+
 def _middle_ms(reports: list[dict[str, Any]], key: str) -> float:
     """Median over the streams."""
     return round(1e3 * float(statistics.median([report[key] for report in reports] or [0.0])), 1)
@@ -180,7 +209,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = [
         {"cpus": os.cpu_count(), "repeat": options.repeat, "mps": options.mps}
     ]
-    choice = ServerChoice(device="cuda", has_live=False, detector_instances=options.instances)
+    choice = ServerChoice(
+        device="cuda",
+        has_live=False,
+        detector_instances=options.instances,
+        demands=demands_of(options.shapes, mps=options.mps),
+    )
     if options.instant:
         stand_in.write(file := options.out.with_suffix(".onnx").absolute())
         choice = replace(choice, detector_onnx=file)

@@ -32,8 +32,8 @@ from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.cuda_region import CudaRegion
 from dualface_client.memory.region import SystemRegion
 from dualface_client.settings.paths import models_dir
+from dualface_client.triton.batch_sizes import CUDA_BATCHES
 from dualface_client.triton.description import FACE_DETECT
-from dualface_client.triton.repository import CUDA_BATCHES
 from dualface_client.triton.session import Session, SlotGroup
 
 NAME = FACE_DETECT.name

@@ -14,8 +14,9 @@ from dualface_client.errors import UsageError
 from dualface_client.location import HERE
 from dualface_client.machine.probe import layer_text
 from dualface_client.settings.program import ProgramSettings, RunSettings, ServerSettings
-from dualface_client.settings.stream import StreamSettings
+from dualface_client.settings.stream import DetectionSettings, StreamSettings
 from dualface_client.settings.tracking import SideSettings, TrackingSettings
+from dualface_client.triton.batch_sizes import Demand
 from tests.unit.test_machine_probe import MACHINES
 
 
@@ -65,6 +66,20 @@ def test_the_server_knows_whether_there_are_live_streams(tmp_path: Path, live: b
     program = ProgramSettings(run=RunSettings(device="cpu"))
     planned = prepare_run(RunRequest(inputs, str(tmp_path / "out"), program))
     assert planned.choice.has_live == live
+
+
+def test_the_server_knows_how_many_frames_are_under_way(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").write_bytes(b"read later")
+    detection = DetectionSettings(frames_per_request=4, requests_in_flight=2)
+    program = ProgramSettings(
+        run=RunSettings(device="cpu", streams=2), stream=StreamSettings(detection=detection)
+    )
+    planned = prepare_run(RunRequest((str(tmp_path),), str(tmp_path / "out"), program))
+    assert planned.choice.demands["face_detect"] == Demand(4, 2 * 4 * 2)
+    inputs = (*map(str, tmp_path.glob("*.mp4")), "rtsp://127.0.0.1:1/door")
+    planned = prepare_run(RunRequest(inputs, str(tmp_path / "out"), program))
+    assert planned.choice.demands["face_detect"] == Demand(1, 1 + 2 * 4 * 2)
 
 
 @pytest.mark.parametrize("run", [RunSettings(device="cuda"), RunSettings(gpus=("all",))])

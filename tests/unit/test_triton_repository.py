@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2
 
+from dualface_client.triton.batch_sizes import Demand, batch_sizes
 from dualface_client.triton.description import FACE_DETECT, MODELS, ModelSpec, with_detector_size
 from dualface_client.triton.model_config import config_text
 from dualface_client.triton.repository import (
@@ -112,6 +113,43 @@ def test_a_gpu_model_keeps_inputs_on_the_device_and_runs_few_batch_sizes() -> No
     assert config.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value == "no"
     assert config.parameters["batches"].string_value == "1,4,8,16"
     assert config.dynamic_batching.preferred_batch_size == [8, 16]
+
+
+def test_a_gpu_model_prepares_only_the_batches_that_it_is_going_to_get() -> None:
+    model = PythonModel(FACE_DETECT, Path("/m.onnx"), 2, 1, "cuda", demand=Demand(8, 128))
+    assert python_serving(model).parameters["batches"] == "8,16"
+
+
+@pytest.mark.parametrize(
+    ("demand", "limit", "expected"),
+    [
+        (None, 16, (1, 4, 8, 16)),
+        (None, 6, (1, 4)),
+        (Demand(1, 128), 16, (1, 4, 8, 16)),
+        (Demand(1, 1), 16, (1,)),  # one live stream
+        (Demand(1, 3), 16, (1, 4)),  # up to three frames at a time
+        (Demand(3, 12), 16, (4, 8, 16)),  # requests of three are padded
+        (Demand(16, 256), 16, (16,)),
+        (Demand(32, 32), 16, (16,)),  # larger ones are split
+        (Demand(8, 8), 4, (4,)),
+    ],
+)
+def test_batches_that_never_come_are_not_prepared(
+    demand: Demand | None, limit: int, expected: tuple[int, ...]
+) -> None:
+    assert batch_sizes(limit, demand) == expected
+
+
+@given(st.integers(1, 16), st.integers(1, 64), st.integers(1, 16))
+def test_each_batch_fits_into_a_prepared_one_that_wastes_no_more_than_with_all_sizes(
+    least: int, more: int, limit: int
+) -> None:
+    sizes = batch_sizes(limit, Demand(least, least + more))
+    every = batch_sizes(limit, None)
+    assert set(sizes) <= set(every)
+    for count in range(least, min(least + more, every[-1]) + 1):
+        fits = [next((size for size in each if size >= count), None) for each in (sizes, every)]
+        assert fits[0] == fits[1]
 
 
 def test_no_batch_beyond_the_models_limit_is_prepared() -> None:

@@ -34,6 +34,7 @@ from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device_choice import device_for, settings_for
 from dualface_client.stream.job import Job, new_statuses
+from dualface_client.stream.load import demands
 from dualface_client.stream.pins import check_photos
 
 _CORES_PER_STREAM = 4
@@ -80,10 +81,13 @@ def prepare_run(
         if not elsewhere:
             skip_finished(jobs, statuses, request.recorded, settings)
         skip_published(jobs, statuses, request.recorded, published)
+    live = sum(job.is_live(settings) for job in jobs)
+    at_each = -(-min(streams, len(jobs)) // len(locations))
+    asked = demands(settings, min(at_each, len(jobs) - live), min(at_each, live))
     return Run(
         request,
         settings,
-        replace(choice, has_live=any(job.is_live(settings) for job in jobs)),
+        replace(choice, has_live=live > 0, demands=asked),
         jobs,
         statuses,
         notes,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dualface_client.assets.installation import Installation, ShowDownload, show_nobody
@@ -20,6 +20,7 @@ from dualface_client.observe.run_log import log_event
 from dualface_client.settings import paths
 from dualface_client.settings.program import ProgramSettings, ServerSettings
 from dualface_client.triton.access import OPEN_ACCESS, Access
+from dualface_client.triton.batch_sizes import Demand
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
@@ -58,6 +59,7 @@ class ServerChoice:
         metrics_port: Its TCP port of the metrics, None for a free one.
         socket_dir: Directory to make for its socket, None for one with a name of its own.
         mps: Whether an embedded server and its clients are to share a GPU by MPS.
+        demands: What it is going to be asked, by model; anything of those that are missing.
         location: Where the embedded server is started, and what uses it.
     """
 
@@ -73,6 +75,7 @@ class ServerChoice:
     metrics_port: int | None = None
     socket_dir: Path | None = None
     mps: bool = False
+    demands: Mapping[str, Demand] = field(default_factory=dict)
     location: Location = HERE
 
     @property
@@ -141,7 +144,9 @@ def start_embedded(
         (FACE_REID, choice.reid_onnx or _exported(FACE_REID, half=cuda)),
     )
     models = [
-        EmbeddedModel(spec_of_file(path, spec), path, _instances(choice, spec))
+        EmbeddedModel(
+            spec_of_file(path, spec), path, _instances(choice, spec), choice.demands.get(spec.name)
+        )
         for spec, path in files
     ]
     threads = choice.model_threads or len(os.sched_getaffinity(0))

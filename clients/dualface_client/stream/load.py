@@ -8,6 +8,7 @@ from dualface_client.decisions.window import MAX_LOOKAHEAD_FRAMES
 from dualface_client.memory.slots import SizeClass, bytes_needed
 from dualface_client.memory.vram import StreamLoad
 from dualface_client.settings.stream import StreamSettings
+from dualface_client.triton.batch_sizes import Demand
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, MODELS
 from dualface_client.triton.session import SlotGroup
 from dualface_client.triton.transport import SlotLayout
@@ -58,6 +59,23 @@ def slot_groups(settings: StreamSettings, streams: int) -> dict[str, SlotGroup]:
     return {
         FACE_DETECT.name: SlotGroup(detection.batch, streams * (detection.in_flight + 1)),
         FACE_REID.name: SlotGroup(REID_BATCH, 2 * streams),
+    }
+
+
+def demands(settings: StreamSettings, files: int, live: int) -> dict[str, Demand]:
+    """What a server is asked by streams that run at a time, by model.
+
+    Args:
+        settings: Frames per request and requests in flight of files.
+        files: How many of the streams are files.
+        live: How many are live, each of which has one frame under way.
+    """
+    detection = settings.detection
+    under_way = live + files * detection.batch * detection.in_flight
+    return {
+        FACE_DETECT.name: Demand(1 if live else detection.batch, under_way),
+        # Seldom asked: a session for several requests at once would not earn its 110 MiB (H200).
+        FACE_REID.name: Demand(REID_BATCH, REID_BATCH),
     }
 
 

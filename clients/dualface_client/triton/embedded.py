@@ -23,6 +23,7 @@ from dualface_client.memory.names import new_name, start_ticks
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
 from dualface_client.triton.access import OPEN_ACCESS
+from dualface_client.triton.batch_sizes import Demand
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.description import ModelSpec
 from dualface_client.triton.reaper import owner_prefix
@@ -68,11 +69,13 @@ class EmbeddedModel:
         spec: Its contract.
         onnx_path: Its weights.
         instance_count: Copies of it, 0 for the options' number.
+        demand: What it is going to be asked, None for anything.
     """
 
     spec: ModelSpec
     onnx_path: Path
     instance_count: int = 0
+    demand: Demand | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +259,7 @@ class EmbeddedServer(ClosesAtExit):
                 options.device,
                 package_dirs(),
                 options.has_priorities,
+                model.demand,
             )
             for model in self._models
         ]

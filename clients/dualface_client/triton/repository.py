@@ -9,11 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from dualface_client.triton.batch_sizes import Demand, batch_sizes
 from dualface_client.triton.description import PRIORITY_FILE, ModelSpec
 from dualface_client.triton.model_config import config_text, string_parameters, tensor_fields
 
-#: Batch sizes that the GPU model runs at, each in a session of its own; see `_CudaRunner`.
-CUDA_BATCHES = (1, 4, 8, 16)
 #: Two queues, the files' by default.
 _PRIORITIES = {"priority_levels": PRIORITY_FILE, "default_priority_level": PRIORITY_FILE}
 
@@ -55,6 +54,7 @@ class PythonModel:
         device: `cpu` or `cuda` (the first GPU).
         python_path: Directories where the stub finds onnxruntime.
         has_priorities: Whether requests of live streams are answered before those of files.
+        demand: What it is going to be asked, None for anything; only on `cuda`.
     """
 
     spec: ModelSpec
@@ -64,6 +64,7 @@ class PythonModel:
     device: str = "cpu"
     python_path: tuple[Path, ...] = ()
     has_priorities: bool = True
+    demand: Demand | None = None
 
 
 def served_config(spec: ModelSpec, serving: Serving) -> str:
@@ -114,7 +115,7 @@ def python_serving(model: PythonModel) -> Serving:
             has_priorities=model.has_priorities,
             parameters=parameters,
         )
-    batches = (size for size in CUDA_BATCHES if size <= model.spec.max_batch_size)
+    batches = batch_sizes(model.spec.max_batch_size, model.demand)
     return Serving(
         "python",
         instance_kind="KIND_GPU",
