@@ -49,7 +49,10 @@ def frames_held(settings: StreamSettings) -> int:
 
 
 def slot_groups(settings: StreamSettings, streams: int) -> dict[str, SlotGroup]:
-    """Slots of a worker: what each stream has in flight, and one to fill meanwhile.
+    """Slots of a worker: what its streams have in flight, and spare ones for all of them.
+
+    A stream fills a slot only when one of its requests has been answered. What the server does not
+    answer keeps its slot.
 
     Args:
         settings: Frames per request and requests in flight.
@@ -57,9 +60,15 @@ def slot_groups(settings: StreamSettings, streams: int) -> dict[str, SlotGroup]:
     """
     detection = settings.detection
     return {
-        FACE_DETECT.name: SlotGroup(detection.batch, streams * (detection.in_flight + 1)),
+        FACE_DETECT.name: SlotGroup(
+            detection.batch, streams * detection.in_flight + _spare_slots(streams)
+        ),
         FACE_REID.name: SlotGroup(REID_BATCH, 2 * streams),
     }
+
+
+def _spare_slots(streams: int) -> int:
+    return 1 + streams // 4
 
 
 def demands(settings: StreamSettings, files: int, live: int) -> dict[str, Demand]:
