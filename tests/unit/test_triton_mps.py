@@ -5,19 +5,27 @@ The real one needs a GPU (`tests/gpu/test_mps.py`); a script with its command li
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from dualface_client.errors import PlatformError
+from dualface_client.settings.paths import tritonserver_dir
 from dualface_client.triton.mps import MpsDaemon, multi_process_service
+from dualface_client.triton.mps_shares import shares
+from dualface_client.triton.server_files import find_server_files
+from dualface_client.triton.server_process import server_environment
 from tests.processes import wait_until
 
+PERCENT = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 CONTROL = """#!/bin/sh
 log="$CUDA_MPS_LOG_DIRECTORY/control.log"
 if [ "$1" = -f ]; then
@@ -42,6 +50,17 @@ def a_daemon_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path / "commands"
 
 
+def model_module() -> Any:
+    """What runs in the server's stubs, beside an empty module in place of what Triton brings."""
+    stub = "triton_python_backend_utils"
+    sys.modules[stub] = types.ModuleType(stub)
+    try:
+        return importlib.import_module("dualface_client.triton.embedded_model.model")
+    finally:
+        del sys.modules[stub]
+        sys.modules.pop("dualface_client.triton.embedded_model.model", None)
+
+
 def sleepers() -> list[psutil.Process]:
     return [each for each in psutil.process_iter(["cmdline"]) if is_daemon(each)]
 
@@ -56,6 +75,7 @@ def test_processes_find_it_while_it_runs_and_nothing_is_left(commands: Path) -> 
         assert variables == {
             "CUDA_MPS_PIPE_DIRECTORY": str(directory),
             "CUDA_MPS_LOG_DIRECTORY": str(directory),
+            **shares({}),
         }
         assert directory.stat().st_mode & 0o777 == 0o700
         assert (directory / "control").exists()
@@ -65,6 +85,35 @@ def test_processes_find_it_while_it_runs_and_nothing_is_left(commands: Path) -> 
     assert commands.read_text().endswith("quit -t 2\n")
     assert not directory.exists()
     assert not sleepers()
+
+
+def test_clients_the_server_and_its_models_have_shares_of_their_own(
+    commands: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PERCENT, raising=False)
+    files = find_server_files(tritonserver_dir())
+    with multi_process_service(wanted=True):
+        of_server = server_environment(files, "cuda", os.environ)
+        assert (os.environ[PERCENT], of_server[PERCENT]) == ("25", "10")
+        with monkeypatch.context() as stub:
+            for name, value in of_server.items():
+                stub.setenv(name, value)
+            model_module().take_share()
+            assert os.environ[PERCENT] == "100"
+    assert PERCENT not in os.environ
+    assert PERCENT not in server_environment(files, "cuda", os.environ)
+
+
+def test_a_share_that_the_user_gave_holds_for_all(
+    commands: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PERCENT, "50")
+    with multi_process_service(wanted=True):
+        of_server = server_environment(find_server_files(tritonserver_dir()), "cuda", os.environ)
+        assert (os.environ[PERCENT], of_server[PERCENT]) == ("50", "50")
+        model_module().take_share()
+        assert os.environ[PERCENT] == "50"
+    assert os.environ[PERCENT] == "50"
 
 
 def test_it_serves_all_gpus_whichever_its_clients_see(

@@ -17,6 +17,7 @@ from typing import Any
 from dualface_client.errors import PlatformError, UsageError
 from dualface_client.memory.region import SHM_DIR
 from dualface_client.triton import keeper
+from dualface_client.triton.mps_shares import share_of_server
 from dualface_client.triton.server_files import ServerFiles
 
 _PID_WAIT_S = 10.0
@@ -45,6 +46,7 @@ def server_environment(
     path = f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}"
     return {
         **keep,
+        **share_of_server(environ),
         "PATH": path,
         "LD_LIBRARY_PATH": ":".join(libraries),
         "PYTHONDONTWRITEBYTECODE": "1",

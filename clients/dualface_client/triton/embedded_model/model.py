@@ -47,6 +47,15 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
+def take_share() -> None:
+    """Takes the models' share of the GPU under MPS, before this process has a context.
+
+    What is inherited is the server's, which only copies.
+    """
+    if share := os.environ.get("MPS_PERCENTAGE_OF_MODELS"):
+        os.environ["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = share
+
+
 class TritonPythonModel:
     """Serves one ONNX file with one input and one output, batched along the first axis.
 
@@ -69,6 +78,7 @@ class TritonPythonModel:
         """
         if os.path.basename(os.path.realpath("/proc/self/exe")) == _STUB:  # not in a test
             end_with_parent()
+            take_share()
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         # A version that was added later brings its own weights.
