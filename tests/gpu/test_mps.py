@@ -38,6 +38,39 @@ def test_processes_work_under_it_and_it_ends() -> None:
     assert mps_processes() == before
 
 
+CONTEXT = """
+from dualface_client.cuda.stream import CudaStream
+stream = CudaStream()
+with stream:
+    print(int((stream.cupy.arange(1000) * 2).sum()), flush=True)
+input()
+"""
+
+
+def used_bytes() -> int:
+    gpu = used_gpu(read_gpus())
+    assert gpu is not None
+    return gpu.memory_used_bytes
+
+
+@pytest.mark.parametrize(("mps", "most_mib"), [(False, 400), (True, 250)])
+def test_a_process_takes_little_of_the_gpus_memory(mps: bool, most_mib: int) -> None:
+    """Of an H200 530 MiB with the usual stacks and all threads."""
+    with multi_process_service(wanted=mps):
+        idle = used_bytes()
+        with subprocess.Popen(
+            [sys.executable, "-c", CONTEXT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == "999000"
+            taken = used_bytes() - idle
+            process.communicate("\n", timeout=60)
+    assert 0 < taken < most_mib << 20
+
+
 def test_a_look_at_the_gpu_leaves_no_context() -> None:
     script = """
 from dualface_client.cuda.stream import why_no_context
