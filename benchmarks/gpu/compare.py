@@ -170,7 +170,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
             said.update(measured={}, killed={})
             result["rows"].append(said)
             for key, kill in (("measured", False), ("killed", True)):
-                if kill and (options.no_kill or number):
+                if (kill and (options.no_kill or number)) or (not kill and options.only_kill):
                     continue
                 said[key] = phase(row, job, options, kill=kill)
                 print(row.name, key, json.dumps(said[key]), flush=True)
@@ -202,6 +202,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, help="longest measured run")
     parser.add_argument("--limit", type=float, default=75.0, help="seconds of a run with its start")
     parser.add_argument("--no-kill", action="store_true", help="leave out the runs with a kill")
+    parser.add_argument("--only-kill", action="store_true", help="leave out the measured runs")
     parser.add_argument("--torch-python", default=sys.executable, help="Python with PyTorch")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: to try it")
     parser.add_argument("--model", type=Path, help="detector of --device cpu")

@@ -26,6 +26,9 @@ from dualface_client.background import BackgroundLoop
 from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.memory.vram import MIB
 from dualface_client.observe.gpus import GpuSample, Nvml
+from dualface_client.settings.stream import StreamSettings
+from dualface_client.stream.device_cuda import for_cuda
+from dualface_client.stream.load import demands
 from dualface_client.triton.mps import multi_process_service
 
 WORKER = Path(__file__).with_name("compare_worker.py")
@@ -445,7 +448,13 @@ def _client(row: Row, job: Job, clip: Path) -> Iterator[tuple[Watch, Client]]:
     with ExitStack() as stack:
         watch = stack.enter_context(Watch(lambda: place[0].frames() if place else {}))
         stack.enter_context(multi_process_service(wanted=row.mps))
-        choice = ServerChoice(device=job.device, has_live=False, detector_onnx=job.model)
+        settings = for_cuda(StreamSettings(), job.streams, mps=row.mps)
+        choice = ServerChoice(
+            device=job.device,
+            has_live=False,
+            detector_onnx=job.model,
+            demands=demands(settings, job.streams, 0),
+        )
         server = stack.enter_context(start_embedded(choice))
         client = Client(row, job, clip, server.grpc_address)
         stack.callback(client.process.wait)

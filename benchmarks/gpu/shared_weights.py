@@ -29,6 +29,7 @@ from dualface_client.memory.vram import MIB
 from dualface_client.observe.gpus import read_gpus
 from dualface_client.observe.host import family
 from dualface_client.settings.paths import models_dir
+from dualface_client.triton.batch_sizes import Demand
 from dualface_client.triton.description import FACE_DETECT, FACE_REID, ModelSpec
 from dualface_client.triton.session import Session, SlotGroup
 
@@ -176,7 +177,12 @@ def main() -> None:
     result: dict[str, Any] = {"batches": BATCHES, "requests": options.requests}
     result["before"] = memory([])
     rows = [measured("own", count, options, None) for count in options.workers]
-    choice = ServerChoice(device=options.device, model_threads=1)
+    detect, reid = BATCHES.values()
+    asked = {  # as `run` says it to its server
+        FACE_DETECT.name: Demand(detect, detect * max(options.workers)),
+        FACE_REID.name: Demand(reid, reid),
+    }
+    choice = ServerChoice(device=options.device, model_threads=1, demands=asked)
     with start_embedded(choice) as server:
         result["server_alone"] = memory([server.pid])
         rows += [measured("shared", count, options, server) for count in options.workers]

@@ -14,8 +14,8 @@ MIB = 1 << 20
 #: Share of the card for everybody; the rest covers errors of estimates, and fragmentation.
 DEFAULT_LIMIT = 0.75
 #: A client process with CUDA and NVDEC contexts, and the part of it that comes with the first
-#: stream (H200: the other 524 MiB are there as soon as CUDA has been queried).
-WORKER_BYTES, NVDEC_CONTEXT_BYTES = 586 * MIB, 62 * MIB
+#: stream (H200: the other 292 MiB are there as soon as CUDA has been queried).
+WORKER_BYTES, NVDEC_CONTEXT_BYTES = 354 * MIB, 62 * MIB
 #: Embedded server on a GPU (H200): its detector process, and all of it with a client's region.
 DETECTOR_BYTES, EMBEDDED_SERVER_BYTES = 1832 * MIB, 3908 * MIB
 #: Triton with TensorRT engines (TensorRT 8.6): without an instance, and for each instance.
