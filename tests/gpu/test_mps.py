@@ -71,6 +71,21 @@ def test_a_process_takes_little_of_the_gpus_memory(mps: bool, most_mib: int) -> 
     assert 0 < taken < most_mib << 20
 
 
+def test_a_context_that_somebody_else_has_used_keeps_its_stacks() -> None:
+    """Graphs that were made in it before would fail."""
+    script = """
+import cupy
+cupy.zeros(1)
+from dualface_client.cuda.stream import CudaStream
+CudaStream()
+print(cupy.cuda.runtime.deviceGetLimit(0))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert int(done.stdout) >= 1024
+
+
 def test_a_look_at_the_gpu_leaves_no_context() -> None:
     script = """
 from dualface_client.cuda.stream import why_no_context

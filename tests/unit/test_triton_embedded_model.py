@@ -283,6 +283,29 @@ def test_a_batch_that_cannot_be_queued_ends_before_its_memory_is_given_back(
     assert stream.work == []
 
 
+class Library:
+    """CUDA's runtime where every call goes well."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*arguments: object) -> int:
+            self.calls.append(name)
+            return 0
+
+        return call
+
+
+def test_the_stacks_are_made_small_once_before_any_session(module: Any) -> None:
+    library = Library()
+    module._cudart = lambda: library
+    module._Cuda()
+    assert library.calls[:2] == ["cudaSetDevice", "cudaDeviceSetLimit"]
+    module._Cuda()
+    assert library.calls.count("cudaDeviceSetLimit") == 1
+
+
 @pytest.fixture
 def model(module: Any, stream: Stream) -> Iterator[Any]:
     parameters = {"onnx_path": "", "python_path": sys.path[-1], "device": "cuda", "batches": "1,8"}

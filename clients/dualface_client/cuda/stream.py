@@ -11,21 +11,15 @@ from __future__ import annotations
 import ctypes
 import importlib
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from dualface_client.cuda.context import DRIVER, open_context
 from dualface_client.errors import PlatformError
 from dualface_client.fibers import give_way
 
-_DRIVER = "libcuda.so.1"
 _ANY_DIRECTION = 4  # cudaMemcpyDefault
 _NOT_READY = 600  # cudaErrorNotReady
-_STACK_SIZE = 0  # cudaLimitStackSize
-#: Bytes of stack for each thread that a GPU can run at once, which the driver sets aside for every
-#: process: with the usual 1,024 that is 232 MiB more (H200, driver 580). A kernel that needs more
-#: gets it when it is launched (CUDA driver API, `cuCtxSetLimit`).
-_STACK_BYTES = 128
 
 
 def load_cupy() -> Any:
@@ -69,7 +63,7 @@ def why_no_context(device_id: int = 0) -> str:
         device_id: Index as CUDA counts them.
     """
     try:
-        driver = ctypes.CDLL(_DRIVER)
+        driver = ctypes.CDLL(DRIVER)
     except OSError as error:
         return str(error)
     device, context = ctypes.c_int(), ctypes.c_void_p()
@@ -115,12 +109,9 @@ class CudaStream:
         self.cupy = load_cupy()
         self.device_id = device_id
         try:
+            open_context(self.cupy, device_id)
             self._device = self.cupy.cuda.Device(device_id)
             with self._device:
-                # Creates the context: a Stream that fails to do so complains again when it is
-                # deleted.
-                self.cupy.cuda.runtime.free(0)
-                _keep_stacks_small(device_id)
                 self.stream = self.cupy.cuda.Stream(non_blocking=True)
                 self.handle = int(self.stream.ptr)
         except self.cupy.cuda.runtime.CUDARuntimeError as error:
@@ -172,17 +163,8 @@ class CudaStream:
 
 
 @cache
-def _keep_stacks_small(device_id: int) -> None:
-    """Does so once for a device, which is the current one: the driver waits for what runs on it."""
-    del device_id
-    runtime = load_cupy().cuda.runtime
-    with suppress(runtime.CUDARuntimeError):  # it only saves memory
-        runtime.deviceSetLimit(_STACK_SIZE, _STACK_BYTES)
-
-
-@cache
 def _memcpy_async() -> Any:
-    function = ctypes.PyDLL(_DRIVER).cuMemcpyAsync
+    function = ctypes.PyDLL(DRIVER).cuMemcpyAsync
     function.argtypes = (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p)
     return function
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dualface_client.closing import ClosesAtExit
+from dualface_client.cuda.context import open_context
 from dualface_client.errors import MemoryRegionError, PlatformError
 from dualface_client.memory.names import new_name
 from dualface_client.memory.region import checked_part
@@ -40,6 +41,7 @@ class CudaRegion(ClosesAtExit):
         self._address = 0
         runtime = self._cupy.cuda.runtime
         try:
+            open_context(self._cupy, device_id)
             with self._cupy.cuda.Device(device_id):
                 self._address = int(runtime.malloc(self._byte_size))
                 runtime.memset(self._address, 0, self._byte_size)

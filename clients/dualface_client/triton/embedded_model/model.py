@@ -395,6 +395,7 @@ class _Cuda:
     `stream` computes; `exits` is for data that leaves the GPU.
     """
 
+    _has_small_stacks = False
     _STACK_SIZE = 0  # cudaLimitStackSize
     _ANY_TO_ANY = 4  # cudaMemcpyDefault
     _NON_BLOCKING = 1  # cudaStreamNonBlocking
@@ -403,9 +404,15 @@ class _Cuda:
     def __init__(self) -> None:
         self._library = _cudart()
         self._call("cudaSetDevice", 0)
-        with contextlib.suppress(RuntimeError):  # it only saves memory
-            self._call("cudaDeviceSetLimit", self._STACK_SIZE, ctypes.c_size_t(_STACK_BYTES))
+        self._keep_stacks_small()
         self.stream, self.exits = self._new_stream(), self._new_stream()
+
+    def _keep_stacks_small(self) -> None:
+        """Does so before this process's first session: one that has a CUDA graph would fail."""
+        if not _Cuda._has_small_stacks:
+            _Cuda._has_small_stacks = True
+            with contextlib.suppress(RuntimeError):  # it only saves memory
+                self._call("cudaDeviceSetLimit", self._STACK_SIZE, ctypes.c_size_t(_STACK_BYTES))
 
     def _new_stream(self) -> int:
         stream = ctypes.c_void_p()
