@@ -30,7 +30,7 @@ BROKEN = Location("CPU 3", {"LD_TRACE_LOADED_OBJECTS": "1"})
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("in")
     for number in range(3):
-        start_of(LONG_CLIP, folder / f"v{number}.mkv", 20 + 4 * number)
+        start_of(LONG_CLIP, folder / f"v{number}.mkv", 60 + 4 * number)
     return folder
 
 

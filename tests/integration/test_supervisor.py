@@ -96,7 +96,7 @@ def digest(path: Path) -> str:
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("in")
     return {
-        name: start_of(LONG_CLIP, folder / f"{name}.mkv", 24 + 6 * i)
+        name: start_of(LONG_CLIP, folder / f"{name}.mkv", 60 + 6 * i)
         for i, name in enumerate("abc")
     }
 
@@ -109,7 +109,7 @@ def undisturbed(
     run = Run(triton_server.grpc_address, folder, inputs, workers=2, streams=1)
     reports = run.finish()
     assert {r.state for r in reports.values()} == {"done"}
-    assert [reports[n].frames_out for n in "abc"] == [24, 30, 36]
+    assert [reports[n].frames_out for n in "abc"] == [60, 66, 72]
     assert set(run.regions) == {"worker 1", "worker 2"}
     return {name: digest(folder / f"{name}.mp4") for name in inputs}
 
