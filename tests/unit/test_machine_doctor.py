@@ -196,12 +196,12 @@ def test_this_machines_driver_can_be_read() -> None:
 
 
 def test_a_gpu_that_cannot_be_used_is_told() -> None:
-    used = replace(gpu(), is_prohibited=True, decoders=False, memory_used_bytes=135 * GIB)
+    used = replace(gpu(), is_prohibited=True, decoders=False, memory_used_bytes=136 * GIB)
     told = {f.name: f for f in gpu_findings([used], None)}
     assert told["GPU 0 mode"].state == FAIL
     assert "nvidia-smi -c DEFAULT" in told["GPU 0 mode"].remedy
     assert "video" in told["GPU 0 decoder"].remedy
-    assert "4096 MiB free" in told["GPU 0 memory"].detail
+    assert "3072 MiB free" in told["GPU 0 memory"].detail
 
 
 def repository(place: Path, *capabilities: str, manifest: bool = True) -> Path:

@@ -58,12 +58,12 @@ def test_terms_grow_with_what_they_depend_on() -> None:
 
 
 def test_streams_that_do_not_fit_are_refused_by_name_with_the_figures() -> None:
-    card = Card(10_000 * MIB, 2_000 * MIB, 0.5)  # room 3000, minus 586 for the worker
+    card = Card(10_000 * MIB, 2_000 * MIB, 0.5)  # room 3000, minus 354 for the worker
     needs = [need("a", 1000), need("b", 1000), need("c", 1000)]
     found = admit(needs, card, 3, one_worker, queue=False)
     assert found.at_a_time == 2
     assert list(found.refused) == ["c"]
-    for figure in ("needs 1,000 MiB", "5,000 MiB (50% of the card", "use 2,000", "586", "2,000"):
+    for figure in ("needs 1,000 MiB", "5,000 MiB (50% of the card", "use 2,000", "354", "2,000"):
         assert figure in found.refused["c"]
     assert "--on-oom queue" in found.refused["c"]
 

@@ -17,7 +17,7 @@ from dualface_client.batch.shared_memory import check_shared_memory, shared_memo
 from dualface_client.errors import DualfaceError, StoppedError
 from dualface_client.location import Location
 from dualface_client.memory.figures import PoolReport
-from dualface_client.memory.vram import NVDEC_CONTEXT_BYTES, WORKER_BYTES
+from dualface_client.memory.vram import WORKER_BYTES
 from dualface_client.observe.alerts import Alert
 from dualface_client.observe.hardware import HardwareMonitor
 from dualface_client.observe.memory_peak import MemoryPeak
@@ -188,9 +188,8 @@ def _room_at(run: Run, location: Location, needs: Sequence[tuple[str, dict[str, 
         return Room(asked)
 
     def processes_bytes(streams: int) -> int:
-        # This process already has its context, which the card shows as used.
-        workers = _workers_of_each(run, count * streams, len(run.jobs))
-        return workers * WORKER_BYTES or NVDEC_CONTEXT_BYTES
+        # Also where this process is the only one: it has no context yet.
+        return max(1, _workers_of_each(run, count * streams, len(run.jobs))) * WORKER_BYTES
 
     return room_on(card, needs, asked, processes_bytes, queue=work.on_oom == "queue")
 

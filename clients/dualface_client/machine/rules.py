@@ -15,7 +15,6 @@ from dualface_client.memory.vram import (
     DETECTOR_BYTES,
     EMBEDDED_SERVER_BYTES,
     MIB,
-    NVDEC_CONTEXT_BYTES,
     WORKER_BYTES,
     StreamShape,
     stream_terms,
@@ -209,7 +208,7 @@ def _spread(facts: ProbeFacts) -> tuple[int, int, str]:
         (gpu.memory_total_bytes for gpu in facts.chosen), default=_used(facts).memory_total_bytes
     )
     room = total * DEFAULT_LIMIT - EMBEDDED_SERVER_BYTES
-    worker, stream = WORKER_BYTES + NVDEC_CONTEXT_BYTES, _stream_bytes()
+    worker, stream = WORKER_BYTES, _stream_bytes()
     cores = facts.machine.usable_cores // max(1, len(facts.chosen))
     workers = max(1, min(_WORKERS_MAX, cores // _CORES_PER_WORKER))
     full = worker + _STREAMS_PER_WORKER * stream

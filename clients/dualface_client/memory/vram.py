@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 MIB = 1 << 20
 #: Share of the card for everybody; the rest covers errors of estimates, and fragmentation.
 DEFAULT_LIMIT = 0.75
-#: A client process with CUDA and NVDEC contexts, and the part of it that comes with the first
-#: stream (H200: the other 292 MiB are there as soon as CUDA has been queried).
-WORKER_BYTES, NVDEC_CONTEXT_BYTES = 354 * MIB, 62 * MIB
-#: Embedded server on a GPU (H200): its detector process, and all of it with a client's region.
-DETECTOR_BYTES, EMBEDDED_SERVER_BYTES = 1832 * MIB, 3908 * MIB
+#: A client process with CUDA and NVDEC contexts (H200, with the stacks of `cuda.context`).
+WORKER_BYTES = 354 * MIB
+#: Embedded server on a GPU with sessions for all batch sizes (H200): its detector process, and all
+#: of it with four clients.
+DETECTOR_BYTES, EMBEDDED_SERVER_BYTES = 1658 * MIB, 3330 * MIB
 #: Triton with TensorRT engines (TensorRT 8.6): without an instance, and for each instance.
 TENSORRT_BYTES, TENSORRT_INSTANCE_BYTES = 584 * MIB, 532 * MIB
 #: Surfaces of a decoder: reference pictures of typical streams and those on their way out.
