@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=10, help="times the clip is in the file")
     parser.add_argument("--instances", type=int, help="detector processes")
     parser.add_argument("--mps", action="store_true", help="all processes share the GPU by MPS")
+    parser.add_argument("--deciders", type=int, help="of each process, instead of one per stream")
     parser.add_argument("--instant", action="store_true", help="a detector of no cost")
     parser.add_argument(
         "--also",
@@ -218,11 +219,12 @@ def main() -> None:
     if options.instant:
         stand_in.write(file := options.out.with_suffix(".onnx").absolute())
         choice = replace(choice, detector_onnx=file)
+    own = [] if options.deciders is None else ["--deciders", str(options.deciders)]
     with multi_process_service(wanted=options.mps), start_embedded(choice) as server:
         for shape in options.shapes:
             size, extra = parsed(shape)
             for checkout in (None, *options.also):
-                found = row(clip, server.grpc_address, server.pid, size, extra, checkout)
+                found = row(clip, server.grpc_address, server.pid, size, extra + own, checkout)
                 rows.append({"shape": shape, "checkout": str(checkout or ""), **found})
                 print(json.dumps(rows[-1]), flush=True)
                 options.out.write_text(json.dumps(rows, indent=1) + "\n")
