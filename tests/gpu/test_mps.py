@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from dualface_client.cuda.stream import why_no_context
 from dualface_client.observe.gpus import read_gpus, used_gpu
 from dualface_client.triton.mps import multi_process_service
+from dualface_client.triton.mps_shares import share_of_client
 
 pytestmark = pytest.mark.gpu
 
@@ -63,6 +65,7 @@ def test_a_process_takes_little_of_the_gpus_memory(mps: bool, most_mib: int) -> 
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **share_of_client(os.environ)},
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline().strip() == "999000"

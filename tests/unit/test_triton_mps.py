@@ -20,7 +20,7 @@ import pytest
 from dualface_client.errors import PlatformError
 from dualface_client.settings.paths import tritonserver_dir
 from dualface_client.triton.mps import MpsDaemon, multi_process_service
-from dualface_client.triton.mps_shares import shares
+from dualface_client.triton.mps_shares import share_of_client
 from dualface_client.triton.server_files import find_server_files
 from dualface_client.triton.server_process import server_environment
 from tests.processes import wait_until
@@ -75,7 +75,6 @@ def test_processes_find_it_while_it_runs_and_nothing_is_left(commands: Path) -> 
         assert variables == {
             "CUDA_MPS_PIPE_DIRECTORY": str(directory),
             "CUDA_MPS_LOG_DIRECTORY": str(directory),
-            **shares({}),
         }
         assert directory.stat().st_mode & 0o777 == 0o700
         assert (directory / "control").exists()
@@ -87,20 +86,22 @@ def test_processes_find_it_while_it_runs_and_nothing_is_left(commands: Path) -> 
     assert not sleepers()
 
 
-def test_clients_the_server_and_its_models_have_shares_of_their_own(
+def test_workers_the_server_and_its_models_have_shares_of_their_own(
     commands: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(PERCENT, raising=False)
     files = find_server_files(tritonserver_dir())
     with multi_process_service(wanted=True):
         of_server = server_environment(files, "cuda", os.environ)
-        assert (os.environ[PERCENT], of_server[PERCENT]) == ("25", "10")
+        assert of_server[PERCENT] == "10"
+        assert share_of_client(os.environ) == {PERCENT: "25"}
+        assert PERCENT not in os.environ  # a further daemon would hold all of its clients to it
         with monkeypatch.context() as stub:
             for name, value in of_server.items():
                 stub.setenv(name, value)
             model_module().take_share()
             assert os.environ[PERCENT] == "100"
-    assert PERCENT not in os.environ
+    assert not share_of_client(os.environ)
     assert PERCENT not in server_environment(files, "cuda", os.environ)
 
 
@@ -110,10 +111,13 @@ def test_a_share_that_the_user_gave_holds_for_all(
     monkeypatch.setenv(PERCENT, "50")
     with multi_process_service(wanted=True):
         of_server = server_environment(find_server_files(tritonserver_dir()), "cuda", os.environ)
-        assert (os.environ[PERCENT], of_server[PERCENT]) == ("50", "50")
-        model_module().take_share()
-        assert os.environ[PERCENT] == "50"
-    assert os.environ[PERCENT] == "50"
+        assert of_server[PERCENT] == "50"
+        assert not share_of_client(os.environ)
+        with monkeypatch.context() as stub:
+            for name, value in of_server.items():
+                stub.setenv(name, value)
+            model_module().take_share()
+            assert os.environ[PERCENT] == "50"
 
 
 def test_it_serves_all_gpus_whichever_its_clients_see(

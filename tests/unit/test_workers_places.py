@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dualface_client.errors import ServerError, ServerStartError, UsageError
@@ -20,10 +23,12 @@ from dualface_client.observe.run_state import PlaceState, RunState
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.setup import WorkerSetup
-from dualface_client.workers.link import WorkerLink
+from dualface_client.workers.link import WorkerLink, start_worker
 from dualface_client.workers.messages import Progress, Ready
 from dualface_client.workers.place import FAILURES, Choosing, Losses, Place
 from dualface_client.workers.supervisor import Supervisor
+
+PERCENT = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 
 
 def place(name: str, *, streams: int = 2, workers: int = 1, unfit: str = "") -> Place:
@@ -235,3 +240,22 @@ def test_a_stream_that_failed_everywhere_may_run_anywhere() -> None:
     assert choosing.may_run(job, places[1])
     choosing.forget("x")
     assert choosing.note_failure(job, places[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "share"),
+    [
+        ({"CUDA_MPS_PIPE_DIRECTORY": "/nowhere"}, "25"),
+        ({"CUDA_MPS_PIPE_DIRECTORY": "/nowhere", PERCENT: "60"}, "60"),
+        ({}, None),
+    ],
+)
+def test_a_worker_under_mps_gets_its_share_of_the_gpu(
+    given: dict[str, str], share: str | None
+) -> None:
+    setup = WorkerSetup("127.0.0.1:9", "cpu", StreamSettings(), 1)
+    link = start_worker(1, setup, queue.Queue(), threading.Event(), Location("GPU 0", given))
+    try:
+        assert psutil.Process(link.process.pid).environ().get(PERCENT) == share
+    finally:
+        link.close()

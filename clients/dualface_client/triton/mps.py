@@ -19,7 +19,6 @@ from dualface_client.closing import ClosesAtExit
 from dualface_client.errors import PlatformError
 from dualface_client.memory.names import new_name
 from dualface_client.memory.region import SHM_DIR
-from dualface_client.triton.mps_shares import shares
 from dualface_client.triton.reaper import owner_prefix
 from dualface_client.triton.server_directory import make_socket_directory
 from dualface_client.triton.server_process import end_keeper, pid_from, start_keeper
@@ -143,12 +142,11 @@ def multi_process_service(*, wanted: bool) -> Iterator[Mapping[str, str]]:
     if not wanted:
         yield {}
         return
+    before = {name: os.environ.get(name) for name in _VARIABLES}
     with MpsDaemon() as daemon:
-        variables = {**daemon.environment, **shares(os.environ)}
-        before = {name: os.environ.get(name) for name in variables}
-        os.environ.update(variables)
+        os.environ.update(daemon.environment)
         try:
-            yield variables
+            yield daemon.environment
         finally:
             for name, value in before.items():
                 os.environ.pop(name, None)

@@ -46,7 +46,7 @@ def server_environment(
     path = f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}"
     return {
         **keep,
-        **share_of_server(environ),
+        **(share_of_server(environ) if device != "cpu" else {}),
         "PATH": path,
         "LD_LIBRARY_PATH": ":".join(libraries),
         "PYTHONDONTWRITEBYTECODE": "1",

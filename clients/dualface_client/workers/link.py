@@ -19,6 +19,7 @@ from dualface_client.location import HERE, Location
 from dualface_client.observe.run_log import log_event
 from dualface_client.stream.job import Job
 from dualface_client.stream.setup import WorkerSetup
+from dualface_client.triton.mps_shares import share_of_client
 from dualface_client.workers.messages import (
     LINE_LIMIT_BYTES,
     Begin,
@@ -155,13 +156,14 @@ def start_worker(
         closing: Set when nobody reads `heard` any longer.
         location: With which GPU, and on which cores.
     """
+    environment = location.environment()
     with location.near():
         process = subprocess.Popen(
             [sys.executable, "-m", "dualface_client.workers.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**location.environment(), "PYTHONUNBUFFERED": "1"},
+            env={**environment, **share_of_client(environment), "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # Ctrl-C in the terminal is only for the supervisor
         )
     link = WorkerLink(number, process, time.monotonic())
