@@ -56,6 +56,7 @@ class Stream:
         self.kept: list[object] = []
         self.events: list[int] = []  # that were reached
         self.sizes: list[int] = []  # of the runs
+        self.sizes_before_small_stacks: list[int] | None = None
         self.inputs: dict[int, weakref.ref[npt.NDArray[Any]]] = {}
         self.broken = False
         self.lost = False
@@ -65,6 +66,9 @@ class Stream:
         memory = np.full(byte_size, 0xEE, np.uint8)
         self.kept.append(memory)
         return memory.ctypes.data
+
+    def keep_stacks_small(self) -> None:
+        self.sizes_before_small_stacks = self.sizes.copy()
 
     def pinned_float32(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return np.full(shape, np.nan, np.float32)
@@ -284,26 +288,35 @@ def test_a_batch_that_cannot_be_queued_ends_before_its_memory_is_given_back(
 
 
 class Library:
-    """CUDA's runtime where every call goes well."""
+    """CUDA's runtime where every call but one goes well."""
 
-    def __init__(self) -> None:
+    def __init__(self, failing: str) -> None:
         self.calls: list[str] = []
+        self._failing = failing
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         def call(*arguments: object) -> int:
             self.calls.append(name)
-            return 0
+            return int(name == self._failing)
 
         return call
 
 
-def test_the_stacks_are_made_small_once_before_any_session(module: Any) -> None:
-    library = Library()
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_stacks_are_made_small_for_our_models_before_any_session(
+    module: Any, stream: Stream, is_known: bool
+) -> None:
+    parameters = {"onnx_path": "", "batches": "1,4", "small_stacks": "yes" if is_known else "no"}
+    module._CudaRunner(CONFIG, parameters)
+    assert stream.sizes_before_small_stacks == ([] if is_known else None)
+
+
+def test_a_driver_that_refuses_small_stacks_costs_memory_only(module: Any) -> None:
+    library = Library(failing="cudaDeviceSetLimit")
     module._cudart = lambda: library
-    module._Cuda()
-    assert library.calls[:2] == ["cudaSetDevice", "cudaDeviceSetLimit"]
-    module._Cuda()
-    assert library.calls.count("cudaDeviceSetLimit") == 1
+    module._Cuda().keep_stacks_small()
+    assert library.calls[0] == "cudaSetDevice"
+    assert library.calls[-1] == "cudaDeviceSetLimit"
 
 
 @pytest.fixture

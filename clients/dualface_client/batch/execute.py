@@ -14,6 +14,7 @@ from dualface_client.batch.run import Run
 from dualface_client.batch.server import transport_of
 from dualface_client.batch.servers import RunServer, pids_of, say_from_watch, servers_for
 from dualface_client.batch.shared_memory import check_shared_memory, shared_memory_of
+from dualface_client.cuda.context import has_context
 from dualface_client.errors import DualfaceError, StoppedError
 from dualface_client.location import Location
 from dualface_client.memory.figures import PoolReport
@@ -136,6 +137,16 @@ def deciding_processes(work: RunSettings, device: str, streams: int, workers: in
     return -(-wanted // workers)
 
 
+def contexts_needed(workers: int, *, has_own: bool) -> int:
+    """Processes whose contexts on a GPU are still to come.
+
+    Args:
+        workers: Worker processes, 0 if the streams run in this one.
+        has_own: Whether this process has a context, from an earlier run or by somebody else.
+    """
+    return workers or (0 if has_own else 1)
+
+
 def _workers_of_each(run: Run, streams: int, videos: int) -> int:
     """Worker processes at each location, 0 if the streams run in this process."""
     mps = run.choice.uses_mps
@@ -188,8 +199,8 @@ def _room_at(run: Run, location: Location, needs: Sequence[tuple[str, dict[str, 
         return Room(asked)
 
     def processes_bytes(streams: int) -> int:
-        # Also where this process is the only one: it has no context yet.
-        return max(1, _workers_of_each(run, count * streams, len(run.jobs))) * WORKER_BYTES
+        workers = _workers_of_each(run, count * streams, len(run.jobs))
+        return contexts_needed(workers, has_own=has_context(0)) * WORKER_BYTES
 
     return room_on(card, needs, asked, processes_bytes, queue=work.on_oom == "queue")
 

@@ -1,4 +1,4 @@
-"""A process's context on a GPU, which takes half a gigabyte unless it is told not to.
+"""A process's context on a GPU, which would take half a gigabyte.
 
 The driver sets aside a stack for each thread that the GPU can run at once: with its usual 1,024
 bytes that is 265 of the 518 MiB of a context (H200, driver 580). A kernel that needs more than the
@@ -10,6 +10,7 @@ context that nobody has used is changed.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 DRIVER = "libcuda.so.1"
 _STACK_SIZE = 0  # cudaLimitStackSize
 _STACK_BYTES = 128
+_opening = threading.Lock()
 
 
 def open_context(cupy: Any, device_id: int, is_open: Callable[[int], bool] | None = None) -> None:
@@ -30,18 +32,23 @@ def open_context(cupy: Any, device_id: int, is_open: Callable[[int], bool] | Non
     Raises:
         Exception: CuPy's, if the GPU cannot be used.
     """
-    is_new = not (is_open or _is_open)(device_id)  # to choose the device opens it
     runtime = cupy.cuda.runtime
-    with cupy.cuda.Device(device_id):
-        # A stream that fails to open it complains again when it is deleted.
-        runtime.free(0)
-        if is_new:
-            with suppress(runtime.CUDARuntimeError):  # it only saves memory
-                runtime.deviceSetLimit(_STACK_SIZE, _STACK_BYTES)
+    with _opening:
+        is_new = not (is_open or has_context)(device_id)  # to choose the device opens it
+        with cupy.cuda.Device(device_id):
+            # A stream that fails to open it complains again when it is deleted.
+            runtime.free(0)
+            if is_new:
+                with suppress(runtime.CUDARuntimeError):  # it only saves memory
+                    runtime.deviceSetLimit(_STACK_SIZE, _STACK_BYTES)
 
 
-def _is_open(device_id: int) -> bool:
-    """Whether this process has a context there; True if the driver does not say."""
+def has_context(device_id: int) -> bool:
+    """Whether this process has a context on a GPU; True if the driver does not say.
+
+    Args:
+        device_id: Index as CUDA counts them.
+    """
     try:
         driver = ctypes.CDLL(DRIVER)
     except OSError:  # what follows says it

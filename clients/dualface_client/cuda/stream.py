@@ -57,7 +57,7 @@ def _load(name: str, remedy: str) -> Any:
 def why_no_context(device_id: int = 0) -> str:
     """Why the driver gives no context on a GPU; empty if it does, and then the context is gone.
 
-    A process whose streams run in others needs none, and it would take 0.5 GiB of the GPU.
+    A process whose streams run in others needs none, and it would take 0.3 GiB of the GPU.
 
     Args:
         device_id: Index as CUDA counts them.

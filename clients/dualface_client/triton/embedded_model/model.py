@@ -65,6 +65,7 @@ class TritonPythonModel:
         intra_op_threads: Threads of one run; 0 leaves it to ONNX Runtime.
         device: `cpu` or `cuda`.
         batches: The batch sizes that `cuda` runs, separated by commas; others are padded.
+        small_stacks: `yes` where the stacks of the GPU's threads may be small, see `_STACK_BYTES`.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -260,6 +261,8 @@ class _CudaRunner:
 
         onnxruntime.preload_dlls()  # CUDA and cuDNN of the nvidia-* packages
         self._cuda = _Cuda()
+        if parameters.get("small_stacks") == "yes":
+            self._cuda.keep_stacks_small()  # before a session: its CUDA graph would fail later
         self._input, self._output = config["input"][0]["name"], config["output"][0]["name"]
         self._batches = sorted(int(size) for size in parameters["batches"].split(","))
         self._in_dims, self._out_dims = _dims(config["input"][0]), _dims(config["output"][0])
@@ -395,7 +398,6 @@ class _Cuda:
     `stream` computes; `exits` is for data that leaves the GPU.
     """
 
-    _has_small_stacks = False
     _STACK_SIZE = 0  # cudaLimitStackSize
     _ANY_TO_ANY = 4  # cudaMemcpyDefault
     _NON_BLOCKING = 1  # cudaStreamNonBlocking
@@ -404,20 +406,17 @@ class _Cuda:
     def __init__(self) -> None:
         self._library = _cudart()
         self._call("cudaSetDevice", 0)
-        self._keep_stacks_small()
         self.stream, self.exits = self._new_stream(), self._new_stream()
-
-    def _keep_stacks_small(self) -> None:
-        """Does so before this process's first session: one that has a CUDA graph would fail."""
-        if not _Cuda._has_small_stacks:
-            _Cuda._has_small_stacks = True
-            with contextlib.suppress(RuntimeError):  # it only saves memory
-                self._call("cudaDeviceSetLimit", self._STACK_SIZE, ctypes.c_size_t(_STACK_BYTES))
 
     def _new_stream(self) -> int:
         stream = ctypes.c_void_p()
         self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), self._NON_BLOCKING)
         return int(stream.value or 0)
+
+    def keep_stacks_small(self) -> None:
+        """Lowers the limit of this process's stacks, which no session may have used yet."""
+        with contextlib.suppress(RuntimeError):  # it only saves memory
+            self._call("cudaDeviceSetLimit", self._STACK_SIZE, ctypes.c_size_t(_STACK_BYTES))
 
     def allocate(self, byte_size: int) -> int:
         address = ctypes.c_void_p()
@@ -514,7 +513,7 @@ _CUDA_EXTRAS: tuple[dict[str, int], ...] = (
 _WARM_RUNS = 4
 #: Bytes of stack for each thread that the GPU can run at once, which the driver sets aside; 200 MiB
 #: less than with its usual 1,024 (H200). A kernel that needs more gets it when it is launched, but
-#: for those whose need nobody knows before.
+#: for one whose need is not known before, as there may be in somebody else's model.
 _STACK_BYTES = 256
 #: Host buffers for rows: a run is queued while the rows of the previous one are waited for.
 _LANDINGS = 2
