@@ -36,6 +36,7 @@ from dualface_client.stream.device_cuda import for_cuda
 from dualface_client.stream.load import demands
 from dualface_client.triton.batch_sizes import Demand
 from dualface_client.triton.mps import multi_process_service
+from dualface_client.triton.mps_shares import share_of_client
 
 #: Longest row.
 _LIMIT_S = 120
@@ -97,7 +98,7 @@ def row(
     command = [sys.executable, "-m", "dualface_client", "run", *copies, "--encoder", "none"]
     command += ["--device", "cuda", "--server", address, "--streams", str(streams), "--quiet"]
     command += extra
-    environ = dict(os.environ)
+    environ = {**os.environ, **share_of_client(os.environ)}  # as workers get it
     if checkout is not None:
         environ["PYTHONPATH"] = f"{checkout / 'clients'}:{environ.get('PYTHONPATH', '')}"
     server_before = _tree_cpu_s(server_pid)
@@ -170,7 +171,9 @@ def demands_of(shapes: list[str], *, mps: bool) -> dict[str, Demand]:
         found.append(demands(settings, processes * streams, 0))
     return {
         model: Demand(
-            min(each[model].least for each in found), max(each[model].most for each in found)
+            min(each[model].usual for each in found),
+            max(each[model].most for each in found),
+            any(each[model].has_single for each in found),
         )
         for model in found[0]
     }

@@ -76,10 +76,10 @@ def test_the_server_knows_how_many_frames_are_under_way(tmp_path: Path) -> None:
         run=RunSettings(device="cpu", streams=2), stream=StreamSettings(detection=detection)
     )
     planned = prepare_run(RunRequest((str(tmp_path),), str(tmp_path / "out"), program))
-    assert planned.choice.demands["face_detect"] == Demand(4, 2 * 4 * 2)
+    assert planned.choice.demands["face_detect"] == Demand(4, 2 * 4 * 2, has_single=True)
     inputs = (*map(str, tmp_path.glob("*.mp4")), "rtsp://127.0.0.1:1/door")
     planned = prepare_run(RunRequest(inputs, str(tmp_path / "out"), program))
-    assert planned.choice.demands["face_detect"] == Demand(1, 1 + 2 * 4 * 2)
+    assert planned.choice.demands["face_detect"] == Demand(1, 1 + 2 * 4 * 2, has_single=True)
 
 
 @pytest.mark.parametrize("run", [RunSettings(device="cuda"), RunSettings(gpus=("all",))])

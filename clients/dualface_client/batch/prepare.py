@@ -29,6 +29,7 @@ from dualface_client.errors import UsageError
 from dualface_client.extras import TRACE, require
 from dualface_client.location import HERE, Location
 from dualface_client.observe.gpus import mps_pipe_directory
+from dualface_client.observe.report import FINAL_STATES, StreamStatus
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.program import ProgramSettings
 from dualface_client.settings.stream import StreamSettings
@@ -36,6 +37,7 @@ from dualface_client.stream.device_choice import device_for, settings_for
 from dualface_client.stream.job import Job, new_statuses
 from dualface_client.stream.load import demands
 from dualface_client.stream.pins import check_photos
+from dualface_client.triton.batch_sizes import Demand
 
 _CORES_PER_STREAM = 4
 
@@ -81,13 +83,11 @@ def prepare_run(
         if not elsewhere:
             skip_finished(jobs, statuses, request.recorded, settings)
         skip_published(jobs, statuses, request.recorded, published)
-    live = sum(job.is_live(settings) for job in jobs)
-    at_each = -(-min(streams, len(jobs)) // len(locations))
-    asked = demands(settings, min(at_each, len(jobs) - live), min(at_each, live))
+    asked = _demands_of(jobs, statuses, settings, -(-streams // len(locations)))
     return Run(
         request,
         settings,
-        replace(choice, has_live=live > 0, demands=asked),
+        replace(choice, has_live=any(job.is_live(settings) for job in jobs), demands=asked),
         jobs,
         statuses,
         notes,
@@ -95,6 +95,17 @@ def prepare_run(
         streams,
         locations,
     )
+
+
+def _demands_of(
+    jobs: Sequence[Job], statuses: Sequence[StreamStatus], settings: StreamSettings, at_each: int
+) -> dict[str, Demand]:
+    """What each server is asked by those that have not ended."""
+    each = zip(jobs, statuses, strict=True)
+    waiting = [job for job, status in each if status.snapshot().state not in FINAL_STATES]
+    live = sum(job.is_live(settings) for job in waiting)
+    own = [job.settings for job in waiting if job.settings is not None]
+    return demands(settings, min(at_each, len(waiting) - live), min(at_each, live), own)
 
 
 def choice_at(program: ProgramSettings, locations: Sequence[Location]) -> ServerChoice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dualface_client.decisions.window import MAX_LOOKAHEAD_FRAMES
 from dualface_client.memory.slots import SizeClass, bytes_needed
@@ -71,20 +71,29 @@ def _spare_slots(streams: int) -> int:
     return 1 + streams // 4
 
 
-def demands(settings: StreamSettings, files: int, live: int) -> dict[str, Demand]:
+def demands(
+    settings: StreamSettings, files: int, live: int, own: Iterable[StreamSettings] = ()
+) -> dict[str, Demand]:
     """What a server is asked by streams that run at a time, by model.
 
     Args:
         settings: Frames per request and requests in flight of files.
         files: How many of the streams are files.
         live: How many are live, each of which has one frame under way.
+        own: Settings of single streams.
     """
-    detection = settings.detection
+    detection, each = settings.detection, [settings, *own]
+    has_look = any(one.cast.enabled and one.tracking.reid != "never" for one in each)
+    # The look and the frames between two detections are asked about one by one.
+    has_single = files > 0 and (has_look or detection.every != 1)
     under_way = live + files * detection.batch * detection.in_flight
+    # Seldom asked: a session for several requests at once would not earn its 110 MiB (H200).
+    faces = REID_BATCH
+    if any(one.tracking.reid == "always" for one in each):
+        faces *= files + live
     return {
-        FACE_DETECT.name: Demand(1 if live else detection.batch, under_way),
-        # Seldom asked: a session for several requests at once would not earn its 110 MiB (H200).
-        FACE_REID.name: Demand(REID_BATCH, REID_BATCH),
+        FACE_DETECT.name: Demand(1 if live else detection.batch, under_way, has_single),
+        FACE_REID.name: Demand(REID_BATCH, faces),
     }
 
 

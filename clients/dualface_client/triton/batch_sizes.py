@@ -17,12 +17,14 @@ class Demand:
     """What a model is going to be asked.
 
     Attributes:
-        least: Items of its smaller requests, but for those that end a video.
+        usual: Items of most of its requests. Smaller ones are padded, such as a video's last one.
         most: Items under way at a time, in all requests together.
+        has_single: Whether so many requests have one item that a session for it is worth it.
     """
 
-    least: int
+    usual: int
     most: int
+    has_single: bool = False
 
 
 def batch_sizes(limit: int, demand: Demand | None) -> tuple[int, ...]:
@@ -35,6 +37,7 @@ def batch_sizes(limit: int, demand: Demand | None) -> tuple[int, ...]:
     sizes = [size for size in CUDA_BATCHES if size <= limit]
     if demand is None:
         return tuple(sizes)
-    sizes = [size for size in sizes if size >= demand.least] or sizes[-1:]
-    enough = next((size for size in sizes if size >= demand.most), sizes[-1])
-    return tuple(size for size in sizes if size <= enough)
+    kept = [size for size in sizes if size >= demand.usual] or sizes[-1:]
+    enough = next((size for size in kept if size >= demand.most), kept[-1])
+    single = sizes[:1] if demand.has_single else []
+    return tuple(sorted({*single, *(size for size in kept if size <= enough)}))
