@@ -118,6 +118,9 @@ def test_a_gpu_model_keeps_inputs_on_the_device_and_runs_few_batch_sizes() -> No
 def test_a_gpu_model_prepares_only_the_batches_that_it_is_going_to_get() -> None:
     model = PythonModel(FACE_DETECT, Path("/m.onnx"), 2, 1, "cuda", demand=Demand(8, 128))
     assert python_serving(model).parameters["batches"] == "8,16"
+    assert python_serving(model).parameters["small_stacks"] == "no"
+    known = replace(model, is_known=True)
+    assert python_serving(known).parameters["small_stacks"] == "yes"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +135,8 @@ def test_a_gpu_model_prepares_only_the_batches_that_it_is_going_to_get() -> None
         (Demand(16, 256), 16, (16,)),
         (Demand(32, 32), 16, (16,)),  # larger ones are split
         (Demand(8, 8), 4, (4,)),
+        (Demand(8, 128, has_single=True), 16, (1, 8, 16)),
+        (Demand(1, 16, has_single=True), 16, (1, 4, 8, 16)),
     ],
 )
 def test_batches_that_never_come_are_not_prepared(

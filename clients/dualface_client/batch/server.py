@@ -138,17 +138,7 @@ def start_embedded(
     """
     home, stop = paths.home_dir(), stop or threading.Event()
     fetch_missing(choice, Installation(home, tell, stop, show))
-    cuda = choice.device == "cuda"
-    files = (
-        (FACE_DETECT, choice.detector_onnx or _exported(FACE_DETECT, half=cuda)),
-        (FACE_REID, choice.reid_onnx or _exported(FACE_REID, half=cuda)),
-    )
-    models = [
-        EmbeddedModel(
-            spec_of_file(path, spec), path, _instances(choice, spec), choice.demands.get(spec.name)
-        )
-        for spec, path in files
-    ]
+    cuda, models = choice.device == "cuda", models_of(choice)
     threads = choice.model_threads or len(os.sched_getaffinity(0))
     gpu = used_gpu(read_gpus(), choice.location.environment()) if cuda else None
     total_bytes = gpu.memory_total_bytes if gpu else None
@@ -166,6 +156,28 @@ def start_embedded(
         ready_timeout_s=_CUDA_READY_S if cuda else EmbeddedOptions().ready_timeout_s,
     )
     return EmbeddedServer(paths.tritonserver_dir(), models, options, stop)
+
+
+def models_of(choice: ServerChoice) -> list[EmbeddedModel]:
+    """The models of an embedded server.
+
+    Args:
+        choice: Which files, where, and what for.
+
+    Raises:
+        AssetError: A file does not fit; the message names the tensor.
+    """
+    half = choice.device == "cuda"
+    return [
+        EmbeddedModel(
+            spec_of_file(path := own or _exported(spec, half=half), spec),
+            path,
+            _instances(choice, spec),
+            choice.demands.get(spec.name),
+            is_known=own is None,
+        )
+        for spec, own in ((FACE_DETECT, choice.detector_onnx), (FACE_REID, choice.reid_onnx))
+    ]
 
 
 def fetch_missing(choice: ServerChoice, installation: Installation) -> None:

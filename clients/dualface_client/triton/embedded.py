@@ -70,12 +70,14 @@ class EmbeddedModel:
         onnx_path: Its weights.
         instance_count: Copies of it, 0 for the options' number.
         demand: What it is going to be asked, None for anything.
+        is_known: Whether it is one of ours, see `PythonModel`.
     """
 
     spec: ModelSpec
     onnx_path: Path
     instance_count: int = 0
     demand: Demand | None = None
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,24 @@ class EmbeddedOptions:
     metrics_port: int | None = None
     socket_dir: Path | None = None
     location: Location = HERE
+
+
+def python_models(models: Sequence[EmbeddedModel], options: EmbeddedOptions) -> list[PythonModel]:
+    """How the Python backend serves them."""
+    return [
+        PythonModel(
+            model.spec,
+            model.onnx_path.absolute(),
+            options.intra_op_threads,
+            model.instance_count or options.instance_count,
+            options.device,
+            package_dirs(),
+            options.has_priorities,
+            model.demand,
+            model.is_known,
+        )
+        for model in models
+    ]
 
 
 class EmbeddedServer(ClosesAtExit):
@@ -154,7 +174,7 @@ class EmbeddedServer(ClosesAtExit):
         self._log = self._directory / "server.log"
         self._keeper: subprocess.Popen[str] | None = None
         try:
-            fill(self._directory, self._files, self._python_models())
+            fill(self._directory, self._files, python_models(self._models, self._options))
             self._start(self._options.metrics_port)
         except BaseException:
             self.close(grace_s=0.0)
@@ -247,22 +267,6 @@ class EmbeddedServer(ClosesAtExit):
         if self._keeper is not None:
             end_keeper(self._keeper, grace_s)
             self._keeper = None
-
-    def _python_models(self) -> list[PythonModel]:
-        options = self._options
-        return [
-            PythonModel(
-                model.spec,
-                model.onnx_path.absolute(),
-                options.intra_op_threads,
-                model.instance_count or options.instance_count,
-                options.device,
-                package_dirs(),
-                options.has_priorities,
-                model.demand,
-            )
-            for model in self._models
-        ]
 
     def _start(self, metrics_port: int | None = None) -> None:
         """Starts the server; once more if it hangs, as one start in several hundred does."""

@@ -55,6 +55,7 @@ class PythonModel:
         python_path: Directories where the stub finds onnxruntime.
         has_priorities: Whether requests of live streams are answered before those of files.
         demand: What it is going to be asked, None for anything; only on `cuda`.
+        is_known: Whether it is one of ours, whose kernels are known not to need large stacks.
     """
 
     spec: ModelSpec
@@ -65,6 +66,7 @@ class PythonModel:
     python_path: tuple[Path, ...] = ()
     has_priorities: bool = True
     demand: Demand | None = None
+    is_known: bool = False
 
 
 def served_config(spec: ModelSpec, serving: Serving) -> str:
@@ -127,6 +129,7 @@ def python_serving(model: PythonModel) -> Serving:
         parameters={
             **parameters,
             "batches": ",".join(map(str, batches)),
+            "small_stacks": "yes" if model.is_known else "no",
             # Otherwise Triton copies every input to the host for the stub.
             "FORCE_CPU_ONLY_INPUT_TENSORS": "no",
         },
