@@ -311,6 +311,21 @@ def test_the_stacks_are_made_small_for_our_models_before_any_session(
     assert stream.sizes_before_small_stacks == ([] if is_known else None)
 
 
+def test_weights_that_were_added_later_get_the_usual_stacks(
+    module: Any, stream: Stream, tmp_path: Path
+) -> None:
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "model.onnx").write_bytes(b"read by the session")
+    parameters = {"onnx_path": "", "python_path": sys.path[-1], "device": "cuda", "batches": "1,8"}
+    parameters["small_stacks"] = "yes"
+    config = {**CONFIG, "parameters": {key: {"string_value": v} for key, v in parameters.items()}}
+    model = module.TritonPythonModel()
+    said = {"model_config": json.dumps(config), "model_repository": str(tmp_path)}
+    model.initialize({**said, "model_version": "2"})
+    model.finalize()
+    assert stream.sizes_before_small_stacks is None
+
+
 def test_a_driver_that_refuses_small_stacks_costs_memory_only(module: Any) -> None:
     library = Library(failing="cudaDeviceSetLimit")
     module._cudart = lambda: library

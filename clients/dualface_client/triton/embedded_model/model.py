@@ -85,7 +85,7 @@ class TritonPythonModel:
         # A version that was added later brings its own weights.
         own = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
         if os.path.exists(own):
-            parameters["onnx_path"] = own
+            parameters.update(onnx_path=own, small_stacks="no")
         self._input = config["input"][0]["name"]
         self._output = config["output"][0]["name"]
         # Before the stub's own interpreter's packages, where another ONNX Runtime may lie. NumPy
