@@ -27,8 +27,9 @@ _MARK, _START_CODE = b"\0\0\1", b"\0\0\0\1"
 class AnnexbFilter:
     """Turns a stream's packets into Annex-B ones; those of other codecs stay as they are.
 
-    Only key frames, which parameter sets belong to, go through FFmpeg's filter. PyAV gives Python's
-    lock up three times for each packet there, and a process with many streams waits to get it back.
+    Only key frames, which parameter sets belong to, go through FFmpeg's filter, and packets with
+    unusual lengths. PyAV gives Python's lock up three times for each packet there, and a process
+    with many streams waits to get it back.
 
     Attributes:
         codec: FFmpeg's name of it.
@@ -48,20 +49,17 @@ class AnnexbFilter:
         self._length_bytes = _length_bytes(self.header, self.codec)
 
     def push(self, packet: Packet[Any]) -> list[Packet[Any]]:
-        """Packets with start codes.
+        """Packets with start codes, one of which may be the given one, changed.
 
         Raises:
             av.FFmpegError: The packet is damaged.
         """
         if not self._filter:
             return [packet]
-        if not packet.is_keyframe:
-            if not self._length_bytes:
-                return [packet]
-            if data := _with_start_codes(bytes(packet), self._length_bytes):
-                part = packet_of(data)
-                part.pts, part.dts = packet.pts, packet.dts
-                return [part]
+        if not packet.is_keyframe and (
+            not self._length_bytes or _replaced_in_place(packet, self._length_bytes)
+        ):
+            return [packet]
         # It sees no pictures between key frames, after which it would give each its sets again.
         self._filter.flush()
         found: list[Packet[Any]] = self._filter.filter(packet)
@@ -145,14 +143,25 @@ def _length_bytes(header: bytes, codec: str) -> int:
     return (header[at] & 3) + 1
 
 
-def _with_start_codes(data: bytes, length_bytes: int) -> bytes | None:
-    """A packet's units with start codes instead of lengths; None if the lengths make no sense."""
-    parts, at = [], 0
+def _replaced_in_place(packet: Packet[Any], length_bytes: int) -> bool:
+    """Puts start codes where the lengths of a packet's units are, if those are as long.
+
+    A copy takes 17 us of Python's lock a frame, this one (an x86-64 server).
+
+    Returns:
+        False if nothing was changed: a start code would not fit, or the lengths make no sense.
+    """
+    data, starts, at = memoryview(packet), [], 0
+    if length_bytes != len(_START_CODE) or data.readonly:
+        return False
     while at < len(data):
-        start = at + length_bytes
-        at = start + int.from_bytes(data[at:start], "big")
-        parts += [_START_CODE, data[start:at]]
-    return b"".join(parts) if at == len(data) else None
+        starts.append(at)
+        at += length_bytes + int.from_bytes(data[at : at + length_bytes], "big")
+    if at != len(data) or not starts:
+        return False
+    for start in starts:
+        data[start : start + length_bytes] = _START_CODE
+    return True
 
 
 def sequence_sets(data: bytes, codec: str) -> bytes:
