@@ -18,7 +18,7 @@ from tests.ray_cluster import Cluster, FirstSeen, short_talks
 
 SHORT, FRAMES = 6, 30
 #: The last ones, so that both machines are seen at work however fast they are.
-LONG, LONG_FRAMES = 4, 120
+LONG, LONG_FRAMES = 4, 200
 #: Small pictures that are encoded fast: the test is about who makes them.
 QUICK = ("--size", "320x180", "--preset", "ultrafast", "--model-threads", "1")
 
