@@ -18,6 +18,7 @@ from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
 from dualface_client.triton.description import MODELS
 from dualface_client.triton.embedded import EmbeddedModel, EmbeddedOptions, EmbeddedServer
+from dualface_client.triton.reaper import reap_shared_memory
 from dualface_client.triton.server_files import server_binary
 from dualface_client.triton.server_process import free_ports
 from dualface_client.triton.session import Session, SlotGroup
@@ -131,6 +132,32 @@ def test_a_killed_keeper_takes_the_server_along(
     keeper.kill()
     wait_until(lambda: not any(p.is_running() for p in family))
     assert not server.is_alive()
+
+
+def test_a_model_that_notices_nothing_is_reaped(tiny_models: tuple[EmbeddedModel, ...]) -> None:
+    """As one that waits for a lock which the killed server had."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, *(str(model.onnx_path) for model in tiny_models)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    server = psutil.Process(int(parent.stdout.readline().split()[0]))
+    keeper, (stub, other) = server.parent(), server.children()
+    assert keeper is not None
+    try:
+        stub.suspend()
+        keeper.kill()
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: not server.is_running() and not other.is_running())
+        reap_shared_memory()  # unless a run that began meanwhile was first
+        wait_until(lambda: not stub.is_running())
+        assert files_of(parent.pid) == []
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)  # the forked child
+        parent.stdout.close()
 
 
 def test_a_dead_stub_is_named_and_a_dead_server_too(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +26,32 @@ def test_files_and_directories_of_the_gone_are_removed(tmp_path: Path) -> None:
         (shm / str(name)).touch()
     directory = temporary / str(gone("server"))
     (directory / "models" / "x").mkdir(parents=True)
-    reaped = reap_shared_memory(shm, temporary)
+    none = tmp_path / "no processes"
+    reaped = reap_shared_memory(shm, temporary, none)
     assert set(reaped) == {*map(str, left), directory.name}
     assert not list(shm.iterdir())
     assert not list(temporary.iterdir())
-    assert reap_shared_memory(shm, temporary) == ()
+    assert reap_shared_memory(shm, temporary, none) == ()
+
+
+def test_a_model_that_has_outlived_its_server_and_its_owner_is_ended(tmp_path: Path) -> None:
+    """A real one is killed in `tests/integration/test_server_lifetime.py`."""
+    left, used = gone("server"), new_name("server")
+    stub = "backends/python/triton_python_backend_stub"
+    programs = [f"/srv/{left}/{stub}", f"/srv/{used}/{stub}", f"/srv/{stub}", f"/srv/{left}/other"]
+    processes = [subprocess.Popen(["sleep", "900"]) for _ in programs]
+    try:
+        for process, program in zip(processes, programs, strict=True):
+            (listed := tmp_path / "proc" / str(process.pid)).mkdir(parents=True)
+            (listed / "cmdline").write_bytes(f"{program}\0model.py\0".encode())
+        reaped = reap_shared_memory(tmp_path / "shm", tmp_path / "tmp", tmp_path / "proc")
+        assert reaped == (f"{left} (process {processes[0].pid})",)
+        assert processes[0].wait(10.0) == -signal.SIGKILL
+        assert [process.poll() for process in processes[1:]] == [None] * 3
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def test_everything_else_stays(tmp_path: Path) -> None:
@@ -49,7 +72,7 @@ def test_everything_else_stays(tmp_path: Path) -> None:
         (shm / name).touch()
     link = shm / str(dead)
     link.symlink_to(target)
-    assert reap_shared_memory(shm, tmp_path / "nothing") == ()
+    assert reap_shared_memory(shm, tmp_path / "nothing", tmp_path / "nobody") == ()
     assert {path.name for path in shm.iterdir()} == {*others, link.name}
     assert target.exists()
 

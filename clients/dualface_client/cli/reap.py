@@ -19,7 +19,8 @@ Examples:
 def reap(server: str | None) -> int:
     """Remove shared memory whose owner is gone, by name, and only dualface's own.
 
-    Regions of living processes, of other containers and of other programs are left alone.
+    Regions of living processes, of other containers and of other programs are left alone. A model's
+    process of an embedded server that has outlived everybody is ended.
 
     Exit codes: 0 nothing of dead processes is left, 3 the server does not answer.
     """

@@ -1,4 +1,4 @@
-"""Cleans up after killed processes: registrations, shared memory files, server directories.
+"""Cleans up after killed processes: registrations, shared memory, server directories, models.
 
 Only names of our own scheme whose owner is known to be gone are removed, each by its name. What
 belongs to another program, boot or pid namespace is not touched.
@@ -7,7 +7,10 @@ belongs to another program, boot or pid namespace is not touched.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,10 @@ from dualface_client.memory.region import SHM_DIR
 from dualface_client.settings import paths
 from dualface_client.triton.connection import Connection
 from dualface_client.triton.registration import Kind, registered_regions, unregister
+
+#: The program of Triton's Python backend that runs a model.
+_STUB = "triton_python_backend_stub"
+_PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +79,24 @@ def _registered(connection: Connection, kind: Kind) -> dict[str, int]:
 
 
 def reap_shared_memory(
-    shm_dir: Path = SHM_DIR, temporary_dir: Path | None = None
+    shm_dir: Path = SHM_DIR, temporary_dir: Path | None = None, proc_dir: Path = _PROC
 ) -> tuple[str, ...]:
     """Removes files of owners that are gone: regions, stubs' memory, servers' directories.
 
-    A server that still maps such a file keeps its pages until `reap_server`.
+    A server that still maps such a file keeps its pages until `reap_server`. A model's process that
+    has outlived everybody, and keeps its own memory, is ended.
 
     Args:
         shm_dir: Where shared memory files lie.
         temporary_dir: Where embedded servers keep their directories; None for every such place.
+        proc_dir: Where processes are listed.
 
     Returns:
-        Names of what was removed.
+        Names of what was removed, with the number of each process.
     """
+    ended = [f"{name} (process {pid})" for pid, name in _orphans(proc_dir) if _kill(pid)]
     places = (shm_dir, *([temporary_dir] if temporary_dir else paths.scratch_dirs()))
-    return tuple(path.name for place in places for path in _gone(place) if _remove(path))
+    return (*ended, *(path.name for place in places for path in _gone(place) if _remove(path)))
 
 
 def owner_prefix() -> str:
@@ -105,6 +115,30 @@ def unlink_own_shared_memory(shm_dir: Path = SHM_DIR) -> None:
     for path in shm_dir.glob(f"{owner_prefix()}*"):
         with contextlib.suppress(OSError):  # gone meanwhile; nobody would hear an error now
             path.unlink()
+
+
+def _orphans(proc_dir: Path) -> Iterator[tuple[int, str]]:
+    """Models' processes of embedded servers whose owner is gone, with the server's name.
+
+    They end with their server, but for one that waits for a lock of it with Python's lock in its
+    hand, and whose keeper was killed, too.
+    """
+    for entry in proc_dir.glob("[0-9]*/cmdline"):
+        try:
+            program = Path(entry.read_bytes().split(b"\0", 1)[0].decode(errors="replace"))
+        except OSError:  # it has just ended
+            continue
+        for name in program.parts if program.name == _STUB else ():
+            if owner_state(name) is OwnerState.GONE:
+                yield int(entry.parent.name), name
+
+
+def _kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:  # another user's, or it has just ended
+        return False
+    return True
 
 
 def _gone(place: Path) -> list[Path]:

@@ -37,7 +37,7 @@ def end_with_parent() -> None:
     Triton's stub notices that itself, but not where the server was killed while the two passed a
     message: it then waits for a lock that nobody gives back, and keeps its memory for ever. Where
     it keeps Python's lock meanwhile, too, this thread does not run: the server's keeper kills the
-    whole group, and a container ends with it.
+    whole group, a container ends with it, and `reap` finds what is left.
     """
     parent = os.getppid()
 
