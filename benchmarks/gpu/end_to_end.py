@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,33 +142,52 @@ def row(
     }
 
 
-def parsed(shape: str) -> tuple[tuple[int, int], list[str]]:
-    """Processes and streams of a shape, and the options of `run` that it stands for."""
-    rest, _, every = shape.partition(":")
-    rest, _, frames = rest.partition("/")
-    name, _, in_flight = rest.partition("@")
-    processes, _, streams = name.partition("x")
-    extra = ["--in-flight", in_flight] if in_flight else []
-    extra += ["--detection-frames-per-request", frames] if frames else []
-    extra += ["--detect-every", every] if every else []
-    return (int(processes), int(streams)), extra
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Processes, videos at a time in each, and what they ask for; None is `run`'s own choice."""
+
+    processes: int
+    streams: int
+    in_flight: int | None
+    frames: int | None
+    every: int | None
+
+    @classmethod
+    def of(cls, text: str) -> Shape:
+        """Reads `PROCESSESxSTREAMS[@IN_FLIGHT][/FRAMES][:EVERY]`."""
+        rest, _, every = text.partition(":")
+        rest, _, frames = rest.partition("/")
+        name, _, in_flight = rest.partition("@")
+        processes, _, streams = name.partition("x")
+        asked = (int(number) if number else None for number in (in_flight, frames, every))
+        return cls(int(processes), int(streams), *asked)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Processes, and streams in each."""
+        return self.processes, self.streams
+
+    @property
+    def options(self) -> list[str]:
+        """Of `run`."""
+        names = ("--in-flight", "--detection-frames-per-request", "--detect-every")
+        given = zip(names, (self.in_flight, self.frames, self.every), strict=True)
+        return [part for name, number in given if number for part in (name, str(number))]
 
 
 def demands_of(shapes: list[str], *, mps: bool) -> dict[str, Demand]:
     """What the server of a run with these shapes is asked."""
     found = []
-    for shape in shapes:
-        (processes, streams), _ = parsed(shape)
-        rest = shape.partition(":")[0]
-        name, _, frames = rest.partition("/")
-        in_flight = name.partition("@")[2]
-        wanted = replace(
+    for shape in map(Shape.of, shapes):
+        detection = replace(
             StreamSettings().detection,
-            frames_per_request=int(frames) if frames else None,
-            requests_in_flight=int(in_flight) if in_flight else None,
+            frames_per_request=shape.frames,
+            requests_in_flight=shape.in_flight,
+            every=shape.every,
         )
-        settings = for_cuda(replace(StreamSettings(), detection=wanted), streams, mps=mps)
-        found.append(demands(settings, processes * streams, 0))
+        settings = replace(StreamSettings(), detection=detection)
+        settings = for_cuda(settings, shape.streams, mps=mps)
+        found.append(demands(settings, shape.processes * shape.streams, 0))
     return {
         model: Demand(
             min(each[model].usual for each in found),
@@ -225,9 +244,10 @@ def main() -> None:
     own = [] if options.deciders is None else ["--deciders", str(options.deciders)]
     with multi_process_service(wanted=options.mps), start_embedded(choice) as server:
         for shape in options.shapes:
-            size, extra = parsed(shape)
+            wanted = Shape.of(shape)
+            size, extra = wanted.size, wanted.options + own
             for checkout in (None, *options.also):
-                found = row(clip, server.grpc_address, server.pid, size, extra + own, checkout)
+                found = row(clip, server.grpc_address, server.pid, size, extra, checkout)
                 rows.append({"shape": shape, "checkout": str(checkout or ""), **found})
                 print(json.dumps(rows[-1]), flush=True)
                 options.out.write_text(json.dumps(rows, indent=1) + "\n")

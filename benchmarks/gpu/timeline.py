@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from copies import compiled  # type: ignore[import-not-found] # the script beside this one
 from decode import repeated  # type: ignore[import-not-found] # the script beside this one
-from end_to_end import parsed, row  # type: ignore[import-not-found] # the script beside this one
+from end_to_end import Shape, row  # type: ignore[import-not-found] # the script beside this one
 
 from dualface_client.batch.server import ServerChoice, start_embedded
 
@@ -144,7 +144,8 @@ def main() -> None:
         options.traces = Path(tempfile.mkdtemp())
         library = compiled(SOURCE, options.cupti, options.traces)
         os.environ |= {"CUDA_INJECTION64_PATH": str(library), "COUNTS_DIR": str(options.traces)}
-        size, extra = parsed(options.shape)
+        shape = Shape.of(options.shape)
+        size, extra = shape.size, shape.options
         clip = repeated(options.clip, options.repeat)
         with start_embedded(ServerChoice(device="cuda")) as server:
             row(clip, server.grpc_address, server.pid, size, extra)

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -52,6 +53,26 @@ def files_of(pid: int) -> list[str]:
     """Shared memory files and server directories that carry a process's id."""
     places = (SHM_DIR, Path(tempfile.gettempdir()))
     return [path.name for place in places for path in place.glob(f"dualface-*-*-{pid}-*")]
+
+
+@contextmanager
+def other_parent(
+    models: Sequence[EmbeddedModel],
+) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    """Another process with a server of its own; it is killed with the child that it forked."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, *(str(model.onnx_path) for model in models)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            pid, alive = parent.stdout.readline().split()
+            assert alive == "True", "the end of the starting thread took the server along"
+            yield parent, psutil.Process(int(pid))
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)
 
 
 def infer_once(session: Session) -> None:
@@ -99,26 +120,13 @@ def test_a_server_that_dies_at_its_start_shows_its_log(
 
 
 def test_the_server_ends_with_a_killed_parent(tiny_models: tuple[EmbeddedModel, ...]) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, *(str(model.onnx_path) for model in tiny_models)],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert parent.stdout is not None
-    pid, alive = parent.stdout.readline().split()
-    assert alive == "True", "the end of the starting thread took the server along"
-    server = psutil.Process(int(pid))
-    family = [server, *server.children(recursive=True), server.parent()]
-    assert len(files_of(parent.pid)) == 4
-    parent.kill()
-    parent.wait()
-    try:
+    with other_parent(tiny_models) as (parent, server):
+        family = [server, *server.children(recursive=True), server.parent()]
+        assert len(files_of(parent.pid)) == 4
+        parent.kill()
+        parent.wait()
         wait_until(lambda: not any(p.is_running() for p in family if p))
         wait_until(lambda: files_of(parent.pid) == [])
-    finally:
-        os.killpg(parent.pid, signal.SIGKILL)  # the forked child
-        parent.stdout.close()
 
 
 def test_a_killed_keeper_takes_the_server_along(
@@ -136,17 +144,9 @@ def test_a_killed_keeper_takes_the_server_along(
 
 def test_a_model_that_notices_nothing_is_reaped(tiny_models: tuple[EmbeddedModel, ...]) -> None:
     """As one that waits for a lock which the killed server had."""
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, *(str(model.onnx_path) for model in tiny_models)],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert parent.stdout is not None
-    server = psutil.Process(int(parent.stdout.readline().split()[0]))
-    keeper, (stub, other) = server.parent(), server.children()
-    assert keeper is not None
-    try:
+    with other_parent(tiny_models) as (parent, server):
+        keeper, (stub, other) = server.parent(), server.children()
+        assert keeper is not None
         stub.suspend()
         keeper.kill()
         parent.kill()
@@ -155,9 +155,6 @@ def test_a_model_that_notices_nothing_is_reaped(tiny_models: tuple[EmbeddedModel
         reap_shared_memory()  # unless a run that began meanwhile was first
         wait_until(lambda: not stub.is_running())
         assert files_of(parent.pid) == []
-    finally:
-        os.killpg(parent.pid, signal.SIGKILL)  # the forked child
-        parent.stdout.close()
 
 
 def test_a_dead_stub_is_named_and_a_dead_server_too(

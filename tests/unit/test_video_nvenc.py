@@ -153,6 +153,45 @@ def test_start_codes_are_put_in_as_ffmpeg_does_it(
         assert [units(p) for p in mine] == [units(p) for p in ffmpegs]
 
 
+def test_lengths_that_are_shorter_than_a_start_code_are_left_to_ffmpeg(tmp_path: Path) -> None:
+    path = media.make(tmp_path / "a.mp4", media.Clip(frames=40, options={"g": "12"}))
+    short = tmp_path / "short.mkv"
+    with av.open(str(path)) as given, av.open(str(short), "w") as out:
+        stream = given.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        header = bytearray(stream.codec_context.extradata or b"")
+        header[4] = 0xFC | 1  # lengths of two bytes
+        copy.codec_context.extradata = bytes(header)
+        for packet in given.demux(stream):
+            if packet.size:
+                part = packet_of(shortened(bytes(packet)))
+                part.pts, part.dts, part.time_base = packet.pts, packet.dts, packet.time_base
+                part.is_keyframe, part.stream = packet.is_keyframe, copy
+                out.mux(part)
+    with av.open(str(path)) as long, av.open(str(short)) as changed:
+        expected, found = (units_of(each) for each in (long, changed))
+        header_read = changed.streams.video[0].codec_context.extradata or b""
+        assert header_read[4] & 3 == 1
+    assert len(found) == 40
+    assert found == expected
+
+
+def units_of(container: Any) -> list[list[bytes]]:
+    stream = container.streams.video[0]
+    annexb = AnnexbFilter(stream)
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    return [[unit for part in annexb.push(packet) for unit in units(part)] for packet in packets]
+
+
+def shortened(data: bytes) -> bytes:
+    """Units with lengths of two bytes instead of four."""
+    found = b""
+    while data:
+        end = 4 + int.from_bytes(data[:4], "big")
+        found, data = found + data[2:end], data[end:]
+    return found
+
+
 def units(packet: Any) -> list[bytes]:
     return [unit.rstrip(b"\0") for unit in bytes(packet).split(b"\0\0\1")[1:]]
 
@@ -197,6 +236,6 @@ def test_a_packet_whose_lengths_make_no_sense_is_left_to_ffmpeg(tmp_path: Path) 
         stream = container.streams.video[0]
         annexb = AnnexbFilter(stream)
         packet = next(p for p in container.demux(stream) if p.size and not p.is_keyframe)
-        damaged = av.Packet(b"\x7f" + bytes(packet)[1:])
+        damaged = packet_of(b"\x7f" + bytes(packet)[1:])
         with pytest.raises(av.error.InvalidDataError):
             annexb.push(damaged)

@@ -198,9 +198,11 @@ def _room_at(run: Run, location: Location, needs: Sequence[tuple[str, dict[str, 
     if card is None:
         return Room(asked)
 
+    has_own = has_context(0)
+
     def processes_bytes(streams: int) -> int:
         workers = _workers_of_each(run, count * streams, len(run.jobs))
-        return contexts_needed(workers, has_own=has_context(0)) * WORKER_BYTES
+        return contexts_needed(workers, has_own=has_own) * WORKER_BYTES
 
     return room_on(card, needs, asked, processes_bytes, queue=work.on_oom == "queue")
 
