@@ -97,6 +97,18 @@ def rtsp_server(port: int, clip: Path, login: str = "") -> Iterator[subprocess.P
 
 
 @contextmanager
+def small_rtsp_server(port: int, clip: Path) -> Iterator[subprocess.Popen[str]]:
+    """An RTSP server that needs no GStreamer: pictures only, H.264 or HEVC.
+
+    Args:
+        port: Of 127.0.0.1.
+        clip: An MP4.
+    """
+    with _serving([sys.executable, "-m", "tests.rtsp_by_pyav", str(port), str(clip)]) as process:
+        yield process
+
+
+@contextmanager
 def _serving(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from dualface_client.video.source import PyavSource
 from dualface_client.video.upload import DownloadingSink, UploadingSource
 from tests import media
 from tests.gpu.pictures import download, psnr_db, upload
+from tests.live_servers import free_port, small_rtsp_server
 
 pytestmark = pytest.mark.gpu
 
@@ -355,12 +357,12 @@ def test_canvases_are_encoded_by_x264(tmp_path: Path, stream: CudaStream) -> Non
 
 
 @contextmanager
-def live_on_gpu(path: Path, said: list[str]) -> Iterator[tuple[StreamDevice, LiveSource]]:
-    """A file as a live stream; `said` gets why the CPU decodes it."""
-    place = LiveInput(str(path), str(path))
+def live_on_gpu(place: str, said: list[str]) -> Iterator[tuple[StreamDevice, LiveSource]]:
+    """A file or an address as a live stream; `said` gets why the CPU decodes it."""
     with CudaDevice(live_settings(StreamSettings())).lend_stream() as share:
         decoder = share.live_decoder(said.append)
-        live = LiveSource(place, threading.Event(), lambda news: None, device=decoder)
+        input_ = LiveInput(place, place)
+        live = LiveSource(input_, threading.Event(), lambda news: None, device=decoder)
         with closing(live):
             yield share, live
 
@@ -374,7 +376,7 @@ def test_nvdec_takes_a_live_stream_over_and_its_canvases_come_back(
     options = {"g": "15", "bf": bf} if codec == "libx264" else params
     path = media.make(tmp_path / "a.mp4", clip(frames=60, codec=codec, options=options))
     said: list[str] = []
-    with live_on_gpu(path, said) as (share, live):
+    with live_on_gpu(str(path), said) as (share, live):
         source = share.to_device(live)
         target = target_of(str(tmp_path / "out.mp4"), "", "a", TargetOptions())
         sink = share.to_host(LiveSink([target], source.info, SIZE, None, lambda text: None))
@@ -395,12 +397,32 @@ def test_nvdec_takes_a_live_stream_over_and_its_canvases_come_back(
         assert psnr_db(one.image.y, third.image.y) > 35
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_nvdec_decodes_a_camera_over_rtsp(tmp_path: Path, codec: str) -> None:
+    params = {"x265-params": "keyint=15:bframes=0:log-level=none"}
+    options = {"g": "15", "bf": "0"} if codec == "libx264" else params
+    path = media.make(tmp_path / "a.mp4", clip(frames=60, codec=codec, options=options))
+    said: list[str] = []
+    port = free_port()
+    with (
+        small_rtsp_server(port, path),
+        live_on_gpu(f"rtsp://127.0.0.1:{port}/camera", said) as (share, live),
+    ):
+        frames = itertools.islice(share.to_device(live), 60)
+        pictures = [share.download(frame.image) for frame in frames]  # it lends few at once
+        assert live.on_device > 20
+    assert (said, any(live.dropped.values())) == ([], False)
+    for one, other in zip(PyavSource(path), pictures, strict=True):
+        assert np.array_equal(one.image.y, other.y)
+        assert np.array_equal(one.image.uv, other.uv)
+
+
 def test_a_live_stream_whose_pictures_change_their_size_goes_on_on_the_cpu(tmp_path: Path) -> None:
     clips = (clip(frames=30), clip(frames=30, size_wh_px=(160, 120)))
     parts = [media.make(tmp_path / f"{n}.ts", each) for n, each in enumerate(clips)]
     path = media.join(tmp_path / "both.ts", parts)
     said: list[str] = []
-    with live_on_gpu(path, said) as (share, live):
+    with live_on_gpu(str(path), said) as (share, live):
         frames = list(share.to_device(live))
         assert len(frames) == 60
         assert {frame.image.y.shape for frame in frames} == {SIZE[::-1]}
