@@ -2,8 +2,8 @@ r"""Workers killed in mid-flight while others run: do the others lose anything, 
 
     python benchmarks/soak/killed_workers.py --out build/soak --device cpu
     python benchmarks/soak/killed_workers.py --out DIR --device cuda --frames 6000 --at-a-time 4
-    python benchmarks/soak/killed_workers.py --out DIR --device cuda --mps --kills 20 --at-a-time 4 \
-        --frames 24000
+    python benchmarks/soak/killed_workers.py --out DIR --device cuda --mps --kills 20 \
+        --at-a-time 4 --frames 24000
 
 Four runs of one clip go on while 100 others are started and ended with SIGKILL as soon as they have
 requests under way. Afterwards one `dualface-client reap --server` is called; then the server must
