@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device_cuda import for_cuda
 from dualface_client.stream.load import demands
 from dualface_client.triton.mps import multi_process_service
+from dualface_client.triton.server_process import free_ports
 
 WORKER = Path(__file__).with_name("compare_worker.py")
 _SAMPLE_S, _SETTLED_S, _STOP_S = 0.25, 5.0, 40.0
@@ -384,9 +384,7 @@ class Client:
 
     def __init__(self, row: Row, job: Job, clip: Path, address: str) -> None:
         self._job = job
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
         self._page = f"http://127.0.0.1:{port}/healthz"
         self._log = job.work / "stderr.txt"
         folder = job.work / f"in-{clip.stem}"

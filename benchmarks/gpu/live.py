@@ -17,7 +17,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dualface_client.background import BackgroundLoop
 from dualface_client.batch.server import ServerChoice, start_embedded
 from dualface_client.triton.mps import multi_process_service
+from dualface_client.triton.server_process import free_ports
 
 CLIP_S = 10
 
@@ -43,9 +43,7 @@ class Drops(BackgroundLoop):
     """Reads the run's own metrics once a second while it is open."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        (self.port,) = free_ports(1)
         self.totals: list[tuple[float, int]] = []
         super().__init__(self._sample, name="drops", period_s=1.0)
 
