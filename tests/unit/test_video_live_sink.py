@@ -19,7 +19,7 @@ from dualface_client.video.integrity import mp4_boxes
 from dualface_client.video.live_encoded import Encoded, Target, Templates
 from dualface_client.video.live_outputs import LiveOutput
 from dualface_client.video.live_sink import LiveSink
-from dualface_client.video.live_targets import MuxerTarget, TargetOptions, target_of
+from dualface_client.video.live_targets import FileTarget, MuxerTarget, TargetOptions, target_of
 from dualface_client.video.live_times import TIME_BASE, UNITS_PER_S
 from tests.processes import wait_until
 
@@ -173,8 +173,41 @@ def test_an_output_that_takes_nothing_keeps_little_memory_and_no_stream_waits() 
         output.put(packet(number, key=number % 50 == 0, size=1 << 20))
     assert output.lost > 100
     assert not output.close(0.01)
+    for number in range(200, 210):
+        output.put(packet(number, key=number == 203))
     hold.set()
-    wait_until(lambda: len(stuck.taken) > 1)
+    assert output.close(10)
+    assert [each.pts for each in stuck.taken] == [0, *range(203, 210)]
+    assert output.written + output.lost == 210
+
+
+def recorded(target: Target, count: int) -> LiveSink:
+    """A sink that has written so many frames."""
+    sink = sink_to(target)
+    for frame in frames(count):
+        sink.write(frame)
+    (output,) = sink.outputs
+    wait_until(lambda: output.written == count)
+    return sink
+
+
+def test_what_was_recorded_before_a_failure_stays_beside_what_came_after(tmp_path: Path) -> None:
+    target = target_of(str(tmp_path / "a.mp4"), "", "cam", TargetOptions())
+    assert isinstance(target, FileTarget)
+    for count in (100, 60, 70):
+        sink = recorded(target, count)
+        if count == 70:
+            assert sink.close()
+        else:
+            target.abandon()  # as after a full disk, or where the worker has ended
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "a.mp4",
+        "a.part1.mp4",
+        "a.part2.mp4",
+    ]
+    assert pictures_in(tmp_path / "a.mp4") == 70
+    assert pictures_in(tmp_path / "a.part1.mp4") == 100
+    assert pictures_in(tmp_path / "a.part2.mp4") == 60
 
 
 def test_a_directory_that_vanishes_is_an_output_that_fails(tmp_path: Path) -> None:

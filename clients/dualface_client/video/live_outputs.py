@@ -89,37 +89,43 @@ class LiveOutput:
 
     def _run(self) -> None:
         while (packet := self._next()) is not None:
-            self._write(packet)
+            try:
+                self._target.write(packet, self._templates)
+            except _FAILURES as error:
+                self._fail(error, lost=1)
+                continue
+            self.written += 1
+            if self.error:
+                self._trust_again()
         try:
             self._target.finish()
         except _FAILURES as error:
             self._fail(error)
 
     def _next(self) -> Encoded | None:
+        """The next packet to be written, None at the end."""
         with self._changed:
-            while not self._waiting and not self._finished:
-                self._changed.wait(_POLL_S)
-            if not self._waiting:
-                return None
-            packet = self._waiting.popleft()
-            self._waiting_bytes -= len(packet.data)
-            return packet
+            while True:
+                while not self._waiting and not self._finished:
+                    self._changed.wait(_POLL_S)
+                if not self._waiting:
+                    return None
+                packet = self._waiting.popleft()
+                self._waiting_bytes -= len(packet.data)
+                if self._can_follow(packet):
+                    return packet
 
-    def _write(self, packet: Encoded) -> None:
+    def _can_follow(self, packet: Encoded) -> bool:
+        """Whether a packet can be shown behind those before it; called under the lock.
+
+        What is lost while this one is being written asks for a key frame anew.
+        """
         begins = packet.is_picture and packet.is_key and time.monotonic() >= self._retry_at_s
         if self._needs_key and not begins:
             self.lost += bool(self.written or self.failures)  # nothing begins with sound
-            return
-        try:
-            self._target.write(packet, self._templates)
-        except _FAILURES as error:
-            self._fail(error)
-            self.lost += 1
-            return
+            return False
         self._needs_key = False
-        self.written += 1
-        if self.error:
-            self._trust_again()
+        return True
 
     def _trust_again(self) -> None:
         """It works again if it has for a while: buffers take the first packets in any case."""
@@ -131,9 +137,12 @@ class LiveOutput:
             self._backoff.reset()
             self._tell(f"{self.shown}: the output works again")
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, lost: int = 0) -> None:
         self._target.abandon()
-        self._needs_key, self._works_since_s = True, None
+        with self._changed:
+            self._needs_key = True
+            self.lost += lost
+        self._works_since_s = None
         self.failures += 1
         self._backoff.fail()
         self._retry_at_s = time.monotonic() + self._backoff.pause_s

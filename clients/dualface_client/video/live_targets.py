@@ -137,7 +137,7 @@ class FileTarget:
 
     def _begin(self, first: Encoded, templates: Templates) -> _File:
         path = self.name(first.unix_s)
-        file = OutputFile(path, overwrite=self.overwrite)
+        file = OutputFile(path, overwrite=self.overwrite, keeps_parts=True)
         form = FORMATS[path.suffix.lower()]
         try:
             container = av.open(

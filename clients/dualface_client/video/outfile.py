@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import stat
 from collections.abc import Callable
@@ -24,6 +25,11 @@ _TAKEN = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 def partial_path_of(final: Path) -> Path:
     """Where a file is written until it is complete: `out.mp4` as `out.partial.mp4`."""
     return final.with_name(f"{final.stem}.partial{final.suffix}")
+
+
+def part_path_of(final: Path, number: int) -> Path:
+    """Where a part of a recording stays that was broken off: `out.mp4` as `out.part1.mp4`."""
+    return final.with_name(f"{final.stem}.part{number}{final.suffix}")
 
 
 def is_finished(partial: Path, final: Path) -> bool:
@@ -100,6 +106,7 @@ class OutputFile:
         final: Path,
         *,
         overwrite: bool,
+        keeps_parts: bool = False,
         disk_wait: DiskWait | None = None,
         lock: Callable[[int, int], None] = fcntl.flock,
         sync: Callable[[int], None] = os.fsync,
@@ -109,6 +116,8 @@ class OutputFile:
         Args:
             final: The name that it gets in the end.
             overwrite: Whether an existing output is replaced.
+            keeps_parts: Whether what was left under the partial name gets one of its own (see
+                `part_path_of`) instead of being removed: a camera does not send it again.
             disk_wait: Patience with a full disk, None for none.
             lock: As `fcntl.flock`.
             sync: As `os.fsync`.
@@ -121,6 +130,7 @@ class OutputFile:
         """
         self._final = final
         self._overwrite = overwrite
+        self._keeps_parts = keeps_parts
         self._disk_wait = disk_wait or DiskWait()
         self._lock = lock
         self._sync = sync
@@ -218,6 +228,19 @@ class OutputFile:
                 ends = [end for _, end in boxes if end <= size]
                 os.ftruncate(self._fd, max(ends, default=0))
 
+    def _make_way(self, partial: Path, fd: int) -> None:
+        """Removes what was left under the partial name, or gives it another one."""
+        has_content = os.fstat(fd).st_size > 0 and not is_finished(partial, self._final)
+        if not self._keeps_parts or not has_content:
+            partial.unlink()
+            return
+        for number in itertools.count(1):
+            try:
+                _rename_exclusive(partial, part_path_of(self._final, number))
+            except FileExistsError:  # an earlier part
+                continue
+            return
+
     def _check_target(self) -> None:
         parent = self._final.parent
         if not parent.is_dir():
@@ -248,7 +271,7 @@ class OutputFile:
                 if is_new:
                     self._keep_mode(fd)
                     return fd
-                partial.unlink()
+                self._make_way(partial, fd)
             os.close(fd)
         raise SinkError(
             f"{partial}: other processes keep finishing this output; choose another output"
