@@ -228,3 +228,12 @@ def test_a_pin_that_meant_somebody_who_is_gone_means_nobody_or_another_one() -> 
     assert pins.is_open
     ann.gallery.add(BOB, 1.0)
     assert pins.match(book.people, "1") == {Side.LEFT: ann.id}
+
+
+def test_a_pin_of_the_other_side_still_knows_how_much_its_person_is_alike() -> None:
+    book, _ann, bob = make_book()
+    pins = PinBook([Pin(Side.LEFT, "bob.jpg", BOB, "1")], IdentitySettings())
+    pins.match(book.people, "1")
+    pins.swap()
+    (note,) = pins.notes
+    assert note.startswith(f"--pin right=bob.jpg: is person {bob.id} (likeness 1.00;")

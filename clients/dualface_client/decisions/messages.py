@@ -191,6 +191,14 @@ class Failed:
     error: str
     trace: str
 
+    def as_error(self, when: str) -> RuntimeError:
+        """To be raised here instead of there.
+
+        Args:
+            when: It happened, for people.
+        """
+        return RuntimeError(f"{self.error} {when}\n{self.trace}")
+
 
 class Places:
     """The pictures of consecutive frames in memory that two processes share.

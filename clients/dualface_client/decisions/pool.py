@@ -239,6 +239,8 @@ class _Elsewhere:
             told = self._receive() if self._is_there(_TELL_S) else None
         except DeciderLostError:  # it has taken what it knew with it
             return Account()
+        if isinstance(told, Failed):
+            raise told.as_error("while telling what was decided")
         if not isinstance(told, Accounts):
             return Account()
         for name, spent in told.stages:
@@ -278,7 +280,7 @@ class _Elsewhere:
             with self._clock.stage("decide"):
                 message = self._receive()
         if isinstance(message, Failed):
-            raise RuntimeError(f"{message.error} while deciding\n{message.trace}")
+            raise message.as_error("while deciding")
         final: Final = message
         return final
 

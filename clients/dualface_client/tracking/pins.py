@@ -61,6 +61,9 @@ class PinBook:
         self._pins = tuple(replace(pin, side=pin.side.other) for pin in self._pins)
         self._found = {side.other: identity for side, identity in self._found.items()}
         self._closest = {side.other: cosine for side, cosine in self._closest.items()}
+        self._likeness = {
+            (side.other, person): cosine for (side, person), cosine in self._likeness.items()
+        }
 
     def _note(self, pin: Pin) -> str:
         if person := self._found.get(pin.side):
