@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
+
 from dualface_client.decisions.commands import ChangeLayout, Command, HoldSide, SwapSides
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.controls import Controls
@@ -23,6 +25,16 @@ def test_a_wish_is_taken_once_and_answered_by_the_end_at_the_latest() -> None:
     controls.close()
     controls.ask(SwapSides(), answers.append)
     assert answers == ["", "the stream has ended", "the stream has ended"]
+
+
+def test_wishes_that_come_with_one_that_fails_are_answered_too() -> None:
+    controls, answers = Controls(), list[str]()
+    for _ in range(3):
+        controls.ask(SwapSides(), answers.append)
+    obeyed = iter([""])
+    with pytest.raises(StopIteration):
+        controls.obey_all(lambda command: next(obeyed))
+    assert answers == ["", *2 * ["the stream failed before it could be done"]]
 
 
 @dataclass

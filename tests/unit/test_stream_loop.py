@@ -367,9 +367,8 @@ def test_the_frames_on_either_side_of_a_cut_are_looked_at() -> None:
 
 def test_frames_before_a_damaged_one_are_kept_also_between_looks() -> None:
     stage = Stage(FakeSource(100, fail_at=20))
-    settings = with_detection(every=6)
     with pytest.raises(SourceError):
-        stage.run(replace(settings, framing=replace(settings.framing, lookahead_s=0.0)))
+        stage.run(with_detection(every=6))
     assert [frame.index for frame in stage.sink.frames] == list(range(20))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ class Asked:
 
 
 _ENDED = "the stream has ended"
+_FAILED = "the stream failed before it could be done"
 
 
 class Controls:
@@ -52,6 +54,24 @@ class Controls:
         with self._lock:
             asked, self._asked = self._asked, []
         return asked
+
+    def obey_all(self, obey: Callable[[Command], str]) -> None:
+        """Does what was asked for since the last call.
+
+        Args:
+            obey: Does one; returns why it could not be done, empty for done.
+
+        Raises:
+            Exception: What `obey` raises; whoever still waits is told so.
+        """
+        asked = deque(self.take())
+        try:
+            while asked:
+                problem = obey(asked[0].command)
+                asked.popleft().answer(problem)
+        finally:
+            for each in asked:
+                each.answer(_FAILED)
 
     def close(self) -> None:
         """The stream has ended: whoever still waits is told so."""

@@ -232,11 +232,16 @@ class StreamLoop:
             self._traces.close()
             self._count_stopped()
             self._report()
-            told = self._decider.account()
-            self._status.update(timeline=told.timeline)
-            for note in told.notes:
-                self._status.warn(note)
-            self._decider.close()
+            try:
+                self._tell_account()
+            finally:
+                self._decider.close()
+
+    def _tell_account(self) -> None:
+        told = self._decider.account()
+        self._status.update(timeline=told.timeline)
+        for note in told.notes:
+            self._status.warn(note)
 
     def _reader(self, decoded: Iterable[Frame], ahead: int) -> Reader[Frame] | Turn[Frame]:
         source, turns = self._parts.source, self._parts.turns
@@ -414,25 +419,29 @@ class StreamLoop:
     def _framed(self, detected: Iterable[_Detected]) -> Iterator[_Framed]:
         """Frames with what their canvases show, as soon as that is final."""
         waiting: deque[Frame] = deque()
-        for each in detected:
-            for asked in self._parts.controls.take():
-                try:
-                    asked.answer(self._decider.obey(asked.command))
-                except BaseException:
-                    asked.answer("the stream failed before it could be done")
-                    raise
-            waiting.extend(each.frames)
-            preview = self._parts.imaging.preview
-            seen = [
-                Seen(frame.time_s, faces, thumbnail, partial(preview, frame.image))
-                for frame, faces, thumbnail in zip(
-                    each.frames, each.faces, each.thumbnails, strict=True
-                )
-            ]
-            for decision in self._decider.decide(seen, partial(self._look_closer, each)):
-                yield self._final(waiting.popleft(), decision)
+        failure: SourceError | None = None
+        try:
+            for each in detected:
+                self._parts.controls.obey_all(self._decider.obey)
+                waiting.extend(each.frames)
+                for decision in self._decided(each):
+                    yield self._final(waiting.popleft(), decision)
+        except SourceError as error:  # raised below: frames still wait for later ones
+            failure = error
         for decision in self._decider.finish():
             yield self._final(waiting.popleft(), decision)
+        if failure is not None:
+            raise failure
+
+    def _decided(self, detected: _Detected) -> Iterator[Decision]:
+        preview = self._parts.imaging.preview
+        seen = [
+            Seen(frame.time_s, faces, thumbnail, partial(preview, frame.image))
+            for frame, faces, thumbnail in zip(
+                detected.frames, detected.faces, detected.thumbnails, strict=True
+            )
+        ]
+        return self._decider.decide(seen, partial(self._look_closer, detected))
 
     def _final(self, frame: Frame, decision: Decision) -> _Framed:
         """Records what no later frame can change any more."""
