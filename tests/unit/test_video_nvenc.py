@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from dualface_client.errors import UsageError
-from dualface_client.types import ColorMatrix, ColorSpec, Nv12Image, VideoInfo
+from dualface_client.errors import EncoderError, SinkError, UsageError
+from dualface_client.types import ColorMatrix, ColorSpec, Frame, Nv12Image, VideoInfo
 from dualface_client.video.annexb import (
     AnnexbFilter,
     DecodeStamps,
@@ -19,7 +20,14 @@ from dualface_client.video.annexb import (
     sequence_sets,
 )
 from dualface_client.video.ffmpeg import packet_of
-from dualface_client.video.nvenc import check_options, encoder_options, packet_stream
+from dualface_client.video.nvenc import (
+    Encode,
+    NvencSink,
+    check_options,
+    encoder_of,
+    encoder_options,
+    packet_stream,
+)
 from tests import media
 
 SIZE = (64, 48)
@@ -239,3 +247,51 @@ def test_a_packet_whose_lengths_make_no_sense_is_left_to_ffmpeg(tmp_path: Path) 
         damaged = packet_of(b"\x7f" + bytes(packet)[1:])
         with pytest.raises(av.error.InvalidDataError):
             annexb.push(damaged)
+
+
+def canvases(count: int) -> Iterator[Frame]:
+    y, uv = np.zeros((48, 64), np.uint8), np.zeros((24, 32, 2), np.uint8)
+    for index in range(count):
+        yield Frame(index, index * 1001, Fraction(1, 30_000), Nv12Image(y, uv))
+
+
+INFO = VideoInfo(*SIZE, RATE, Fraction(1, 30_000))
+
+
+def test_its_packets_become_a_file(tmp_path: Path) -> None:
+    sink = NvencSink(tmp_path / "out.mp4", INFO, SIZE, x264(0))
+    for canvas in canvases(12):
+        sink.write(canvas)
+    assert sink.close()
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
+
+
+def test_one_that_fails_is_told_apart_from_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    encode: Encode = x264(0)
+
+    def fails_later(image: Nv12Image | None) -> list[tuple[bytes, int, int]]:
+        if sink.frame_count < 4:
+            return encode(image)
+        raise EncoderError("NVENC failed (device lost)")
+
+    sink = NvencSink(tmp_path / "out.mp4", INFO, SIZE, fails_later)
+    first, second, third, last = canvases(4)
+    for canvas in (first, second, third):
+        sink.write(canvas)
+    with pytest.raises(EncoderError, match=r"out.mp4: the encoder failed \(NVENC failed"):
+        sink.write(last)
+    with pytest.raises(SinkError, match="an earlier write failed"):
+        sink.close()
+
+
+def test_what_the_library_raises_is_a_failure_of_the_encoder() -> None:
+    class LibraryError(Exception):
+        pass
+
+    class Lost:
+        def EndEncode(self) -> list[dict[str, Any]]:  # noqa: N802 - the library's name
+            raise LibraryError("NV_ENC_ERR_GENERIC:\n device lost")
+
+    with pytest.raises(EncoderError, match=r"NVENC failed \(NV_ENC_ERR_GENERIC: device lost\)"):
+        encoder_of(Lost(), LibraryError)(None)

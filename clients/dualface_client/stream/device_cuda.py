@@ -37,7 +37,7 @@ from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.live_device import LiveDevice
 from dualface_client.video.null_sink import HostSink, NullSink
 from dualface_client.video.nvdec import NvdecSource, NvdecUnsupportedError
-from dualface_client.video.nvenc import NvencSink
+from dualface_client.video.nvenc import NvencSink, nvenc
 from dualface_client.video.source import PyavSource
 from dualface_client.video.upload import FRAMES_LIMIT, DownloadingSink, UploadingSource
 
@@ -235,11 +235,12 @@ class CudaStreamDevice(StreamDevice):
         note = ""
         if output.encoder != "x264":
             try:
+                wh_px = output.tile_layout.canvas_wh_px
                 return NvencSink(
                     job.output,
                     info,
-                    output.tile_layout.canvas_wh_px,
-                    self._stream,
+                    wh_px,
+                    nvenc(wh_px, info.frame_rate, self._stream),
                     audio_from=job.input,
                     audio=output.audio,
                     overwrite=output.overwrite,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dualface_client.cuda.stream import CudaStream, load_codec
-from dualface_client.errors import PlatformError, SinkError, UsageError
+from dualface_client.errors import EncoderError, PlatformError, SinkError, UsageError
 from dualface_client.types import Frame, Nv12Image, VideoInfo
 from dualface_client.video.annexb import ColorMarker, DecodeStamps
 from dualface_client.video.color import ColorTags
@@ -199,32 +199,30 @@ class NvencSink(PyavSink):
         path: str | Path,
         info: VideoInfo,
         layout_wh_px: tuple[int, int],
-        stream: CudaStream,
+        encode: Encode,
         *,
         audio_from: str | Path | None = None,
         audio: str = "copy",
         overwrite: bool = False,
         disk_wait: DiskWait | None = None,
     ) -> None:
-        """Opens an encoder session, then creates the partial file.
+        """Creates the partial file.
 
         Args:
             path: The output; its suffix selects the container.
             info: The source's frame rate, time base and colour.
             layout_wh_px: Width and height of the canvases, even.
-            stream: Where the canvases are composed.
+            encode: From `nvenc`, for canvases of this size at this rate.
             audio_from: The file whose sound is used, None for a silent output.
             audio: What happens to it: `copy`, `transcode` or `drop`; see `AudioCopy`.
             overwrite: Whether an existing output is replaced.
             disk_wait: Patience with a full disk, None for none.
 
         Raises:
-            PlatformError: This GPU has no NVENC, or no free session: encode with x264.
             SinkError: The output cannot be created.
             UsageError: The output exists, or it is the input.
         """
-        rate = info.frame_rate or _FALLBACK_RATE
-        self._encode_canvas = nvenc(layout_wh_px, rate, stream)
+        self._encode_canvas = encode
         super().__init__(
             path,
             info,
@@ -278,19 +276,19 @@ def packet_stream(
     return PacketStream(stream, encode, marker, reorder_depth, step)
 
 
-def nvenc(wh_px: tuple[int, int], rate: Fraction, stream: CudaStream) -> Encode:
+def nvenc(wh_px: tuple[int, int], rate: Fraction | None, stream: CudaStream) -> Encode:
     """Opens an encoder session.
 
     Args:
         wh_px: Canvas width and height.
-        rate: Pictures per second.
+        rate: Pictures per second, None if unknown.
         stream: Where the canvases are composed; the encoder reads them in its order.
 
     Raises:
-        PlatformError: There is no NVENC, or no free session.
+        PlatformError: There is no NVENC, or no free session: encode with x264.
     """
     codec = load_codec()
-    options = encoder_options(wh_px, rate)
+    options = encoder_options(wh_px, rate or _FALLBACK_RATE)
     check_options(options)
     with stream:
         context = stream.cupy.cuda.driver.ctxGetCurrent()
@@ -309,12 +307,22 @@ def nvenc(wh_px: tuple[int, int], rate: Fraction, stream: CudaStream) -> Encode:
                 f"GPU {stream.device_id} offers no NVENC session ({_reason(error)}): it has no "
                 "encoder (A100, H100, H200) or all sessions are taken; encode with x264"
             ) from error
+    return encoder_of(session, codec.PyNvVCException)
+
+
+def encoder_of(session: Any, failure: type[Exception]) -> Encode:
+    """What encodes canvases one after the other.
+
+    Args:
+        session: As PyNvVideoCodec's.
+        failure: What it raises.
+    """
 
     def encode(image: Nv12Image | None) -> list[tuple[bytes, int, int]]:
         try:
             packets = session.EndEncode() if image is None else session.Encode(DeviceCanvas(image))
-        except codec.PyNvVCException as error:
-            raise SinkError(f"NVENC failed ({_reason(error)})") from error
+        except failure as error:
+            raise EncoderError(f"NVENC failed ({_reason(error)})") from error
         return [(p["data"], p["timestamp"], p["picture_type"]) for p in packets]
 
     return encode

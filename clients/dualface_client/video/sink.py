@@ -159,6 +159,9 @@ class PyavSink:
         """Muxes what the encoder yields; its own failure is distinguished from the file's."""
         try:
             packets = encode()
+        except EncoderError as error:
+            self._state = "failed"
+            raise EncoderError(f"{self._path}: the encoder failed ({error})") from error
         except AV_ERRORS as error:
             self._state = "failed"
             raise EncoderError(f"{self._path}: the encoder failed ({reason(error)})") from error
