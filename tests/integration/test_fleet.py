@@ -104,6 +104,18 @@ def test_a_stream_comes_is_steered_and_goes_while_another_runs(running: Running)
     assert running.statuses["stays"].snapshot().attempts == 1
 
 
+def test_a_wish_whose_worker_dies_is_answered(running: Running) -> None:
+    running.add("a")
+    wait_until(lambda: running.frames("a") > 3, PATIENCE_S, "a stream")
+    victim = running.pid_of("a")
+    os.kill(victim, signal.SIGSTOP)
+    answer = running.fleet.steer(SteerStream("a", 0, "swap"))
+    running.fleet.steer(SteerStream("nobody", 0, "swap")).result(PATIENCE_S)  # behind the first
+    assert not answer.done()
+    os.kill(victim, signal.SIGKILL)
+    assert answer.result(PATIENCE_S) == "its worker ended before it could be done"
+
+
 def test_streams_of_a_dead_worker_run_on_at_once_each_in_a_worker_of_its_own(
     running: Running,
 ) -> None:

@@ -64,7 +64,7 @@ class Fleet(Supervisor):
         self._unwanted: set[str] = set()
         self._given_s: dict[str, float] = {}
         self._numbers = itertools.count(1)
-        self._answers: dict[int, Future[str]] = {}
+        self._answers: dict[int, tuple[WorkerLink, Future[str]]] = {}
         self._previews: dict[str, tuple[float, Preview]] = {}
         self._error: DualfaceError | None = None
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
@@ -133,7 +133,7 @@ class Fleet(Supervisor):
         except DualfaceError as error:
             self._error = error
         finally:
-            for answer in self._answers.values():
+            for _, answer in self._answers.values():
                 answer.set_result("the program is stopping")
             for status in self._statuses.values():
                 if status.snapshot().state not in FINAL_STATES:
@@ -174,7 +174,7 @@ class Fleet(Supervisor):
             answer.set_result("the stream is not running")
             return
         number = next(self._numbers)
-        self._answers[number] = answer
+        self._answers[number] = link, answer
         link.send(SteerStream(wish.stream, number, wish.wish, wish.side, wish.person, wish.layout))
 
     def _watch(self, name: str, seconds: float) -> None:
@@ -195,6 +195,11 @@ class Fleet(Supervisor):
 
     # -- what workers say -------------------------------------------------------------------------
 
+    def _on_end(self, worker: Worker, link: WorkerLink) -> None:
+        for number in [number for number, (asked, _) in self._answers.items() if asked is link]:
+            self._answers.pop(number)[1].set_result("its worker ended before it could be done")
+        super()._on_end(worker, link)
+
     def _on_stream_end(self, name: str) -> None:
         if name in self._unwanted:
             self._forget(name)
@@ -202,9 +207,8 @@ class Fleet(Supervisor):
     def _on_reply(self, reply: Reply) -> None:
         match reply:
             case Steered(number, problem):
-                answer = self._answers.pop(number, None)
-                if answer is not None:
-                    answer.set_result(problem)
+                if number in self._answers:
+                    self._answers.pop(number)[1].set_result(problem)
             case Shown(name, preview):
                 if name in self._statuses and name not in self._unwanted:
                     self._previews[name] = time.monotonic(), preview
