@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dualface_client.types import ColorMatrix, ColorSpec
+from dualface_client.types import ColorMatrix, ColorSpec, VideoInfo
 
 if TYPE_CHECKING:
     import av
@@ -65,6 +65,20 @@ def matrix_of(code: int, height_px: int) -> ColorMatrix:
     """
     by_height = ColorMatrix.BT709 if height_px >= _HD_LINES else ColorMatrix.BT601
     return _MATRIX_OF_CODE.get(code, by_height)
+
+
+def tag(context: Any, info: VideoInfo) -> None:
+    """Has an encoder write the colour tags of a source.
+
+    Args:
+        context: PyAV's codec context, before it is opened.
+        info: Of the source.
+    """
+    tags = ColorTags(info.primaries, info.transfer).filled(info.color.matrix)
+    context.colorspace = CODE_OF_MATRIX[info.color.matrix]
+    context.color_range = RANGE_FULL if info.color.full_range else RANGE_LIMITED
+    context.color_primaries = tags.primaries
+    context.color_trc = tags.transfer
 
 
 def spec_of(frame: av.VideoFrame) -> ColorSpec:

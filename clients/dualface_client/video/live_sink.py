@@ -12,7 +12,7 @@ from typing import Any
 
 from dualface_client.errors import EncoderError, SinkError
 from dualface_client.types import Frame, VideoInfo
-from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, ColorTags
+from dualface_client.video.color import tag
 from dualface_client.video.convert import picture_of
 from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, thread_count
 from dualface_client.video.live_encoded import KEY_FRAMES_S, Encoded, Target, Templates
@@ -192,11 +192,7 @@ class LiveSink:
         context.gop_size = _NO_DISTANT_KEYS
         context.thread_count = threads
         context.flags |= av.codec.context.Flags.global_header
-        tags = ColorTags(info.primaries, info.transfer).filled(info.color.matrix)
-        context.colorspace = CODE_OF_MATRIX[info.color.matrix]
-        context.color_range = RANGE_FULL if info.color.full_range else RANGE_LIMITED
-        context.color_primaries = tags.primaries
-        context.color_trc = tags.transfer
+        tag(context, info)
         return stream
 
     def _add_sound(self) -> Any:

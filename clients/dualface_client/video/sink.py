@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dualface_client.errors import DualfaceError, EncoderError, SinkError, UsageError
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video.audio import AudioCopy
-from dualface_client.video.color import CODE_OF_MATRIX, RANGE_FULL, RANGE_LIMITED, ColorTags
+from dualface_client.video.color import tag
 from dualface_client.video.convert import picture_of
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.ffmpeg import AV_ERRORS, av, reason, sink_error, thread_count, ticks
@@ -244,11 +244,7 @@ class PyavSink:
         context.time_base = info.time_base
         context.gop_size = max(1, round(_GOP_S * rate))
         context.thread_count = threads
-        tags = ColorTags(info.primaries, info.transfer).filled(info.color.matrix)
-        context.colorspace = CODE_OF_MATRIX[info.color.matrix]
-        context.color_range = RANGE_FULL if info.color.full_range else RANGE_LIMITED
-        context.color_primaries = tags.primaries
-        context.color_trc = tags.transfer
+        tag(context, info)
         return stream
 
     def _place_origin(self, first: Frame) -> None:
