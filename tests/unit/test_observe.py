@@ -18,7 +18,7 @@ from dualface_client.observe import progress
 from dualface_client.observe.progress import ProgressDisplay, result_lines
 from dualface_client.observe.report import RunSummary, StreamReport, StreamStatus
 from dualface_client.observe.stage_clock import StageClock, StageTime
-from dualface_client.observe.timeline import Seating, Timeline
+from dualface_client.observe.timeline import SeatingChange, Timeline
 from dualface_client.observe.track_log import TrackLog
 from dualface_client.types import Person, SeatAssignment
 from tests.processes import wait_until
@@ -214,7 +214,12 @@ def test_a_terminal_that_was_made_narrower_keeps_no_half_bars() -> None:
 
 
 def test_who_sits_where_is_told_for_people_and_figures_only_on_request() -> None:
-    seatings = (Seating(2.0, 2, 1), Seating(14.5, 2, 0), Seating(20.0, 2, 3), Seating(21.0, 2, 1))
+    seatings = (
+        SeatingChange(2.0, 2, 1),
+        SeatingChange(14.5, 2, 0),
+        SeatingChange(20.0, 2, 3),
+        SeatingChange(21.0, 2, 1),
+    )
     report = StreamReport(
         "a", "a.mp4", "b.mp4", "done", 90, 90, 90, 9.0, reid_frames=9, timeline=Timeline(seatings)
     )
@@ -227,7 +232,7 @@ def test_who_sits_where_is_told_for_people_and_figures_only_on_request() -> None
     more = result_lines(report, verbose=True)
     assert more[0] == "a: done, 90 frames in 9.0 s (10.0 fps), ReID on 10.0% of frames"
     assert result_lines(replace(report, timeline=Timeline()))[1] == "  nobody was seen"
-    often = Timeline(tuple(Seating(float(n), 1 + n % 2, 0) for n in range(9)))
+    often = Timeline(tuple(SeatingChange(float(n), 1 + n % 2, 0) for n in range(9)))
     (line,) = [text for text in result_lines(replace(report, timeline=often)) if "left" in text]
     assert line.endswith("person 1, from 0:02; 6 more changes")
 

@@ -37,7 +37,7 @@ from dualface_client.observe.samples import Sample, Sampler, StreamSample, thin
 from dualface_client.observe.stage_clock import StageTime
 from dualface_client.observe.state_file import StateFile, read_state, write_state
 from dualface_client.observe.stream_events import StreamEvents
-from dualface_client.observe.timeline import LayoutChange, Seating, Timeline, TimelineRecorder
+from dualface_client.observe.timeline import LayoutChange, SeatingChange, Timeline, TimelineRecorder
 from dualface_client.types import Person, SeatAssignment
 from tests.processes import wait_until
 
@@ -356,7 +356,7 @@ def test_timeline_keeps_changes_and_counts_reid() -> None:
         pair = seated(1, 2 if index < 50 else 3, reid=index in (0, 50, 51))
         recorder.add(5 + index / 25, pair, "solo" if index < 25 else "pair")
     timeline = recorder.timeline()
-    assert timeline.seatings == (Seating(5.0, 1, 2), Seating(7.0, 1, 3))
+    assert timeline.seatings == (SeatingChange(5.0, 1, 2), SeatingChange(7.0, 1, 3))
     assert timeline.layouts == (LayoutChange(5.0, "solo"), LayoutChange(6.0, "pair"))
     assert sum(timeline.reid_frames) == 3
     assert timeline.reid_frames[int(2 / timeline.bin_s)] == 2
@@ -465,7 +465,9 @@ def record(*reports: StreamReport, events: tuple[Event, ...] = ()) -> RunRecord:
 
 
 def test_report_is_one_page_without_any_outside_resource(tmp_path: Path) -> None:
-    history = Timeline((Seating(0.0, 1, 2), Seating(4.0, 1, 3)), (), (1, 0, 2), 0.5, 0.0, 8.0)
+    history = Timeline(
+        (SeatingChange(0.0, 1, 2), SeatingChange(4.0, 1, 3)), (), (1, 0, 2), 0.5, 0.0, 8.0
+    )
     done = StreamReport(
         "a", "a.mp4", "out/a.mp4", "done", 200, 200, 200, 9.5, reid_frames=3, timeline=history
     )
@@ -583,7 +585,9 @@ def test_ticks_are_few_round_and_reach_the_highest(highest: float) -> None:
 
 
 def test_seating_strip_spans_the_lane_without_gaps() -> None:
-    history = Timeline((Seating(2.0, 1, 0), Seating(4.0, 2, 1)), (), (0, 5), 1.0, 2.0, 10.0)
+    history = Timeline(
+        (SeatingChange(2.0, 1, 0), SeatingChange(4.0, 2, 1)), (), (0, 5), 1.0, 2.0, 10.0
+    )
     *_, strip = svgs(record(StreamReport("a", "a.mp4", "", timeline=history)))
     rects = strip.findall("rect")
     left = [r for r in rects if "left:" in (r.findtext("title") or "")]
@@ -598,7 +602,7 @@ def test_seating_strip_spans_the_lane_without_gaps() -> None:
 
 def test_the_strip_shows_what_the_canvas_was() -> None:
     layouts = LayoutChange(0.0, "solo"), LayoutChange(3.0, "pair")
-    history = Timeline((Seating(0.0, 1, 2),), layouts, (), 1.0, 0.0, 10.0)
+    history = Timeline((SeatingChange(0.0, 1, 2),), layouts, (), 1.0, 0.0, 10.0)
     *_, strip = svgs(record(StreamReport("a", "a.mp4", "", timeline=history)))
     titles = [r.findtext("title") or "" for r in strip.findall("rect")]
     assert "solo: 0.00 s to 3.00 s" in titles

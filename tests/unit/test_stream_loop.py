@@ -54,7 +54,7 @@ from dualface_client.stream.live import live_decoder, live_input, live_settings
 from dualface_client.stream.loop import StreamLoop, StreamParts, live_wait
 from dualface_client.stream.preview import PreviewTap
 from dualface_client.stream.runner import LiveModels, Models, Runner, StreamRun
-from dualface_client.stream.seams import FrameSink, FrameSource, Glimpses, LiveFigures
+from dualface_client.stream.seams import FrameSink, FrameSource, Glimpses, LiveReporting
 from dualface_client.stream.setup import WorkerSetup
 from dualface_client.stream.stop import Stop
 from dualface_client.stream.turns import Turns
@@ -256,7 +256,7 @@ class Stage:
     status: StreamStatus = field(default_factory=lambda: StreamStatus(StreamReport("s", "i", "o")))
     tracks: TrackLog | None = None
     imaging: FakeImaging = field(default_factory=FakeImaging)
-    live: LiveFigures | None = None
+    live: LiveReporting | None = None
     controls: Controls = field(default_factory=Controls)
     tap: PreviewTap = field(default_factory=PreviewTap)
     deciders: Callable[[Brief, StageClock, Callable[[], None]], Deciding] = Inline

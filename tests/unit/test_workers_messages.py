@@ -11,7 +11,7 @@ from dualface_client.histogram import Histogram
 from dualface_client.memory.figures import Leak, PoolReport, SlotCounts
 from dualface_client.observe.report import StreamReport
 from dualface_client.observe.stage_clock import StageTime
-from dualface_client.observe.timeline import LayoutChange, Seating, Timeline
+from dualface_client.observe.timeline import LayoutChange, SeatingChange, Timeline
 from dualface_client.settings.stream import OutputSettings, StreamSettings
 from dualface_client.stream.job import Job
 from dualface_client.stream.preview import Preview, SeenPerson
@@ -55,7 +55,7 @@ REPORT = StreamReport(
     warnings=("one", "two"),
     stages={"decode": StageTime(1.5, 1.0, 99)},
     timeline=Timeline(
-        (Seating(0.0, 1, 2), Seating(1.5, 1, 0)),
+        (SeatingChange(0.0, 1, 2), SeatingChange(1.5, 1, 0)),
         (LayoutChange(0.0, "pair"),),
         (0, 3),
         0.25,
@@ -157,7 +157,7 @@ def test_a_message_is_bounded() -> None:
     with pytest.raises(ProtocolError, match="limit"):
         encode(LogLine(20, "note", "", "x" * LINE_LIMIT_BYTES, ""))
     day = Timeline(
-        tuple(Seating(i / 3, 1_000_000, 2) for i in range(2000)),
+        tuple(SeatingChange(i / 3, 1_000_000, 2) for i in range(2000)),
         tuple(LayoutChange(i / 3, "together") for i in range(2000)),
         (9999,) * 240,
     )

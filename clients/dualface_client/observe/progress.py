@@ -183,8 +183,8 @@ def clock(seconds: float) -> str:
 def seats_line(report: StreamReport) -> str:
     """Who sits where and from when on; empty if that is not known.
 
-    >>> from dualface_client.observe.timeline import Seating, Timeline
-    >>> seatings = (Seating(0.0, 2, 0), Seating(5.0, 2, 1), Seating(83.0, 3, 1))
+    >>> from dualface_client.observe.timeline import SeatingChange, Timeline
+    >>> seatings = (SeatingChange(0.0, 2, 0), SeatingChange(5.0, 2, 1), SeatingChange(83.0, 3, 1))
     >>> seats_line(StreamReport("a", "a.mp4", "b.mp4", timeline=Timeline(seatings)))
     'left: person 2, from 0:00; person 3, from 1:23. right: person 1, from 0:05'
     """

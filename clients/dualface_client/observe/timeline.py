@@ -14,7 +14,7 @@ _SEATINGS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Seating:
+class SeatingChange:
     """Who sits where from one moment until the next.
 
     Attributes:
@@ -54,7 +54,7 @@ class Timeline:
         end_s: Source time of the last frame.
     """
 
-    seatings: tuple[Seating, ...] = ()
+    seatings: tuple[SeatingChange, ...] = ()
     layouts: tuple[LayoutChange, ...] = ()
     reid_frames: tuple[int, ...] = ()
     bin_s: float = 1.0
@@ -66,7 +66,7 @@ class TimelineRecorder:
     """Collects a `Timeline`, frame by frame."""
 
     def __init__(self) -> None:
-        self._seatings: list[Seating] = []
+        self._seatings: list[SeatingChange] = []
         self._layouts: list[LayoutChange] = []
         self._bins: list[int] = []
         self._bin_s = 0.25
@@ -88,7 +88,7 @@ class TimelineRecorder:
         last = self._seatings[-1] if self._seatings else None
         changed = last is None or (last.left, last.right) != pair
         if changed and len(self._seatings) < _SEATINGS:
-            self._seatings.append(Seating(time_s, *pair))
+            self._seatings.append(SeatingChange(time_s, *pair))
         changed = not self._layouts or self._layouts[-1].layout != layout
         if changed and len(self._layouts) < _SEATINGS:
             self._layouts.append(LayoutChange(time_s, layout))

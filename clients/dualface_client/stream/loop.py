@@ -56,7 +56,7 @@ from dualface_client.stream.seams import (
     FrameSink,
     FrameSource,
     Imaging,
-    LiveFigures,
+    LiveReporting,
     PendingFaces,
 )
 from dualface_client.stream.threads import AtOnce, Reader, Spawned, Writer
@@ -116,7 +116,7 @@ class StreamParts:
     pacing: Pacing = field(default_factory=Unpaced)
     overlay: DebugOverlay | None = None
     seating: Seating = field(default_factory=Seating)
-    live: LiveFigures | None = None
+    live: LiveReporting | None = None
     deciders: Callable[[Brief, StageClock, Callable[[], None]], Deciding] = Inline
     controls: Controls = field(default_factory=Controls)
     tap: PreviewTap = field(default_factory=PreviewTap)

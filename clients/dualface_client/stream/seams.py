@@ -112,7 +112,7 @@ class FrameSink(Protocol):
         """Stops early and leaves what was written as a playable partial file."""
 
 
-class LiveFigures(Protocol):
+class LiveReporting(Protocol):
     """What is known of a live stream and not of a file."""
 
     def report(self, decoded: int, dropped: Mapping[str, int]) -> dict[str, Any]:
