@@ -272,6 +272,12 @@ def test_the_page_has_a_line_for_every_room() -> None:
     }
 
 
+def test_the_page_names_every_mechanism() -> None:
+    _, _, rest = page().partition("`types`, `errors` and ")
+    sentence = "`types`, `errors`" + rest.partition("are single modules")[0]
+    assert set(re.findall(r"`(\w+)`", sentence)) == BASE
+
+
 def test_files_that_the_page_names_exist() -> None:
     """A path in the package or the repository, or a file's name in one of the rooms."""
     known = [f"/{path.relative_to(ROOT)}" for path in modules()]

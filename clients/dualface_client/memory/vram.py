@@ -1,8 +1,8 @@
 """GPU memory: what a stream, a worker and a server take, and which streams fit. Pure arithmetic.
 
-The constants were measured on one H200 with 1080p H.264, and the formula reproduces the 316 MiB of
-a stream there within a tenth (docs/memory.md). On other cards they are estimates, and what NVML
-shows during a run has the last word (`VramGuard`).
+The constants were measured on one H200 with 1080p H.264, where the formula gives 1.14 times what
+was used (docs/memory.md). On other cards they are estimates, and what NVML shows during a run has
+the last word (`VramGuard`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ WORKER_BYTES = 354 * MIB
 #: Embedded server on a GPU with sessions for all batch sizes (H200): its detector process, and all
 #: of it with four clients.
 DETECTOR_BYTES, EMBEDDED_SERVER_BYTES = 1658 * MIB, 3330 * MIB
-#: Triton with TensorRT engines (TensorRT 8.6): without an instance, and for each instance.
-TENSORRT_BYTES, TENSORRT_INSTANCE_BYTES = 584 * MIB, 532 * MIB
 #: Surfaces of a decoder: reference pictures of typical streams and those on their way out.
 _SURFACES = {"h264": 10, "hevc": 12, "av1": 14}
 _SURFACES_OTHER = 14

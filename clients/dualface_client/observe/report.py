@@ -89,8 +89,8 @@ class StreamReport:
         latency_p50_s: Median time from decoded to written, of the last 1,024 frames.
         latency_p95_s: 95th percentile of the same.
         latency_p99_s: 99th percentile of the same.
-        latency: The same of all frames.
-        queue: From decoded to the detection request, of all frames.
+        latency: Histogram of the seconds from decoded to written, of all frames.
+        queue: Histogram of the seconds from decoded to the detection request, of all frames.
         failure: Class of the error, empty without one.
         timeline: Who sat where and when ReID ran; complete when the stream has ended.
         live: Whether it is a live stream, whose frames do not wait.

@@ -63,11 +63,6 @@ class Window:
     sides: tuple[Border | None, ...]
 
     @property
-    def border_count(self) -> int:
-        """How many of its sides are borders."""
-        return sum(side is not None for side in self.sides)
-
-    @property
     def is_on_surface(self) -> bool:
         """Whether the same plain surface lies beyond all of its sides, which is no accident."""
         levels = [None if side is None else side.outside_level for side in self.sides]

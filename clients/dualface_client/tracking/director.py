@@ -25,6 +25,7 @@ from dualface_client.tracking.checks import CheckList, Reason
 from dualface_client.tracking.enquiry import Enquiry
 from dualface_client.tracking.gallery import Identity, Member, normalised
 from dualface_client.tracking.identity import IdentityBook
+from dualface_client.tracking.kalman import REFERENCE_FPS
 from dualface_client.tracking.links import LinkBook, Relink
 from dualface_client.tracking.naming import Naming
 from dualface_client.tracking.pins import Pin, PinBook
@@ -315,7 +316,7 @@ class Director:
         """Moves the smoothed place towards the box; jumps to it at the first sight."""
         alpha = self._settings.sides.ema_alpha
         is_new = person.visible_s <= step_s
-        blend = 1.0 if is_new else 1.0 - (1.0 - alpha) ** (step_s * 30.0)
+        blend = 1.0 if is_new else 1.0 - (1.0 - alpha) ** (step_s * REFERENCE_FPS)
         x1, y1, x2, y2 = person.box
         person.x_px += blend * ((x1 + x2) / 2 - person.x_px)
         person.y_px += blend * ((y1 + y2) / 2 - person.y_px)

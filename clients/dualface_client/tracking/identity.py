@@ -17,6 +17,8 @@ from dualface_client.types import Box, FloatArray
 
 _IMPOSSIBLE = -1e6
 _NOWHERE: Box = (0.0, 0.0, 0.0, 0.0)
+#: How many times as long the pause is after each enrolment, and after each that failed.
+_ENROLLED_GROWTH, _SKIPPED_GROWTH = 3.0, 2.0
 _SKIP_LIMIT = 4.0  # longest pause after an enrolment that failed, in `enrol_limit_s`
 
 
@@ -95,11 +97,11 @@ class IdentityBook:
     def enrol(self, person: Identity, embedding: FloatArray, quality: float, time_s: float) -> None:
         """Adds an embedding and sets the time of the next."""
         person.gallery.add(embedding, quality)
-        self._pause(person, time_s, 3.0, self._settings.enrol_limit_s)
+        self._pause(person, time_s, _ENROLLED_GROWTH, self._settings.enrol_limit_s)
 
     def skip(self, person: Identity, time_s: float) -> None:
         """Postpones an enrolment that failed, for longer each time."""
-        self._pause(person, time_s, 2.0, _SKIP_LIMIT * self._settings.enrol_limit_s)
+        self._pause(person, time_s, _SKIPPED_GROWTH, _SKIP_LIMIT * self._settings.enrol_limit_s)
 
     def _pause(self, person: Identity, time_s: float, growth: float, longest_s: float) -> None:
         longest_s = max(longest_s, self._settings.enrol_interval_s)

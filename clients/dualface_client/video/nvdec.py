@@ -202,19 +202,6 @@ class NvdecSource(PyavSource):
             del self._fates[next(iter(self._fates))]
 
 
-def can_decode(path: str | Path, stream: CudaStream) -> str | None:
-    """Why NVDEC cannot decode a file, None if it can.
-
-    Raises:
-        SourceError: Neither can anything else.
-    """
-    try:
-        NvdecSource(path, stream).close()
-    except NvdecUnsupportedError as error:
-        return str(error)
-    return None
-
-
 def _has_cuts(stream: Any) -> bool:
     """Whether an edit list discards pictures behind others, whose stamps the library would mix."""
     entries = itertools.dropwhile(lambda entry: entry.is_discard, stream.index_entries)

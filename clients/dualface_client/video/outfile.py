@@ -16,7 +16,8 @@ from dualface_client.video import integrity
 from dualface_client.video.disk_wait import DiskWait
 from dualface_client.video.ffmpeg import sink_error
 
-#: How often a new file may get in the way, as it does only while another process ends its output.
+#: Attempts to get a file that nobody else holds; one fails while another process is ending its
+#: output under the same name.
 _OPEN_TRIES = 5
 #: What a taken lock says; some network file systems say the second. The rest means no locks here.
 _TAKEN = frozenset({errno.EWOULDBLOCK, errno.EACCES})

@@ -323,8 +323,9 @@ class PictureTimes:
         """
         if not self._guessed or stamp is None or not self._waiting:
             return stamp
-        # Of pictures that only change places, some come from their own packet or an earlier one. If
-        # none does for so long, packets without a picture have moved all that followed.
+        # Pictures that merely change places come from their own packet or an earlier one now and
+        # then. If `_PICTURES_LATE` in a row came from later ones, packets without a picture have
+        # shifted everything after them.
         self._ahead.append(sum(each < stamp for each in self._waiting))
         if len(self._ahead) == _PICTURES_LATE and min(self._ahead) > 0:
             for _ in range(min(self._ahead)):
