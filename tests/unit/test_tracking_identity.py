@@ -212,11 +212,25 @@ def test_who_leaves_gets_no_side_back_by_a_pin() -> None:
     people = {1: person(1, 200), 2: person(2, 800)}
     sides.update(people, people, 0.0)
     sides.pin({Side.LEFT: 2}, 0.1)
-    sides.leave(2)
+    sides.leave(2, 1, 0.2)
     assert (sides.holder(Side.LEFT), sides.pinned) == (0, set())
     del people[2]
     sides.update(people, people, 0.2)
     assert sides.holders == {1}
+
+
+def test_of_two_tiles_that_one_person_was_given_under_two_numbers_one_is_free_again() -> None:
+    sides = SideBook(1000)
+    people = {1: person(1, 200), 2: person(2, 800)}
+    sides.update(people, people, 0.0)
+    sides.hold(Side.RIGHT, 1, 0.1)
+    sides.hold(Side.LEFT, 2, 0.1)
+    del people[2]
+    sides.leave(2, 1, 0.2)
+    assert (sides.holder(Side.LEFT), sides.holder(Side.RIGHT)) == (0, 1)
+    people[3] = person(3, 700)
+    sides.update(people, people, 9.0)
+    assert sides.holder(Side.LEFT) == 3
 
 
 def test_a_pin_that_meant_somebody_who_is_gone_means_nobody_or_another_one() -> None:

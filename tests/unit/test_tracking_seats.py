@@ -75,25 +75,41 @@ def test_a_photo_takes_precedence_over_swap() -> None:
 # -- people who turn out to be one ----------------------------------------------------------------
 
 
-def test_somebody_who_turns_out_to_be_the_other_holder_frees_the_own_side() -> None:
+def mistaken_holder() -> Scene:
     """Bob, only ever seen from the side, takes the right; then his track shows Ann; then a cut."""
 
     def ann(time_s: float) -> tuple[float, float, float] | None:
         return None if 3 <= time_s < 6 else (500.0 if time_s < 9 else 1400.0, 400.0, 200.0)
 
-    people: dict[str, Path] = {"ann": ann, "bob": away(away(sits(1400), 0, 3.4), 9, 99)}
-    played = play(
-        Scene(
-            people,
-            seconds=14,
-            fps=25.0,
-            shots=lambda t: int(t >= 12),
-            turned=lambda name, _time: name == "bob",
-        )
+    return Scene(
+        {"ann": ann, "bob": away(away(sits(1400), 0, 3.4), 9, 99)},
+        seconds=14,
+        fps=25.0,
+        shots=lambda t: int(t >= 12),
+        turned=lambda name, _time: name == "bob",
     )
+
+
+def test_somebody_who_turns_out_to_be_the_other_holder_frees_the_own_side() -> None:
+    played = play(mistaken_holder())
     assert played.shown(round(8.9 * 25), Side.RIGHT) == "bob"
     assert played.shown(-1, Side.LEFT) == "ann"
     assert played.assignments[-1].right.identity == 0
+
+
+def test_a_tile_given_by_hand_stays_with_a_face_that_was_known_all_along() -> None:
+    told: list[dict[Side, int]] = []
+
+    def look(director: Director, time_s: float) -> None:
+        told.extend([director.seats] if director.seats else [])
+        at_eight(director, time_s)
+
+    at_eight = at(8.0, lambda director: director.hold(Side.RIGHT, 2))
+    played = play(mistaken_holder(), wishes=look)
+    assert {played.shown(frame, Side.RIGHT) for frame in range(10 * 25, 14 * 25)} == {"ann"}
+    assert {each.left.identity for each in played.assignments[10 * 25 :]} == {0}
+    # Frames that still wait are told of it too.
+    assert told == [{Side.LEFT: 1, Side.RIGHT: 2}, {Side.LEFT: 0, Side.RIGHT: 1}]
 
 
 # -- unknown stays unknown ------------------------------------------------------------------------

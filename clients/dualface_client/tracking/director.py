@@ -248,7 +248,9 @@ class Director:
         self._reseated, self._steered = self._steered, False
         if embeddings is not None and ran:
             self._book.use_version(model_version)
+            by_hand = self._sides.held_by_hand
             self._learn(normalised(embeddings), self._qualities(sharpness), time_s)
+            self._reseated |= self._sides.held_by_hand != by_hand
             self._apply_pins(model_version, time_s)
         else:
             self._naming.do_without(self._asked, time_s)

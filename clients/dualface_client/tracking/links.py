@@ -99,10 +99,10 @@ class LinkBook:
         person.is_proven = is_proven
         self.link(track, person.id, track.started_s)
 
-    def drop(self, identity: int) -> None:
+    def drop(self, identity: int, known: int, time_s: float) -> None:
         """Forgets somebody who turned out to be another person, and has no track any more."""
         self._people.drop(identity)
-        self._sides.leave(identity)
+        self._sides.leave(identity, known, time_s)
 
     def is_unproven(self, track: Track) -> bool:
         """Whether a track's person may be somebody known, seen badly."""

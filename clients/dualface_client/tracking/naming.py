@@ -143,7 +143,7 @@ class Naming:
         own = self._links.of(track.id) if self._links.is_unproven(track) else 0
         if verdict.identity:
             self._links.link(track, verdict.identity, since_s)
-            self._links.drop(own)
+            self._links.drop(own, verdict.identity, time_s)
         elif own:
             self._book.people[own].is_proven = is_sure
         else:

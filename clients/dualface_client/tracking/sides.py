@@ -67,6 +67,11 @@ class SideBook:
         """Identities that a side is pinned to, whether or not they hold it now."""
         return set(self._pins.values())
 
+    @property
+    def held_by_hand(self) -> dict[Side, int]:
+        """Who was given a side by hand."""
+        return dict(self._held_by_hand)
+
     def pin(self, pins: Mapping[Side, int], time_s: float) -> bool:
         """Gives sides to people for good, whatever their positions.
 
@@ -113,12 +118,26 @@ class SideBook:
         self._holders = {side: seats.get(side, 0) for side in Side}
         self._join_s = max(join_s, self._settings.join_s)
 
-    def leave(self, identity: int) -> None:
-        """Takes side and pin from somebody who turned out to be another person."""
+    def leave(self, identity: int, known: int, time_s: float) -> None:
+        """Takes side and pin from somebody who turned out to be another person.
+
+        A side that was given by hand goes on to that other person: the same face was meant.
+
+        Args:
+            identity: Who nobody is any more.
+            known: Who that is.
+            time_s: Presentation time in seconds.
+        """
         self._pins = {side: pinned for side, pinned in self._pins.items() if pinned != identity}
         self._holders = {
             side: 0 if holder == identity else holder for side, holder in self._holders.items()
         }
+        side = next((each for each, held in self._held_by_hand.items() if held == identity), None)
+        if side is not None:
+            del self._held_by_hand[side]
+            # Who was given the other side by hand as well keeps that one.
+            if known not in self._held_by_hand.values():
+                self.hold(side, known, time_s)
 
     def vacate(self, people: Mapping[int, Identity]) -> None:
         """At a cut: takes sides from holders whom nothing could recognise again."""
