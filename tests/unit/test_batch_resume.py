@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from dualface_client.batch.resume import identities, skip_finished
@@ -173,6 +174,50 @@ def test_frames_are_counted_and_damage_is_named(tmp_path: Path, suffix: str) -> 
     half.write_bytes(data[: len(data) * 2 // 3])
     with pytest.raises(SourceError, match=r"half"):
         readable_frames(half)
+
+
+def blank(path: Path, source: Path, packets: int) -> Path:
+    """Copies a video whose last packets are zeros, as pages are that never reached the disk."""
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        found = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for at, size in found[-packets:]:
+        assert at is not None
+        data[at : at + size] = bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
+@pytest.mark.parametrize("packets", [1, 8])
+def test_pictures_that_are_missing_behind_the_last_key_frame_are_seen(
+    tmp_path: Path, codec: str, packets: int
+) -> None:
+    clip = Clip(frames=30, codec=codec, options={"g": "15"}, size_wh_px=(96, 64))
+    path = media.make(tmp_path / "a.mp4", clip)
+    assert readable_frames(path) == 30
+    with pytest.raises(SourceError, match=r"bad\.mp4: its end cannot be decoded \("):
+        readable_frames(blank(tmp_path / "bad.mp4", path, packets))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("b_frames.mp4", "libx264", {"bf": "3"}),
+        ("open_groups.mkv", "libx265", {"x265-params": "open-gop=1:log-level=none"}),
+        # Nothing is shown of the pictures before the whole picture has been refreshed.
+        ("no_key_frames.mkv", "libx264", {"x264-params": "intra-refresh=1"}),
+        # These are sought to the very packet, and not to its key frame.
+        ("transport.ts", "libx264", {"bf": "3"}),
+        ("b_frames.flv", "libx264", {"bf": "3"}),
+        ("reordered.avi", "mpeg4", {"bf": "2"}),
+    ],
+)
+def test_pictures_that_come_late_or_need_earlier_ones_are_not_missed(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    clip = Clip(frames=60, codec=codec, options={"g": "25", **options}, size_wh_px=(96, 64))
+    assert readable_frames(media.make(tmp_path / name, clip)) == 60
 
 
 def test_what_is_no_video_has_no_frames(tmp_path: Path) -> None:
