@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import pytest
 
@@ -58,6 +58,36 @@ def test_a_growing_cut_and_replaced_file_is_followed(tmp_path: Path) -> None:
         old.flush()
     assert list(log.lines()) == ["late", "new"]
     assert list(log.lines()) == []
+    log.close()
+
+
+class FleetingPath(PosixPath):
+    """Its file is removed as soon as it has been looked at once, when that is asked for."""
+
+    looks_left: int | None = None
+
+    def __fspath__(self) -> str:
+        if self.looks_left is not None:
+            if self.looks_left == 0:
+                os.unlink(str(self))
+            self.looks_left = self.looks_left - 1 if self.looks_left else None
+        return str(self)
+
+
+def test_a_log_that_is_removed_while_it_is_looked_at_is_followed_on(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("one\n")
+    fleeting = FleetingPath(path)
+    log = LogFile(fleeting)
+    assert list(log.lines()) == ["one"]
+    (tmp_path / "new").write_text("two\n")
+    (tmp_path / "new").replace(path)
+    fleeting.looks_left = 1
+    assert list(log.lines()) == []
+    assert not path.exists()
+    assert list(log.lines()) == []
+    path.write_text("three\n")
+    assert list(log.lines()) == ["three"]
     log.close()
 
 

@@ -69,8 +69,11 @@ class LogFile:
                     return False
                 self._file.seek(0)
                 return True
-            self._file.close()
-        self._file = open(self._path, "rb")  # noqa: SIM115 - followed until `close`
+            self.close()
+        try:
+            self._file = open(self._path, "rb")  # noqa: SIM115 - followed until `close`
+        except FileNotFoundError:  # removed since it was looked at: it will be there next time
+            return False
         return True
 
     def close(self) -> None:
