@@ -85,6 +85,29 @@ def test_a_zombie_is_gone() -> None:
     process.wait()
 
 
+#: The kernel keeps 15 bytes of a name, and may cut it within a letter.
+NAMED = """
+from pathlib import Path
+from dualface_client.memory.names import new_name
+Path("/proc/self/comm").write_bytes("аппаратный".encode())
+print(new_name("sys"), flush=True)
+input()
+"""
+
+
+def test_the_owner_of_a_cut_process_name_is_known() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", NAMED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        comm = Path(f"/proc/{process.pid}/comm").read_bytes()
+        state = owner_state(name)
+        process.communicate("\n")
+    assert comm == "аппаратный".encode()[:15] + b"\n"
+    assert (state, process.returncode) == (OwnerState.ALIVE, 0)
+
+
 def test_a_pid_used_again_is_not_the_owner() -> None:
     mine = new_name("sys")
     before = replace(mine.owner, start_ticks=mine.owner.start_ticks - 1)

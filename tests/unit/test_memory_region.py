@@ -101,6 +101,9 @@ with SystemRegion(1 << 20, Path(sys.argv[1])) as other:
     with SystemRegion(1 << 20, Path(sys.argv[1])) as region:
         view = region.view(0, (1 << 20,), np.dtype(np.uint8))
         view[:] = 7
+        with open(os.fsencode(sys.argv[2]), "w+b") as file:
+            file.truncate(1 << 26)  # too large for a gap above: it is listed before the region
+            beside = mmap.mmap(file.fileno(), 1 << 26)
         os.truncate(Path(sys.argv[1]) / region.name, 4096)
         view[:] = 8
         assert view[4096:].min() == 8
@@ -118,9 +121,22 @@ with tempfile.TemporaryFile() as file:
 """
 
 
-def test_a_file_that_is_cut_meanwhile_is_said_and_kills_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "beside",
+    [
+        pytest.param(b"plain", id="plain"),
+        pytest.param(b"\xff", id="no_text"),
+        pytest.param("\x85\u2028\r".encode(), id="ends_of_lines"),
+    ],
+)
+def test_a_file_that_is_cut_meanwhile_is_said_and_kills_nobody(
+    tmp_path: Path, beside: bytes
+) -> None:
+    """Whatever the names of other files that the process has mapped."""
+    (tmp_path / "regions").mkdir()
+    other = os.fsencode(tmp_path) + b"/" + beside
     done = subprocess.run(
-        [sys.executable, "-c", CUT, str(tmp_path)],
+        [sys.executable, "-c", CUT, str(tmp_path / "regions"), other],
         capture_output=True,
         text=True,
         check=False,
@@ -130,7 +146,7 @@ def test_a_file_that_is_cut_meanwhile_is_said_and_kills_nobody(tmp_path: Path) -
     assert "another program has cut this file to 4096 of 1048576 bytes" in first
     assert rest == ["the other region is well"]
     assert done.returncode == -signal.SIGBUS, done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "regions").iterdir()) == []
 
 
 def test_a_file_that_was_cut_is_not_registered_again(tmp_path: Path) -> None:

@@ -62,7 +62,10 @@ def _region_at(address: int) -> range | None:
 
     The kernel's list of mappings is asked, so that nobody has to keep another one.
     """
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    # Names of other files may be no text, or hold what `str` takes for the end of a line: an error
+    # in a handler would let the same access fail for ever.
+    for raw in Path("/proc/self/maps").read_bytes().removesuffix(b"\n").split(b"\n"):
+        line = raw.decode(errors="replace")
         first, last = (int(text, 16) for text in line.partition(" ")[0].split("-"))
         if first <= address < last:
             name = parse(line.removesuffix(" (deleted)").rpartition("/")[2])

@@ -151,7 +151,8 @@ def start_ticks(pid: int) -> int | None:
         Clock ticks since boot, or None if no such process runs (a zombie does not run).
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        # The kernel cuts the command name after some bytes, which may be within a letter.
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:  # it has ended, or never existed
         return None
     # The command name may hold spaces and parentheses: fields count from the last one.
