@@ -11,7 +11,8 @@ from dualface_client.memory.figures import Leak
 from dualface_client.memory.region import SystemRegion
 from dualface_client.memory.slots import SizeClass, SlotPool, bytes_needed
 from dualface_client.observe.run_log import ROOT
-from dualface_client.stream.leaks import LeakMonitor
+from dualface_client.settings.stream import DetectionSettings, StreamSettings
+from dualface_client.stream.leaks import LeakMonitor, longest_lease_s
 from tests.processes import wait_until
 
 
@@ -62,3 +63,17 @@ def test_leases_in_time_are_not(pool: WatchedPool, caplog: pytest.LogCaptureFixt
     with LeakMonitor(pool, 30.0, look_s=0.01), pool.lease("a", 0.0):
         pool.await_looks()
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("detection_s", "reid_s", "longest_s"), [(30.0, 10.0, 65.0), (30.0, 3600.0, 7205.0)]
+)
+def test_a_lease_may_last_as_long_as_the_model_that_is_waited_for_longer(
+    detection_s: float, reid_s: float, longest_s: float
+) -> None:
+    settings = StreamSettings(
+        detection=DetectionSettings(timeout_s=detection_s),
+        reid_timeout_s=reid_s,
+        server_wait_s=5.0,
+    )
+    assert longest_lease_s(settings) == longest_s

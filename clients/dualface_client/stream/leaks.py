@@ -8,8 +8,17 @@ from dualface_client.background import BackgroundLoop
 from dualface_client.memory.figures import Leak
 from dualface_client.memory.slots import SlotPool
 from dualface_client.observe.run_log import failure_logger, log_event
+from dualface_client.settings.stream import StreamSettings
 
 _LOOK_S = 5.0
+
+
+def longest_lease_s(settings: StreamSettings) -> float:
+    """Longest that a request of either model may have its slot, seconds."""
+    # A request that is sent again after the server was away takes at most this long, and its answer
+    # may wait for its turn for as long again.
+    timeout_s = max(settings.detection.timeout_s, settings.reid_timeout_s)
+    return 2 * timeout_s + settings.server_wait_s
 
 
 class LeakMonitor(BackgroundLoop):

@@ -19,7 +19,7 @@ from dualface_client.observe.traces import Traces
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.device import Device
 from dualface_client.stream.job import Job
-from dualface_client.stream.leaks import LeakMonitor
+from dualface_client.stream.leaks import LeakMonitor, longest_lease_s
 from dualface_client.stream.load import REID_BATCH, slot_groups
 from dualface_client.stream.pacing import Pacing
 from dualface_client.stream.runner import LiveModels, Models, Runner
@@ -99,11 +99,8 @@ def open_runner(
     settings = setup.settings
     with open_models(setup, device, stop, server_awaited) as (models, session):
         _look_at_photos(setup, device, models)
-        # A request that is sent again after the server was away takes at most this long, and its
-        # answer may wait for its turn for as long again.
-        limit_s = 2 * settings.detection.timeout_s + settings.server_wait_s
         with (
-            LeakMonitor(session.pool, limit_s),
+            LeakMonitor(session.pool, longest_lease_s(settings)),
             Deciders(setup.deciders) as deciders,
             Traces(setup.trace) as traces,
         ):
