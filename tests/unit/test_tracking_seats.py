@@ -216,6 +216,13 @@ def test_who_is_pinned_keeps_the_tile_without_stirring() -> None:
     assert play(scene, pins=[pin(Side.RIGHT, "bob")]).right_share(BOTH) == 1.0
 
 
+def test_who_was_given_a_tile_by_hand_keeps_it_without_stirring() -> None:
+    people = {"ann": sits(400), "bob": sits(1500)}
+    scene = Scene(people, seconds=6, noise_px=0.1, talkers=frozenset(("ann",)))
+    played = play(scene, wishes=at(3.0, lambda director: director.hold(Side.RIGHT, 2)))
+    assert played.right_share(BOTH, after_s=3.1) == 1.0
+
+
 def test_a_poster_that_comes_into_the_picture_takes_no_free_side() -> None:
     people = {"poster": away(sits(1300, y=200, height=400), 0, 3), "ann": sits(400)}
     played = play(Scene(people, seconds=8, noise_px=0.1, talkers=TALK))

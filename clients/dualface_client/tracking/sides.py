@@ -184,7 +184,8 @@ class SideBook:
 
     def _evict_pictures(self, people: Mapping[int, Identity], time_s: float) -> None:
         """Takes sides from still faces; the other one's place is then found anew as well."""
-        kept = self._reserved | self.pinned  # whoever was asked for is shown, also as a picture
+        # Whoever was asked for is shown, also as a picture.
+        kept = self._reserved | self.pinned | set(self._held_by_hand.values())
         for side, identity in self._holders.items():
             holder = people.get(identity)
             if holder and identity not in kept and self._is_picture(holder, people):
