@@ -94,6 +94,20 @@ def test_one_object_cannot_hold_several_videos(
         jobs_of_inputs([f"s3://{BUCKET}/a/one.mp4"], f"s3://{BUCKET}/a/one.mp4")
 
 
+def test_objects_keep_the_name_that_their_store_was_asked_by(
+    s3: FakeS3, store: ObjectStore, tmp_path: Path
+) -> None:
+    place = f"s3a://{BUCKET}/a"  # a second name, as `az` is one of `abfs`
+    for key in ("a/one.mp4", "a/out/one_dualface.mp4"):
+        s3.put(key, written(tmp_path / "file"))
+    (job,) = jobs_of_inputs([f"{place}/"], f"{place}/out/")
+    assert job.input_url == f"{place}/one.mp4"
+    with pytest.raises(UsageError, match=r"^s3a:.*one_dualface.mp4: exists"):
+        check_object_outputs([job], StreamSettings(), existing_may_stay=False)
+    with pytest.raises(UsageError, match="is an input"):
+        jobs_of_inputs([f"{place}/"], f"{place}/one.mp4")
+
+
 @pytest.mark.parametrize("fault", ["503", "cut", "lost", "slow"])
 @pytest.mark.parametrize("make", [written, large])
 def test_copies_are_whole_whatever_the_network_does(

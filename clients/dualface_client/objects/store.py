@@ -95,7 +95,7 @@ class ObjectStore:
 
     def _open(self, url: str) -> tuple[Any, str]:
         """The file system of an address, opened once for each bucket, and the path in it."""
-        bucket = "/".join(url.split("/", 3)[:3])  # with Azure it may name the account, too
+        bucket = _bucket(url)
         if bucket not in self._stores:
             self._stores[bucket] = self._opened(url)
         store = self._stores[bucket]
@@ -120,7 +120,9 @@ class ObjectStore:
             else:
                 found = store.ls(path.rstrip("/"), detail=True)
             files = (entry for entry in found if entry["type"] == "file" and entry["size"])
-            return sorted((_object(store, entry) for entry in files), key=lambda found: found.url)
+            return sorted(
+                (_object(store, entry, url) for entry in files), key=lambda found: found.url
+            )
 
         return self._patiently(look, f"{url}: cannot be listed", SourceError)
 
@@ -134,7 +136,7 @@ class ObjectStore:
 
         def look() -> StoredObject | None:
             try:
-                return _object(store, store.info(path))
+                return _object(store, store.info(path), url)
             except FileNotFoundError:  # the docstring's None
                 return None
 
@@ -154,9 +156,9 @@ class ObjectStore:
         store, inner = self._open(url)
 
         def fetch() -> None:
-            before = _object(store, store.info(inner))
+            before = _object(store, store.info(inner), url)
             store.get_file(inner, str(path), callback=self._stoppable())
-            after = _object(store, store.info(inner))
+            after = _object(store, store.info(inner), url)
             size_bytes = path.stat().st_size
             if size_bytes != before.size_bytes or after != before:
                 raise OSError(f"{size_bytes} of {before.size_bytes} bytes came, or it changed")
@@ -183,7 +185,7 @@ class ObjectStore:
         options = {"chunksize": _part_bytes(path.stat().st_size)} if in_s3 else {}
 
         def verify() -> StoredObject:
-            found = _object(store, store.info(inner))
+            found = _object(store, store.info(inner), url)
             if problem := difference(path, found, encrypts=lambda: _has_own_etags(store, inner)):
                 if not replace:  # ours alone, and --resume would count it as finished
                     with suppress(Exception):  # perhaps it may not be deleted: the problem is said
@@ -197,7 +199,7 @@ class ObjectStore:
                 store.put_file(str(path), inner, mode=mode, callback=self._stoppable(), **options)
             except FileExistsError:
                 # Perhaps it was this very upload, whose answer was lost.
-                if difference(path, _object(store, store.info(inner))):
+                if difference(path, _object(store, store.info(inner), url)):
                     raise
             return verify()
 
@@ -291,10 +293,21 @@ def _has_own_etags(store: Any, path: str) -> bool:
     return "kms" in str(head.get("ServerSideEncryption", "")) or "SSECustomerAlgorithm" in head
 
 
-def _object(store: Any, entry: dict[str, Any]) -> StoredObject:
+def _bucket(url: str) -> str:
+    """The beginning of an address that names its bucket, and with Azure perhaps the account."""
+    return "/".join(url.split("/", 3)[:3])
+
+
+def _object(store: Any, entry: dict[str, Any], url: str) -> StoredObject:
+    """What a store tells of an object, whose address begins as the one that was asked for.
+
+    The libraries know a store by several names (`az` and `abfs`) and would give their own.
+    """
+    bucket = _bucket(url)
+    place: str = store._strip_protocol(bucket)
     written = next((entry[name] for name in _TIMES if entry.get(name)), None)
     return StoredObject(
-        store.unstrip_protocol(entry["name"]),
+        bucket + entry["name"].removeprefix(place),
         int(entry["size"]),
         str(entry.get("ETag") or entry.get("etag") or "").strip('"'),
         _unix_s(written),
