@@ -92,3 +92,14 @@ def test_frames_in_gpu_memory_do_not_go_in_messages(run: RunSettings) -> None:
 def test_messages_leave_frames_on_the_cpu_where_the_device_is_open() -> None:
     program = ProgramSettings(server=ServerSettings(transport="bytes", address="127.0.0.1:8001"))
     assert choice_at(program, [HERE]).device == "cpu"
+
+
+def test_a_run_that_is_taken_up_again_replaces_its_tracks(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"read later")
+    tracks = tmp_path / "tracks.txt"
+    tracks.write_text("of the run that was broken off")
+    program = ProgramSettings(run=RunSettings(device="cpu"))
+    request = RunRequest((str(tmp_path / "a.mp4"),), str(tmp_path / "out"), program, tracks=tracks)
+    with pytest.raises(UsageError, match=r"--tracks .*: cannot write tracks: it exists"):
+        prepare_run(request)
+    assert len(prepare_run(replace(request, resume=True)).jobs) == 1

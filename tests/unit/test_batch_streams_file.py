@@ -73,3 +73,16 @@ def test_a_video_that_is_not_live_has_one_output(tmp_path: Path) -> None:
     text = f"streams:\n- {{name: a, input: a.mp4, output: [{tmp_path}/b.mp4, {tmp_path}/c.mp4]}}\n"
     with pytest.raises(UsageError, match=r"s.yaml:2: output: a video that is not live has one"):
         jobs_of(tmp_path / "s.yaml", text)
+
+
+def test_outputs_below_the_home_directory(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    file, live = jobs_of(
+        tmp_path / "s.yaml",
+        f"""streams:
+- {{name: file, input: {tmp_path}/a.mp4, output: ~/out/a.mp4}}
+- {{name: door, input: "rtsp://camera/door", output: [~/rec/, "rtmp://host/~me/key"]}}
+""",
+    )
+    assert file.output == Path.home() / "out" / "a.mp4"
+    assert live.outputs == (f"{Path.home()}/rec/", "rtmp://host/~me/key")

@@ -346,6 +346,19 @@ def test_the_space_for_outputs_is_told_by_directory(tmp_path: Path) -> None:
     assert float(row.rpartition(" ")[2]) > 0
 
 
+def test_the_space_for_a_live_stream_is_told_for_each_place_that_it_writes_to(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "rec").mkdir()
+    targets = (f"{tmp_path}/rec/cam_*.mp4", f"{tmp_path}/live.m3u8", "rtmp://host/app/{key}")
+    outputs = tuple(map(OutputReport, targets))
+    report = StreamReport("cam", "in", ", ".join(targets), live=True, outputs=outputs)
+    assert set(RunState("0.1", [StreamStatus(report)]).output_space()) == {
+        str(tmp_path),
+        f"{tmp_path}/rec",
+    }
+
+
 def seated(left: int, right: int, *, reid: bool = False) -> SeatAssignment:
     return SeatAssignment(Person(left), Person(right), reid_ran=reid)
 

@@ -220,7 +220,7 @@ def _check_files(
     check_per_video("--tracks", request.tracks, listed)
     check_per_video("--debug-overlay", request.overlay, listed)
     overlays = overlay_files(request.overlay, jobs, may_replace=overwrite or request.resume)
-    tracks = _tracks(request.tracks, may_replace=overwrite)
+    tracks = _tracks(request.tracks, may_replace=overwrite or request.resume)
     check_side_files(jobs, [*tracks, *side_files, *overlays])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,11 @@ def is_streams_file(path: Path) -> bool:
     return isinstance(root.value, dict) and "streams" in root.value
 
 
+def _expanded(output: str) -> str:
+    """With a home directory for `~`; a `/` at the end stays, as it says that it is a directory."""
+    return output if scheme_of(output) else os.path.expanduser(output)
+
+
 class _Reader:
     def __init__(self, base: Mapping[str, Given], problems: list[Problem]) -> None:
         self._base = base
@@ -160,7 +166,7 @@ class _Reader:
         priority = self._priority(node)
         if len(self._problems) > before:
             return None
-        target = Path(outputs[0]).expanduser() if outputs and writes else None
+        target = Path(outputs[0]) if outputs and writes else None
         address = source if scheme_of(source) else ""
         path = Path(name if address else source).expanduser()
         written = outputs if writes else ()
@@ -172,12 +178,12 @@ class _Reader:
         node = entry.value.get("output")
         if node is None or not isinstance(node.value, list):
             text = self._text(entry, "output", needed=needed)
-            return (text,) if text else ()
+            return (_expanded(text),) if text else ()
         for each in node.value:
             if not isinstance(each.value, str) or not each.value:
                 text = f"output: {each.what}: expected a text"
                 self._problems.append(Problem(each.origin, text))
-        return tuple(each.value for each in node.value if isinstance(each.value, str))
+        return tuple(_expanded(each.value) for each in node.value if isinstance(each.value, str))
 
     def _text(self, entry: Node, key: str, *, needed: bool) -> str:
         assert isinstance(entry.value, dict)  # noqa: S101 - checked by the caller

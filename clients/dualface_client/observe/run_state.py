@@ -19,6 +19,7 @@ from dualface_client.observe.report import (
     StreamReport,
     StreamStatus,
 )
+from dualface_client.settings.addresses import scheme_of
 
 #: Of the JSON; a reader refuses another one.
 STATE_VERSION = 1
@@ -329,9 +330,7 @@ class RunState:
 
     def output_space(self) -> dict[str, int]:
         """Free bytes where the outputs are written, by directory."""
-        places = {
-            os.path.dirname(path) or "." for s in self._statuses if (path := s.snapshot().output)
-        }
+        places = {place for s in self._statuses for place in _places_of(s.snapshot())}
         free = {}
         for place in sorted(places):
             with suppress(OSError):  # not made yet, or gone
@@ -356,6 +355,13 @@ def _live(report: StreamReport) -> dict[str, Any]:
         "sound_corrected_s": round(report.sound_corrected_s, 2),
         "outputs": [asdict(output) for output in report.outputs],
     }
+
+
+def _places_of(report: StreamReport) -> set[str]:
+    """Directories that a stream writes to; a live one says its outputs when they are open."""
+    targets = [output.target for output in report.outputs] or [report.output]
+    files = [target for target in targets if target and not scheme_of(target)]
+    return {path if os.path.isdir(path) else os.path.dirname(path) or "." for path in files}
 
 
 def _kept(report: StreamReport) -> dict[str, Any]:
