@@ -251,6 +251,19 @@ def test_a_right_file_is_said_to_be_right(tmp_path: Path) -> None:
     assert (done.return_value, "right" in done.stdout) == (0, True)
 
 
+def test_files_that_a_list_of_streams_names_are_missed_and_cameras_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "streams.yaml"
+    path.write_text(
+        "streams:\n"
+        f"- {{name: file, input: {tmp_path}/gone.mp4, output: {tmp_path}/a.mp4}}\n"
+        f"- {{name: door, input: 'rtsp://camera/door', output: {tmp_path}/}}\n"
+    )
+    done = CliRunner().invoke(cli, ["config", "check", str(path)], standalone_mode=False)
+    first, *notes = done.stdout.splitlines()
+    assert first == f"{path}: right, 2 streams"
+    assert notes == [f"note: {path}:2: {tmp_path}/gone.mp4 is not there now"]
+
+
 def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "manual.yaml"
     path.write_text("output:\n  crf: 99\n  encodr: x264\nrun:\n  device: tpu\n")

@@ -110,7 +110,8 @@ def _stream_problems(path: Path) -> list[Problem]:
 
 def _missing_inputs(path: Path) -> str:
     entries = parse_streams(path, merged([]))[0]
-    missing = [entry for entry in entries if not entry.input.exists()]
+    files = [entry for entry in entries if not entry.address]
+    missing = [entry for entry in files if not entry.input.exists()]
     notes = [f"\nnote: {entry.origin}: {entry.input} is not there now" for entry in missing]
     return f", {len(entries)} streams{''.join(notes)}"
 
