@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -372,3 +373,17 @@ def test_a_named_neighbour_counts_wherever_they_are_and_a_nameless_face_only_els
     seen = [(1, own), (2, near), (0, near), (0, far)]
     assert besides(seen, {1}, [own]) == (near, far)
     assert besides(seen, {1, 2}, [own]) == (far,)
+
+
+@pytest.mark.parametrize("stays", [0, 1])
+def test_the_camera_glides_from_both_to_whoever_stays(stays: int) -> None:
+    faces = (900.0, 420.0, 200.0), (1030.0, 430.0, 200.0)
+
+    def scene(time_s: float) -> list[tuple[float, float, float] | None]:
+        return [face if time_s < 2 or n == stays else None for n, face in enumerate(faces)]
+
+    plans = film(scene, 5)
+    crops = [plan.views[0].crop.x_px for plan in plans]
+    first = next(n for n, plan in enumerate(plans) if plan.layout.value == "solo")
+    steps = [abs(b - a) for a, b in pairwise(crops[first - 2 : first + 10])]
+    assert max(steps) < 10

@@ -28,7 +28,7 @@ def all_as_one(
     """
     boxes = [box for side in Side if (box := box_of(assignment.of(side)))]
     if len(boxes) < len(Side):
-        return Person(1)  # the camera keeps its crop
+        return Person(0)  # the camera keeps its crop
     rest = list(others)
     while near := [box for box in rest if common_area(box, _shown(boxes, aspect, share)) > 0]:
         boxes += near
@@ -36,7 +36,7 @@ def all_as_one(
     left, top, right, bottom = _union(boxes)
     middle, height = (top + bottom) / 2, _height_for(boxes, aspect, share)
     whole = np.array([left, middle - height / 2, right, middle + height / 2], np.float32)
-    return Person(1, whole, 1.0)
+    return Person(0, whole, 1.0)  # of nobody in particular: to and from either it glides
 
 
 def _shown(boxes: Sequence[Box], aspect: float, share: float) -> Box:
