@@ -48,6 +48,17 @@ def test_frames_go_on_over_connections_of_other_size_rate_and_codec(tmp_path: Pa
     assert not any("pw" in news.text for news in connections.told)
 
 
+def test_a_connection_that_shows_only_sound_is_tried_again(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", SMALL)
+    sound = make_audio_only(tmp_path / "sound.m4a")
+    connections = Connections(
+        lambda: Broken(path, 10_000), lambda: Broken(sound, 10_000), lambda: Broken(path, 10_000)
+    )
+    source = connections.source()
+    assert len(taken(source, connections, 50)) == 50
+    assert "has no video that can be decoded" in [news.text for news in connections.told][2]
+
+
 def test_a_connection_that_breaks_in_the_middle_loses_only_what_did_not_come(
     tmp_path: Path,
 ) -> None:

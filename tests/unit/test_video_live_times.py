@@ -63,6 +63,38 @@ def test_a_jump_moves_all_tracks_by_the_same_offset() -> None:
     assert placed(clock, VIDEO, hour + 900 + FRAME) == video + FRAME
 
 
+def camera(clock: LiveClock, wall: Wall, sound_late: int) -> None:
+    """Two seconds of one whose sound comes later than its picture."""
+    for number in range(50):
+        wall.now_s += 0.04
+        clock.offset(VIDEO, number * FRAME, FRAME)
+        if number * FRAME >= sound_late:
+            clock.offset(SOUND, number * FRAME - sound_late, FRAME)
+
+
+def test_picture_and_sound_that_both_jump_ahead_are_moved_by_the_same_offset() -> None:
+    wall = Wall()
+    clock = LiveClock(wall)
+    camera(clock, wall, sound_late=6 * FRAME)
+    for gap_s in (5, 3.5):  # the camera goes on, or its clock was set
+        wall.now_s += 5
+        begin = round((52 + gap_s) * UNITS_PER_S)
+        video = clock.offset(VIDEO, begin, FRAME)
+        assert clock.offset(SOUND, begin - 6 * FRAME, FRAME) == video
+    assert clock.parts == 3
+
+
+def test_sound_that_pauses_alone_stays_in_sync() -> None:
+    wall = Wall()
+    clock = LiveClock(wall)
+    camera(clock, wall, sound_late=6 * FRAME)
+    for number in range(50, 160):  # a muted microphone sends nothing
+        wall.now_s += 0.04
+        clock.offset(VIDEO, number * FRAME, FRAME)
+    assert clock.offset(SOUND, 154 * FRAME, FRAME) == clock.offset(VIDEO, 160 * FRAME, FRAME)
+    assert clock.parts == 1
+
+
 def test_disorder_and_short_gaps_are_no_jumps() -> None:
     clock = LiveClock(Wall())
     assert placed(clock, VIDEO, 0) == 0

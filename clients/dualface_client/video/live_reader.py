@@ -30,6 +30,7 @@ _PICTURES_LIMIT = 256
 _PICTURE_BYTES_LIMIT = 32 << 20
 _SOUNDS_LIMIT = 2000
 _POLL_S = 0.1
+_NO_VIDEO = "has no video that can be decoded"
 _FIRST_PAUSE_S = 0.1
 # A recording that is served like a camera has come to its end, if it ends this close to it.
 _END_SLACK_S = 2.0
@@ -195,6 +196,10 @@ class LiveReader:
             last_s = self._read(container, connection, backoff)
             if self._place.scheme == "file" or (end_s and last_s >= end_s - _END_SLACK_S):
                 return why, True
+        except SourceError:
+            if not self.counts["connections"]:
+                raise
+            why = _NO_VIDEO  # a source that has just started may list its sound first
         except AV_ERRORS as error:
             why = f"the connection was lost ({reason(error)})"
         finally:
@@ -214,7 +219,7 @@ class LiveReader:
         """
         video: Any = container.streams.best("video")
         if video is None or video.codec_context is None:
-            raise SourceError(f"{self._place.shown}: has no video that can be decoded")
+            raise SourceError(f"{self._place.shown}: {_NO_VIDEO}")
         sound = container.streams.best("audio", related=video)
         context: Any = video.codec_context
         context.thread_type = "SLICE"  # threads that take a frame each would delay all of them

@@ -69,9 +69,10 @@ class LiveClock:
         seen = self._tracks.get(track)
         if seen is None:
             seen = self._tracks[track] = _Track(self._offset, decoded_at + self._offset)
-        elif _jumps(decoded_at + seen.offset, seen.end):
-            # Another track may have begun the part already.
-            if _jumps(decoded_at + self._offset, seen.end) or seen.offset == self._offset:
+        elif self._leaves_part(decoded_at, seen):
+            # Another track may have begun the next one already.
+            joins = seen.offset != self._offset
+            if not joins or _jumps(decoded_at + self._offset, self._end):
                 self._begin_part(decoded_at)
             seen.offset = self._offset
             seen.end = decoded_at + seen.offset
@@ -88,6 +89,15 @@ class LiveClock:
         if self._started_s is None:
             return 0.0
         return self._started_s + placed_at / UNITS_PER_S - self._now_s()
+
+    def _leaves_part(self, decoded_at: int, track: _Track) -> bool:
+        """Whether a packet does not go on with its track's part.
+
+        A track that has paused, as the sound of a muted microphone, goes on where the others are.
+        """
+        placed_at = decoded_at + track.offset
+        is_behind = track.offset != self._offset  # another track has left the part
+        return _jumps(placed_at, track.end) and (is_behind or _jumps(placed_at, self._end))
 
     def _begin_part(self, decoded_at: int) -> None:
         now_s = self._now_s()
