@@ -72,6 +72,16 @@ def test_times_and_frame_count_are_the_sources(tmp_path: Path, suffix: str) -> N
     assert media.times_of(out) == [Fraction(s, 30_000) for s in stamps] == media.times_of(source)
 
 
+@pytest.mark.parametrize("count", [26, 51, 76, 101])
+def test_no_frame_is_lost_at_the_end_whatever_their_number(tmp_path: Path, count: int) -> None:
+    out = tmp_path / "out.mp4"
+    sink = open_sink(out, preset="medium")  # pictures change places
+    for index in range(count):
+        sink.write(gray_frame(index))
+    sink.close()
+    assert len(media.times_of(out)) == count
+
+
 def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path: Path) -> None:
     sink = open_sink(tmp_path / "out.mp4")
     for index in range(5):
