@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dualface_client.batch.inputs import jobs_of_inputs
+from dualface_client.batch.inputs import jobs_of_inputs, refuse_inputs_as_outputs
 from dualface_client.batch.live_jobs import check_live
-from dualface_client.batch.outputs import new_directories
+from dualface_client.batch.outputs import check_outputs, new_directories
 from dualface_client.errors import UsageError
 from dualface_client.settings.stream import InputSettings, StreamSettings
 from tests.users import give_away, unprivileged
@@ -204,6 +204,20 @@ def test_names_that_no_file_can_have_fail_alone(tmp_path: Path, text: str) -> No
     assert good.problem == ""
     with pytest.raises(UsageError):
         jobs_of_inputs([str(tmp_path / "good.mp4")], text.removesuffix(".mp4"))
+
+
+def test_videos_that_cannot_be_done_by_their_name_leave_the_others_alone(tmp_path: Path) -> None:
+    for name in ("good.mp4", f"{'x' * 240}.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    good, loop, long = jobs_of_inputs([str(tmp_path)], str(tmp_path / "out"))
+    refuse_inputs_as_outputs([good, loop, long])
+    assert good.problem == ""
+    assert "loop.mp4: cannot be examined" in loop.problem
+    assert "its output's name is too long" in long.problem
+    assert "name an output file with -o" in long.problem
+    (tmp_path / "out").mkdir()
+    check_outputs([good, loop, long], StreamSettings())
 
 
 @pytest.mark.parametrize(("inputs", "output"), [([""], "o"), (["a\0b"], "o"), (["a.mp4"], "")])

@@ -17,6 +17,10 @@ from dualface_client.settings.addresses import is_object_url, scheme_of
 from dualface_client.settings.stream import StreamSettings
 from dualface_client.stream.job import OUTPUT_SUFFIXES, OUTPUT_TAG, Job, RealPaths, written_by
 from dualface_client.stream.video_names import PARTIAL_TAG, VIDEO_SUFFIXES, is_output, is_video
+from dualface_client.video.outfile import partial_path_of
+
+#: Longest name of a file on Linux (`NAME_MAX` in its limits.h).
+_NAME_BYTES = 255
 
 
 def jobs_of_inputs(
@@ -193,14 +197,26 @@ def _with_outputs(jobs: list[Job], output: Path, text: str) -> list[Job]:
             raise UsageError(
                 f"{output.parent}: is not a directory; create it or choose another output"
             )
-        return [replace(job, output=output) for job in jobs]
+        return [_to(output, job) for job in jobs]
     if output.suffix.lower() in VIDEO_SUFFIXES and not os.path.isdir(output):
         raise UsageError(
             f"-o {output}: {output.suffix} cannot be written; "
             f"expected one of {' '.join(sorted(OUTPUT_SUFFIXES))}, or a directory"
         )
     _refuse_no_directory(output, text)
-    return [replace(job, output=output / f"{job.input.stem}{OUTPUT_TAG}.mp4") for job in jobs]
+    return [_to(output / f"{job.input.stem}{OUTPUT_TAG}.mp4", job) for job in jobs]
+
+
+def _to(output: Path, job: Job) -> Job:
+    """The job with its output; it fails by itself where no file can have that name."""
+    name = partial_path_of(output).name  # the longest that it has
+    if len(os.fsencode(name)) <= _NAME_BYTES or job.problem:
+        return replace(job, output=output)
+    problem = (
+        f"{job.shown_input}: its output's name is too long ({name}, at most {_NAME_BYTES} bytes); "
+        "rename it, or name an output file with -o"
+    )
+    return replace(job, problem=problem)
 
 
 def _refuse_no_directory(path: Path, text: str) -> None:

@@ -72,6 +72,11 @@ def written_by(job: Job) -> list[Path]:
     return [] if job.output is None else [job.output, partial_path_of(job.output)]
 
 
+def _real(path: Path) -> Path:
+    """As `Path.resolve`, which before Python 3.13 raises an error for a link to itself."""
+    return Path(os.path.realpath(path))
+
+
 class RealPaths:
     """Paths without symbolic links, of many files in few directories, which are looked up once."""
 
@@ -81,10 +86,10 @@ class RealPaths:
     def of(self, path: Path) -> Path:
         """The path; of a file that does not exist, where it would be."""
         if path.name in ("", "..") or os.path.islink(path):
-            return path.resolve()
+            return _real(path)
         directory = path.parent
         if directory not in self._directories:
-            self._directories[directory] = directory.resolve()
+            self._directories[directory] = _real(directory)
         return self._directories[directory] / path.name
 
 

@@ -31,9 +31,9 @@ class OutputFormat:
 HYBRID_WORKS = av.library_versions["libavformat"] >= (62, 12)
 # Packets reach the disk as they come, and a stream that pauses delays the others by only 1 s.
 _MUX_OPTIONS = {"flush_packets": "1", "max_interleave_delta": "1000000"}
-# A fragment begins with a key frame: FFmpeg takes the end of the last one for that of the video, and
-# one that begins elsewhere may lack the picture that is shown last. The size bounds what waits in
-# memory where sound alone goes on.
+# A fragment begins with a key frame: FFmpeg takes the end of the last one for that of the video,
+# and one that begins elsewhere may lack the picture that is shown last. The size bounds what waits
+# in memory where sound alone goes on.
 _MP4_OPTIONS = {
     "movflags": "delay_moov+default_base_moof+frag_keyframe" + "+hybrid_fragmented" * HYBRID_WORKS,
     "frag_size": str(64 << 20),
