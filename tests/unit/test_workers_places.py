@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,7 @@ class Machine:
         self.state = RunState("test", self.statuses)
         self.state.set_places([PlaceState(each.name, "unix:/x") for each in places])
         self.losses = Losses()
-        self.overseer = Supervisor(places, self.state, losses=self.losses)
+        self.overseer = self.oversee(places)
         for job, status in zip(self.jobs, self.statuses, strict=True):
             self.overseer.add(job, status)
         for worker in self.overseer._workers:
@@ -54,6 +54,9 @@ class Machine:
             )
             worker.link = WorkerLink(worker.number, process, time.monotonic())
             stack.callback(worker.link.close)
+
+    def oversee(self, places: Sequence[Place]) -> Supervisor:
+        return Supervisor(places, self.state, losses=self.losses)
 
     def ready(self, *names: str) -> None:
         for worker in self.overseer._workers:

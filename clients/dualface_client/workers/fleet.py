@@ -215,10 +215,20 @@ class Fleet(Supervisor):
 
     def _strike(self, job: Job, how: str, link: WorkerLink) -> None:
         if job.name in self._unwanted:
-            self._statuses[job.name].update(**ending(None))
-            self._forget(job.name)
+            self._end_unwanted(job.name)
         else:
             super()._strike(job, how, link)
+
+    def _leave_lost(self, job: Job, place: Place) -> None:
+        if job.name in self._unwanted:
+            self._end_unwanted(job.name)
+        else:
+            super()._leave_lost(job, place)
+
+    def _end_unwanted(self, name: str) -> None:
+        """Its worker died while it was ending: nobody wants it started again."""
+        self._statuses[name].update(**ending(None))
+        self._forget(name)
 
     # -- how many workers -------------------------------------------------------------------------
 
