@@ -49,3 +49,20 @@ def test_a_stream_that_ends_while_its_place_is_lost_is_not_started_elsewhere(
     assert machine.report("a").state == "stopped"
     assert machine.running() == {"A": "", "B": "bc"}
     assert not machine.fleet._waiting
+
+
+@pytest.mark.parametrize(("running", "ended"), [(2, 0), (3, 0), (4, 0), (6, 2)])
+def test_only_idle_workers_beyond_the_usual_number_are_ended(
+    stack: ExitStack, running: int, ended: int
+) -> None:
+    here = place("A", workers=4)
+    machine = Fleeting(stack, here, videos=0)
+    for worker in machine.fleet._workers[running:]:  # none that was needed so far
+        worker.link = None
+    while len(machine.fleet._workers) < running:  # as for suspected streams
+        machine.fleet._add_worker(here)
+        machine.start(stack, machine.fleet._workers[-1])
+    machine.ready("A")
+    machine.fleet._before_round()
+    links = [worker.link for worker in machine.fleet._workers if worker.link is not None]
+    assert (len(links), sum(link.told_to_end for link in links)) == (running, ended)

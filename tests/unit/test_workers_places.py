@@ -26,7 +26,7 @@ from dualface_client.stream.setup import WorkerSetup
 from dualface_client.workers.link import WorkerLink, start_worker
 from dualface_client.workers.messages import Progress, Ready
 from dualface_client.workers.place import FAILURES, Choosing, Losses, Place
-from dualface_client.workers.supervisor import Supervisor
+from dualface_client.workers.supervisor import Supervisor, Worker
 
 PERCENT = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 
@@ -49,14 +49,17 @@ class Machine:
         for job, status in zip(self.jobs, self.statuses, strict=True):
             self.overseer.add(job, status)
         for worker in self.overseer._workers:
-            process = subprocess.Popen(
-                [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
-            )
-            worker.link = WorkerLink(worker.number, process, time.monotonic())
-            stack.callback(worker.link.close)
+            self.start(stack, worker)
 
     def oversee(self, places: Sequence[Place]) -> Supervisor:
         return Supervisor(places, self.state, losses=self.losses)
+
+    def start(self, stack: ExitStack, worker: Worker) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+        )
+        worker.link = WorkerLink(worker.number, process, time.monotonic())
+        stack.callback(worker.link.close)
 
     def ready(self, *names: str) -> None:
         for worker in self.overseer._workers:

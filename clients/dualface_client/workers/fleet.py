@@ -281,5 +281,6 @@ class Fleet(Supervisor):
         links = [worker.link for worker in self._workers if worker.link is not None]
         links = [link for link in links if not link.told_to_end]
         idle = [link for link in links if link.ready and not link.running]
-        for link in idle[: len(links) - self._usual_workers] if not self._waiting else ():
+        too_many = max(0, len(links) - self._usual_workers)
+        for link in idle[:too_many] if not self._waiting else ():
             link.end()
