@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,8 +27,11 @@ SETTINGS = {"output": {"size": "320x180", "preset": "ultrafast"}}
 def server(tiny_models: Sequence[EmbeddedModel]) -> Iterator[HeldServer]:
     """Models that cost nothing: what is tested is the server around them."""
     detector, reid = (model.onnx_path for model in tiny_models)
-    with serve({"server": {"detector_onnx": detector, "reid_onnx": reid, "model_threads": 1}}) as s:
-        yield s
+    settings = {"server": {"detector_onnx": detector, "reid_onnx": reid, "model_threads": 1}}
+    stop = threading.Event()
+    with serve(settings, stop=stop) as held:
+        stop.set()  # late, as by a timer that bounds the start
+        yield held
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +61,13 @@ def test_one_server_serves_many_calls_also_at_a_time(
 def test_it_is_restarted_where_it_dies_at_its_address(
     server: HeldServer, clip: Path, tmp_path: Path
 ) -> None:
-    before = server.pid, server.address
-    os.kill(server.pid, signal.SIGKILL)
-    assert run(clip, tmp_path / "o.mp4", server) == f"done {FRAMES}"
-    wait_until(lambda: server.pid != before[0], 30, "a new server")
-    assert server.address == before[1]
+    address, died = server.address, list[int]()
+    for number in range(2):  # one start alone may come through although it was abandoned
+        died.append(server.pid)
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(lambda: server.pid not in died, 30, "a new server")
+        assert run(clip, tmp_path / f"{number}.mp4", server) == f"done {FRAMES}"
+    assert server.address == address
 
 
 def test_keys_for_others_servers_are_not_for_this_one(

@@ -37,6 +37,9 @@ class HeldServer(ClosesAtExit):
         self._embedded = embedded
         self._owner_pid = os.getpid()
         self._is_closed = False
+        # That of the start may be set at any time later, as by a timer that bounds the start.
+        self._closing = threading.Event()
+        embedded.abandon_restarts_at(self._closing)
         with ExitStack() as stack:
             stack.enter_context(embedded)
             stack.enter_context(ServerRestarter(embedded))
@@ -76,6 +79,7 @@ class HeldServer(ClosesAtExit):
         """Stops it; safe to call twice. In a fork of its process it does nothing."""
         if os.getpid() == self._owner_pid:
             self._is_closed = True
+            self._closing.set()  # a restart under way is waited for
             self._stack.close()
 
 
@@ -90,7 +94,7 @@ def serve(
     Args:
         settings: As in `process`; only `server` and `run.device` matter here.
         device: `cpu`, `cuda`, or `auto` for `cuda` if that works.
-        stop: Set it from another thread to abandon the start.
+        stop: Set it from another thread to abandon the start; later it does nothing.
 
     Returns:
         The server, ready. Close it, or use it in a `with` statement.

@@ -154,7 +154,7 @@ class EmbeddedServer(ClosesAtExit):
             wheel_dir: The unpacked `nvidia-pytriton` wheel.
             models: What to serve.
             options: How.
-            stop: Set it from elsewhere to abandon the start.
+            stop: Set it from elsewhere to abandon the start, and restarts.
 
         Raises:
             PlatformError: This machine cannot run it, or not without letting other users in.
@@ -224,12 +224,21 @@ class EmbeddedServer(ClosesAtExit):
             except ServerError:  # silence, or a server that is going
                 return False
 
+    def abandon_restarts_at(self, stop: threading.Event) -> None:
+        """Has another event than that of the first start abandon those that follow.
+
+        Args:
+            stop: Set it from elsewhere to abandon a restart.
+        """
+        self._stop_start = stop
+
     def restart(self) -> None:
         """Replaces this server, which may be dead, with a new one at the same addresses.
 
         Raises:
             ServerStartError: It does not start; the message ends with its last log lines.
             PlatformError: As at its first start.
+            StoppedError: It was abandoned, see `abandon_restarts_at`.
         """
         with self._changing:
             self._end_keeper(grace_s=0.0)
