@@ -18,6 +18,7 @@ from dualface_client.memory.region import SHM_DIR
 from tests.daemons import PATIENCE_S, DaemonProcess
 from tests.live_servers import free_port, rtsp_server, why_no_rtsp_server
 from tests.media import Audio, Clip, make, repeated
+from tests.places import kill_for_good
 from tests.processes import playable_frames, wait_until
 
 
@@ -134,3 +135,14 @@ def test_a_mistake_in_the_file_or_a_setting_ends_it_at_once(tmp_path: Path) -> N
     (tmp_path / "streams.yaml").write_text("streams:\n- {name: a, input: a.mp4, colour: red}\n")
     with pytest.raises(AssertionError, match="colour: unknown key"):
         DaemonProcess(tmp_path)
+
+
+def test_a_server_that_does_not_come_back_ends_it_for_the_service_manager(tmp_path: Path) -> None:
+    with start(tmp_path, seconds=300, residents=1) as daemon:
+        pids = daemon.pids()
+        kill_for_good(pids["server"])
+        assert daemon.process.wait(PATIENCE_S) == 3
+        assert "it is no longer restarted" in daemon.log()
+        assert not any(psutil.pid_exists(pid) for pid in pids.values())
+        (file,) = tmp_path.glob("one*.mp4")
+        assert playable_frames(file) > 2

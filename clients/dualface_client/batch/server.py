@@ -235,6 +235,7 @@ def server_for(
     held: EmbeddedServer | None = None,
     tell: Callable[[str], None] = _log,
     show: ShowDownload = show_nobody,
+    given_up: Callable[[str], None] = lambda why: None,
 ) -> Iterator[tuple[str, EmbeddedServer | None]]:
     """The address to use, and the embedded server where it is one of this process.
 
@@ -247,6 +248,8 @@ def server_for(
         held: One that runs already and that its holder restarts and stops, None for none.
         tell: As of `start_embedded`.
         show: As of `start_embedded`.
+        given_up: Called on another thread, with the reason, when one that was started here is no
+            longer restarted.
 
     Raises:
         DualfaceError: As `start_embedded`.
@@ -261,6 +264,6 @@ def server_for(
         with (
             multi_process_service(wanted=choice.uses_mps),
             start_embedded(choice, stop, tell, show) as server,
-            ServerRestarter(server),
+            ServerRestarter(server, given_up=given_up),
         ):
             yield server.grpc_address, server

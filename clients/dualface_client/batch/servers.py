@@ -60,8 +60,9 @@ def servers_for(
 ) -> Iterator[list[RunServer]]:
     """Takes or starts the servers, looks after them, and ends those that it started.
 
-    A fault of the memory pools of the only server ends the run. Of several servers, one that does
-    not start, does not stay, or has such a fault is a loss.
+    A fault of the memory pools of the only server ends the run, and so does one that is no longer
+    restarted. Of several servers, one that does not start, does not stay, or has such a fault is a
+    loss.
 
     Args:
         choice: Which server.
@@ -124,6 +125,7 @@ def _one(
             held,
             lambda text: listener.say("setup", text),
             listener.download,
+            lambda why: stop.ask(ServerStartError(why)),
         )
     )
     return RunServer(choice.location, address, embedded)
