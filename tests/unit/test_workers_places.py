@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import subprocess
 import sys
@@ -244,8 +245,19 @@ def test_a_stream_that_failed_everywhere_may_run_anywhere() -> None:
     assert not choosing.note_failure(job, places[1])
     assert choosing.may_run(job, places[0])
     assert choosing.may_run(job, places[1])
-    choosing.forget("x")
+    assert choosing.preferred(job) == places[:1]  # where it failed first
+    choosing.forget_older(math.inf, 1)
+    assert choosing.preferred(job) == places
     assert choosing.note_failure(job, places[0])
+
+
+def test_failures_of_so_many_streams_are_remembered_at_most() -> None:
+    places = [place("A"), place("B")]
+    choosing, jobs = Choosing(places), [Job(name, Path(), None) for name in "xyz"]
+    for name in "xyzx":
+        choosing.note_failure(jobs["xyz".index(name)], places[0])
+    choosing.forget_older(-math.inf, 2)
+    assert [len(choosing.preferred(job)) for job in jobs] == [1, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,10 @@ Where a worker died under several live streams, it is not known which of them ki
 each is tried alone, one after the other; here that would keep all but one from running at all.
 So each gets a worker of its own, beyond the usual number if need be, and is no longer suspected
 once it has run for `Patience.forgive_s`.
+
+Whoever gives a stream starts it again after a failure, as a new one. So where it failed is
+remembered beyond its end, for `Patience.avoid_s`: a place that is broken is the emptiest of all,
+and would get it again and again.
 """
 
 from __future__ import annotations
@@ -20,9 +24,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from dualface_client.backoff import Backoff
 from dualface_client.errors import DualfaceError
-from dualface_client.observe.report import FINAL_STATES, StreamStatus
+from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_state import RunState
 from dualface_client.stream.job import Job, ending
 from dualface_client.stream.preview import Preview
@@ -30,11 +33,13 @@ from dualface_client.stream.stop import Stop
 from dualface_client.workers.link import WorkerLink
 from dualface_client.workers.messages import Reply, Shown, Steered, SteerStream, WatchStream
 from dualface_client.workers.patience import Patience
-from dualface_client.workers.place import Losses, Place
+from dualface_client.workers.place import Losses, Place, may_be_the_places_fault
 from dualface_client.workers.supervisor import Supervisor, Worker
 
 #: A picture that is older than this is no live picture any more.
 _STALE_S = 15.0
+#: Streams whose failures are remembered; names come from requests, without end.
+_REMEMBERED = 256
 
 
 class Fleet(Supervisor):
@@ -146,6 +151,7 @@ class Fleet(Supervisor):
             except queue.Empty:  # all of them are done
                 break
         self._forgive()
+        self._choosing.forget_older(time.monotonic() - self._patience.avoid_s, _REMEMBERED)
         self._retire()
 
     def _has_ended(self) -> bool:
@@ -189,7 +195,6 @@ class Fleet(Supervisor):
         self._unwanted.discard(name)
         self._given_s.pop(name, None)
         self._previews.pop(name, None)
-        self._choosing.forget(name)
         for by_name in (self._statuses, self._outputs_before, self._strikes):
             by_name.pop(name, None)
 
@@ -199,6 +204,12 @@ class Fleet(Supervisor):
         for number in [number for number, (asked, _) in self._answers.items() if asked is link]:
             self._answers.pop(number)[1].set_result("its worker ended before it could be done")
         super()._on_end(worker, link)
+
+    def _is_moved(self, job: Job, place: Place, report: StreamReport) -> bool:
+        """Not by the fleet; whoever gave the stream starts it again, then at a better place."""
+        if not self._stop_at_s and may_be_the_places_fault(report):
+            self._choosing.note_failure(job, place)
+        return False
 
     def _on_stream_end(self, name: str) -> None:
         if name in self._unwanted:
@@ -223,6 +234,7 @@ class Fleet(Supervisor):
         if job.name in self._unwanted:
             self._end_unwanted(job.name)
         else:
+            self._given_s.pop(job.name, None)
             super()._leave_lost(job, place)
 
     def _end_unwanted(self, name: str) -> None:
@@ -232,12 +244,37 @@ class Fleet(Supervisor):
 
     # -- how many workers -------------------------------------------------------------------------
 
+    def _may_run(self, job: Job, place: Place) -> bool:
+        """Where it is best started; a stream that is to run for ever waits for no room there."""
+        if place in (preferred := self._choosing.preferred(job)):
+            return True
+        return place in self._choosing.fitting(job) and not self._have_room(preferred, job)
+
+    def _have_room(self, places: Sequence[Place], job: Job) -> bool:
+        return any(
+            worker.place in places and self._is_open(worker) and self._may_join(job, worker.link)
+            for worker in self._workers
+            if worker.link is not None
+        )
+
     def _wants(self, worker: Worker) -> bool:
-        """Whether one more process is needed; each of several places has one at once."""
-        here = [other.link for other in self._workers if other.place is worker.place]
+        return self._needs_more(worker.place) or self._is_missed(worker.place)
+
+    def _is_missed(self, place: Place) -> bool:
+        """Whether a stream had better be started there, but finds no room."""
+        for job in self._waiting:
+            preferred = self._choosing.preferred(job)
+            is_choosy = len(preferred) < len(self._choosing.fitting(job))
+            if is_choosy and place in preferred and not self._have_room(preferred, job):
+                return True
+        return False
+
+    def _needs_more(self, place: Place) -> bool:
+        """Whether there are too few processes; each of several places has one at once."""
+        here = [worker.link for worker in self._workers if worker.place is place]
         if len(self._places) > 1 and self._waiting and not any(here):
             return True
-        streams = worker.place.setup.streams
+        streams = place.setup.streams
         links = [other.link for other in self._workers if other.link is not None]
         links = [link for link in links if not link.told_to_end]
         alone = sum(bool(self._strikes[job.name]) for job in self._waiting)
@@ -254,8 +291,7 @@ class Fleet(Supervisor):
         all_run = all(w.link is not None for w in self._workers if not w.place.lost)
         alone = any(self._strikes[job.name] for job in self._waiting)
         place = min(self._choosing.living(), key=self._load)
-        one_more = Worker(0, Backoff(0.0, 0.0), place)
-        if all_run and alone and self._wants(one_more) and not self._stop_at_s:
+        if all_run and alone and self._needs_more(place) and not self._stop_at_s:
             self._add_worker(place)
         super()._start_due()
 
@@ -267,8 +303,12 @@ class Fleet(Supervisor):
                 self._given_s.setdefault(name, now_s)
 
     def _forgive(self) -> None:
-        """Suspects no longer who has run well for a while."""
+        """Suspects no longer who has run well for a while, nor its place."""
         since_s = time.monotonic() - self._patience.forgive_s
+        for worker in self._workers:
+            for name in worker.link.running if worker.link is not None else ():
+                if self._given_s.get(name, since_s + 1) <= since_s:
+                    self._choosing.forgive(name, worker.place)
         for name in [name for name, strikes in self._strikes.items() if strikes]:
             link = self._link_of(name)
             if link is None:

@@ -26,7 +26,9 @@ class Patience:
         start_s: The same until it has its session.
         stop_s: After a stop, workers have this long to finish their files.
         forgive_s: In a fleet, a stream under which a worker died is no longer suspected after it
-            has run for this long.
+            has run for this long; nor is the place where it failed.
+        avoid_s: In a fleet, a stream is started elsewhere, if there is room, for this long after it
+            failed at a place.
     """
 
     backoff_s: float = 0.5
@@ -35,6 +37,7 @@ class Patience:
     start_s: float = 120.0
     stop_s: float = 8.0
     forgive_s: float = 60.0
+    avoid_s: float = 600.0
 
 
 class SilenceMonitor:

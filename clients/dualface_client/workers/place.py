@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -62,7 +63,8 @@ class Choosing:
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._places = places
-        self._failed_at: dict[str, list[Place]] = {}
+        #: When, by monotonic time; streams that failed last are at the end.
+        self._failed_at: dict[str, dict[Place, float]] = {}
 
     def living(self) -> list[Place]:
         """Places that are not lost."""
@@ -80,11 +82,21 @@ class Choosing:
         fitting = self.fitting(job)
         return place in (self._untried(job, fitting) or fitting)
 
+    def preferred(self, job: Job) -> list[Place]:
+        """Where a stream is best started that may be tried without end.
+
+        One that failed at all places is tried again where that was longest ago.
+        """
+        fitting = self.fitting(job)
+        if untried := self._untried(job, fitting):
+            return untried
+        return sorted(fitting, key=self._failed_at.get(job.name, {}).__getitem__)[:1]
+
     def note_failure(self, job: Job, place: Place) -> bool:
         """Remembers that a stream failed at a place; returns whether another one is left to try."""
-        failed_at = self._failed_at.setdefault(job.name, [])
-        if place not in failed_at:
-            failed_at.append(place)
+        failed_at = self._failed_at.pop(job.name, {})
+        failed_at[place] = time.monotonic()
+        self._failed_at[job.name] = failed_at
         return bool(self._untried(job, self.fitting(job)))
 
     def note_success(self, job: Job, place: Place) -> list[Place]:
@@ -99,9 +111,24 @@ class Choosing:
             other.failures += 1
         return [other for other in blamed if other.failures >= FAILURES and not other.lost]
 
-    def forget(self, name: str) -> None:
-        """Forgets a stream."""
-        self._failed_at.pop(name, None)
+    def forgive(self, name: str, place: Place) -> None:
+        """Forgets that a stream failed at a place: it has run well there since."""
+        if name in self._failed_at:
+            self._failed_at[name].pop(place, None)
+
+    def forget_older(self, than_s: float, limit: int) -> None:
+        """Forgets failures of long ago, and those of the oldest of many streams.
+
+        Args:
+            than_s: Monotonic time.
+            limit: Streams to remember at most.
+        """
+        for name, failed_at in list(self._failed_at.items()):
+            recent = {place: at_s for place, at_s in failed_at.items() if at_s > than_s}
+            if recent and len(self._failed_at) <= limit:
+                self._failed_at[name] = recent
+            else:
+                del self._failed_at[name]
 
     def _untried(self, job: Job, places: Sequence[Place]) -> list[Place]:
         failed_at = self._failed_at.get(job.name, ())

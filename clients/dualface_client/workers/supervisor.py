@@ -205,7 +205,7 @@ class Supervisor:
 
     def _wants(self, worker: Worker) -> bool:
         """Whether one more process is to be started for the streams that wait."""
-        return any(self._choosing.may_run(job, worker.place) for job in self._waiting)
+        return any(self._may_run(job, worker.place) for job in self._waiting)
 
     def _hand_out(self) -> None:
         """Gives jobs to those who may take one, where most is free."""
@@ -233,20 +233,30 @@ class Supervisor:
 
     def _next_for(self, worker: Worker) -> Job | None:
         """The next job that this worker may take: one that has killed a worker runs alone."""
-        link, place = worker.link, worker.place
-        if link is None or not link.ready or link.told_to_end or place.lost:
-            return None
-        if any(self._strikes[name] for name in link.running):
-            return None
-        if len(link.running) >= place.setup.streams:
+        link = worker.link
+        if link is None or not link.ready or not self._is_open(worker):
             return None
         fit = (
             job
             for job in self._waiting
-            if (not link.running or not self._strikes[job.name])
-            and self._choosing.may_run(job, place)
+            if self._may_join(job, link) and self._may_run(job, worker.place)
         )
         return next(fit, None)
+
+    def _is_open(self, worker: Worker) -> bool:
+        """Whether it has room for one more stream, now or when it is ready."""
+        link, place = worker.link, worker.place
+        if link is None or link.told_to_end or place.lost:
+            return False
+        if any(self._strikes[name] for name in link.running):
+            return False
+        return len(link.running) < place.setup.streams
+
+    def _may_join(self, job: Job, link: WorkerLink) -> bool:
+        return not link.running or not self._strikes[job.name]
+
+    def _may_run(self, job: Job, place: Place) -> bool:
+        return self._choosing.may_run(job, place)
 
     def _listen(self) -> None:
         wait_s = _POLL_S
