@@ -343,6 +343,41 @@ def test_a_running_stream_is_steered_and_what_lasts_is_remembered(daemon: Daemon
     assert daemon.ask("POST", "/v1/streams/none/swap")[0] == 404
 
 
+def test_a_gap_is_put_aside_while_the_layout_is_one_picture(daemon: Daemon) -> None:
+    daemon.ask("POST", "/v1/streams", door(settings={"output.gap_px": 8}))
+    wait_until(lambda: daemon.fleet.starts)
+
+    def change(layout: str) -> dict[str, str]:
+        code, said = daemon.ask("POST", "/v1/streams/door/layout", {"layout": layout})
+        assert code == 200, said
+        kept = DesiredStreams(daemon.folder / "state.json").streams["door"]
+        daemon.job_of(kept)  # so that the next start does not fail
+        return kept.settings
+
+    for _ in range(2):
+        assert change("solo")["output.gap_px"] == "0"
+    assert daemon.ask("POST", "/v1/streams/door/swap")[0] == 200
+    assert change("side-by-side")["output.gap_px"] == "8"
+    assert [each.gap_px for each in daemon.fleet.wishes] == [None, None, None, 8]
+    assert daemon.fleet.starts == ["door"]
+
+
+def test_a_wish_that_could_not_be_remembered_is_refused_before_the_stream_is_steered(
+    daemon: Daemon,
+) -> None:
+    photo = daemon.folder / "ann.jpg"
+    photo.write_bytes(b"")
+    stream = DesiredStream("door", "rtsp://camera/door")
+    daemon.keeper.add(stream.with_settings({"tracking.sides.pin_left": str(photo)}))
+    wait_until(lambda: daemon.fleet.starts)
+    photo.unlink()
+    for path, wish in (("swap", None), ("layout", {"layout": "stacked"})):
+        code, said = daemon.ask("POST", f"/v1/streams/door/{path}", wish)
+        assert code == 409
+        assert f"pin_left: {photo}" in said["error"]
+    assert daemon.fleet.wishes == []
+
+
 def test_a_wish_that_waits_for_a_frame_is_remembered_once_it_is_done(daemon: Daemon) -> None:
     daemon.ask("POST", "/v1/streams", door())
     wait_until(lambda: daemon.fleet.starts)

@@ -93,6 +93,14 @@ def test_the_canvas_is_divided_in_another_way_and_keeps_its_size() -> None:
     assert list(dict.fromkeys(imaging.areas)) == [(960, 1080), (1920, 540), (1920, 1080)]
 
 
+def test_a_gap_comes_with_the_layout_that_has_one() -> None:
+    stage, answers = played({40: ChangeLayout("stacked", 40), 80: ChangeLayout("side-by-side")})
+    assert answers == ["", ""]
+    imaging = stage.imaging
+    assert isinstance(imaging, Areas)
+    assert list(dict.fromkeys(imaging.areas)) == [(960, 1080), (1920, 520), (940, 1080)]
+
+
 def test_a_layout_that_the_canvas_does_not_allow_is_refused_and_changes_nothing() -> None:
     settings = StreamSettings()
     odd = replace(settings, output=replace(settings.output, canvas_wh_px=(640, 362)))

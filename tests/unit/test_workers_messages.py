@@ -86,7 +86,7 @@ ODD = "a\udcff.mp4"
         StopStream("a"),
         WatchStream("a", 2.5),
         SteerStream("a", 7, "hold", "right", 3),
-        SteerStream("a", 8, "layout", layout="stacked"),
+        SteerStream("a", 8, "layout", layout="stacked", gap_px=8),
         End(),
     ],
 )

@@ -35,7 +35,7 @@ from dualface_client.daemon.steering import (
     expected,
 )
 from dualface_client.daemon.token import Token
-from dualface_client.errors import UsageError
+from dualface_client.errors import ConfigError, UsageError
 from dualface_client.observe.metrics import CONTENT_TYPE, metrics_text
 from dualface_client.observe.run_state import RunState
 from dualface_client.settings.addresses import shown
@@ -258,6 +258,7 @@ def make_app(steering: Steering, token: Token) -> App:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(NoSuchStreamError, _on_known)
     app.add_exception_handler(ConflictError, _on_known)
+    app.add_exception_handler(ConfigError, _on_known)
     return Gate(app, token)
 
 

@@ -28,12 +28,14 @@ class DesiredStream:
         input: A path or an address, without secrets.
         outputs: Paths or addresses; none writes nothing.
         settings: Its own settings as text, by key.
+        gap_px_aside: Of the two tiles, while the layout is one picture, which may have no gap.
     """
 
     name: str
     input: str
     outputs: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
+    gap_px_aside: int = 0
 
     @classmethod
     def of(cls, entry: StreamEntry) -> DesiredStream:

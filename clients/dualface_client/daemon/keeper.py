@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
@@ -257,13 +257,13 @@ class Keeper:
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._carried.get(name) is not carried, wait_s)
 
-    def steer(self, wish: SteerStream, settings: Mapping[str, str]) -> bool:
+    def steer(self, wish: SteerStream, changed: DesiredStream | None) -> bool:
         """Changes a running stream, and remembers it for its next start.
 
         Args:
             wish: What.
-            settings: Settings that say the same, as text by key; empty for what does not outlive a
-                start.
+            changed: The stream with settings that say the same, which must be valid; None for what
+                does not outlive a start.
 
         Returns:
             Whether it is done; if no frame came yet, it is done with the next one.
@@ -277,20 +277,18 @@ class Keeper:
         try:
             problem = answer.result(self._steer_wait_s)
         except FutureTimeoutError:  # done with a later frame, or refused then, which nobody hears
-            answer.add_done_callback(lambda late: self._remember(late.result(), wish, settings))
+            answer.add_done_callback(lambda late: self._remember(late.result(), changed))
             return False
         if problem:
             raise ConflictError(f"{wish.stream}: {problem}")
-        self._remember(problem, wish, settings)
+        self._remember(problem, changed)
         return True
 
-    def _remember(self, problem: str, wish: SteerStream, settings: Mapping[str, str]) -> None:
+    def _remember(self, problem: str, changed: DesiredStream | None) -> None:
         with self._changed:
-            stream = self._desired.streams.get(wish.stream)
-            if problem or stream is None or not settings:
+            if problem or changed is None or changed.name not in self._desired.streams:
                 return
-            changed = stream.with_settings(settings)
-            if (carried := self._carried.get(wish.stream)) is not None:
+            if (carried := self._carried.get(changed.name)) is not None:
                 carried.desired = changed  # it is so already: no reason to start it again
             self._desired.change(changed)
 

@@ -175,36 +175,61 @@ class Steering:
         return {**state, "processes": processes, "memory_bytes": total, "stalled": stalled}
 
     def swap(self, name: str) -> bool:
-        """The two people change tiles, also after the stream's next start."""
-        values = self._values(name)
+        """The two people change tiles, also after the stream's next start.
+
+        Raises:
+            NoSuchStreamError: There is none of this name.
+            ConflictError: It is not running, or refuses.
+            ConfigError: With that, its settings would not be valid at its next start.
+        """
+        stream = self.keeper.stream(name).desired
+        values = self._values(stream)
         sides = "tracking.sides."
         texts = {f"{sides}swap": _text(not values[f"{sides}swap"])}
         for side in Side:
             mine, other = f"{sides}pin_{side.value}", f"{sides}pin_{side.other.value}"
             if values[mine] != values[other]:
                 texts[mine] = settings_table()[mine].kind.show(values[other])
-        return self.keeper.steer(SteerStream(name, 0, "swap"), texts)
+        return self._steer(SteerStream(name, 0, "swap"), stream.with_settings(texts))
 
     def hold(self, name: str, wish: HoldWish) -> bool:
         """Gives a tile to a person until the stream's next start: numbers do not outlive one."""
-        return self.keeper.steer(SteerStream(name, 0, "hold", wish.side, wish.person), {})
+        return self.keeper.steer(SteerStream(name, 0, "hold", wish.side, wish.person), None)
 
     def relayout(self, name: str, layout: LayoutKind) -> bool:
-        """Divides the canvas in another way, also after the stream's next start."""
-        output = self.keeper.stream(name).desired
-        size = self._canvas_wh_px(name, output)
-        texts = {"output.layout": layout, "output.size": f"{size[0]}x{size[1]}"}
-        return self.keeper.steer(SteerStream(name, 0, "layout", layout=layout), texts)
+        """Divides the canvas in another way, also after the stream's next start.
 
-    def _values(self, name: str) -> dict[str, Any]:
+        Raises:
+            NoSuchStreamError: There is none of this name.
+            ConflictError: It is not running, or refuses.
+            ConfigError: With that, its settings would not be valid at its next start.
+        """
         stream = self.keeper.stream(name).desired
-        own = stream_entry(name, stream.input, stream.outputs, stream.settings, self.base).overrides
-        return {key: given.value for key, given in {**self.base, **own}.items()}
+        # A stream that was started as one picture does not know of the gap that comes back.
+        gap_px = None if layout == "solo" else stream.gap_px_aside or None
+        wish = SteerStream(name, 0, "layout", layout=layout, gap_px=gap_px)
+        return self._steer(wish, self._divided(stream, layout))
 
-    def _canvas_wh_px(self, name: str, stream: DesiredStream) -> tuple[int, int]:
-        values = self._values(name)
-        size: tuple[int, int] | None = values["output.size"]
-        return size or DEFAULT_CANVAS_WH_PX[values["output.layout"]]
+    def _divided(self, stream: DesiredStream, layout: LayoutKind) -> DesiredStream:
+        """A stream with another layout on the same canvas."""
+        values = self._values(stream)
+        width, height = values["output.size"] or DEFAULT_CANVAS_WH_PX[values["output.layout"]]
+        texts = {"output.layout": layout, "output.size": f"{width}x{height}"}
+        gap_px, aside_px = values["output.gap_px"], stream.gap_px_aside
+        if layout == "solo" and gap_px:  # which together are no valid settings
+            texts["output.gap_px"], aside_px = "0", gap_px
+        elif layout != "solo" and aside_px:
+            texts["output.gap_px"], aside_px = str(aside_px), 0
+        return replace(stream.with_settings(texts), gap_px_aside=aside_px)
+
+    def _steer(self, wish: SteerStream, changed: DesiredStream) -> bool:
+        self._values(changed)  # what cannot be remembered is not begun
+        return self.keeper.steer(wish, changed)
+
+    def _values(self, stream: DesiredStream) -> dict[str, Any]:
+        """Every setting of a stream; raises `ConfigError` if its own are not valid."""
+        own = stream_entry(stream.name, stream.input, stream.outputs, stream.settings, self.base)
+        return {key: given.value for key, given in {**self.base, **own.overrides}.items()}
 
 
 class RefusedError(DualfaceError):

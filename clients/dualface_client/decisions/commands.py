@@ -22,9 +22,15 @@ class HoldSide:
 
 @dataclass(frozen=True, slots=True)
 class ChangeLayout:
-    """The same canvas is divided in another way."""
+    """The same canvas is divided in another way.
+
+    Attributes:
+        kind: How.
+        gap_px: Between the two tiles; None for what it was.
+    """
 
     kind: LayoutKind
+    gap_px: int | None = None
 
 
 Command = SwapSides | HoldSide | ChangeLayout

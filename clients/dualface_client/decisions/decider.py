@@ -181,15 +181,16 @@ class Decider:
                     self._director.swap()
                 case HoldSide(side, identity):
                     self._director.hold(side, identity)
-                case ChangeLayout(kind):
-                    self._change_layout(kind)
+                case ChangeLayout(kind, gap_px):
+                    self._change_layout(kind, gap_px)
         except ValueError as error:
             return str(error)
         return ""
 
-    def _change_layout(self, kind: LayoutKind) -> None:
+    def _change_layout(self, kind: LayoutKind, gap_px: int | None) -> None:
         """Divides the same canvas in another way; the cameras begin anew, as after a cut."""
-        layout = replace(self._layout, kind=kind)
+        gap_px = self._layout.gap_px if gap_px is None else gap_px
+        layout = replace(self._layout, kind=kind, gap_px=gap_px)
         self._earlier_notes += self._studio.notes
         self._studio = Studio(layout, self._brief.source_wh_px, self._brief.settings.framing)
         self._layout = layout

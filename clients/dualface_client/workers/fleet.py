@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
+from msgspec import structs
+
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_state import RunState
@@ -181,7 +183,7 @@ class Fleet(Supervisor):
             return
         number = next(self._numbers)
         self._answers[number] = link, answer
-        link.send(SteerStream(wish.stream, number, wish.wish, wish.side, wish.person, wish.layout))
+        link.send(structs.replace(wish, number=number))
 
     def _watch(self, name: str, seconds: float) -> None:
         if (link := self._link_of(name)) is not None:

@@ -72,6 +72,7 @@ class SteerStream(Message, frozen=True):
         side: A person's tile.
         person: A person's number.
         layout: How the canvas is divided.
+        gap_px: Between the two tiles; None for what it was.
     """
 
     stream: str
@@ -80,6 +81,7 @@ class SteerStream(Message, frozen=True):
     side: Literal["left", "right"] = "left"
     person: int = 0
     layout: LayoutKind = "side-by-side"
+    gap_px: int | None = None
 
 
 class WatchStream(Message, frozen=True):

@@ -290,7 +290,7 @@ def _command(wish: SteerStream) -> Command:
         return SwapSides()
     if wish.wish == "hold":
         return HoldSide(Side(wish.side), wish.person)
-    return ChangeLayout(wish.layout)
+    return ChangeLayout(wish.layout, wish.gap_px)
 
 
 def _listen(streams: _Streams) -> None:
