@@ -395,6 +395,43 @@ def test_a_wish_that_waits_for_a_frame_is_remembered_once_it_is_done(daemon: Dae
     daemon.fleet.hangs = False
 
 
+def test_wishes_that_are_done_together_are_remembered_one_after_the_other(daemon: Daemon) -> None:
+    photo = daemon.folder / "ann.jpg"
+    photo.write_bytes(b"")
+    left, right = (f"tracking.sides.pin_{side}" for side in ("left", "right"))
+    door = DesiredStream("door", "rtsp://camera/door", (), {left: str(photo)})
+    daemon.keeper.add(door)
+    wait_until(lambda: daemon.fleet.starts)
+    daemon.fleet.hangs = True  # as while the camera is away
+    for _ in range(3):
+        assert daemon.ask("POST", "/v1/streams/door/swap")[0] == 200
+    swapped = []
+    for answer in daemon.fleet.answers:
+        answer.set_result("")
+        settings = daemon.keeper.stream("door").desired.settings
+        swapped.append([settings[key] for key in ("tracking.sides.swap", left, right)])
+    there, back = ["true", "nobody", str(photo)], ["false", str(photo), "nobody"]
+    assert swapped == [there, back, there]
+    daemon.fleet.hangs = False
+
+
+def test_a_wish_does_not_hide_what_the_file_of_streams_has_changed(tmp_path: Path) -> None:
+    fleet, state = FakeFleet(), RunState("test", [])
+    desired = DesiredStreams(tmp_path / "state.json")
+    keeper = Keeper(desired, fleet, state, Daemon.job_of, 3)
+    path = tmp_path / "streams.yaml"
+    for place in ("a/a", "a/b"):
+        path.write_text(f"streams:\n- {{name: a, input: 'rtsp://{place}', output: a.mp4}}\n")
+        keeper.take_file(read_streams(path, BASE))
+        if not fleet.starts:
+            keeper.tick()
+    Steering(keeper, state, Policy((), ()), BASE).swap("a")
+    for _ in range(3):  # it is ended, forgotten and started
+        keeper.tick()
+    assert fleet.starts == ["a", "a"]
+    assert desired.streams["a"].settings == {"tracking.sides.swap": "true"}
+
+
 def test_a_restart_starts_a_stream_anew(daemon: Daemon) -> None:
     daemon.ask("POST", "/v1/streams", door())
     wait_until(lambda: daemon.fleet.starts)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,9 @@ _CALM_S = 30.0
 END_WAIT_S = 10.0
 #: Exit code of what the inference server did, which is no fault of the input.
 _SERVER_FAILED = 3
+
+#: What a wish means for the settings of a stream.
+Change = Callable[[DesiredStream], DesiredStream]
 
 
 @dataclass(slots=True)
@@ -257,13 +261,14 @@ class Keeper:
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._carried.get(name) is not carried, wait_s)
 
-    def steer(self, wish: SteerStream, changed: DesiredStream | None) -> bool:
+    def steer(self, wish: SteerStream, change: Change | None) -> bool:
         """Changes a running stream, and remembers it for its next start.
 
         Args:
             wish: What.
-            changed: The stream with settings that say the same, which must be valid; None for what
-                does not outlive a start.
+            change: Gives a stream the settings that say the same; tried before anything is done,
+                and called again, under a lock, with what is to be remembered once it is done. None
+                for what does not outlive a start.
 
         Returns:
             Whether it is done; if no frame came yet, it is done with the next one.
@@ -271,26 +276,39 @@ class Keeper:
         Raises:
             NoSuchStreamError: There is none of this name.
             ConflictError: It is not running, or refuses.
+            DualfaceError: `change` says that it cannot be.
         """
-        self.stream(wish.stream)
+        stream = self.stream(wish.stream).desired
+        if change is not None:
+            change(stream)  # what cannot be remembered is not begun
         answer = self.carrier.steer(wish)
         try:
             problem = answer.result(self._steer_wait_s)
         except FutureTimeoutError:  # done with a later frame, or refused then, which nobody hears
-            answer.add_done_callback(lambda late: self._remember(late.result(), changed))
+            answer.add_done_callback(partial(self._remember_late, wish.stream, change))
             return False
         if problem:
             raise ConflictError(f"{wish.stream}: {problem}")
-        self._remember(problem, changed)
+        self._remember(wish.stream, change)
         return True
 
-    def _remember(self, problem: str, changed: DesiredStream | None) -> None:
+    def _remember(self, name: str, change: Change | None) -> None:
         with self._changed:
-            if problem or changed is None or changed.name not in self._desired.streams:
+            stream, carried = self._desired.streams.get(name), self._carried.get(name)
+            if change is None or stream is None:
                 return
-            if (carried := self._carried.get(changed.name)) is not None:
-                carried.desired = changed  # it is so already: no reason to start it again
+            changed = change(stream)  # as it is by now: another request may have changed it
+            if carried is not None:  # it is so already: no reason to start it again
+                carried.desired = change(carried.desired)
             self._desired.change(changed)
+
+    def _remember_late(self, name: str, change: Change | None, answer: Future[str]) -> None:
+        try:
+            if not answer.result():
+                self._remember(name, change)
+        except DualfaceError as error:  # whoever asked has his answer already
+            text = f"{name}: was changed, but not for its next start: {error}"
+            log_event("stream_not_remembered", text, stream=name, level=logging.ERROR)
 
     # -- the loop ---------------------------------------------------------------------------------
 

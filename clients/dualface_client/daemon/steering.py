@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
 import psutil
@@ -182,7 +183,9 @@ class Steering:
             ConflictError: It is not running, or refuses.
             ConfigError: With that, its settings would not be valid at its next start.
         """
-        stream = self.keeper.stream(name).desired
+        return self.keeper.steer(SteerStream(name, 0, "swap"), self._swapped)
+
+    def _swapped(self, stream: DesiredStream) -> DesiredStream:
         values = self._values(stream)
         sides = "tracking.sides."
         texts = {f"{sides}swap": _text(not values[f"{sides}swap"])}
@@ -190,7 +193,7 @@ class Steering:
             mine, other = f"{sides}pin_{side.value}", f"{sides}pin_{side.other.value}"
             if values[mine] != values[other]:
                 texts[mine] = settings_table()[mine].kind.show(values[other])
-        return self._steer(SteerStream(name, 0, "swap"), stream.with_settings(texts))
+        return self._valid(stream.with_settings(texts))
 
     def hold(self, name: str, wish: HoldWish) -> bool:
         """Gives a tile to a person until the stream's next start: numbers do not outlive one."""
@@ -204,14 +207,13 @@ class Steering:
             ConflictError: It is not running, or refuses.
             ConfigError: With that, its settings would not be valid at its next start.
         """
-        stream = self.keeper.stream(name).desired
+        aside_px = self.keeper.stream(name).desired.gap_px_aside
         # A stream that was started as one picture does not know of the gap that comes back.
-        gap_px = None if layout == "solo" else stream.gap_px_aside or None
+        gap_px = None if layout == "solo" else aside_px or None
         wish = SteerStream(name, 0, "layout", layout=layout, gap_px=gap_px)
-        return self._steer(wish, self._divided(stream, layout))
+        return self.keeper.steer(wish, partial(self._divided, layout))
 
-    def _divided(self, stream: DesiredStream, layout: LayoutKind) -> DesiredStream:
-        """A stream with another layout on the same canvas."""
+    def _divided(self, layout: LayoutKind, stream: DesiredStream) -> DesiredStream:
         values = self._values(stream)
         width, height = values["output.size"] or DEFAULT_CANVAS_WH_PX[values["output.layout"]]
         texts = {"output.layout": layout, "output.size": f"{width}x{height}"}
@@ -220,11 +222,11 @@ class Steering:
             texts["output.gap_px"], aside_px = "0", gap_px
         elif layout != "solo" and aside_px:
             texts["output.gap_px"], aside_px = str(aside_px), 0
-        return replace(stream.with_settings(texts), gap_px_aside=aside_px)
+        return self._valid(replace(stream.with_settings(texts), gap_px_aside=aside_px))
 
-    def _steer(self, wish: SteerStream, changed: DesiredStream) -> bool:
-        self._values(changed)  # what cannot be remembered is not begun
-        return self.keeper.steer(wish, changed)
+    def _valid(self, stream: DesiredStream) -> DesiredStream:
+        self._values(stream)
+        return stream
 
     def _values(self, stream: DesiredStream) -> dict[str, Any]:
         """Every setting of a stream; raises `ConfigError` if its own are not valid."""
