@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import threading
@@ -18,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from dualface_client.config.stack import merged
+from dualface_client.batch.listener import Listener
+from dualface_client.config.stack import ConfigFiles, Effective, merged
 from dualface_client.config.streams_file import read_streams, stream_entry
 from dualface_client.daemon.api import ApiServer
 from dualface_client.daemon.desired import DesiredStream, DesiredStreams
@@ -26,6 +28,7 @@ from dualface_client.daemon.gate import BODY_LIMIT_BYTES
 from dualface_client.daemon.keeper import Keeper
 from dualface_client.daemon.page import policy_of
 from dualface_client.daemon.policy import Policy
+from dualface_client.daemon.run import DaemonRequest, reload_streams
 from dualface_client.daemon.steering import Steering
 from dualface_client.daemon.token import Token
 from dualface_client.errors import UsageError
@@ -138,6 +141,16 @@ class Daemon:
         said = reply.read()
         connection.close()
         return reply.status, reply.headers, said
+
+
+class Events(Listener):
+    """Keeps the names of what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def say(self, event: str, text: str, level: int = logging.INFO) -> None:
+        self.heard.append(event)
 
 
 @pytest.fixture
@@ -479,6 +492,34 @@ def test_what_the_file_of_streams_changes_is_started_again_and_nothing_else(
     path.write_text(text.replace("a/b", "a/c"))
     daemon.keeper.take_file(read_streams(path, BASE))
     wait_until(lambda: sorted(daemon.fleet.starts) == ["a", "b", "b"])
+
+
+def test_a_full_disk_refuses_requests_and_reloads_and_ends_nothing(daemon: Daemon) -> None:
+    daemon.ask("POST", "/v1/streams", door())
+    wait_until(lambda: daemon.fleet.starts)
+    state = daemon.folder / "state.json"
+    state.unlink()
+    state.symlink_to("/dev/full")
+    for method, stream, body in (("POST", "", door("b")), ("DELETE", "/door", None)):
+        code, said = daemon.ask(method, f"/v1/streams{stream}", body)
+        assert (code, said["error"].partition(";")[0]) == (
+            507,
+            f"{state}: cannot be written: No space left on device",
+        )
+    code, said = daemon.ask("POST", "/v1/streams/door/swap")
+    assert (code, said["error"].partition(":")[2][:17]) == (507, " it is done, but ")
+    path = daemon.folder / "streams.yaml"
+    path.write_text("streams:\n- {name: c, input: 'rtsp://a/c', output: c.mp4}\n")
+    request = DaemonRequest(path, daemon.folder, Effective(BASE, (), ConfigFiles({}, "")))
+    listener = Events()
+    reload_streams(request, daemon.keeper, listener)
+    assert [each.desired.name for each in daemon.keeper.streams()] == ["door"]
+    state.unlink()
+    reload_streams(request, daemon.keeper, listener)
+    assert listener.heard == ["reload_failed", "reloaded"]
+    wait_until(lambda: daemon.fleet.starts == ["door", "c"])
+    kept = DesiredStreams(state).streams["door"].settings
+    assert kept == {"tracking.sides.swap": "true"}
 
 
 def test_pictures_are_sent_to_who_asks(daemon: Daemon) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dualface_client.config.stack import merged
 from dualface_client.config.streams_file import StreamEntry, read_streams
-from dualface_client.daemon.desired import DesiredStream, DesiredStreams
+from dualface_client.daemon.desired import DesiredStream, DesiredStreams, NotSavedError
 from dualface_client.errors import UsageError
 
 ONE = """
@@ -91,6 +92,44 @@ def test_a_removed_stream_that_leaves_the_file_may_come_back_with_it(
     desired.take_file(entries(tmp_path))
     desired.take_file(entries(tmp_path, ONE))
     assert list(desired.streams) == ["one"]
+
+
+def test_what_cannot_be_saved_is_not_done(tmp_path: Path, path: Path) -> None:
+    desired = DesiredStreams(path)
+    desired.take_file(entries(tmp_path, ONE, TWO))
+    before, mine = desired.streams, DesiredStream("mine", "c.mp4")
+    path.unlink()
+    path.symlink_to("/dev/full")
+    wishes: list[Callable[[], None]] = [
+        lambda: desired.add(mine),
+        lambda: desired.remove("one"),
+        lambda: desired.take_file(entries(tmp_path, ONE)),
+    ]
+    for wish in wishes:
+        with pytest.raises(NotSavedError, match=rf"{path}: cannot .* No space left.*; make room"):
+            wish()
+        assert desired.streams == before
+        assert desired.is_from_file("one")
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(NotSavedError, match=r"is a symbolic link.*; put that right") as caught:
+        desired.add(mine)
+    assert not caught.value.is_full
+    path.unlink()
+    desired.add(mine)
+    assert DesiredStreams(path).streams == {**before, "mine": mine}
+
+
+def test_a_change_of_what_runs_is_saved_later_if_it_cannot_be_now(path: Path) -> None:
+    desired, mine = DesiredStreams(path), DesiredStream("mine", "c.mp4")
+    desired.add(mine)
+    path.unlink()
+    path.symlink_to("/dev/full")
+    with pytest.raises(NotSavedError):
+        desired.change(mine.with_settings({"output.crf": "40"}))
+    path.unlink()
+    desired.add(DesiredStream("other", "d.mp4"))
+    assert DesiredStreams(path).streams["mine"].settings == {"output.crf": "40"}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from dualface_client import __version__
 from dualface_client.closing import ClosesAtExit
+from dualface_client.daemon.desired import NotSavedError
 from dualface_client.daemon.gate import COOKIE, App, Gate, plain_answer
 from dualface_client.daemon.keeper import ConflictError, NoSuchStreamError, StreamState
 from dualface_client.daemon.page import serve_page
@@ -227,6 +228,12 @@ async def _on_known(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status)
 
 
+async def _on_not_saved(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, NotSavedError)  # noqa: S101 - registered for these only
+    return JSONResponse({"error": str(error)}, 507 if error.is_full else 503)
+
+
 async def _health(request: Request) -> Response:
     state: RunState = request.app.state.steering.state
     well = state.is_ready and not state.pool_fault
@@ -259,6 +266,7 @@ def make_app(steering: Steering, token: Token) -> App:
     app.add_exception_handler(NoSuchStreamError, _on_known)
     app.add_exception_handler(ConflictError, _on_known)
     app.add_exception_handler(ConfigError, _on_known)
+    app.add_exception_handler(NotSavedError, _on_not_saved)
     return Gate(app, token)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,7 @@ import msgspec
 from dualface_client.atomic_file import write_atomically
 from dualface_client.config.streams_file import StreamEntry
 from dualface_client.config.table import settings_table
-from dualface_client.errors import UsageError
+from dualface_client.errors import DualfaceError, UsageError
 
 STATE_VERSION = 1
 _BYTES_LIMIT = 16 << 20
@@ -66,12 +67,27 @@ class _Kept:
     removed: dict[str, DesiredStream] = field(default_factory=dict)
 
 
+class NotSavedError(DualfaceError):
+    """The state file cannot be written.
+
+    Attributes:
+        is_full: Whether there is no room for it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, text: str, *, is_full: bool) -> None:
+        super().__init__(text)
+        self.is_full = is_full
+
+
 class DesiredStreams:
     """The streams that should run, by name; not thread-safe.
 
     Where the file of streams and what was changed here disagree, the later one counts: a stream
     whose entry in the file changes is as the file says again, also if it had been removed here.
-    Every change is on the disk when its method returns.
+    Every change is on the disk when its method returns; where it cannot be written, the method
+    raises `NotSavedError` and nothing has changed.
 
     Args:
         path: The state file; its directory exists.
@@ -98,37 +114,56 @@ class DesiredStreams:
     def take_file(self, entries: Iterable[StreamEntry]) -> None:
         """Takes the file of streams in, at the start and whenever it has changed."""
         said = {entry.name: DesiredStream.of(entry) for entry in entries}
-        for name in [name for name in self._written if name not in said]:
-            del self._written[name], self._streams[name]
-        self._removed = {name: was for name, was in self._removed.items() if said.get(name) == was}
+        gone = [name for name in self._written if name not in said]
+        streams, written = _without(self._streams, *gone), _without(self._written, *gone)
+        removed = {name: was for name, was in self._removed.items() if said.get(name) == was}
         for name, stream in said.items():
-            if name in self._removed:
+            if name in removed:
                 continue
-            if self._written.get(name) != stream:
-                self._streams[name] = self._written[name] = stream
-        self._save()
+            if written.get(name) != stream:
+                streams[name] = written[name] = stream
+        self._keep(streams, written, removed)
 
     def add(self, stream: DesiredStream) -> None:
         """Adds a stream whose name is free."""
-        self._streams[stream.name] = stream
-        self._save()
+        self._keep({**self._streams, stream.name: stream}, self._written, self._removed)
 
     def change(self, stream: DesiredStream) -> None:
-        """Replaces the stream of the same name."""
+        """Replaces the stream of the same name, which runs like that already.
+
+        So it is changed also if `NotSavedError` is raised, and is saved with what changes next.
+        """
         self._streams[stream.name] = stream
-        self._save()
+        self._keep(self._streams, self._written, self._removed)
 
     def remove(self, name: str) -> None:
         """Removes a stream for good, or until its entry in the file changes."""
-        del self._streams[name]
-        if name in self._written:
-            self._removed[name] = self._written.pop(name)
-        self._save()
+        was = {name: self._written[name]} if name in self._written else {}
+        self._keep(
+            _without(self._streams, name), _without(self._written, name), {**self._removed, **was}
+        )
 
-    def _save(self) -> None:
-        kept = _Kept(STATE_VERSION, list(self._streams.values()), self._written, self._removed)
-        write_atomically(self._path, json.dumps(asdict(kept), indent=1) + "\n", sync=True)
-        self._path.chmod(0o600)
+    def _keep(
+        self,
+        streams: dict[str, DesiredStream],
+        written: dict[str, DesiredStream],
+        removed: dict[str, DesiredStream],
+    ) -> None:
+        """Writes first: what was not saved is not done either, and the caller can say so."""
+        kept = _Kept(STATE_VERSION, list(streams.values()), written, removed)
+        try:
+            write_atomically(self._path, json.dumps(asdict(kept), indent=1) + "\n", sync=True)
+            self._path.chmod(0o600)
+        except OSError as error:
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = "make room there" if is_full else "put that right"
+            text = f"{self._path}: cannot be written: {error.strerror}; {remedy} and try again"
+            raise NotSavedError(text, is_full=is_full) from error
+        self._streams, self._written, self._removed = streams, written, removed
+
+
+def _without(streams: Mapping[str, DesiredStream], *names: str) -> dict[str, DesiredStream]:
+    return {name: stream for name, stream in streams.items() if name not in names}
 
 
 def _read(path: Path) -> _Kept:

@@ -17,7 +17,7 @@ from dualface_client.backoff import Backoff
 from dualface_client.batch.live_jobs import place_of
 from dualface_client.batch.outputs import new_directories
 from dualface_client.config.streams_file import StreamEntry
-from dualface_client.daemon.desired import DesiredStream, DesiredStreams
+from dualface_client.daemon.desired import DesiredStream, DesiredStreams, NotSavedError
 from dualface_client.errors import DualfaceError
 from dualface_client.observe.report import FINAL_STATES, StreamReport, StreamStatus
 from dualface_client.observe.run_log import log_event
@@ -188,7 +188,11 @@ class Keeper:
     # -- what requests change ---------------------------------------------------------------------
 
     def take_file(self, entries: list[StreamEntry]) -> None:
-        """Takes the file of streams in: what is new starts, what has gone ends."""
+        """Takes the file of streams in: what is new starts, what has gone ends.
+
+        Raises:
+            NotSavedError: The state file cannot be written; nothing was changed.
+        """
         with self._changed:
             self._desired.take_file(entries)
             self._changed.notify_all()
@@ -199,6 +203,7 @@ class Keeper:
         Raises:
             ConflictError: Its name or its output is taken, there are too many streams, or the
                 machine has no room for it.
+            NotSavedError: The state file cannot be written; it was not added.
             DualfaceError: It cannot be processed.
         """
         with self._changed:
@@ -232,6 +237,7 @@ class Keeper:
 
         Raises:
             NoSuchStreamError: There is none of this name.
+            NotSavedError: The state file cannot be written; it goes on.
         """
         with self._changed:
             self._wanted(name)
@@ -276,6 +282,7 @@ class Keeper:
         Raises:
             NoSuchStreamError: There is none of this name.
             ConflictError: It is not running, or refuses.
+            NotSavedError: It is done, but the state file cannot be written.
             DualfaceError: `change` says that it cannot be.
         """
         stream = self.stream(wish.stream).desired
@@ -289,7 +296,11 @@ class Keeper:
             return False
         if problem:
             raise ConflictError(f"{wish.stream}: {problem}")
-        self._remember(wish.stream, change)
+        try:
+            self._remember(wish.stream, change)
+        except NotSavedError as error:
+            text = f"{wish.stream}: it is done, but may be forgotten at the daemon's next start"
+            raise NotSavedError(f"{text}: {error}", is_full=error.is_full) from error
         return True
 
     def _remember(self, name: str, change: Change | None) -> None:

@@ -23,7 +23,7 @@ from dualface_client.batch.streams_file import jobs_of_streams
 from dualface_client.config.stack import Effective
 from dualface_client.config.streams_file import StreamEntry, read_streams, stream_entry
 from dualface_client.daemon.api import ApiServer
-from dualface_client.daemon.desired import DesiredStream, DesiredStreams
+from dualface_client.daemon.desired import DesiredStream, DesiredStreams, NotSavedError
 from dualface_client.daemon.keeper import Keeper
 from dualface_client.daemon.policy import Policy
 from dualface_client.daemon.room import GpuRoom, refusal_of_all
@@ -83,6 +83,7 @@ def run_daemon(
     Raises:
         ConfigError: The file of streams or a setting is wrong; nothing was started.
         UsageError: The address is taken, or state or token cannot be used.
+        NotSavedError: The state file cannot be written.
         PlatformError: The device cannot be used, or /dev/shm is too small.
         ServerError: The server cannot be started or reached, or failed for good.
     """
@@ -166,20 +167,28 @@ def _keep_running(
         if reload.is_set():
             reload.clear()
             service.reloading()
-            _reload(request, keeper, listener)
+            reload_streams(request, keeper, listener)
             service.tell("READY=1")
         keeper.tick()
         service.alive()
 
 
-def _reload(request: DaemonRequest, keeper: Keeper, listener: Listener) -> None:
-    """A file with mistakes changes nothing: what runs goes on."""
+def reload_streams(request: DaemonRequest, keeper: Keeper, listener: Listener) -> None:
+    """Takes the file of streams in again.
+
+    A file with mistakes, or one that cannot be remembered, changes nothing: what runs goes on.
+
+    Args:
+        request: Names the file.
+        keeper: Gets what is in it.
+        listener: Hears what came of it.
+    """
     try:
         entries = _entries(request)
-    except ConfigError as error:
+        keeper.take_file(entries)
+    except (ConfigError, NotSavedError) as error:
         listener.say("reload_failed", f"{error}\nnothing was changed", logging.ERROR)
         return
-    keeper.take_file(entries)
     listener.say("reloaded", f"{request.config}: read again, {_count(entries)}")
 
 
