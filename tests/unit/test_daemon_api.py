@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -560,6 +561,17 @@ def test_health_is_told_to_everybody_and_nothing_else(daemon: Daemon) -> None:
     assert daemon.ask("GET", "/healthz", X="") == (200, {"ok": True})
     daemon.state.set_phase("stopping")
     assert daemon.ask("GET", "/healthz", X="") == (503, {"ok": False})
+
+
+def test_health_is_well_again_once_a_stream_moves_after_the_server_was_away(
+    daemon: Daemon,
+) -> None:
+    daemon.ask("POST", "/v1/streams", door())
+    wait_until(daemon.state.reports)
+    daemon.state.await_server(60.0, time.monotonic() - 60.0)
+    assert daemon.ask("GET", "/healthz", X="") == (503, {"ok": False})
+    daemon.fleet.running["door"].update(frames_out=1)
+    assert daemon.ask("GET", "/healthz", X="") == (200, {"ok": True})
 
 
 def test_a_taken_port_and_half_a_certificate_are_clear_errors(daemon: Daemon) -> None:

@@ -236,6 +236,7 @@ async def _on_not_saved(request: Request, error: Exception) -> Response:
 
 async def _health(request: Request) -> Response:
     state: RunState = request.app.state.steering.state
+    state.stalled()  # looks whether a stream has moved since the server went away
     well = state.is_ready and not state.pool_fault
     return JSONResponse({"ok": well}, 200 if well else 503)
 
