@@ -88,6 +88,30 @@ def test_a_start_that_takes_long_is_given_up(tmp_path: Path, number: signal.Sign
     assert '"state": "stopped"' in (tmp_path / "s.json").read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_daemon_that_is_ended_while_it_starts_has_not_failed(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "streams.yaml").write_text("streams: []\n")
+    line = (*CLI, "daemon", "--config", "streams.yaml", "--directory", ".", "--port", "0")
+    process = launch(tmp_path, *line)
+    try:
+        wait_until(lambda: server_of(process.pid) is not None, 30, "the server process")
+        server = server_of(process.pid)
+        assert server is not None
+        server.suspend()  # it will never be ready
+        children = family(process.pid)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert "stopping" in errors
+    assert "error" not in errors
+    assert alive(children) == []
+    assert left_by(process.pid) == set()
+
+
 def test_waiting_for_a_server_is_given_up(tmp_path: Path) -> None:
     process = start(tmp_path, LONG_CLIP, "--encoder", "none", "--server", "127.0.0.1:9")
     try:

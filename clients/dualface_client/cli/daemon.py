@@ -11,7 +11,7 @@ import click
 from dualface_client.batch.listener import Listener
 from dualface_client.cli.setting_options import read_settings, setting_options
 from dualface_client.cli.signals import set_on_hangup, stop_on_signal
-from dualface_client.errors import UsageError
+from dualface_client.errors import StoppedError, UsageError
 from dualface_client.extras import require
 from dualface_client.observe.run_log import log_event, run_log
 from dualface_client.settings import paths
@@ -69,7 +69,11 @@ def daemon(streams_path: Path, directory: Path | None, given: dict[str, str]) ->
             set_on_hangup() as reload,  # inside, because SIGHUP would be a stop otherwise
         ):
             request = DaemonRequest(streams_path, place, effective)
-            run_daemon(request, stop, reload, listener, ServiceNotifier())
+            try:
+                run_daemon(request, stop, reload, listener, ServiceNotifier())
+            except StoppedError:
+                if not stop.signal_number:
+                    raise  # otherwise the user had it ended while the server was starting
     return 0
 
 
