@@ -163,6 +163,40 @@ def test_gpus_are_reserved_by_id(services: dict[str, Any]) -> None:
         assert device["capabilities"] == ["gpu"]
 
 
+def open_directories() -> set[str]:
+    """Directories of our image that every user may write, and whose mode a new volume takes."""
+    text = (ROOT / "docker/Dockerfile").read_text().partition("USER 1000")[0]
+    made = re.findall(r"^RUN install -d -m 1777 (.+)$", text, re.MULTILINE)
+    return {place for line in made for place in line.split()}
+
+
+def test_no_service_without_capabilities_writes_to_a_volume_of_roots(
+    services: dict[str, Any],
+) -> None:
+    volumes = load("compose.yaml")["volumes"]
+    tried = set()
+    for name, service in services.items():
+        if not service.get("user", "").startswith("${DUALFACE_UID"):
+            continue
+        for mount in service.get("volumes", ()):
+            volume, _, place = mount.partition(":")
+            if volume not in volumes or place.endswith(":ro"):
+                continue
+            tried.add(volume)
+            options = (volumes[volume] or {}).get("driver_opts", {})
+            with_mode = options.get("o") == "mode=1777"
+            ours = service["image"] == "dualface-client:local"
+            assert with_mode or (ours and place in open_directories()), f"{name}: {mount}"
+    assert tried == {"state", "mps-run"}
+
+
+def test_volumes_are_removed_with_the_rest(services: dict[str, Any]) -> None:
+    page = (ROOT / "docs/upgrade.md").read_text()
+    (line,) = re.findall(r"docker volume rm (.+)", page)
+    names = {f"dualface_{name}" for name in load("compose.yaml")["volumes"]}
+    assert set(line.split()) == names
+
+
 def test_profiles_are_those_of_the_documents(services: dict[str, Any]) -> None:
     profiles = {profile for service in services.values() for profile in service["profiles"]}
     assert profiles == {"cpu", "gpu", "live", "mps", "observability", "engines"}
