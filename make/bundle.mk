@@ -2,7 +2,7 @@
 
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 PROFILE ?= gpu
-# Additions to a deployment: observability, tls, mps.
+# Additions to a deployment: observability, live, tls, mps.
 WITH ?=
 # Name of one of several projects on this host; empty for the only one.
 PROJECT ?=
@@ -28,7 +28,7 @@ build-engines: models render ## Build TensorRT engines for this machine's GPU, i
 	@$(ENGINES)
 
 .PHONY: up
-up: models $(KEY) env ## Start the containers: make up PROFILE=gpu (or cpu) WITH="observability tls mps"
+up: models $(KEY) env ## Start the containers: make up PROFILE=gpu (or cpu) WITH="observability live tls mps"
 	@if [ "$(PROFILE)" = gpu ]; then $(ENGINES) --check; fi
 	@videos=$$(sed -n s/^DUALFACE_VIDEOS=//p $(ENV_FILE)); \
 	  mkdir -p "$${videos:-build/videos}/in" "$${videos:-build/videos}/out"

@@ -25,7 +25,7 @@ from scripts.pins import ROOT
 #: What `--with` adds: a profile, a file, or both.
 ADDITIONS: dict[str, tuple[str, str]] = {
     "observability": ("observability", ""),
-    "live": ("live", ""),
+    "live": ("live", "compose.live.yaml"),
     "tls": ("", "compose.tls.yaml"),
     "mps": ("mps", "compose.mps.yaml"),
 }

@@ -37,7 +37,7 @@ def watched(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     line = ["docker", "build", "--build-arg", f"BASE={base}", "-t", IMAGE, str(context)]
     run(line, stack.environment)
     found = replace(stack, environment=stack.environment | {"PROMETHEUS_IMAGE": IMAGE})
-    found.compose("up", "-d", "--no-deps", "prometheus")
+    found.compose("up", "-d", "--no-deps", "prometheus-volume", "prometheus")
     return found
 
 

@@ -20,7 +20,7 @@ from scripts.pins import ROOT
 from scripts.serve_embedded import KEY_NAME, RESTRICTED, WATCHDOG_PORT, command
 from tests.triton_log import HARMLESS, LINES
 
-FILES = ("compose.yaml", "compose.mps.yaml", "compose.tls.yaml")
+FILES = ("compose.yaml", "compose.live.yaml", "compose.mps.yaml", "compose.tls.yaml")
 MEMBERS = ("triton", "client", "triton-cpu", "client-cpu", "daemon")
 FLAG = re.compile(r"--([a-z][a-z0-9-]+)")
 #: Added with 26.04; the embedded 2.51 takes client shared memory without being asked.
@@ -179,6 +179,11 @@ def test_no_service_without_capabilities_writes_to_a_volume_of_roots(
         if not service.get("user", "").startswith("${DUALFACE_UID"):
             continue
         for mount in service.get("volumes", ()):
+            if not isinstance(mount, str):  # keeps the mode that another service has given it
+                assert mount["volume"] == {"nocopy": True}
+                givers = [services[other] for other in service["depends_on"]]
+                assert any(f"{mount['source']}:/state" in s.get("volumes", ()) for s in givers)
+                continue
             volume, _, place = mount.partition(":")
             if volume not in volumes or place.endswith(":ro"):
                 continue
@@ -187,7 +192,20 @@ def test_no_service_without_capabilities_writes_to_a_volume_of_roots(
             with_mode = options.get("o") == "mode=1777"
             ours = service["image"] == "dualface-client:local"
             assert with_mode or (ours and place in open_directories()), f"{name}: {mount}"
-    assert tried == {"state", "mps-run"}
+    assert tried == {"state", "mps-run", "prometheus-data"}
+
+
+def test_prometheus_is_the_user_who_may_read_the_daemons_token(services: dict[str, Any]) -> None:
+    assert services["prometheus"]["user"] == services["daemon"]["user"]
+    assert "state:/state:ro" in services["prometheus"]["volumes"]
+
+
+def test_a_file_of_the_overlay_takes_the_place_of_one_that_is_there() -> None:
+    (mount,) = load("compose.live.yaml")["services"]["prometheus"]["volumes"]
+    source, place, mode = mount.split(":")
+    assert mode == "ro"
+    assert (ROOT / source).is_file()
+    assert (ROOT / "docker/prometheus" / Path(place).relative_to("/etc/prometheus")).is_file()
 
 
 def test_volumes_are_removed_with_the_rest(services: dict[str, Any]) -> None:

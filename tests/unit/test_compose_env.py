@@ -33,6 +33,9 @@ def test_profiles_files_and_pools_of_a_deployment() -> None:
     assert found["DUALFACE_EXTRAS"] == "gpu"
     assert int(found["CUDA_MEMORY_POOL_BYTES"]) > 0
     assert "HOME" not in found
+    live = settings("cpu", ["live", "observability"], "", {})
+    assert live["COMPOSE_PROFILES"] == "cpu,live,observability"
+    assert live["COMPOSE_FILE"] == "compose.yaml:compose.live.yaml"
     alone = settings("cpu", [], "", {})
     assert (alone["COMPOSE_PROFILES"], alone["COMPOSE_FILE"]) == ("cpu", "compose.yaml")
     assert "COMPOSE_PROJECT_NAME" not in alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,17 +24,41 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_configuration_is_read(tmp_path: Path) -> None:
-    text = (FILES / "prometheus.yml").read_text()
-    shutil.copy(FILES / "rules.yml", tmp_path)
-    path = tmp_path / "prometheus.yml"
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    """The files of the container, in a directory of the test's."""
+    for name in ("rules.yml", "daemon.yml"):
+        shutil.copy(FILES / name, tmp_path)
     (tmp_path / "token").touch()
-    text = text.replace("/state/", f"{tmp_path}/").replace("/etc/prometheus/", f"{tmp_path}/")
-    path.write_text(text)
-    done = promtool("check", "config", path)
+    text = (FILES / "prometheus.yml").read_text()
+    path = tmp_path / "prometheus.yml"
+    path.write_text(
+        text.replace("/state/", f"{tmp_path}/").replace("/etc/prometheus/", f"{tmp_path}/")
+    )
+    return path
+
+
+def test_the_configuration_is_read(configuration: Path) -> None:
+    done = promtool("check", "config", configuration)
     assert done.returncode == 0, done.stdout + done.stderr
-    path.write_text(text.replace("job_name: triton", "jobname: triton"))
-    assert promtool("check", "config", path).returncode != 0
+    assert "WARNING" not in done.stdout + done.stderr
+    text = configuration.read_text()
+    configuration.write_text(text.replace("job_name: triton", "jobname: triton"))
+    assert promtool("check", "config", configuration).returncode != 0
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_daemon_is_scraped_only_where_it_runs(configuration: Path, *, live: bool) -> None:
+    """Else an alert would miss it in every deployment without one."""
+    if live:
+        overlay = yaml.safe_load((ROOT / "compose.live.yaml").read_text())
+        (mount,) = overlay["services"]["prometheus"]["volumes"]
+        source, place, _ = mount.split(":")
+        shutil.copy(ROOT / source, configuration.parent / Path(place).name)
+    done = promtool("check", "service-discovery", "--timeout=1s", configuration, "dualface")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [each["labels"]["instance"] for each in json.loads(done.stdout) or ()]
+    assert found == (["127.0.0.1:8070"] if live else [])
 
 
 @pytest.mark.parametrize(
@@ -67,8 +92,16 @@ def test_the_configuration_is_read(tmp_path: Path) -> None:
             {"severity": "critical", "job": "triton"},
             "Triton's metrics endpoint does not answer",
         ),
+        (
+            'up{job="dualface"}',
+            "1 1 0 0 0 0",
+            "DaemonDown",
+            {"severity": "critical", "job": "dualface"},
+            "The daemon does not answer Prometheus, or does not take its token: "
+            "the log of `daemon` says why",
+        ),
     ],
-    ids=["disk", "restarts", "pool", "down"],
+    ids=["disk", "restarts", "pool", "down", "daemon"],
 )
 def test_an_alert_fires_when_it_should_and_not_before(
     tmp_path: Path, series: str, values: str, alert: str, labels: dict[str, str], summary: str
