@@ -29,6 +29,12 @@ ADDITIONS: dict[str, tuple[str, str]] = {
     "tls": ("", "compose.tls.yaml"),
     "mps": ("mps", "compose.mps.yaml"),
 }
+#: Why an addition is not for the profile `cpu`. Its server would be left as it is, in silence, and
+#: clients that are told otherwise could not reach it.
+NOT_ON_CPU = {
+    "tls": "the embedded server of PROFILE=cpu has no TLS",
+    "mps": "nothing of PROFILE=cpu uses a GPU",
+}
 _VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+):-")
 
 
@@ -76,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--with", nargs="*", dest="additions", choices=ADDITIONS, default=[])
     parser.add_argument("--project", default="")
     options = parser.parse_args(argv)
+    for name in options.additions:
+        if options.profile == "cpu" and name in NOT_ON_CPU:
+            parser.error(f"WITH={name}: {NOT_ON_CPU[name]}; leave it out, or use PROFILE=gpu")
     found = settings(options.profile, options.additions, options.project, os.environ)
     path = ROOT / (f".env.{options.project}" if options.project else ".env")
     head = f"# Written by `make up` from configs/{options.profile}.env; change that file.\n"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from scripts import compose_env
 from scripts.compose_env import known_variables, settings
 from scripts.pins import ROOT
 
@@ -70,3 +74,60 @@ def test_a_plain_line_starts_nothing_without_the_file(tmp_path: Path) -> None:
         ["docker-compose", "ps"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert "Creating" not in done.stdout + done.stderr
+
+
+def deployed(additions: list[str]) -> dict[str, Any]:
+    """The services of a deployment on a GPU as compose reads them."""
+    found = settings("gpu", additions, "", {})
+    files = [text for name in found["COMPOSE_FILE"].split(":") for text in ("-f", name)]
+    profiles = [
+        text for name in found["COMPOSE_PROFILES"].split(",") for text in ("--profile", name)
+    ]
+    line = ["docker-compose", *files, *profiles, "config"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    services: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+    return services
+
+
+@pytest.mark.skipif(not shutil.which("docker-compose"), reason="needs docker-compose 1.29")
+@pytest.mark.parametrize(
+    "additions",
+    [
+        list(some)
+        for length in range(1, 5)
+        for some in itertools.combinations(compose_env.ADDITIONS, length)
+        if {"tls", "mps"} & set(some)
+    ],
+    ids="+".join,
+)
+def test_the_daemon_meets_the_server_wherever_the_client_does(additions: list[str]) -> None:
+    services = deployed(additions)
+    triton, client, daemon = (services[name] for name in ("triton", "client", "daemon"))
+    for namespace in ("pid", "ipc", "network_mode"):
+        assert daemon[namespace] == client[namespace] == triton[namespace]
+    wanted = dict(client["environment"])
+    del wanted["NVIDIA_DRIVER_CAPABILITIES"]  # it decodes on the CPU
+    assert daemon["environment"] == wanted
+    overlays = {mount for mount in client["volumes"] if not mount.endswith(":/videos:rw")}
+    assert len(overlays) == len({"tls", "mps"} & set(additions))
+    assert overlays <= set(daemon["volumes"])
+
+
+@pytest.mark.parametrize("overlay", ["tls", "mps"])
+def test_an_overlay_gives_the_daemon_what_it_gives_the_client(overlay: str) -> None:
+    services = yaml.safe_load((ROOT / f"compose.{overlay}.yaml").read_text())["services"]
+    assert services["daemon"] == services["client"]
+
+
+@pytest.mark.parametrize("name", ["tls", "mps"])
+def test_what_the_server_of_a_profile_cannot_do_is_refused(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compose_env, "ROOT", tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        compose_env.main(["--profile", "cpu", "--with", "live", name])
+    assert ended.value.code == 2
+    assert f"WITH={name}: " in (said := capsys.readouterr().err)
+    assert "leave it out, or use PROFILE=gpu" in said
+    assert not list(tmp_path.iterdir())
