@@ -378,7 +378,9 @@ def test_a_stranger_who_stays_is_asked_about_less_and_less() -> None:
         if Reason.UNKNOWN in request.reasons
     ]
     assert 3 <= len(asked_s) <= 6
-    assert np.diff(asked_s).min() > 7
+    assert asked_s[0] < 2.0  # soon again: it may have been seen in a dissolve
+    pauses_s = np.diff(asked_s)
+    assert (pauses_s[1:] > 2 * pauses_s[:-1]).all()
     assert played.shown(-1, Side.RIGHT) == ""
 
 

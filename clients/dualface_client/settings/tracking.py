@@ -154,8 +154,8 @@ class IdentitySettings:
     ask_again_s: float = setting(
         4.0,
         SECONDS,
-        "Pause after which a stranger is asked about again while one of the two is missing; "
-        "doubles, up to 32 times.",
+        "Pause after which a face is asked about again while one of the two is missing, a fifth "
+        "of it for a stranger; triples each time.",
     )
     motion_gap_s: float = setting(
         1.5,

@@ -13,8 +13,10 @@ from dualface_client.tracking.sides import SideBook
 from dualface_client.tracking.track import Track
 from dualface_client.types import Box, Side
 
-#: A stranger is asked about after pauses up to 2**5 times as long as the first one.
-_MOST_DOUBLINGS = 5
+#: A face is asked about again after pauses up to 3**5 times as long as the first one.
+_MOST_TRIPLINGS = 5
+#: Of the pause, for a face that was like nobody's: by then most dissolves are over.
+_STRANGER_SHARE = 0.2
 _LIKE_SIZE = 1.5  # a face that comes back after a moment is at most this many times as high
 
 
@@ -112,14 +114,16 @@ class LinkBook:
     def was_asked_long_ago(self, track: Track, time_s: float) -> bool:
         """Whether it is time to ask again about a track that has a person.
 
-        One embedding can be wrong about a face that a hand or a shadow covers in part. Every one of
-        thousands would be a chance to be wrong the other way, so the pauses double.
+        One embedding can be wrong about a face that a hand or a shadow covers in part, or that a
+        dissolve mixes with the shot before. Every one of thousands would be a chance to be wrong
+        the other way, so the pauses triple.
         """
         person = self._people.people.get(self.of(track.id))
         if person is None:
             return False
-        doublings = min(max(person.asked_times - 1, 0), _MOST_DOUBLINGS)
-        pause_s = self._settings.ask_again_s * 2.0**doublings
+        times = min(max(person.asked_times - 1, 0), _MOST_TRIPLINGS)
+        share = 1.0 if len(person.gallery) else _STRANGER_SHARE
+        pause_s = share * self._settings.ask_again_s * 3.0**times
         return time_s - person.asked_s >= pause_s
 
     def holds(self, track: Track) -> bool:
