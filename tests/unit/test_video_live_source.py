@@ -21,7 +21,7 @@ from dualface_client.video.live_sound import RATE_HZ, LiveSound
 from dualface_client.video.live_source import LiveSource
 from dualface_client.video.live_times import UNITS_PER_S
 from tests.connections import CAMERA, SMALL, SOUND, Broken, Connections, refused, taken
-from tests.media import luma_of, make, make_audio_only
+from tests.media import Audio, luma_of, make, make_audio_only
 
 
 def test_frames_go_on_over_connections_of_other_size_rate_and_codec(tmp_path: Path) -> None:
@@ -133,6 +133,29 @@ def test_sound_that_is_cut_or_filled_is_counted_and_leaves_nothing_of_the_differ
     assert abs(sound.drift_s) <= 0.02
     ends = [block.pts + block.samples for block in blocks]
     assert [block.pts for block in blocks][1:] == ends[:-1]
+
+
+@pytest.mark.parametrize(
+    "other", [Audio(layout="mono"), Audio(layout="5.1"), Audio(layout="stereo", rate_hz=44_100)]
+)
+def test_sound_goes_on_where_its_format_changes_within_a_connection(
+    tmp_path: Path, other: Audio
+) -> None:
+    parts = [replace(SMALL, audio=(audio,)) for audio in (Audio(layout="stereo"), other)]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(make(tmp_path / "part.ts", part).read_bytes() for part in parts))
+    connections = Connections(lambda: Broken(path, 10_000))
+    source = connections.source()
+    taken(source, connections, 50)
+    sound = LiveSound(source.reader.sounds)
+    blocks = list(sound.until(10.0, patience_s=20.0))
+    assert sound.damaged == 0
+    starts_s = np.array([block.pts / RATE_HZ for block in blocks])
+    loudest = np.array([np.abs(block.to_ndarray()).max() for block in blocks])
+    ends = [block.pts + block.samples for block in blocks]
+    assert [block.pts for block in blocks][1:] == ends[:-1]
+    assert ends[-1] > 1.9 * RATE_HZ
+    assert loudest[(starts_s > 1.2) & (starts_s < 1.8)].min() > 0.05
 
 
 def starts(times_s: list[float]) -> list[float]:

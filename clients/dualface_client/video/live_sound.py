@@ -40,8 +40,8 @@ class LiveSound:
             packets: Returns those that have come since the last call.
         """
         self._packets = packets
-        self._connection: Connection | None = None
-        self._resampler = av.AudioResampler("fltp", LAYOUT, RATE_HZ)
+        self._resampler: av.AudioResampler | None = None
+        self._format: object = None
         self._next: int | None = None
         self.drift_s = 0.0
         self.filled_s = self.cut_s = 0.0
@@ -66,15 +66,28 @@ class LiveSound:
             yield from self._silence(due - self._next)
 
     def _placed(self, packet: LivePacket) -> Iterator[Any]:
-        if packet.connection is not self._connection:
-            self._connection = packet.connection
-            self._resampler = av.AudioResampler("fltp", LAYOUT, RATE_HZ)
         try:
             for decoded in packet.connection.sound.decode(packet.packet):
-                for frame in self._resampler.resample(decoded):
+                for frame in self._resampled(decoded, packet.connection):
                     yield from self._on_clock(frame)
         except AV_ERRORS:  # counted; silence takes its place
             self.damaged += 1
+
+    def _resampled(self, frame: Any, connection: Connection) -> list[Any]:
+        found = connection, frame.format.name, frame.layout.name, frame.sample_rate
+        before = []
+        if found != self._format:
+            # A resampler takes one format only, and a channel changes it for an advertisement.
+            before = self._flushed()
+            self._format = found
+            self._resampler = av.AudioResampler("fltp", LAYOUT, RATE_HZ)
+        assert self._resampler is not None  # noqa: S101 - made for the first frame
+        return [*before, *self._resampler.resample(frame)]
+
+    def _flushed(self) -> list[Any]:
+        resampler, self._resampler = self._resampler, None
+        found = resampler.resample(None) if resampler is not None else []
+        return [frame for frame in found if frame is not None]  # None: nothing was resampled
 
     def _on_clock(self, frame: Any) -> Iterator[Any]:
         samples: FloatArray = frame.to_ndarray()
