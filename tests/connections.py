@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
 from dualface_client.types import Frame
+from dualface_client.video.ffmpeg import packet_of
 from dualface_client.video.live_decoding import DeviceDecoder
 from dualface_client.video.live_input import LiveInput
+from dualface_client.video.live_packet import Connection, LivePacket
 from dualface_client.video.live_reader import LiveNews, LiveReader
+from dualface_client.video.live_sound import LAYOUT, RATE_HZ
 from dualface_client.video.live_source import LiveSource
+from dualface_client.video.live_times import TIME_BASE, UNITS_PER_S
 from tests.media import Audio, Clip
 
 SOUND = Audio(codec="aac", seconds=1.0)
@@ -74,3 +80,38 @@ def taken(source: LiveSource, connections: Connections, count: int) -> list[Fram
 
 def refused() -> Any:
     raise OSError(111, "Connection refused")
+
+
+class Tones:
+    """Packets of a tone and their decoder, without a file.
+
+    Attributes:
+        decoded: Packets so far.
+    """
+
+    samples = 1024
+
+    def __init__(self) -> None:
+        self.decoded = 0
+        self._connection = Connection(1, None, None, None, self, None)
+        self._made = 0
+
+    def up_to(self, time_s: float) -> list[LivePacket]:
+        """The packets from where the last call ended."""
+        made = []
+        while (begin_s := self._made * self.samples / RATE_HZ) < time_s:
+            packet = packet_of(b"tone")
+            packet.pts = packet.dts = round(begin_s * UNITS_PER_S)
+            packet.time_base = TIME_BASE
+            made.append(LivePacket(self._connection, packet))
+            self._made += 1
+        return made
+
+    def decode(self, packet: Any) -> list[av.AudioFrame]:
+        self.decoded += 1
+        times = packet.pts / UNITS_PER_S + np.arange(self.samples) / RATE_HZ
+        tone = np.sin(2 * np.pi * 440 * times).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(np.stack([tone, tone]), "fltp", LAYOUT)
+        frame.sample_rate, frame.pts = RATE_HZ, packet.pts
+        frame.time_base = Fraction(TIME_BASE)
+        return [frame]

@@ -19,8 +19,10 @@ from dualface_client.video.integrity import mp4_boxes
 from dualface_client.video.live_encoded import Encoded, Target, Templates
 from dualface_client.video.live_outputs import LiveOutput
 from dualface_client.video.live_sink import LiveSink
+from dualface_client.video.live_sound import LiveSound
 from dualface_client.video.live_targets import FileTarget, MuxerTarget, TargetOptions, target_of
 from dualface_client.video.live_times import TIME_BASE, UNITS_PER_S
+from tests.connections import Tones
 from tests.processes import wait_until
 
 WH = (64, 48)
@@ -76,6 +78,51 @@ def test_one_encoding_goes_to_every_output_and_each_is_whole(tmp_path: Path) -> 
         stamps = [packet.pts for packet in container.demux(video=0) if packet.size]
         assert min(stamp for stamp in stamps if stamp is not None) == 0
     assert [(output.failures, output.lost) for output in sink.outputs] == [(0, 0)] * 3
+
+
+def span_s(path: Path, kind: str) -> tuple[float, float]:
+    """Where the packets of a file's picture or sound begin and end."""
+    with av.open(str(path)) as container:
+        packets: list[Any] = [
+            packet for packet in container.demux(**{kind: 0}) if packet.size and packet.duration
+        ]
+        begin = min(packet.pts * packet.time_base for packet in packets)
+        end = max((packet.pts + packet.duration) * packet.time_base for packet in packets)
+        return float(begin), float(end)
+
+
+@pytest.mark.parametrize("late_s", [0.5, 2.0])
+def test_each_segment_has_the_sound_of_its_pictures_however_late_they_are(
+    tmp_path: Path, late_s: float
+) -> None:
+    options = TargetOptions(segment_s=4.0)
+    clock = iter(range(10**9, 2 * 10**9))
+    tones, came_s = Tones(), [0.0]
+    names = [f"{tmp_path}/", str(tmp_path / "one.mkv")]
+    targets = [target_of(name, name, "cam", options) for name in names]
+    sink = LiveSink(
+        targets,
+        INFO,
+        WH,
+        LiveSound(lambda: tones.up_to(came_s[0])),
+        lambda text: None,
+        unix_s=lambda: next(clock) / 10,
+    )
+    for frame in frames(300):
+        came_s[0] = frame.time_s + late_s
+        sink.write(frame)
+    assert sink.close()
+    assert (sink.sound_corrected_s, sink.warnings) == (0.0, ())
+    *whole, last = sorted(tmp_path.glob("cam_*.mp4"))
+    assert len(whole) == 2
+    for path in (*whole, last):
+        assert span_s(path, "video") == pytest.approx((0.0, 4.0), abs=0.001)
+        assert span_s(path, "audio")[0] == pytest.approx(0.0, abs=0.05)
+    # Nothing is lost in between, and nothing at the end.
+    begins_s, ends_s = zip(*(span_s(path, "audio") for path in (*whole, last)), strict=True)
+    assert [end_s - 4.0 for end_s in ends_s[:-1]] == pytest.approx(begins_s[1:], abs=0.005)
+    assert ends_s[-1] == pytest.approx(4.0 + late_s - 0.04, abs=0.05)
+    assert span_s(tmp_path / "one.mkv", "audio") == pytest.approx((0.0, 11.96 + late_s), abs=0.05)
 
 
 def test_segments_end_by_size_too(tmp_path: Path) -> None:

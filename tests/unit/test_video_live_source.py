@@ -20,7 +20,16 @@ from dualface_client.video.live_reader import LiveReader
 from dualface_client.video.live_sound import RATE_HZ, LiveSound
 from dualface_client.video.live_source import LiveSource
 from dualface_client.video.live_times import UNITS_PER_S
-from tests.connections import CAMERA, SMALL, SOUND, Broken, Connections, refused, taken
+from tests.connections import (
+    CAMERA,
+    SMALL,
+    SOUND,
+    Broken,
+    Connections,
+    Tones,
+    refused,
+    taken,
+)
 from tests.media import Audio, luma_of, make, make_audio_only
 
 
@@ -127,12 +136,53 @@ def test_sound_that_is_cut_or_filled_is_counted_and_leaves_nothing_of_the_differ
         late_s = 0.0 if index < 10 else 0.1 if index < 20 else -0.1
         packet.packet.pts = (packet.packet.pts or 0) + round(late_s * UNITS_PER_S)
         moved[:] = [packet]
-        blocks += sound.until(0.0, patience_s=5.0)
+        blocks += sound.until(2.0, patience_s=5.0)
     assert 0.15 < sound.filled_s + sound.cut_s < 0.4
     assert sound.cut_s > 0.08
     assert abs(sound.drift_s) <= 0.02
     ends = [block.pts + block.samples for block in blocks]
     assert [block.pts for block in blocks][1:] == ends[:-1]
+
+
+def test_sound_waits_for_its_picture_and_only_so_much_of_it() -> None:
+    tones = Tones()
+    sound = LiveSound(lambda: tones.up_to(60.0))
+    list(sound.until(1.0, patience_s=1.0))
+    early = tones.decoded
+    # A minute is more than may wait; what is beyond that is written early, and not lost.
+    assert early == 60 * RATE_HZ // tones.samples + 1 - 2000
+    list(sound.until(20.0, patience_s=1.0))
+    assert tones.decoded == 20 * RATE_HZ // tones.samples + 1
+    (*_, last) = sound.rest()
+    assert last.pts + last.samples >= 60 * RATE_HZ
+    assert (sound.filled_s, sound.cut_s, sound.damaged) == (0.0, 0.0, 0)
+
+
+def test_sound_that_makes_no_sense_is_counted_and_ends_like_any() -> None:
+    class Nonsense(Tones):
+        def decode(self, packet: Any) -> list[av.AudioFrame]:
+            (frame,) = super().decode(packet)
+            frame.sample_rate = 0
+            return [frame]
+
+    tones = Nonsense()
+    sound = LiveSound(lambda: tones.up_to(1.0))
+    assert list(sound.rest()) == []
+    assert sound.damaged >= tones.decoded > 40
+
+
+def test_sound_that_begins_far_behind_its_pictures_is_silent_before() -> None:
+    tones = Tones()
+    found = [tones.up_to(8.0)[150:]]  # from 3.2 s on
+    sound = LiveSound(lambda: found.pop() if found else [])
+    assert list(sound.until(0.5, patience_s=1.0)) == []
+    blocks = [*sound.until(1.0, 1.0), *sound.until(2.5, 1.0)]
+    assert sum(block.samples for block in blocks) == 1.5 * RATE_HZ
+    blocks += sound.until(5.0, 1.0)
+    assert sound.filled_s == pytest.approx(3.2, abs=0.001)
+    ends = [block.pts + block.samples for block in blocks]
+    assert [block.pts for block in blocks] == [0, *ends[:-1]]
+    assert ends[-1] == pytest.approx(5.0 * RATE_HZ, abs=tones.samples)
 
 
 @pytest.mark.parametrize(

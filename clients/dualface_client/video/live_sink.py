@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +26,9 @@ _SOUND_BITS_PER_S = 160_000
 _NO_DISTANT_KEYS = 1_000_000  # frames; key frames are asked for by time
 #: Sound that is later than this behind its picture is silence.
 _SOUND_PATIENCE_S = 1.0
+# AAC's encoder keeps up to three packets. Sound goes in that far ahead of its picture, so that what
+# belongs before a key frame has come out for the old file, and muxers need not wait for sound.
+_SOUND_AHEAD_S = 3 * 1024 / RATE_HZ
 #: How long outputs have for what is waiting at the end.
 _CLOSE_S = 10.0
 
@@ -148,7 +151,9 @@ class LiveSink:
         if frame.time_s >= self._next_key_s:
             picture.pict_type = av.video.frame.PictureType.I
             self._next_key_s = frame.time_s + KEY_FRAMES_S
-        self._encode_sound(frame.time_s)
+        if self._sound is not None:
+            ahead_s = frame.time_s + _SOUND_AHEAD_S
+            self._encode_sound(self._sound.until(ahead_s, _SOUND_PATIENCE_S + _SOUND_AHEAD_S))
         self._encode(self._templates.pictures, picture, is_picture=True)
 
     def close(self, stopped: Callable[[], bool] = never) -> bool:
@@ -168,7 +173,8 @@ class LiveSink:
         try:
             if self._frame_count:
                 self._encode(self._templates.pictures, None, is_picture=True)
-            if self._frame_count and self._templates.sound is not None:
+            if self._frame_count and self._sound is not None:
+                self._encode_sound(self._sound.rest())
                 self._encode(self._templates.sound, None, is_picture=False)
         finally:
             until_s = time.monotonic() + _CLOSE_S
@@ -202,10 +208,8 @@ class LiveSink:
         stream.codec_context.flags |= av.codec.context.Flags.global_header
         return stream
 
-    def _encode_sound(self, time_s: float) -> None:
-        if self._sound is None:
-            return
-        for samples in self._sound.until(time_s, _SOUND_PATIENCE_S):
+    def _encode_sound(self, found: Iterable[Any]) -> None:
+        for samples in found:
             samples.time_base = Fraction(1, RATE_HZ)
             self._encode(self._templates.sound, samples, is_picture=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from dualface_client.types import FloatArray
 from dualface_client.video.ffmpeg import AV_ERRORS, av
 from dualface_client.video.live_packet import Connection, LivePacket
+from dualface_client.video.live_times import UNITS_PER_S
 
 #: What every live output has, whatever the camera sends: every player and service takes it.
 RATE_HZ = 48_000
@@ -20,6 +22,8 @@ _TOLERANCE = RATE_HZ // 50
 # Longer gaps stay gaps: nobody listens to an hour of silence, which would take seconds to encode.
 _SILENCE_LIMIT = 5 * RATE_HZ
 _BLOCK = RATE_HZ // 10
+# Packets that may wait for their pictures; far more than pictures are ever late.
+_WAITING_LIMIT = 2000
 
 
 class LiveSound:
@@ -40,6 +44,7 @@ class LiveSound:
             packets: Returns those that have come since the last call.
         """
         self._packets = packets
+        self._waiting: deque[LivePacket] = deque()
         self._resampler: av.AudioResampler | None = None
         self._format: object = None
         self._next: int | None = None
@@ -48,7 +53,10 @@ class LiveSound:
         self.damaged = 0
 
     def until(self, time_s: float, patience_s: float) -> Iterator[Any]:
-        """What has come, as frames that follow each other without holes.
+        """What belongs before a time, as frames that follow each other without holes.
+
+        Sound comes long before its picture, which is examined first. Sound that is later than
+        `time_s` waits, so that an output which begins with a later picture has it.
 
         Args:
             time_s: When the picture is shown that is about to be written.
@@ -57,13 +65,31 @@ class LiveSound:
         Yields:
             Audio frames of 48 kHz, stereo, float; `pts` counts samples on the stream's clock.
         """
-        for packet in self._packets():
-            yield from self._placed(packet)
+        self._waiting.extend(self._packets())
+        while self._waiting and self._is_due(self._waiting[0], time_s):
+            yield from self._placed(self._waiting.popleft())
         due = round((time_s - patience_s) * RATE_HZ)
-        if self._next is None:
+        # A stream whose sound begins a little later than its pictures is not filled in.
+        if self._next is None and (due >= 0 or not self._waiting):
             self._next = max(0, due)
-        if 0 < due - self._next <= _SILENCE_LIMIT:
+        if self._next is not None and 0 < due - self._next <= _SILENCE_LIMIT:
             yield from self._silence(due - self._next)
+
+    def rest(self) -> Iterator[Any]:
+        """All that is left when no further picture comes, as `until` does."""
+        self._waiting.extend(self._packets())
+        while self._waiting:
+            yield from self._placed(self._waiting.popleft())
+        try:
+            for frame in self._flushed():
+                yield from self._on_clock(frame)
+        except AV_ERRORS:  # counted; a resampler that took nothing, and the outputs end as always
+            self.damaged += 1
+
+    def _is_due(self, packet: LivePacket, time_s: float) -> bool:
+        at = packet.packet.dts
+        # Where too much waits, it is better written early than lost.
+        return at is None or at <= time_s * UNITS_PER_S or len(self._waiting) > _WAITING_LIMIT
 
     def _placed(self, packet: LivePacket) -> Iterator[Any]:
         try:
