@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import av
+import pytest
 
 from dualface_client.video.annexb import begins_anew, sequence_sets
+from dualface_client.video.deinterlace import Picture
 from dualface_client.video.ffmpeg import packet_of
-from dualface_client.video.live_nvdec import black_key_frame
+from dualface_client.video.live_nvdec import NvdecEngine, black_key_frame
 
 
 def test_a_black_key_frame_is_a_stream_of_its_own() -> None:
@@ -30,3 +33,12 @@ def test_only_idr_pictures_begin_anew() -> None:
     assert not begins_anew(b"\0\0\1\x2a\x01", "hevc")  # CRA: leading pictures refer to earlier ones
     assert not begins_anew(b"\0\0\1\x65\x88", "av1")
     assert not begins_anew(b"", "h264")
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_stays_with_the_cpu_which_tone_maps_it(transfer: int, name: str) -> None:
+    no_gpu: Any = None
+    frame = av.VideoFrame(64, 48, "yuv420p10le")
+    frame.color_trc = transfer
+    why = NvdecEngine(no_gpu, 8).why_not("hevc", Picture(frame, 0, 0, Fraction(1)))
+    assert why == f"HDR ({name}), which the CPU tone-maps"

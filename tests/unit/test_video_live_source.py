@@ -20,6 +20,7 @@ from dualface_client.video.live_reader import LiveReader
 from dualface_client.video.live_sound import RATE_HZ, LiveSound
 from dualface_client.video.live_source import LiveSource
 from dualface_client.video.live_times import UNITS_PER_S
+from dualface_client.video.source import PyavSource
 from tests.connections import (
     CAMERA,
     SMALL,
@@ -55,6 +56,26 @@ def test_frames_go_on_over_connections_of_other_size_rate_and_codec(tmp_path: Pa
     events = [news.event for news in connections.told]
     assert events[:6] == ["connected", "lost", "unreachable", "unreachable", "connected", "lost"]
     assert not any("pw" in news.text for news in connections.told)
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_becomes_what_it_becomes_from_a_file(tmp_path: Path, transfer: int, name: str) -> None:
+    clip = replace(SMALL, codec="libx265", pix_fmt="yuv420p10le", audio=())
+    path = make(
+        tmp_path / "hdr.mp4",
+        replace(clip, color=(9, 1, 9, transfer), options={"tune": "zerolatency"}),
+    )
+    file = PyavSource(path)
+    expected = [frame.image for frame in file]
+    connections = Connections(lambda: Broken(path, 10_000))
+    source = connections.source()
+    found = [frame.image for frame in taken(source, connections, len(expected))]
+    assert len(found) == len(expected)
+    for image, other in zip(found, expected, strict=True):
+        assert np.array_equal(image.y, other.y)
+        assert np.array_equal(image.uv, other.uv)
+    assert (source.info.color, source.info.transfer) == (file.info.color, file.info.transfer)
+    assert source.info.notes == (f"HDR ({name}): tone-mapped to BT.709 SDR",)
 
 
 def test_a_connection_that_shows_only_sound_is_tried_again(tmp_path: Path) -> None:

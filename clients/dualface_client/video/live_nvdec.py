@@ -10,7 +10,7 @@ from typing import Any
 from dualface_client.cuda.stream import CudaStream
 from dualface_client.types import ColorSpec
 from dualface_client.video import nvdec_engine
-from dualface_client.video.color import spec_of
+from dualface_client.video.color import TRANSFERS_HDR, spec_of
 from dualface_client.video.deinterlace import Picture
 from dualface_client.video.device_frames import DeviceFrames
 from dualface_client.video.ffmpeg import av, packet_of
@@ -41,6 +41,9 @@ class NvdecEngine:
         """Why NVDEC cannot decode pictures like this one, None if it can."""
         if turned := str(Orientation.of(first.frame)):
             return f"pictures that are {turned}"
+        # Frames of its memory are not tone-mapped, and would be washed out.
+        if name := TRANSFERS_HDR.get(first.frame.color_trc):
+            return f"HDR ({name}), which the CPU tone-maps"
         return nvdec_engine.why_not(self._cuda, codec, first.frame, first.sample_aspect)
 
     def open(self, codec: str, first: Picture, *, at_once: bool) -> NvdecDecoder:

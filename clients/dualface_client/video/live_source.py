@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from dualface_client.errors import SourceError, StoppedError
 from dualface_client.types import Frame, Nv12Image, VideoInfo
-from dualface_client.video.color import keeps_gray_levels, spec_of, tags_of
+from dualface_client.video.color import hdr_note, keeps_gray_levels, spec_of, tags_of
 from dualface_client.video.convert import Nv12Converter
 from dualface_client.video.deinterlace import Deinterlacer, Picture, can_deinterlace
 from dualface_client.video.live_decoding import DeviceDecoder, DevicePicture, LiveDecoding
@@ -17,6 +17,7 @@ from dualface_client.video.live_packet import Connection
 from dualface_client.video.live_reader import LiveNews, LiveReader
 from dualface_client.video.live_times import TIME_BASE, UNITS_PER_S
 from dualface_client.video.orientation import Orientation
+from dualface_client.video.tonemap import ToneMapper
 
 _FALLBACK_RATE = 25
 
@@ -179,9 +180,11 @@ class LiveSource:
             (first.width, first.height),
             picture.sample_aspect,
             Orientation.of(first),
+            tone_mapper=ToneMapper.of(first),
             keeps_gray_levels=keeps_gray_levels(first, codec),
         )
         width, height = self._converter.size_wh_px
+        hdr = hdr_note(first.color_trc)
         self._info = VideoInfo(
             width_px=width,
             height_px=height,
@@ -192,6 +195,7 @@ class LiveSource:
             transfer=tags.transfer,
             codec=codec,
             audio_stream_count=int(self._has_sound),
+            notes=(hdr,) if hdr else (),
         )
 
     def _decoded(self) -> Iterator[tuple[Picture | DevicePicture, Connection]]:

@@ -14,7 +14,6 @@ from dualface_client.errors import SourceError
 from dualface_client.types import Frame, VideoInfo
 from dualface_client.video import integrity
 from dualface_client.video.color import (
-    TRANSFERS_HDR,
     hdr_note,
     keeps_gray_levels,
     spec_of,
@@ -28,7 +27,7 @@ from dualface_client.video.packets import JoinedPackets, PictureTimes
 from dualface_client.video.promise import Came, Promise
 from dualface_client.video.reference import is_disposable
 from dualface_client.video.timeline import Timeline
-from dualface_client.video.tonemap import ToneMapper, peak_nits
+from dualface_client.video.tonemap import ToneMapper
 from dualface_client.video.tracks import (
     NOT_VIDEO_REMEDY,
     choice_note,
@@ -200,7 +199,7 @@ class PyavSource:
         self._first_wh = first.frame.width, first.frame.height
         self._first_aspect = self._aspect
         self._orientation = Orientation.of(first.frame)
-        self._tone_mapper = _tone_mapper_of(first.frame)
+        self._tone_mapper = ToneMapper.of(first.frame)
         self._converter = Nv12Converter(
             self._first_wh,
             self._aspect,
@@ -410,12 +409,6 @@ def _cut_note(how: str) -> str:
 def _plausible(aspect: Fraction | None) -> Fraction:
     known = aspect or Fraction(1)
     return known if Fraction(1, _ASPECT_LIMIT) <= known <= _ASPECT_LIMIT else Fraction(1)
-
-
-def _tone_mapper_of(frame: av.VideoFrame) -> ToneMapper | None:
-    """What converts a source with such pictures; None if it has no high dynamic range."""
-    transfer = frame.color_trc
-    return ToneMapper(transfer, peak_nits(frame, transfer)) if transfer in TRANSFERS_HDR else None
 
 
 def _frame_rate(stream: VideoStream) -> Fraction | None:

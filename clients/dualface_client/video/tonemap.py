@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualface_client.types import FloatArray
-from dualface_client.video.color import RANGE_FULL
+from dualface_client.video.color import RANGE_FULL, TRANSFERS_HDR
 from dualface_client.video.ffmpeg import av
 
 #: Colours of the table along each axis.
@@ -106,6 +106,12 @@ class ToneMapper:
         self._push: Callable[[av.VideoFrame], None]
         self._pull: Callable[[], Any]
         self._count = itertools.count()
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> ToneMapper | None:
+        """What converts a source with such pictures; None if it has no high dynamic range."""
+        transfer = frame.color_trc
+        return cls(transfer, peak_nits(frame, transfer)) if transfer in TRANSFERS_HDR else None
 
     def convert(self, frame: av.VideoFrame, size_wh_px: tuple[int, int]) -> av.VideoFrame:
         """A picture as NV12 in BT.709, limited range.
