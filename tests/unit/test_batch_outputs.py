@@ -144,6 +144,22 @@ def test_side_files(tmp_path: Path) -> None:
             check_side_files(jobs, files)
 
 
+def test_side_files_where_no_file_can_be_made(open_directory: Path) -> None:
+    (open_directory / "there").touch()
+    give_away(open_directory / "there", 0o600)
+    give_away(open_directory, 0o500)
+    summary = SideFile("--summary", "the summary", open_directory / "s.json", may_replace=True)
+    there = replace(summary, path=open_directory / "there")
+    why = f"cannot write the summary: {open_directory} is not writable (Permission denied)"
+    with unprivileged():
+        for file in (summary, there, replace(summary, path=open_directory)):
+            with pytest.raises(UsageError, match=re.escape(f"--summary {file.path}: {why}")):
+                check_side_files([], [file])
+        check_side_files([], [replace(there, in_place=True)])  # needs no new file
+    with pytest.raises(UsageError, match=r"/proc is not writable \("):
+        check_side_files([], [replace(summary, path=Path("/proc/s.json"))])
+
+
 def test_tracks_of_several_videos_need_a_directory(tmp_path: Path) -> None:
     check_per_video("--tracks", tmp_path, 2)
     check_per_video("--tracks", tmp_path / "t.txt", 1)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from dualface_client.atomic_file import LINK, is_device
@@ -38,12 +39,14 @@ class SideFile:
         what: What is written there, for messages.
         path: The file, or an existing directory.
         may_replace: Whether an existing one is replaced.
+        in_place: Whether an existing one is written to, and not replaced by a new file.
     """
 
     option: str
     what: str
     path: Path
     may_replace: bool
+    in_place: bool = False
 
 
 @contextmanager
@@ -168,34 +171,50 @@ def check_side_files(jobs: Sequence[Job], files: Sequence[SideFile]) -> None:
     used += [path for job in jobs if job.input_url for path in written_by(job)]
     real = RealPaths()
     taken = {real.of(path) for path in used}
+    why_no_file = cache(_why_no_file)  # many files may share a directory
     for file in files:
-        if os.path.isdir(file.path):
-            continue
+        is_directory = os.path.isdir(file.path)
         reason = ""
-        if file.path.is_symlink() and not is_device(file.path):
+        if is_directory:
+            pass
+        elif file.path.is_symlink() and not is_device(file.path):
             reason = f"it {LINK}"
         elif real.of(file.path) in taken:
             reason = "it is one of the videos or of the other files"
         elif os.path.lexists(file.path) and not file.may_replace:
             reason = f"it exists; {_REMEDY}"
-        elif not os.path.isdir(file.path.parent):
-            reason = f"{file.path.parent} is not a directory"
+        directory = file.path if is_directory else file.path.parent
+        if not reason and _makes_file(file) and (why := why_no_file(directory)):
+            reason = f"{directory} {why}"
         if reason:
             raise UsageError(f"{file.option} {file.path}: cannot write {file.what}: {reason}")
-        taken.add(real.of(file.path))
+        if not is_directory:
+            taken.add(real.of(file.path))
+
+
+def _makes_file(file: SideFile) -> bool:
+    """Whether a new file is made for it, also where that takes the name of an existing one."""
+    if os.path.isdir(file.path):
+        return True
+    return not (is_device(file.path) or (file.in_place and os.path.lexists(file.path)))
 
 
 def _check_directory(directory: Path) -> None:
     if not os.path.isdir(directory):
         raise UsageError(f"{directory}: is not a directory; create it or choose another output")
+    if why := _why_no_file(directory):
+        raise UsageError(f"{directory}: {why}; change its permissions or choose another output")
+
+
+def _why_no_file(directory: Path) -> str:
+    """What keeps files from being made in a directory, empty for nothing."""
+    if not os.path.isdir(directory):
+        return "is not a directory"
     try:
         with tempfile.TemporaryFile(dir=directory):  # permissions alone do not show this
-            pass
+            return ""
     except OSError as error:
-        raise UsageError(
-            f"{directory}: is not writable ({error.strerror}); change its permissions or choose "
-            "another output"
-        ) from error
+        return f"is not writable ({error.strerror})"
 
 
 def _check_partial(

@@ -225,4 +225,6 @@ def _check_files(
 
 
 def _tracks(path: Path | None, *, may_replace: bool) -> list[SideFile]:
-    return [SideFile("--tracks", "tracks", path, may_replace)] if path else []
+    if path is None:
+        return []
+    return [SideFile("--tracks", "tracks", path, may_replace, in_place=True)]
