@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -165,6 +166,25 @@ def test_a_missing_log_is_an_error_of_the_user() -> None:
     command = guard_command("--log", "/nonexistent/log", "--once")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "no such file" in done.stderr) == (2, True)
+
+
+def test_a_log_that_is_not_there_yet_is_waited_for_and_that_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    command = guard_command("--log", str(path), "--health-port", "0")
+    guard = subprocess.Popen(command, stderr=-1, text=True)
+    try:
+        assert guard.stderr is not None
+        said = guard.stderr.readline()
+        assert said == f"--log {path}: no such file yet; waiting for it to appear\n"
+        assert "/healthz" in guard.stderr.readline()
+        path.write_text(LINES["cuda_pool"] + "\n")
+        assert "error: Triton's memory pool" in guard.stderr.readline()
+        guard.send_signal(signal.SIGINT)
+        guard.communicate(timeout=10)
+        assert guard.returncode == 3
+    finally:
+        guard.kill()
+        guard.communicate()
 
 
 def test_no_thread_stays(tmp_path: Path) -> None:

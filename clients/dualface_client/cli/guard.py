@@ -69,6 +69,8 @@ def _source(log: str, *, once: bool) -> Log:
     path = Path(log)
     if once and not path.is_file():
         raise UsageError(f"--log {log}: no such file; Triton's output must be written there")
+    if not path.exists():
+        click.echo(f"--log {log}: no such file yet; waiting for it to appear", err=True)
     return LogFile(path)
 
 
