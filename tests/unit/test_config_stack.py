@@ -20,7 +20,7 @@ from dualface_client.config.stack import (
     find_files,
     user_directory,
 )
-from dualface_client.errors import ConfigError
+from dualface_client.errors import ConfigError, UsageError
 
 Write = Callable[..., Path]
 
@@ -168,6 +168,18 @@ def test_a_pin_by_number_needs_a_look(layers: Write, number: str, message: str) 
     with pytest.raises(ConfigError, match=message):
         read(place, tracking__sides__pin_left=number, cast__enabled="false")
     assert read(place, tracking__sides__pin_left="cast:2").program().stream.cast.enabled
+
+
+def test_one_person_of_the_cast_cannot_have_both_sides(layers: Write) -> None:
+    place = layers(manual="tracking: {sides: {pin_right: 'cast:1'}}\n")
+    with pytest.raises(UsageError) as caught:
+        read(place, tracking__sides__pin_left="cast:1")
+    assert (
+        "pin_left: cast:1: expected another person than in tracking.sides.pin_right, cast:1 "
+        f"({place / 'manual.yaml'}:1): nobody has both sides"
+    ) in str(caught.value)
+    sides = read(place, tracking__sides__pin_left="cast:2").program().stream.tracking.sides
+    assert (sides.pin_left, sides.pin_right) == ("cast:2", "cast:1")
 
 
 def test_a_pinned_photo_needs_reid(layers: Write) -> None:

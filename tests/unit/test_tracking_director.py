@@ -433,7 +433,7 @@ def test_two_photos_of_one_person_name_one_side_alone() -> None:
         Scene({"ann": sits(500), "bob": sits(1400)}, seconds=2),
         pins=[pin(Side.LEFT, "bob"), pin(Side.RIGHT, "bob")],
     )
-    assert sum("matches nobody" in note for note in played.director.notes) == 1
+    assert sum("side by the other pin" in note for note in played.director.notes) == 1
     assert {played.shown(-1, Side.LEFT), played.shown(-1, Side.RIGHT)} == {"ann", "bob"}
 
 

@@ -244,6 +244,20 @@ def test_a_pin_that_meant_somebody_who_is_gone_means_nobody_or_another_one() -> 
     assert pins.match(book.people, "1") == {Side.LEFT: ann.id}
 
 
+def test_of_two_pins_of_one_person_a_note_says_who_has_the_other_side() -> None:
+    book, _ann, bob = make_book()
+    like_bob = (BOB + 0.2 * ANN) / np.linalg.norm(BOB + 0.2 * ANN)
+    both = [Pin(Side.LEFT, "bob.jpg", BOB, "1"), Pin(Side.RIGHT, "bob2.jpg", like_bob, "1")]
+    pins = PinBook(both, IdentitySettings())
+    assert pins.match(book.people, "1") == {Side.LEFT: bob.id}
+    left, right = pins.notes
+    assert left.startswith(f"--pin left=bob.jpg: is person {bob.id} (likeness 1.00;")
+    assert right == (
+        f"--pin right=bob2.jpg was ignored: its person, {bob.id}, has the left side by the other "
+        "pin (likeness 0.98; from 0.52 on it counts), and nobody has both sides"
+    )
+
+
 def test_a_pin_of_the_other_side_still_knows_how_much_its_person_is_alike() -> None:
     book, _ann, bob = make_book()
     pins = PinBook([Pin(Side.LEFT, "bob.jpg", BOB, "1")], IdentitySettings())

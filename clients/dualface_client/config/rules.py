@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,16 +144,26 @@ def _own_models(values: Mapping[str, Given]) -> list[Problem]:
 
 
 def _pins(values: Mapping[str, Given]) -> list[Problem]:
-    """A pin has no effect if faces are never compared, a number none if nobody is looked for."""
+    """A pin needs comparisons, a number a look at the video, and each side a person of its own."""
     keys = ("tracking.sides.pin_left", "tracking.sides.pin_right")
     pinned = [key for key in keys if values[key].value is not None]
     if values["tracking.reid"].value == "never":
         text = f"needs ReID, but there is {_named(values, 'tracking.reid')}; remove one of them"
         return [_problem(values, key, text) for key in pinned]
     if values["cast.enabled"].value:
-        return []
+        return _pinned_twice(values, pinned)
     text = f"needs the cast, but there is {_named(values, 'cast.enabled')}; remove one of them"
     return [_problem(values, key, text) for key in pinned if cast_number(values[key].value)]
+
+
+def _pinned_twice(values: Mapping[str, Given], pinned: Sequence[str]) -> list[Problem]:
+    """One number for both sides."""
+    numbers = {cast_number(values[key].value) for key in pinned}
+    if len(pinned) < 2 or len(numbers) > 1 or None in numbers:
+        return []
+    other, blamed = sorted(pinned, key=lambda key: _rank(values[key]))
+    text = f"expected another person than in {_named(values, other)}: nobody has both sides"
+    return [_problem(values, blamed, text)]
 
 
 def _problem(values: Mapping[str, Given], key: str, text: str) -> Problem:

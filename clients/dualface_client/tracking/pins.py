@@ -72,12 +72,26 @@ class PinBook:
                 f"{self._likeness[pin.side, person]:.2f}; from {self._settings.match_cosine:g} on "
                 "it counts)"
             )
+        if taken := self._taken_note(pin):
+            return taken
         closest = self._closest.get(pin.side)
         likeness = "no face could be compared" if closest is None else f"at most {closest:.3f}"
         return (
             f"--pin {pin.side.value}={pin.photo} was ignored: it matches nobody in the video "
             f"({likeness}; tracking.identity.match_cosine is {self._settings.match_cosine:g}), "
             "so positions decide the sides"
+        )
+
+    def _taken_note(self, pin: Pin) -> str:
+        """About a pin that means whoever the other pin means even more, else empty."""
+        person = self._found.get(pin.side.other, 0)
+        likeness = self._likeness.get((pin.side, person), -1.0)
+        if likeness < self._settings.match_cosine:
+            return ""
+        return (
+            f"--pin {pin.side.value}={pin.photo} was ignored: its person, {person}, has the "
+            f"{pin.side.other.value} side by the other pin (likeness {likeness:.2f}; from "
+            f"{self._settings.match_cosine:g} on it counts), and nobody has both sides"
         )
 
     def match(self, people: Mapping[int, Identity], model_version: str) -> dict[Side, int]:
