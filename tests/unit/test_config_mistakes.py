@@ -228,10 +228,29 @@ def test_there_are_thirty_and_more() -> None:
 
 def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in check(tmp_path / "none.yaml")[1]
-    assert "cannot be read: Is a directory" in check(tmp_path)[1]
     large = tmp_path / "large.yaml"
     large.write_bytes(b"#" * (1 << 20) + b"\n")
     assert "larger than 1 MiB" in check(large)[1]
+
+
+def test_of_a_directory_the_layers_are_checked_together(tmp_path: Path) -> None:
+    code, text = check(tmp_path)
+    assert code == 2
+    assert text.startswith(f"{tmp_path}: has none of ")
+    assert "manual.yaml; name a file or another directory" in text
+    (tmp_path / "fallback.yaml").write_text("tracking.risk.release: 0.3\n")
+    (tmp_path / "manual.yaml").write_text("tracking.risk.threshold: 0.4\n")
+    (tmp_path / "streams.yaml").write_text("not a layer\n")
+    done = CliRunner().invoke(cli, ["config", "check", str(tmp_path)], standalone_mode=False)
+    assert (done.return_value, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path}: right (fallback.yaml, manual.yaml)\n"
+    (tmp_path / "manual.yaml").write_text("tracking.risk.threshold: 0.2\n")
+    code, text = check(tmp_path)
+    assert code == 2
+    assert text.startswith(f"{tmp_path / 'manual.yaml'}:1: ")
+    assert "tracking.risk.release" in text
+    (tmp_path / "fallback.yaml").write_text("output:\n  crf: 99\n")
+    assert f"{tmp_path / 'fallback.yaml'}:2: output.crf" in check(tmp_path)[1]
 
 
 def test_endless_files_end(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import click
 
 from dualface_client.cli.setting_options import config_options, read_settings, setting_options
 from dualface_client.config.reference import template
-from dualface_client.config.stack import ConfigFiles, Effective, merged, problems_of
+from dualface_client.config.stack import ConfigFiles, Effective, find_files, merged, problems_of
 from dualface_client.config.streams_file import is_streams_file, parse_streams
 from dualface_client.config.table import settings_table
 from dualface_client.config.values import Given, Problem
@@ -74,6 +74,7 @@ def show(
 \b
 Examples:
   dualface-client config check configs/manual.yaml
+  dualface-client config check configs
   dualface-client config check configs/streams.example.yaml
 """
 )
@@ -82,6 +83,8 @@ Examples:
 )
 def check(files: tuple[Path, ...]) -> int:
     """Check configuration files or files of streams, each on its own.
+
+    Of a directory, the files that `--config` would read there are checked together.
 
     Exit codes: 0 all are correct, 2 one is wrong.
     """
@@ -93,7 +96,7 @@ def check(files: tuple[Path, ...]) -> int:
             click.echo(str(problem), err=True)
         failed |= bool(problems)
         if not problems:
-            click.echo(f"{path}: right{_missing_inputs(path) if streams else ''}")
+            click.echo(f"{path}: right{_missing_inputs(path) if streams else _names(path)}")
     return 2 if failed else 0
 
 
@@ -106,6 +109,12 @@ def template_() -> int:
 
 def _stream_problems(path: Path) -> list[Problem]:
     return parse_streams(path, merged([]))[1]
+
+
+def _names(path: Path) -> str:
+    """Of the files that were checked in a directory, empty for a file."""
+    names = [file.name for file in find_files(path).files.values()] if path.is_dir() else []
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _missing_inputs(path: Path) -> str:

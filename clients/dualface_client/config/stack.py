@@ -21,6 +21,10 @@ from dualface_client.settings.program import ProgramSettings
 
 #: Layers that are files, the lowest first.
 FILE_LAYERS = ("fallback", "auto_detected", "manual")
+_NO_LAYERS = (
+    f"has none of {', '.join(f'{layer}.yaml' for layer in FILE_LAYERS)}; name a file or another "
+    "directory"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +152,15 @@ def _merged_and_checked(layers: Sequence[Layer]) -> tuple[dict[str, Given], list
 
 
 def problems_of(path: Path) -> list[Problem]:
-    """What is wrong with one file of settings, on top of only the defaults."""
-    layer = file_layer(path, "manual")
-    return list(layer.problems) or broken_rules(merged([layer]))
+    """What is wrong with a file of settings, on top of only the defaults.
+
+    Args:
+        path: The file, or a directory of layers as for `--config`, which are stacked.
+    """
+    files = _layers_in(path) if path.is_dir() else {"manual": path}
+    if not files:
+        return [Problem(Origin("manual", str(path)), _NO_LAYERS)]
+    return _merged_and_checked([file_layer(file, layer) for layer, file in files.items()])[1]
 
 
 def merged(layers: Sequence[Layer]) -> dict[str, Given]:
@@ -188,8 +198,7 @@ def _named_files(path: Path, option: str) -> ConfigFiles:
         raise ConfigError(f"{option} {path}: no such file or directory; check the path")
     files = _layers_in(path)
     if not files:
-        names = ", ".join(f"{layer}.yaml" for layer in FILE_LAYERS)
-        raise ConfigError(f"{option} {path}: has none of {names}; name a file or another directory")
+        raise ConfigError(f"{option} {path}: {_NO_LAYERS}")
     return ConfigFiles(files, option)
 
 
