@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import resource
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -20,7 +21,7 @@ from dualface_client.video.live_encoded import Encoded, Target, Templates
 from dualface_client.video.live_outputs import LiveOutput
 from dualface_client.video.live_sink import LiveSink
 from dualface_client.video.live_sound import LiveSound
-from dualface_client.video.live_targets import FileTarget, MuxerTarget, TargetOptions, target_of
+from dualface_client.video.live_targets import FileTarget, HlsTarget, TargetOptions, target_of
 from dualface_client.video.live_times import TIME_BASE, UNITS_PER_S
 from tests.connections import Tones
 from tests.processes import wait_until
@@ -283,9 +284,40 @@ def test_what_cannot_be_written_to_is_refused_by_name() -> None:
     assert "pw" not in repr(pushed)
 
 
+def test_a_server_that_says_nothing_holds_up_nobody_else(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:  # it accepts, and never answers
+        url = f"rtmp://127.0.0.1:{frozen.getsockname()[1]}/live/key"
+        targets = [target_of(to, to, "cam", TargetOptions()) for to in (url, f"{tmp_path}/a.mp4")]
+        sink = sink_to(*targets)
+        for frame in frames(100):
+            sink.write(frame)
+        pushed, recorded = sink.outputs
+        wait_until(lambda: recorded.written == 100)
+        assert pushed.error == ""
+    assert not sink.close()  # its connection was reset with the socket
+    assert pushed.error
+    assert pictures_in(tmp_path / "a.mp4") == 100
+
+
+def test_why_a_server_takes_nothing_is_told_and_it_is_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        url = f"rtmp://127.0.0.1:{gone.getsockname()[1]}/live/key"
+    sink = sink_to(target_of(url, url, "cam", TargetOptions()))
+    (output,) = sink.outputs
+    written = iter(frames(100_000))
+
+    def failed_twice() -> bool:
+        sink.write(next(written))
+        return output.failures > 1
+
+    wait_until(failed_twice)
+    assert output.error == "Connection refused"
+    sink.abort()
+
+
 def test_hls_without_room_fails_and_goes_on_when_there_is_some(tmp_path: Path) -> None:
     target = target_of(str(tmp_path / "live.m3u8"), "", "cam", TargetOptions())
-    assert isinstance(target, MuxerTarget)
+    assert isinstance(target, HlsTarget)
     assert target.free_bytes is not None
     assert target.free_bytes() > 0
     room = [0]

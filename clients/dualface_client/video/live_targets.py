@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,10 +17,11 @@ from typing import Any
 
 from dualface_client.errors import SinkError, UsageError
 from dualface_client.settings.addresses import scheme_of, shown
-from dualface_client.video.ffmpeg import AV_ERRORS, av, packet_of
+from dualface_client.video.ffmpeg import AV_ERRORS, av, packet_of, reason
 from dualface_client.video.formats import FORMATS
 from dualface_client.video.live_encoded import KEY_FRAMES_S, Encoded, Target, Templates
 from dualface_client.video.outfile import OutputFile
+from dualface_client.video.push import PATIENCE_S
 
 _BUFFER_BYTES = 1 << 18
 _PLAYLIST = ".m3u8"
@@ -150,41 +155,136 @@ class FileTarget:
 
 
 @dataclass(slots=True)
-class MuxerTarget:
-    """What FFmpeg's muxer opens itself: HLS files, a connection to a server.
+class HlsTarget:
+    """A playlist and its segments, which FFmpeg's muxer opens itself.
 
     Attributes:
-        url: What is opened; with secrets.
+        path: The playlist.
+        options: Returns the muxer's options for a begin, seconds since 1970.
+        free_bytes: Says how much room there is: the muxer does not tell that a disk is full.
+    """
+
+    path: str
+    options: Callable[[float], dict[str, str]]
+    free_bytes: Callable[[], int]
+    _open: Muxing | None = field(default=None, init=False)
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return self.path
+
+    def write(self, packet: Encoded, templates: Templates) -> None:
+        """Writes a packet.
+
+        Raises:
+            OSError: There is no room for a further segment.
+        """
+        if packet.is_key and self.free_bytes() < _LEAST_FREE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self._open is None:
+            options = self.options(packet.unix_s)
+            container = av.open(self.path, "w", format="hls", options=options)
+            self._open = Muxing(container, templates, packet)
+        self._open.write(packet)
+
+    def finish(self) -> None:
+        """Ends the playlist."""
+        found, self._open = self._open, None
+        if found is not None:
+            found.close()
+
+    def abandon(self) -> None:
+        """Closes it as it is."""
+        found, self._open = self._open, None
+        if found is not None:
+            with suppress(*AV_ERRORS):  # the failure that led here has been told
+                found.close()
+
+
+class _Push:
+    """A process that sends what is written here to a server; see `push`."""
+
+    def __init__(self, header: bytes, templates: Templates, first: Encoded) -> None:
+        command = [sys.executable, "-m", "dualface_client.video.push"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        assert self._process.stdin is not None  # noqa: S101 - asked for
+        self._pipe = self._process.stdin
+        self._pipe.write(header)
+        options = {"flush_packets": "1"}
+        container = av.open(self._pipe, "w", format="nut", options=options, buffer_size=1024)
+        self._muxing = Muxing(container, templates, first)
+
+    def write(self, packet: Encoded) -> None:
+        """Writes a packet; waits for the server."""
+        self._muxing.write(packet)
+        self._pipe.flush()
+
+    def close(self) -> None:
+        """Sends what is left.
+
+        Raises:
+            SinkError: The server did not take all of it.
+        """
+        with suppress(*AV_ERRORS):  # then the process has ended, and says why
+            self._muxing.close()
+        if problem := self.why_ended():
+            raise SinkError(problem)
+
+    def why_ended(self) -> str:
+        """Waits for the end of the process; why it failed, empty if it did not."""
+        _, told = self._process.communicate()
+        status = self._process.returncode
+        if status == -signal.SIGALRM:
+            return f"the server did not answer for {PATIENCE_S} s"
+        lines = told.decode(errors="replace").split("\n")
+        return "" if status == 0 else next((line for line in reversed(lines) if line), "it failed")
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self._process.kill()
+        with suppress(*AV_ERRORS):  # nobody reads any more
+            self._muxing.close()
+        self._process.communicate()
+
+
+@dataclass(slots=True)
+class PushTarget:
+    """A connection to a server.
+
+    Attributes:
+        url: With secrets.
         shown: For people.
         muxer: FFmpeg's name.
-        options: Returns the muxer's options for a begin, seconds since 1970.
+        options: Of the muxer.
         has_sound: Whether sound goes there.
-        free_bytes: Says how much room there is, where the muxer does not tell that a disk is full;
-            None where it does.
     """
 
     url: str = field(repr=False)
     shown: str
     muxer: str
-    options: Callable[[float], dict[str, str]]
+    options: dict[str, str] = field(default_factory=dict)
     has_sound: bool = True
-    free_bytes: Callable[[], int] | None = None
-    _open: Muxing | None = field(default=None, init=False)
+    _open: _Push | None = field(default=None, init=False)
 
     def write(self, packet: Encoded, templates: Templates) -> None:
-        """Writes a packet; connects first where nothing is open.
+        """Sends a packet; connects first where nothing is open.
 
         Raises:
-            OSError: There is no room for a further segment.
+            SinkError: The server refuses it, or has gone.
         """
-        if packet.is_key and self.free_bytes is not None and self.free_bytes() < _LEAST_FREE_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self._open is None:
-            options = self.options(packet.unix_s)
-            container = av.open(self.url, "w", format=self.muxer, options=options)
-            sound = templates.sound if self.has_sound else None
-            self._open = Muxing(container, Templates(templates.pictures, sound), packet)
-        self._open.write(packet)
+        try:
+            if self._open is None:
+                wanted = {"url": self.url, "muxer": self.muxer, "options": self.options}
+                sound = templates.sound if self.has_sound else None
+                header = json.dumps(wanted).encode() + b"\n"
+                self._open = _Push(header, Templates(templates.pictures, sound), packet)
+            self._open.write(packet)
+        except AV_ERRORS as error:
+            why = self._open.why_ended() if self._open is not None else ""
+            raise SinkError(why or reason(error)) from error
 
     def finish(self) -> None:
         """Says goodbye."""
@@ -193,11 +293,10 @@ class MuxerTarget:
             found.close()
 
     def abandon(self) -> None:
-        """Closes the connection or the file as it is."""
+        """Ends the connection as it is."""
         found, self._open = self._open, None
         if found is not None:
-            with suppress(*AV_ERRORS):  # the failure that led here has been told
-                found.close()
+            found.kill()
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +370,7 @@ def _hls(path: Path, options: TargetOptions) -> Target:
         room = os.statvfs(path.parent)
         return room.f_bavail * room.f_frsize
 
-    # FFmpeg's muxer goes on with empty segments.
-    return MuxerTarget(str(path), str(path), "hls", at, free_bytes=free_bytes)
+    return HlsTarget(str(path), at, free_bytes)
 
 
 def _pushed(text: str, url: str, scheme: str) -> Target:
@@ -280,14 +378,14 @@ def _pushed(text: str, url: str, scheme: str) -> Target:
         if "whip" not in av.formats_available:
             raise UsageError(f"{shown(text)}: this FFmpeg build cannot send WHIP; use rtmp or rtsp")
         place = f"{_WHIP[scheme]}:{url.partition(':')[2]}"
-        return MuxerTarget(place, shown(text), "whip", lambda unix_s: {}, has_sound=False)
+        return PushTarget(place, shown(text), "whip", has_sound=False)
     if scheme not in _PUSH_MUXERS:
         raise UsageError(
             f"{shown(text)}: cannot be written to; expected a directory, a file, a playlist "
             f"{_PLAYLIST}, or an address with {', '.join((*_PUSH_MUXERS, *_WHIP))}"
         )
     options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
-    return MuxerTarget(url, shown(text), _PUSH_MUXERS[scheme], lambda unix_s: options)
+    return PushTarget(url, shown(text), _PUSH_MUXERS[scheme], options)
 
 
 def make_directory(text: str) -> None:
