@@ -158,7 +158,7 @@ def test_guard_reads_a_pipe_and_answers_health_checks() -> None:
     assert "error: Triton's memory pool" in guard.stderr.readline()
     wait_until(lambda: get(address, "/healthz")[0] == 503)
     assert 'dualface_pool_fallbacks_total{kind="cuda_pool"} 1' in get(address, "/metrics")[1]
-    guard.communicate(timeout=10)
+    guard.communicate(timeout=60)
     assert guard.returncode == 3
 
 
@@ -180,7 +180,7 @@ def test_a_log_that_is_not_there_yet_is_waited_for_and_that_is_told(tmp_path: Pa
         path.write_text(LINES["cuda_pool"] + "\n")
         assert "error: Triton's memory pool" in guard.stderr.readline()
         guard.send_signal(signal.SIGINT)
-        guard.communicate(timeout=10)
+        guard.communicate(timeout=60)
         assert guard.returncode == 3
     finally:
         guard.kill()

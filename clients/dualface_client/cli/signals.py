@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from queue import SimpleQueue
 
 from dualface_client.stream.stop import Stop
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NO_MORE = 0  # no signal's number
 
 
 class StopRequest(Stop):
@@ -47,8 +48,7 @@ def stop_on_signal(
     """
     request = StopRequest()
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
+    def act(number: int) -> None:
         if request.signal_number and number == signal.SIGHUP:
             return  # of a terminal that closes, kernel and shell tell both
         if request.signal_number:
@@ -62,20 +62,41 @@ def stop_on_signal(
 
     # A signal that is ignored stays ignored: shells start background jobs like this, and `nohup`.
     wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in wanted}
-    try:
+    with _heard(wanted, act):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def set_on_hangup() -> Iterator[threading.Event]:
     """An event that each SIGHUP sets, while the body runs."""
     event = threading.Event()
-    before = signal.signal(signal.SIGHUP, lambda number, frame: event.set())
-    try:
+    with _heard([signal.SIGHUP], lambda number: event.set()):
         yield event
+
+
+@contextmanager
+def _heard(numbers: Sequence[int], act: Callable[[int], None]) -> Iterator[None]:
+    """Has a thread act on signals while the body runs.
+
+    A handler runs in the middle of what the main thread does, which may hold the very lock that the
+    handler would wait for: that of an event, for example. To put something into this queue is safe
+    there.
+    """
+    came: SimpleQueue[int] = SimpleQueue()
+
+    def listen() -> None:
+        for number in iter(came.get, _NO_MORE):
+            act(number)
+
+    thread = threading.Thread(target=listen, name="signals", daemon=True)
+    thread.start()
+    before = {
+        number: signal.signal(number, lambda number, frame: came.put(number)) for number in numbers
+    }
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        came.put(_NO_MORE)
+        thread.join()
