@@ -24,9 +24,10 @@ def test_a_signal_that_comes_while_its_event_is_in_use_is_heard() -> None:
 
 @pytest.mark.timeout(30)
 def test_so_is_a_hangup_that_asks_for_a_reload_and_is_no_stop() -> None:
+    before = signal.getsignal(signal.SIGHUP)
     with stop_on_signal(lambda text: None, lambda: None) as stop, set_on_hangup() as reload:
         with reload._cond:  # type: ignore[attr-defined]  # as within `wait`
             signal.raise_signal(signal.SIGHUP)
         assert reload.wait(20)
         assert not stop.is_asked
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGHUP) is before
