@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from dualface_client.errors import UsageError
@@ -313,6 +314,15 @@ def test_why_a_server_takes_nothing_is_told_and_it_is_tried_again() -> None:
     wait_until(failed_twice)
     assert output.error == "Connection refused"
     sink.abort()
+
+
+def test_what_cannot_be_begun_leaves_no_process_behind() -> None:
+    url = "rtmp://127.0.0.1:1/live/key"
+    target = target_of(url, url, "cam", TargetOptions())
+    before = set(psutil.Process().children())
+    with pytest.raises((AttributeError, TypeError)):
+        target.write(packet(0, key=True), Templates(None, None))
+    assert set(psutil.Process().children()) == before
 
 
 def test_hls_without_room_fails_and_goes_on_when_there_is_some(tmp_path: Path) -> None:

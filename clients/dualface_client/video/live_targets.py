@@ -214,8 +214,13 @@ class _Push:
         self._pipe = self._process.stdin
         self._pipe.write(header)
         options = {"flush_packets": "1"}
-        container = av.open(self._pipe, "w", format="nut", options=options, buffer_size=1024)
-        self._muxing = Muxing(container, templates, first)
+        try:
+            container = av.open(self._pipe, "w", format="nut", options=options, buffer_size=1024)
+            self._muxing = Muxing(container, templates, first)
+        except BaseException:
+            self._process.kill()
+            self._process.communicate()
+            raise
 
     def write(self, packet: Encoded) -> None:
         """Writes a packet; waits for the server."""
